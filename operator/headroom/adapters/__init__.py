@@ -1,0 +1,1 @@
+"""The world: the only rooms that may import a driver."""

@@ -1,0 +1,1 @@
+"""The Kubernetes API over `kubernetes.aio`; dicts in and out."""

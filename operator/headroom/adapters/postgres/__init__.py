@@ -1,0 +1,1 @@
+"""PostgreSQL over psycopg 3."""

@@ -1,0 +1,1 @@
+"""Prometheus queries in bounded threads."""

@@ -1,0 +1,78 @@
+"""The errors Headroom raises; adapters translate every driver's error into one of these at the edge.
+
+::
+
+    HeadroomError
+     ├─ InvalidSpec          the user must change something; says which field and what to do
+     ├─ Unavailable          the other side does not answer now; try again after `retry_after`
+     │   ├─ KubeUnavailable
+     │   ├─ PrimaryUnavailable
+     │   └─ SignalUnavailable
+     ├─ Refused              the other side answered and said no; trying again alone will not help
+     ├─ Conflict             somebody else wrote first: gather again
+     ├─ NotLeading           another process holds the lease, or may soon
+     └─ InvariantBroken      a state that must not exist; nothing destructive follows
+
+Waiting is not an error: policies return a value that says what they wait for.
+"""
+
+from datetime import timedelta
+
+from headroom.reasons import Reason
+
+DEFAULT_RETRY = timedelta(seconds=2)
+
+
+class HeadroomError(Exception):
+    """Base of all errors of this package."""
+
+
+class InvalidSpec(HeadroomError):
+    """A field of a resource cannot be acted on; `field` is its path, `remedy` one sentence of what to do."""
+
+    def __init__(self, field: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{field}: {problem}; {remedy}")
+        self.field = field
+        self.problem = problem
+        self.remedy = remedy
+
+
+class Unavailable(HeadroomError):
+    """The other side does not answer; `reason` names the cause, `retry_after` is the earliest useful retry."""
+
+    def __init__(self, message: str, *, reason: Reason, retry_after: timedelta = DEFAULT_RETRY) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class KubeUnavailable(Unavailable):
+    """The API server timed out, was unreachable, or answered 429 or 5xx."""
+
+
+class PrimaryUnavailable(Unavailable):
+    """A PostgreSQL server cannot be used now; `reason` tells unreachable from wrong password and the rest."""
+
+
+class SignalUnavailable(Unavailable):
+    """A measurement (queue, Prometheus, metrics API) could not be had; it is Unknown, never zero."""
+
+
+class Refused(HeadroomError):
+    """The other side said no (403, quota, missing right); `reason` names it, the message says the fix."""
+
+    def __init__(self, message: str, *, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Conflict(HeadroomError):
+    """The object changed, exists, or is gone since it was read: gather again."""
+
+
+class InvariantBroken(HeadroomError):
+    """A state that must not exist was seen; the pass ends and nothing destructive is sent."""
+
+
+class NotLeading(HeadroomError):
+    """This process may not write now: the lease is lost or too close to its end."""

@@ -1,0 +1,1 @@
+"""Kopf only: watch, wake, tear down; at most ten lines a function."""

@@ -1,0 +1,1 @@
+"""Pure builders of Kubernetes objects: facts and spec in, dicts out."""

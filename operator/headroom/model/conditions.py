@@ -1,0 +1,61 @@
+"""Conditions of a resource's status, and how a new reading of them is merged into the old one."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from headroom.reasons import ConditionType, Reason
+
+MAX_MESSAGE = 1024
+
+
+class Truth(StrEnum):
+    """A condition's status, spelled as Kubernetes does."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+    @classmethod
+    def of(cls, value: bool | None) -> "Truth":  # noqa: FBT001  a truth value is what this is about
+        """True, False, or Unknown for None."""
+        return cls.UNKNOWN if value is None else cls.TRUE if value else cls.FALSE
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One verdict about a resource, with the reason a program reads and the message a person reads."""
+
+    type: ConditionType
+    status: Truth
+    reason: Reason
+    message: str = ""
+
+
+def merge_conditions(
+    old: Sequence[Mapping[str, Any]], new: Iterable[Condition], *, generation: int, now: datetime
+) -> list[dict[str, Any]]:
+    """Return the conditions as status JSON; `lastTransitionTime` moves only with `status`.
+
+    A type that `new` does not mention keeps its old entry: silence is not a verdict.
+    """
+    kept = {entry["type"]: dict(entry) for entry in old}
+    for condition in new:
+        before = kept.get(condition.type, {})
+        moved = before.get("status") != condition.status
+        kept[condition.type] = {
+            "type": str(condition.type),
+            "status": str(condition.status),
+            "reason": str(condition.reason),
+            "message": condition.message[:MAX_MESSAGE],
+            "observedGeneration": generation,
+            "lastTransitionTime": format_time(now) if moved else before["lastTransitionTime"],
+        }
+    return list(kept.values())
+
+
+def format_time(moment: datetime) -> str:
+    """RFC 3339 in UTC with whole seconds, as Kubernetes writes it; `moment` must be aware."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,121 @@
+"""Facts about PostgreSQL servers, as one statement or one measurement returned them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from headroom.model.lsn import Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A login as a Secret holds it; never printed."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTarget:
+    """Where a server is and how to reach it; PEM texts, not paths. `tls_mode` is libpq's sslmode."""
+
+    host: str
+    port: int
+    database: str
+    credentials: Credentials
+    tls_mode: str = "prefer"
+    ca_pem: str | None = field(default=None, repr=False)
+    client_certificate_pem: str | None = field(default=None, repr=False)
+    client_key_pem: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What one statement on one backend tells of a server.
+
+    `version` is PostgreSQL's server_version_num (170002), `timeline` of the checkpoint or the WAL being written,
+    `settings` the parameters we compare (text as in pg_settings), counts are of the whole server.
+    """
+
+    system_identifier: str
+    version: int
+    is_in_recovery: bool
+    timeline: int
+    flush_lsn: Lsn | None
+    settings: Mapping[str, str]
+    wal_senders_used: int
+    slots_used: int
+    is_direct: bool
+    missing_rights: tuple[str, ...] = ()
+    has_user_tablespaces: bool = False
+
+    @property
+    def major(self) -> int:
+        """17 for 17.2."""
+        return self.version // 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A canary's round: `taken_at` (monotonic s, before the statement), flush LSN after its own commit, commit time."""
+
+    taken_at: float
+    lsn: Lsn
+    commit_seconds: float
+    timeline: int
+    system_identifier: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionCounts:
+    """Client backends of a server: `used` now, `limit` that ordinary roles may use, `active` running a statement."""
+
+    used: int
+    active: int
+    idle_in_transaction: int
+    limit: int
+    lock_waiters: int
+    oldest_transaction_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFacts:
+    """A physical replication slot; `inactive_seconds` is None while it is in use or where the server cannot tell."""
+
+    name: str
+    is_active: bool
+    restart_lsn: Lsn | None
+    wal_status: str | None
+    has_xmin: bool
+    inactive_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackupProgress:
+    """A base backup as the primary sees it; `application_name` tells whose. Bytes; total 0 while unknown."""
+
+    application_name: str
+    phase: str
+    streamed_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaProbe:
+    """One statement on a replica, and the monotonic second before it was sent.
+
+    `timeline` is the walreceiver's received timeline; session counts are client backends other than ours.
+    """
+
+    probed_at: float
+    answered_at: float
+    is_in_recovery: bool
+    system_identifier: str
+    version: int
+    replay_lsn: Lsn | None
+    receive_lsn: Lsn | None
+    timeline: int | None
+    is_streaming: bool
+    is_replay_paused: bool
+    sessions: int
+    active_sessions: int
+    max_connections: int

@@ -1,0 +1,1 @@
+"""Pure decisions: frozen facts, spec and `now` in, a value with its reason out."""

@@ -1,0 +1,1 @@
+"""What the reconcilers need from the world, as small protocols."""

@@ -1,0 +1,126 @@
+"""The Kubernetes API as plain dicts: five small protocols, so that each caller asks only for what it uses.
+
+Errors: `KubeUnavailable` (timeout, 429, 5xx), `Refused` (403, quota, admission, validation), `Conflict` (409, failed
+test of a JSON patch, create of what exists). A missing object is `None`, never an error.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Manifest = dict[str, Any]
+JsonOp = Mapping[str, Any]
+FIELD_MANAGER = "headroom"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of object: `apps/v1`, `Deployment`, and the plural its path uses."""
+
+    api_version: str
+    name: str
+    plural: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """One object by kind, namespace (empty for cluster-scoped kinds) and name."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.name.lower()} {self.namespace}/{self.name}"
+
+
+POD = Kind("v1", "Pod", "pods")
+CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+SERVICE = Kind("v1", "Service", "services")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+SECRET = Kind("v1", "Secret", "secrets")
+EVENT = Kind("events.k8s.io/v1", "Event", "events")
+NAMESPACE = Kind("v1", "Namespace", "namespaces")
+ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
+DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+HORIZONTAL_POD_AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+WORKER_POOL = Kind("headroom.dev/v1alpha1", "WorkerPool", "workerpools")
+REPLICA_SET = Kind("headroom.dev/v1alpha1", "ReplicaSet", "replicasets")
+DATABASE_GUARD = Kind("headroom.dev/v1alpha1", "DatabaseGuard", "databaseguards")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The `/scale` of an object: what is asked for, what is there, and the version it was read at."""
+
+    ref: ObjectRef
+    spec_replicas: int
+    status_replicas: int
+    selector: str
+    uid: str
+    resource_version: str
+
+
+class KubeReader(Protocol):
+    """Live reads; nothing is cached."""
+
+    async def get(self, ref: ObjectRef) -> Manifest | None:
+        """The object, or None when there is none."""
+        ...
+
+    async def list(
+        self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None
+    ) -> list[Manifest]:
+        """Objects of a namespace (all namespaces when empty) whose labels equal all of `labels`."""
+        ...
+
+
+class KubeWriter(Protocol):
+    """Writes; each is safe to send again."""
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """POST; Conflict if an object of that name exists."""
+        ...
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Server-side apply with our field manager, forced: only for objects whose controller is ours."""
+        ...
+
+    async def patch(self, ref: ObjectRef, operations: Sequence[JsonOp]) -> Manifest:
+        """JSON patch; Conflict if a `test` operation fails or the object is gone."""
+        ...
+
+    async def delete(
+        self, ref: ObjectRef, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
+    ) -> None:
+        """Delete exactly this incarnation; gone already is success, another uid is a Conflict."""
+        ...
+
+
+class StatusWriter(Protocol):
+    """The status subresource."""
+
+    async def replace_status(self, ref: ObjectRef, *, resource_version: str, status: Mapping[str, Any]) -> Manifest:
+        """PUT the whole status if the object still has that resourceVersion, else Conflict."""
+        ...
+
+
+class Scales(Protocol):
+    """The scale subresource of anything that has one."""
+
+    async def resolve(self, api_version: str, kind: str) -> Kind | None:
+        """Look the kind up by discovery; None if the server has none such (misses are remembered 60 s)."""
+        ...
+
+    async def get_scale(self, ref: ObjectRef) -> Scale | None:
+        """Current scale, or None when the object is missing."""
+        ...
+
+    async def set_scale(self, scale: Scale, replicas: int) -> Scale:
+        """PUT a new count with the resourceVersion it was read at; Conflict if somebody wrote since."""
+        ...
+
+
+class Kube(KubeReader, KubeWriter, StatusWriter, Scales, Protocol):
+    """All of it, for the composition root and the tests."""

@@ -1,0 +1,115 @@
+"""PostgreSQL as the reconcilers use it: a link is a small, fixed set of pinned connections to one server.
+
+Errors: `PrimaryUnavailable` with the precise reason (unreachable, wrong password, pooler, missing right, ...),
+`SignalUnavailable` for a probe that did not answer in time.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from headroom.model.database import (
+    BackupProgress,
+    ConnectionCounts,
+    ConnectionTarget,
+    Credentials,
+    Mark,
+    ReplicaProbe,
+    ServerFacts,
+    SlotFacts,
+)
+
+
+class PrimaryLink(Protocol):
+    """The pinned connections to one primary: canary, guard, probes."""
+
+    async def identify(self) -> ServerFacts:
+        """Identity, settings, rights and budgets of the server, in one statement."""
+        ...
+
+    async def mark(self) -> Mark:
+        """Emit the transactional canary message, time its COMMIT, read the flush LSN after it."""
+        ...
+
+    async def connections(self) -> ConnectionCounts:
+        """Client backends, limits and waiters."""
+        ...
+
+    async def backups(self) -> Sequence[BackupProgress]:
+        """Base backups that stream now."""
+        ...
+
+    async def slots(self, prefix: str) -> Sequence[SlotFacts]:
+        """Physical slots whose name starts with `prefix`."""
+        ...
+
+    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Run one of *our* read-only statements on the probe connection: rolled back, bounded in time and rows."""
+        ...
+
+    async def close(self) -> None:
+        """End the connections."""
+        ...
+
+
+class SlotLink(Protocol):
+    """Slot SQL on a primary, run as the replication role (one connection, opened when first needed)."""
+
+    async def ensure_slot(self, name: str) -> SlotFacts:
+        """Create the physical slot with immediately_reserve unless it exists; return what is there."""
+        ...
+
+    async def drop_slot(self, name: str) -> bool:
+        """Drop the slot; True when it is gone, False while it is in use."""
+        ...
+
+    async def close(self) -> None:
+        """End the connection."""
+        ...
+
+
+class ReplicaLink(Protocol):
+    """One pinned connection to one replica."""
+
+    async def probe(self) -> ReplicaProbe:
+        """Role, replay position, walreceiver and sessions in one statement."""
+        ...
+
+    async def end_sessions(self, *, only_idle: bool) -> int:
+        """Terminate client sessions other than ours; returns how many were told to end."""
+        ...
+
+    async def close(self) -> None:
+        """End the connection."""
+        ...
+
+
+class QueueLink(Protocol):
+    """A read-only connection for the user's own queue SQL."""
+
+    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Run one statement: read-only, rolled back, statement and lock timeouts, at most 2 rows kept."""
+        ...
+
+    async def close(self) -> None:
+        """End the connection."""
+        ...
+
+
+class Postgres(Protocol):
+    """Opens links; each call makes the connections or raises `PrimaryUnavailable`."""
+
+    async def open_primary(self, target: ConnectionTarget) -> PrimaryLink:
+        """Connect canary, guard (with the installation's advisory lock) and probes."""
+        ...
+
+    async def open_slots(self, target: ConnectionTarget, replication: Credentials) -> SlotLink:
+        """Connect to the same server as the replication role."""
+        ...
+
+    async def open_replica(self, target: ConnectionTarget) -> ReplicaLink:
+        """Connect to one replica by its pod address."""
+        ...
+
+    async def open_queue(self, target: ConnectionTarget) -> QueueLink:
+        """Connect with a pool's own credentials."""
+        ...

@@ -1,0 +1,1 @@
+"""gather, decide, apply: one level-based pass per resource."""

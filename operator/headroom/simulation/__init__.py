@@ -1,0 +1,1 @@
+"""The same decisions over a discrete-event world."""
