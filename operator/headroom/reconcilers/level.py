@@ -1,0 +1,164 @@
+"""The level loop: wake or resync, one pass at a time per object, classified errors with backoff, never ends early."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+
+from headroom.errors import Conflict, HeadroomError, NotLeading, Unavailable
+from headroom.model.metrics import Metric, MetricType
+from headroom.ports.clock import Clock
+from headroom.ports.kube import Kind, KubeReader, Manifest, ObjectRef
+from headroom.ports.telemetry import Telemetry
+from headroom.reconcilers.contract import Reconciler
+
+logger = logging.getLogger(__name__)
+
+PASS_DEADLINE = timedelta(seconds=60)
+CONFLICT_RETRY = timedelta(milliseconds=100)
+FIRST_BACKOFF = timedelta(milliseconds=500)
+LONGEST_BACKOFF = timedelta(seconds=10)
+"""Short on purpose: a dependency that comes back at the worst hour must not wait for us."""
+JITTER = 0.1
+
+PASSES = Metric(
+    "headroom_reconcile_seconds",
+    MetricType.HISTOGRAM,
+    "Duration of one reconcile pass.",
+    ("kind", "outcome"),
+    (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+ERRORS = Metric(
+    "headroom_reconcile_errors_total",
+    MetricType.COUNTER,
+    "Passes that ended in an error, by its class.",
+    ("kind", "error"),
+)
+
+
+class Stopped(Protocol):
+    """A flag somebody else raises when the object's loop must end."""
+
+    def __bool__(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class Cell:
+    """What is held per object: the lock of its passes, the bell that wakes its loop, the tombstone."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    bell: asyncio.Event = field(default_factory=asyncio.Event)
+    is_tombstoned: bool = False
+
+
+@dataclass(slots=True)
+class LevelLoops:
+    """All objects' loops; the handlers start, wake and end them."""
+
+    reconcilers: Mapping[Kind, Reconciler]
+    reader: KubeReader
+    clock: Clock
+    telemetry: Telemetry
+    _cells: dict[tuple[Kind, str, str], Cell] = field(default_factory=dict)
+
+    def wake(self, kind: Kind, namespace: str, name: str) -> None:
+        """Start the object's next pass now, or as soon as the running one ends."""
+        cell = self._cells.get((kind, namespace, name))
+        if cell is not None:
+            cell.bell.set()
+
+    async def run(self, kind: Kind, body: Mapping[str, Any], stopped: Stopped) -> None:
+        """Make passes over an object until `stopped`; `body` is a live view that follows the watch."""
+        metadata = body["metadata"]
+        cell = self._cell(kind, metadata["namespace"], metadata["name"])
+        failures = 0
+        while not stopped and not cell.is_tombstoned:
+            cell.bell.clear()
+            async with cell.lock:
+                if cell.is_tombstoned:
+                    return
+                pause, failures = await self._pass(kind, _plain(body), failures)
+            await _wait(cell.bell, pause.total_seconds() * random.uniform(1 - JITTER, 1))
+
+    async def teardown(self, kind: Kind, namespace: str, name: str) -> None:
+        """End the object's loop and work until nothing of it is left; reads the object live each time."""
+        cell = self._cell(kind, namespace, name)
+        cell.is_tombstoned = True
+        cell.bell.set()
+        ref, failures = ObjectRef(kind, namespace, name), 0
+        while True:
+            cell.bell.clear()
+            async with cell.lock:
+                pause, failures = await self._teardown_pass(ref, failures)
+            if pause is None:
+                return
+            await _wait(cell.bell, pause.total_seconds())
+
+    async def forget(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Drop what is held in memory for an object that is gone."""
+        cell = self._cells.pop((kind, namespace, name), None)
+        if cell is not None:
+            cell.is_tombstoned = True
+            cell.bell.set()
+        await self.reconcilers[kind].forget(uid)
+
+    def _cell(self, kind: Kind, namespace: str, name: str) -> Cell:
+        return self._cells.setdefault((kind, namespace, name), Cell())
+
+    async def _pass(self, kind: Kind, body: Manifest, failures: int) -> tuple[timedelta, int]:
+        started, outcome = self.clock.monotonic(), "ok"
+        try:
+            async with asyncio.timeout(PASS_DEADLINE.total_seconds()):
+                return await self.reconcilers[kind].reconcile(body), 0
+        except Exception as error:
+            outcome = type(error).__name__
+            return self._classify(kind, body["metadata"], error, failures), failures + 1
+        finally:
+            seconds = self.clock.monotonic() - started
+            self.telemetry.record(PASSES, seconds, kind=kind.name, outcome=outcome)
+
+    async def _teardown_pass(self, ref: ObjectRef, failures: int) -> tuple[timedelta | None, int]:
+        metadata: Mapping[str, Any] = {"namespace": ref.namespace, "name": ref.name}
+        try:
+            body = await self.reader.get(ref)
+            if body is None:
+                return None, 0
+            async with asyncio.timeout(PASS_DEADLINE.total_seconds()):
+                return await self.reconcilers[ref.kind].teardown(body), 0
+        except Exception as error:
+            return self._classify(ref.kind, metadata, error, failures), failures + 1
+
+    def _classify(
+        self, kind: Kind, metadata: Mapping[str, Any], error: Exception, failures: int
+    ) -> timedelta:
+        """Count and log an error; returns when to try again. Losing the lease is not for us to survive."""
+        if isinstance(error, NotLeading):
+            raise error
+        self.telemetry.record(ERRORS, 1, kind=kind.name, error=type(error).__name__)
+        if isinstance(error, Conflict) and failures < 10:
+            return CONFLICT_RETRY
+        name = f"{metadata['namespace']}/{metadata['name']}"
+        if isinstance(error, HeadroomError | TimeoutError):
+            logger.warning("%s %s: pass ended: %s", kind.name, name, error or type(error).__name__)
+        else:
+            logger.error("%s %s: pass failed", kind.name, name, exc_info=error)
+        backoff = min(FIRST_BACKOFF * 2 ** min(failures, 8), LONGEST_BACKOFF)
+        return max(backoff, error.retry_after) if isinstance(error, Unavailable) else backoff
+
+
+async def _wait(bell: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(bell.wait(), max(seconds, 0))
+
+
+def _plain(value: Any) -> Any:
+    """Copy a live view into plain dicts and lists, so that a pass sees one moment."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
