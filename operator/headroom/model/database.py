@@ -56,11 +56,15 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A canary's round: `taken_at` (monotonic s, before the statement), flush LSN after its own commit, commit time."""
+    """A position of the primary's WAL at a time: all that was flushed before `taken_at` lies at or before `lsn`.
+
+    `taken_at` is monotonic seconds, read before the statement that reads the flush LSN is sent. `commit_seconds` is
+    how long the canary's own COMMIT took, which came before that; None where only the position was read.
+    """
 
     taken_at: float
     lsn: Lsn
-    commit_seconds: float
+    commit_seconds: float | None
     timeline: int
     system_identifier: str
 

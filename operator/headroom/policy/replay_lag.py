@@ -1,0 +1,134 @@
+"""How far a replica is behind its primary, by the LSN round trip: marks of the primary against one probe.
+
+A mark (t, L) says that everything the primary had flushed before `t` lies at or before `L`. A replica that has
+replayed L at time `now` was therefore, at most, `now - t` behind; one that has not is at least `now - t` behind.
+No clock is compared with another, and an idle primary gives a small lag because its canary moves the WAL.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headroom.model.database import Mark, ReplicaProbe
+from headroom.reasons import Reason
+
+OLDEST_USABLE_MARK_SECONDS = 5.0
+"""Without a newer mark the primary does not answer, and nothing may be concluded about its replicas."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayLag:
+    """A replica's lag: `seconds` and `bytes`, never negative.
+
+    `replayed` is the newest mark seen replayed and `replayed_within_seconds` how long that took at most; `pending` is
+    the oldest mark not yet replayed. Hand the value to the next measurement as `previous`: a mark that was
+    seen replayed at once then stays so between two marks, and a lag longer than the window of marks keeps growing.
+    """
+
+    seconds: float
+    bytes: int
+    replayed: Mark | None = None
+    replayed_within_seconds: float = 0.0
+    pending: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotEligible:
+    """The replica must not serve, however small its lag: `reason` and `message` say why."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LagUnknown:
+    """Nothing can be said: hold what is."""
+
+    reason: Reason
+    message: str
+
+
+LagVerdict = ReplayLag | NotEligible | LagUnknown
+
+
+def measure_replay_lag(
+    marks: Sequence[Mark],
+    probe: ReplicaProbe,
+    now_monotonic: float,
+    *,
+    previous: LagVerdict | None = None,
+) -> LagVerdict:
+    """Judge one probe of a replica by the primary's newest marks (oldest first).
+
+    Lag = max(time the newest replayed mark took, now - time of the oldest mark not replayed); bytes = newest mark's
+    LSN - replay LSN. Marks of another timeline than the newest are left out. Probe shortly after a mark (or take a
+    fresh one with `PrimaryLink.position`): the distance between the two is part of what is measured.
+    """
+    if not marks:
+        return LagUnknown(Reason.READS_UNBOUNDED, "the primary has not been measured yet")
+    newest = marks[-1]
+    unfit = find_ineligibility(probe, newest.system_identifier, newest.timeline)
+    if unfit is not None:
+        return unfit
+    age = now_monotonic - newest.taken_at
+    if age > OLDEST_USABLE_MARK_SECONDS:
+        return LagUnknown(Reason.READS_UNBOUNDED, f"the primary last answered {age:.0f} s ago")
+    if probe.replay_lsn is None:
+        return NotEligible(Reason.REPLAYING, "the replica has not replayed anything yet")
+    known = previous if isinstance(previous, ReplayLag) else None
+    return _measure(_same_history(marks, newest), probe, int(probe.replay_lsn), known)
+
+
+def find_ineligibility(probe: ReplicaProbe, system_identifier: str, timeline: int) -> NotEligible | None:
+    """Why a replica may not serve for a primary of that identity, or None when only its lag decides."""
+    if probe.system_identifier != system_identifier:
+        message = f"it is a copy of system {probe.system_identifier}, the primary is {system_identifier}"
+        return NotEligible(Reason.FOREIGN_MEMBER, message)
+    if not probe.is_in_recovery:
+        return NotEligible(Reason.MEMBER_PROMOTED, "it has left recovery and takes writes of its own")
+    if probe.timeline is None or not probe.is_streaming:
+        return NotEligible(Reason.NOT_STREAMING, "its WAL receiver is not connected")
+    if probe.timeline != timeline:
+        message = f"it receives timeline {probe.timeline}, the primary writes timeline {timeline}"
+        return NotEligible(Reason.TIMELINE_DIVERGED, message)
+    return None
+
+
+def _same_history(marks: Sequence[Mark], newest: Mark) -> list[Mark]:
+    """Marks that may be compared with the newest: positions of another timeline mean other bytes."""
+    return [
+        mark
+        for mark in marks
+        if mark.timeline == newest.timeline and mark.system_identifier == newest.system_identifier
+    ]
+
+
+def _measure(marks: Sequence[Mark], probe: ReplicaProbe, replay: int, previous: ReplayLag | None) -> ReplayLag:
+    at = probe.answered_at
+    replayed = next((mark for mark in reversed(marks) if mark.lsn <= replay), None)
+    pending = _find_pending(marks, replay, previous)
+    within = _replayed_within(replayed, previous, at)
+    waiting = max(0.0, at - pending.taken_at) if pending is not None else 0.0
+    return ReplayLag(
+        seconds=max(within, waiting),
+        bytes=max(0, int(marks[-1].lsn) - replay),
+        replayed=replayed,
+        replayed_within_seconds=within,
+        pending=pending,
+    )
+
+
+def _replayed_within(replayed: Mark | None, previous: ReplayLag | None, at: float) -> float:
+    if replayed is None:
+        return 0.0
+    if previous is not None and previous.replayed == replayed:
+        return previous.replayed_within_seconds
+    return max(0.0, at - replayed.taken_at)
+
+
+def _find_pending(marks: Sequence[Mark], replay: int, previous: ReplayLag | None) -> Mark | None:
+    """Oldest mark not replayed; the remembered one may be older than the window of marks that is left."""
+    pending = next((mark for mark in marks if mark.lsn > replay), None)
+    remembered = previous.pending if previous is not None else None
+    if remembered is None or remembered.lsn <= replay or remembered.timeline != marks[-1].timeline:
+        return pending
+    return remembered if pending is None or remembered.taken_at < pending.taken_at else pending
