@@ -78,11 +78,8 @@ class LevelLoops:
         failures = 0
         while not stopped and not cell.is_tombstoned:
             cell.bell.clear()
-            async with cell.lock:
-                if cell.is_tombstoned:
-                    return
-                pause, failures = await self._pass(kind, _plain(body), failures)
-            await _wait(cell.bell, pause.total_seconds() * random.uniform(1 - JITTER, 1))
+            pause, failures = await self._guarded_pass(kind, cell, body, failures)
+            await _wait(cell.bell, pause.total_seconds() * _jitter())
 
     async def teardown(self, kind: Kind, namespace: str, name: str) -> None:
         """End the object's loop and work until nothing of it is left; reads the object live each time."""
@@ -106,6 +103,14 @@ class LevelLoops:
             cell.bell.set()
         await self.reconcilers[kind].forget(uid)
 
+    async def _guarded_pass(
+        self, kind: Kind, cell: Cell, body: Mapping[str, Any], failures: int
+    ) -> tuple[timedelta, int]:
+        async with cell.lock:
+            if cell.is_tombstoned:
+                return timedelta(), failures
+            return await self._pass(kind, _plain_object(body), failures)
+
     def _cell(self, kind: Kind, namespace: str, name: str) -> Cell:
         return self._cells.setdefault((kind, namespace, name), Cell())
 
@@ -114,7 +119,7 @@ class LevelLoops:
         try:
             async with asyncio.timeout(PASS_DEADLINE.total_seconds()):
                 return await self.reconcilers[kind].reconcile(body), 0
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the loop outlives any pass; each error is counted and logged
             outcome = type(error).__name__
             return self._classify(kind, body["metadata"], error, failures), failures + 1
         finally:
@@ -129,12 +134,10 @@ class LevelLoops:
                 return None, 0
             async with asyncio.timeout(PASS_DEADLINE.total_seconds()):
                 return await self.reconcilers[ref.kind].teardown(body), 0
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  as above
             return self._classify(ref.kind, metadata, error, failures), failures + 1
 
-    def _classify(
-        self, kind: Kind, metadata: Mapping[str, Any], error: Exception, failures: int
-    ) -> timedelta:
+    def _classify(self, kind: Kind, metadata: Mapping[str, Any], error: Exception, failures: int) -> timedelta:
         """Count and log an error; returns when to try again. Losing the lease is not for us to survive."""
         if isinstance(error, NotLeading):
             raise error
@@ -143,16 +146,26 @@ class LevelLoops:
             return CONFLICT_RETRY
         name = f"{metadata['namespace']}/{metadata['name']}"
         if isinstance(error, HeadroomError | TimeoutError):
-            logger.warning("%s %s: pass ended: %s", kind.name, name, error or type(error).__name__)
+            logger.warning("%s %s: pass ended: %s", kind.name, name, str(error) or type(error).__name__)
         else:
             logger.error("%s %s: pass failed", kind.name, name, exc_info=error)
         backoff = min(FIRST_BACKOFF * 2 ** min(failures, 8), LONGEST_BACKOFF)
-        return max(backoff, error.retry_after) if isinstance(error, Unavailable) else backoff
+        if isinstance(error, Unavailable):
+            return max(backoff, error.retry_after)
+        return backoff
+
+
+def _jitter() -> float:
+    return random.uniform(1 - JITTER, 1)  # noqa: S311  it spreads load, it hides nothing
 
 
 async def _wait(bell: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         await asyncio.wait_for(bell.wait(), max(seconds, 0))
+
+
+def _plain_object(body: Mapping[str, Any]) -> Manifest:
+    return {key: _plain(value) for key, value in body.items()}
 
 
 def _plain(value: Any) -> Any:

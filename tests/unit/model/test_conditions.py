@@ -1,0 +1,34 @@
+from datetime import UTC, datetime
+
+from headroom.model.conditions import MAX_MESSAGE, Condition, Truth, merge_conditions
+from headroom.reasons import ConditionType, Reason
+
+THEN, NOW = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def ready(status: Truth, message: str = "") -> Condition:
+    return Condition(ConditionType.READY, status, Reason.AS_EXPECTED, message)
+
+
+def test_transition_time_moves_only_with_status() -> None:
+    first = merge_conditions([], [ready(Truth.TRUE)], generation=1, now=THEN)
+    same = merge_conditions(first, [ready(Truth.TRUE, "other words")], generation=2, now=NOW)
+    turned = merge_conditions(same, [ready(Truth.FALSE)], generation=2, now=NOW)
+
+    assert same[0]["lastTransitionTime"] == first[0]["lastTransitionTime"] == "2026-01-01T00:00:00Z"
+    assert same[0]["observedGeneration"] == 2
+    assert turned[0]["lastTransitionTime"] == "2026-01-02T00:00:00Z"
+
+
+def test_silence_keeps_the_old_verdict() -> None:
+    old = merge_conditions([], [ready(Truth.TRUE)], generation=1, now=THEN)
+    assert merge_conditions(old, [], generation=2, now=NOW) == old
+
+
+def test_long_messages_are_cut_to_what_the_schema_takes() -> None:
+    merged = merge_conditions([], [ready(Truth.TRUE, "x" * 5000)], generation=1, now=NOW)
+    assert len(merged[0]["message"]) == MAX_MESSAGE
+
+
+def test_unknown_stands_for_none() -> None:
+    assert (Truth.of(None), Truth.of(True), Truth.of(False)) == (Truth.UNKNOWN, Truth.TRUE, Truth.FALSE)
