@@ -1,7 +1,7 @@
 """Every condition type and every reason a user can meet; each docstring says what it means and what to do.
 
-Names only: nothing of Headroom is imported. `docs/reference/reasons.md` is generated from the docstrings: what
-stands before "Fix:" is the meaning, what stands after it is what a person can do.
+Names only: nothing of Headroom is imported. `docs/reference/reasons.md` is generated from the docstrings:
+before "Fix:" stands the meaning, after it what a person can do.
 """
 
 from enum import StrEnum
@@ -220,7 +220,7 @@ class Reason(StrEnum):
     SLOT_PENDING = "SlotPending"
     """The slot is not there yet. Fix: none."""
     SLOT_LOST = "SlotLost"
-    """The slot is gone or invalidated; the member is seeded anew. Fix: if it recurs, max_slot_wal_keep_size."""
+    """The slot is gone or invalidated; the member is seeded anew. Fix: raise max_slot_wal_keep_size."""
     SEEDING = "Seeding"
     """The data is being copied. Fix: none; `progressPercent` shows how far."""
     SEED_FAILED = "SeedFailed"

@@ -1,0 +1,129 @@
+"""What every model of the API is built on: camelCase names, strictness, and rules that are written once.
+
+A rule is a CEL expression for the API server and the same verdict in Python, side by side on the model it reads. The
+API server refuses a bad object at admission; the Python half refuses it where no admission ran (`headroom simulate`,
+an object stored under an older schema).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+
+ACRONYMS = {"wal": "WAL", "lsn": "LSN"}
+VALIDATIONS = "x-kubernetes-validations"
+RULE_FAILED = "rule"
+
+Json = dict[str, Any]
+ModelT = TypeVar("ModelT", bound=BaseModel)
+Verdict = Callable[[ModelT], bool]
+
+
+def to_camel(name: str) -> str:
+    """`max_slot_wal` becomes `maxSlotWAL`, as Kubernetes spells acronyms; a trailing underscore is dropped."""
+    first, *rest = name.rstrip("_").split("_")
+    return first + "".join(ACRONYMS.get(word, word.capitalize()) for word in rest)
+
+
+def cel_text(text: str) -> str:
+    """Quote text, such as a regular expression, as a CEL string."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    return f"'{escaped}'"
+
+
+@dataclass(frozen=True, slots=True)
+class CelRule:
+    """One entry of x-kubernetes-validations: the message names the remedy, `field` is a path below the rule's object.
+
+    `is_ratcheting` lets an object that broke the rule before stay broken while other fields of it change, so that a
+    rule on a large object never stands in the way of scaling or pausing.
+    """
+
+    rule: str
+    message: str
+    field: str = ""
+    is_ratcheting: bool = False
+
+    def to_json(self) -> Json:
+        """Render it as the API server reads it."""
+        entry: Json = {"rule": self.rule, "message": self.message}
+        if self.field:
+            entry["fieldPath"] = self.field
+        if self.is_ratcheting:
+            before = self.rule.replace("self.", "oldSelf.value().")
+            entry["rule"] = f"({self.rule}) || (oldSelf.hasValue() && !({before}))"
+            entry["optionalOldSelf"] = True
+        return entry
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        return {**schema, VALIDATIONS: [*schema.get(VALIDATIONS, []), self.to_json()]}
+
+
+def rule(
+    cel: str, message: str, *, field: str = "", ratcheting: bool = False
+) -> Callable[[Verdict[ModelT]], Verdict[ModelT]]:
+    """Declare a method as a rule of its model: `cel` for the API server, the method's verdict for Python."""
+    declared = CelRule(cel, message, field, ratcheting)
+
+    def mark(verdict: Verdict[ModelT]) -> Verdict[ModelT]:
+        vars(verdict)["__cel__"] = declared
+        return verdict
+
+    return mark
+
+
+class Model(BaseModel):
+    """Base of every object in the API: immutable, camelCase in YAML, each field described by its docstring."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True
+    )
+    transitions: ClassVar[tuple[CelRule, ...]] = ()
+    """Rules over the old and the new object, which only the API server can check."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        entries = [declared.to_json() for declared in (*_rules_of(cls), *cls.transitions)]
+        if entries:
+            handler.resolve_ref_schema(schema)[VALIDATIONS] = entries
+        return schema
+
+
+class SpecModel(Model):
+    """Part of a spec: what it does not know is refused, and its rules hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="after")
+    def _obey_rules(self) -> Self:
+        for name, declared in _rules_by_name(type(self)).items():
+            if not getattr(self, name)():
+                raise PydanticCustomError(
+                    RULE_FAILED, "{message}", {"message": declared.message, "field": declared.field}
+                )
+        return self
+
+
+class StatusModel(Model):
+    """Part of a status: written by Headroom alone; what an older or newer version wrote is read as far as known."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+def _rules_of(cls: type) -> list[CelRule]:
+    return list(_rules_by_name(cls).values())
+
+
+def _rules_by_name(cls: type) -> dict[str, CelRule]:
+    found: dict[str, CelRule] = {}
+    for base in reversed(cls.__mro__):
+        for name, member in vars(base).items():
+            declared = getattr(member, "__cel__", None)
+            if isinstance(declared, CelRule):
+                found[name] = declared
+    return found

@@ -1,0 +1,69 @@
+"""How a PostgreSQL server is reached."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from headroom.api.base import SpecModel, rule
+from headroom.api.v1alpha1.common import Host, LocalRef, Port, SecretKeyRef, SqlName
+
+
+class TlsMode(StrEnum):
+    """libpq's sslmode, without the modes that fall back by themselves."""
+
+    DISABLE = "disable"
+    REQUIRE = "require"
+    VERIFY_CA = "verify-ca"
+    VERIFY_FULL = "verify-full"
+
+
+class Tls(SpecModel):
+    """How a connection is encrypted and verified."""
+
+    mode: TlsMode = TlsMode.VERIFY_FULL
+    """`verify-full` checks certificate and host name, `verify-ca` the certificate only, `require` encrypts without
+    checking, `disable` does not encrypt. Anything but verify-full is said in a condition."""
+    ca_secret_ref: SecretKeyRef | None = None
+    """The key of a Secret that holds the CA certificates (PEM) to trust; absent: the system's own."""
+    client_certificate_secret_ref: LocalRef | None = None
+    """A Secret of type kubernetes.io/tls with the certificate to log in with."""
+
+    @rule(
+        "self.mode != 'disable' || (!has(self.caSecretRef) && !has(self.clientCertificateSecretRef))",
+        "certificates have no use with mode disable: remove them or choose verify-full",
+        field=".mode",
+    )
+    def _needs_certificates_only_with_tls(self) -> bool:
+        return self.mode is not TlsMode.DISABLE or not (self.ca_secret_ref or self.client_certificate_secret_ref)
+
+
+class PostgresConnection(SpecModel):
+    """A database on a PostgreSQL server, and the login to it."""
+
+    host: Host
+    """Host name or IP address of the server itself, not of a pooler; a Service that follows the primary is best."""
+    port: Port = 5432
+    """Port of the server."""
+    database: SqlName
+    """Name of the database to connect to."""
+    tls: Tls = Tls()
+    """Encryption and verification of the connection."""
+    credentials_secret_ref: LocalRef
+    """A Secret with the keys `username` and `password`. It is read again every minute."""
+
+
+class Pooler(SpecModel):
+    """A connection pooler, such as PgBouncer, that the workers go through."""
+
+    pool_size: Annotated[int, Field(ge=1, le=100_000)]
+    """Server connections the pooler may open for the workers: this is then their connection budget."""
+
+
+class PrimaryConnection(PostgresConnection):
+    """A primary: the database to watch, the login to watch it with, and the login that replicas stream with."""
+
+    replication_secret_ref: LocalRef | None = None
+    """A Secret with the keys `username` and `password` of a role with REPLICATION; only ReplicaSets need it."""
+    via: Pooler | None = None
+    """The pooler in front of the workers, if there is one. Headroom itself always connects to `host`."""

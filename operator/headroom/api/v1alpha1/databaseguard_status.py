@@ -1,0 +1,129 @@
+"""Status of a DatabaseGuard."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from headroom.api.base import StatusModel
+from headroom.api.v1alpha1.common import CommonStatus
+from headroom.api.v1alpha1.decisions import Count, Name, Number, Text, Word
+
+
+class GuardState(StrEnum):
+    """How the database is."""
+
+    HEALTHY = "Healthy"
+    BROWNOUT = "Brownout"
+    OVERLOADED = "Overloaded"
+    EMERGENCY = "Emergency"
+    UNKNOWN = "Unknown"
+
+
+class ConnectionStatus(StatusModel):
+    """The server's connections."""
+
+    used: Count | None = None
+    """Client connections there are."""
+    usable: Count | None = None
+    """Client connections there may be, without what is reserved."""
+    budget: Count | None = None
+    """Of these, what all WorkerPools together may hold now."""
+
+
+class LoadEntry(StatusModel):
+    """A role and application with its active sessions."""
+
+    role: Name
+    """PostgreSQL role."""
+    application: Name = ""
+    """Value of application_name."""
+    active: Number
+    """Active sessions, on average."""
+    pool: Name
+    """The WorkerPool it belongs to, or `unmanaged`."""
+
+
+class Blocker(StatusModel):
+    """A session that others wait for."""
+
+    pid: Count
+    """Process id; 0 for a prepared transaction."""
+    role: Name = ""
+    """PostgreSQL role."""
+    application: Name = ""
+    """Value of application_name."""
+    state: Word | None = None
+    """What the session does, such as `idle in transaction`."""
+    waiters: Count
+    """Sessions that wait for it."""
+    blocking_seconds: Number
+    """How long the longest has waited."""
+    pool: Name | None = None
+    """The WorkerPool it belongs to."""
+    prepared_transaction: Name | None = None
+    """The gid of a prepared transaction."""
+
+
+class Kill(StatusModel):
+    """A statement that was cancelled or a session that was ended."""
+
+    at: datetime
+    """When."""
+    pid: Count
+    """Process id."""
+    role: Name
+    """PostgreSQL role."""
+    application: Name = ""
+    """Value of application_name."""
+    action: Word
+    """Cancel or Terminate."""
+    waiters: Count
+    """Sessions that waited for it."""
+    result: Text = ""
+    """What came of it."""
+
+
+class GuardMemory(StatusModel):
+    """What the guard has learned and promised; kept here so that it survives a restart."""
+
+    healthy_commit_latency_milliseconds: Number | None = None
+    """Commit latency while all is well."""
+    clean_since: datetime | None = None
+    """Since when all signals are below the level that the present state is left at."""
+    hold_seconds: Number | None = None
+    """How long a clean hold must last before a step back."""
+    last_entry: datetime | None = None
+    """When a state other than Healthy was last entered."""
+
+
+class DatabaseGuardStatus(CommonStatus):
+    """How the database is, and what was done for it."""
+
+    state: GuardState | None = None
+    """Healthy, Brownout, Overloaded, Emergency or Unknown."""
+    state_since: datetime | None = None
+    """When the state began."""
+    state_signal: Word | None = None
+    """The measurement that the state follows from."""
+    system_identifier: Word | None = None
+    """The server's system identifier; another one is not acted on until a person accepts it."""
+    server_version: Word | None = None
+    """PostgreSQL version."""
+    commit_latency_milliseconds: Number | None = None
+    """The slowest small commit of the last seconds."""
+    connections: ConnectionStatus | None = None
+    """The server's connections."""
+    lock_waiters: Count | None = None
+    """Sessions that wait for a lock."""
+    oldest_transaction_seconds: Number | None = None
+    """Age of the oldest transaction."""
+    load: Annotated[tuple[LoadEntry, ...], Field(max_length=5)] = ()
+    """The roles and applications with the most active sessions."""
+    blockers: Annotated[tuple[Blocker, ...], Field(max_length=10)] = ()
+    """Sessions that others wait for, the worst first."""
+    kills: Annotated[tuple[Kill, ...], Field(max_length=10)] = ()
+    """The last statements that were cancelled and sessions that were ended, the newest first."""
+    memory: GuardMemory | None = None
+    """What the guard has learned and promised."""

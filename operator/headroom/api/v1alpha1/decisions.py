@@ -1,0 +1,63 @@
+"""The last decision of a scaler, as status keeps it."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from headroom.api.base import StatusModel
+
+Count = Annotated[int, Field(ge=0)]
+Number = Annotated[float, Field(ge=0)]
+Word = Annotated[str, Field(max_length=128)]
+Text = Annotated[str, Field(max_length=1024)]
+Name = Annotated[str, Field(max_length=253)]
+
+
+class ReplicaDecision(StatusModel):
+    """Why as many replicas are wanted as are."""
+
+    at: datetime
+    """When it was decided."""
+    from_: Count
+    """Serving replicas before."""
+    to: Count
+    """Serving replicas wanted."""
+    rule: Word
+    """The signal or rule that asked for it."""
+    reason: Word
+    """Why, as one CamelCase word."""
+    message: Text = ""
+    """Why, in words."""
+
+
+class WorkerDecision(StatusModel):
+    """Why as many workers are wanted as are."""
+
+    at: datetime
+    """When it was decided."""
+    wanted: Count
+    """Workers the load asks for."""
+    allowed: Count
+    """Workers that limits and the database allow: what was written to the target."""
+    rule: Word
+    """The rule that asked for the wanted count."""
+    limit: Word | None = None
+    """The limit that made the difference between wanted and allowed; absent: none."""
+    reason: Word
+    """Why, as one CamelCase word."""
+    message: Text = ""
+    """Why, in words."""
+
+
+class Override(StatusModel):
+    """A person's annotation that is obeyed now."""
+
+    verb: Word
+    """pin, hold, shed or freeze."""
+    value: Word | None = None
+    """The pinned count."""
+    by: Name | None = None
+    """Who set it."""
+    expires_at: datetime
+    """When it ends by itself."""

@@ -1,0 +1,88 @@
+"""Settings of the replicas' PostgreSQL servers that are the user's to choose."""
+
+import re
+from typing import Annotated
+
+from pydantic import Field
+
+from headroom.api.base import SpecModel, cel_text, rule
+
+OWN_PARAMETERS = (
+    "allow_in_place_tablespaces",
+    "cluster_name",
+    "data_directory",
+    "data_sync_retry",
+    "event_source",
+    "fsync",
+    "full_page_writes",
+    "hot_standby",
+    "hot_standby_feedback",
+    "idle_in_transaction_session_timeout",
+    "include",
+    "include_dir",
+    "include_if_exists",
+    "listen_addresses",
+    "log_directory",
+    "log_filename",
+    "logging_collector",
+    "max_standby_archive_delay",
+    "max_standby_streaming_delay",
+    "port",
+    "restart_after_crash",
+    "restore_command",
+    "ssl",
+    "synchronous_standby_names",
+    "unix_socket_directories",
+    "wal_receiver_create_temp_slot",
+    "wal_receiver_status_interval",
+)
+"""Parameters that make a replica what it is; Headroom writes them itself."""
+OWN_PREFIXES = ("archive_", "primary_", "promote_", "recovery_", "ssl_", "unix_socket_")
+OWN_SUFFIXES = ("_file",)
+
+_OWN = "^(" + "|".join([*OWN_PARAMETERS, *(f"{p}.*" for p in OWN_PREFIXES), *(f".*{s}" for s in OWN_SUFFIXES)]) + ")$"
+_NAME = "^[a-z_][a-z0-9_]*([.][a-z_][a-z0-9_]*)?$"
+_HBA = "^(local|host|hostssl|hostnossl|hostgssenc|hostnogssenc) [^@\\n]*$"
+HbaLine = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+def is_own_parameter(name: str) -> bool:
+    """Whether Headroom writes this server parameter itself."""
+    return name in OWN_PARAMETERS or name.startswith(OWN_PREFIXES) or name.endswith(OWN_SUFFIXES)
+
+
+class PostgresSettings(SpecModel):
+    """Settings of the replicas' servers."""
+
+    parameters: Annotated[dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=64)] = Field(
+        default_factory=dict
+    )
+    """Server parameters, such as {work_mem: 32MB}. Those that must not be below the primary's are raised to it."""
+    hba: Annotated[tuple[HbaLine, ...], Field(max_length=64)] = ()
+    """Lines of pg_hba.conf, in order, before our own. Empty: password logins (scram-sha-256) from everywhere."""
+    hot_standby_feedback: bool = True
+    """Whether replicas hold back vacuum on the primary for their queries. Off: long queries may be cancelled."""
+
+    @rule(
+        f"!has(self.parameters) || !self.parameters.exists(k, k.matches({cel_text(_OWN)}))",
+        "Headroom sets recovery, archiving, listening, TLS and file parameters itself: remove them",
+        field=".parameters",
+    )
+    def _leaves_our_parameters_alone(self) -> bool:
+        return not any(re.match(_OWN, name) for name in self.parameters)
+
+    @rule(
+        f"!has(self.parameters) || self.parameters.all(k, size(k) <= 63 && k.matches({cel_text(_NAME)}))",
+        "write parameter names as PostgreSQL does: lower case, such as work_mem or pg_stat_statements.max",
+        field=".parameters",
+    )
+    def _parameters_have_names(self) -> bool:
+        return all(len(name) <= 63 and re.match(_NAME, name) for name in self.parameters)
+
+    @rule(
+        f"!has(self.hba) || self.hba.all(l, l.matches({cel_text(_HBA)}))",
+        "write one pg_hba.conf rule per entry, beginning with its type, such as: host all app 10.0.0.0/8 scram-sha-256",
+        field=".hba",
+    )
+    def _hba_has_one_rule_per_line(self) -> bool:
+        return all(re.match(_HBA, line) for line in self.hba)

@@ -1,0 +1,114 @@
+"""What the user may say about the pods of the replicas."""
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from headroom.api.base import SpecModel, rule
+from headroom.api.v1alpha1.common import GROUP, ObjectName
+from headroom.api.v1alpha1.scheduling import Affinity, LabelMap, Toleration, TopologySpread
+from headroom.api.values import QUANTITY_MAX_LENGTH, QUANTITY_PATTERN, parse_quantity
+
+UserId = Annotated[int, Field(ge=1, le=2_147_483_647)]
+
+
+class ResourceAmount:
+    """Annotates an amount of a resource: a quantity, or a whole number as Kubernetes allows it; kept as text."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self._parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": True,
+            "pattern": QUANTITY_PATTERN,
+            "maxLength": QUANTITY_MAX_LENGTH,
+        }
+
+    def _parse(self, value: object) -> str:
+        text = str(value)
+        if isinstance(value, bool) or parse_quantity(text) < 0:
+            raise ValueError("write a quantity such as 500m or 2Gi")
+        return text
+
+
+Amounts = Annotated[dict[str, Annotated[str, ResourceAmount()]], Field(max_length=8)]
+
+
+class Resources(SpecModel):
+    """CPU and memory of each replica's container."""
+
+    requests: Amounts = Field(default_factory=dict)
+    """What is set aside for it, such as {cpu: 500m, memory: 1Gi}. The CPU signal is relative to the CPU request."""
+    limits: Amounts = Field(default_factory=dict)
+    """What it may use at most."""
+
+    @rule(
+        "!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits)"
+        " || quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)",
+        "a request is above its limit: lower the request or raise the limit",
+        field=".requests",
+    )
+    def _requests_fit_limits(self) -> bool:
+        shared = self.requests.keys() & self.limits.keys()
+        return all(self.amount("requests", key) <= self.amount("limits", key) for key in shared)
+
+    def amount(self, kind: str, resource: str) -> Decimal:
+        """The amount of a resource in base units (cores, bytes); 0 where it is not set."""
+        amounts: dict[str, str] = self.requests if kind == "requests" else self.limits
+        return parse_quantity(amounts.get(resource, "0"))
+
+
+class TemplateMetadata(SpecModel):
+    """Labels and annotations that pods get besides our own."""
+
+    labels: LabelMap = Field(default_factory=dict)
+    """Labels of the pods."""
+    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=64)] = Field(
+        default_factory=dict
+    )
+    """Annotations of the pods."""
+
+    @rule(
+        f"(!has(self.labels) || !self.labels.exists(k, k.contains('{GROUP}/')))"
+        f" && (!has(self.annotations) || !self.annotations.exists(k, k.contains('{GROUP}/')))",
+        f"keys of {GROUP}/ are written by Headroom alone: remove them",
+    )
+    def _keeps_our_keys_free(self) -> bool:
+        return not any(f"{GROUP}/" in key for key in (*self.labels, *self.annotations))
+
+
+class PodSecurity(SpecModel):
+    """Whom the containers run as. The rest is fixed by the restricted Pod Security Standard."""
+
+    run_as_user: UserId = 999
+    """User id; the one of `postgres` in the image."""
+    run_as_group: UserId = 999
+    """Group id."""
+    fs_group: UserId = 999
+    """Group that owns the volume."""
+    supplemental_groups: Annotated[tuple[UserId, ...], Field(max_length=16)] = ()
+    """Further groups."""
+
+
+class PodTemplate(SpecModel):
+    """What the user may say about the pods of the replicas."""
+
+    metadata: TemplateMetadata = TemplateMetadata()
+    """Labels and annotations besides our own."""
+    affinity: Affinity | None = None
+    """Which nodes and neighbours the pods want or avoid."""
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = ()
+    """Taints that the pods put up with."""
+    topology_spread_constraints: Annotated[tuple[TopologySpread, ...], Field(max_length=8)] = ()
+    """How pods are spread. Empty: over hosts and zones, as far as possible."""
+    priority_class_name: ObjectName | None = None
+    """PriorityClass of the pods."""
+    security_context: PodSecurity = PodSecurity()
+    """Whom the containers run as."""

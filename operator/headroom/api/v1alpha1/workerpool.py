@@ -1,0 +1,198 @@
+"""WorkerPool: the workers that drain one or more queues."""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from headroom.api.base import SpecModel, rule
+from headroom.api.lists import MapBy
+from headroom.api.v1alpha1.common import LocalRef, Mode, RoleName
+from headroom.api.v1alpha1.queue import Claims, Queue
+from headroom.api.v1alpha1.schedules import Schedule
+from headroom.api.v1alpha1.workers import Workers
+from headroom.api.values import DurationRange
+
+MAX_WORKERS = 10_000
+WorkerCount = Annotated[int, Field(ge=0, le=MAX_WORKERS)]
+
+
+class Priority(StrEnum):
+    """Who gives way when the database is in trouble."""
+
+    CRITICAL = "Critical"
+    STANDARD = "Standard"
+    BACKGROUND = "Background"
+
+
+class PauseMethod(StrEnum):
+    """What stops workers from taking new items."""
+
+    WORKERS = "Workers"
+    QUEUE = "Queue"
+
+
+class Objective(SpecModel):
+    """What the pool is sized for."""
+
+    target_lag: Annotated[timedelta, DurationRange("1s", "24h")] = timedelta(seconds=30)
+    """Lag that is fine: items that wait no longer than this ask for no further workers."""
+    drain_within: Annotated[timedelta, DurationRange("5s", "168h")] = timedelta(minutes=5)
+    """Once lag has passed the target, the backlog is to be worked off within this time."""
+    expected_job_duration: Annotated[timedelta, DurationRange("1ms", "24h")] | None = None
+    """How long one item takes, used until it has been measured. Absent: the pool doubles in careful steps first."""
+
+
+class ScaleUp(SpecModel):
+    """How fast a pool may grow; the smaller of the two limits holds, per lead time."""
+
+    max_step: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None = None
+    """Workers added at most in one step. Absent: no limit but the percentage."""
+    max_step_percent: Annotated[int, Field(ge=1, le=1000)] = 100
+    """Growth at most in one step, in percent of the workers there are (at least one worker)."""
+
+
+class ScaleDown(SpecModel):
+    """How slowly a pool shrinks."""
+
+    stabilization_window: Annotated[timedelta, DurationRange("0s", "1h")] = timedelta(seconds=300)
+    """The pool shrinks to the largest count that was wanted within this time."""
+    max_step_percent: Annotated[int, Field(ge=1, le=100)] = 20
+    """Shrinkage at most in one step, in percent of the workers there are (at least one worker)."""
+
+
+class Behavior(SpecModel):
+    """Limits on how fast the number of workers moves."""
+
+    scale_up: ScaleUp = ScaleUp()
+    """Limits on growth."""
+    scale_down: ScaleDown = ScaleDown()
+    """Limits on shrinkage."""
+
+
+class Effectiveness(SpecModel):
+    """Whether growth stops where more workers buy no throughput."""
+
+    enabled: bool = True
+    """Whether each step is measured before the next ones."""
+    min_gain_percent: Annotated[int, Field(ge=1, le=90)] = 10
+    """The throughput a further worker must bring, in percent of what the present ones bring each."""
+    retry_after: Annotated[timedelta, DurationRange("1m", "24h")] = timedelta(minutes=15)
+    """The longest wait between two tries to grow beyond a freeze (they begin after one minute and double)."""
+
+
+class Shedding(SpecModel):
+    """How the pool is held back while the database is in trouble."""
+
+    pause: PauseMethod = PauseMethod.WORKERS
+    """`Workers` removes idle workers; `Queue` first pauses the queue itself, where the preset can (river,
+    solid_queue, good_job)."""
+    max_deferral: Annotated[timedelta, DurationRange("1m", "168h")] = timedelta(minutes=30)
+    """After being held back this long, one worker trickles, except in an emergency."""
+
+
+class WorkerSchedule(Schedule):
+    """A recurring span of time with a larger minimum of workers."""
+
+    min_workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)]
+    """Workers kept at least during the span."""
+
+
+class WorkerPoolSpec(SpecModel):
+    """What a pool of workers drains, how far behind it may be, and what it may cost the database."""
+
+    mode: Mode = Mode.ACTIVE
+    """`Active` scales; `DryRun` decides and says what it would do; `Paused` stops scaling. The protection of the
+    database goes on in all of them as the DatabaseGuard's own mode says."""
+    workers: Workers
+    """What runs the workers: exactly one of `targetRef` and `suspendRef`."""
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Items one worker handles at a time."""
+    min_workers: WorkerCount = 1
+    """Workers kept at least. 0 lets the pool go to zero when the queue is empty."""
+    max_workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)]
+    """Workers at most. With `suspendRef`: pods that one run has at most, for the connection budget."""
+    queue: Queue | None = None
+    """The queue or queues that are drained. Required with `targetRef`."""
+    objective: Objective = Objective()
+    """The lag to hold and the time to work off a backlog in."""
+    behavior: Behavior = Behavior()
+    """Limits on how fast the number of workers moves."""
+    effectiveness: Effectiveness = Effectiveness()
+    """Stops growth that buys nothing, and says what the workers wait for."""
+    database_ref: LocalRef | None = None
+    """The DatabaseGuard of the database the workers work on: its health and connection budget limit the pool."""
+    database_role: RoleName | None = None
+    """The PostgreSQL role the workers log in as: their connections are counted and their waits read by it."""
+    connections_per_worker: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Connections to the database one worker may hold; the larger of this and what is measured counts."""
+    priority: Priority
+    """Who gives way first when the database is in trouble: `Background` is paused, `Standard` stops growing,
+    `Critical` keeps its workers."""
+    shedding: Shedding = Shedding()
+    """How the pool is held back while the database is in trouble."""
+    schedules: Annotated[tuple[WorkerSchedule, ...], MapBy("name"), Field(max_length=16)] = ()
+    """Spans of time with a larger minimum of workers."""
+
+    @rule(
+        "self.minWorkers <= self.maxWorkers",
+        "minWorkers is above maxWorkers: lower it or raise maxWorkers",
+        field=".minWorkers",
+        ratcheting=True,
+    )
+    def _minimum_fits(self) -> bool:
+        return self.min_workers <= self.max_workers
+
+    @rule(
+        "!has(self.schedules) || self.schedules.all(s, s.minWorkers <= self.maxWorkers)",
+        "a schedule's minWorkers is above maxWorkers: lower it or raise maxWorkers",
+        field=".schedules",
+        ratcheting=True,
+    )
+    def _schedules_fit(self) -> bool:
+        return all(schedule.min_workers <= self.max_workers for schedule in self.schedules)
+
+    @rule(
+        "has(self.queue) || has(self.workers.suspendRef)",
+        "say which queue the workers drain: set queue.type and the member of that name",
+        field=".queue",
+        ratcheting=True,
+    )
+    def _has_queue(self) -> bool:
+        return self.queue is not None or self.workers.suspend_ref is not None
+
+    @rule(
+        "!has(self.queue) || self.queue.type != 'Postgres' || !has(self.queue.postgres)"
+        " || has(self.queue.postgres.connection) || has(self.databaseRef)",
+        "say where the queue is: set databaseRef, or queue.postgres.connection",
+        field=".databaseRef",
+        ratcheting=True,
+    )
+    def _knows_where_the_queue_is(self) -> bool:
+        postgres = self.queue.postgres if self.queue else None
+        return postgres is None or postgres.connection is not None or self.database_ref is not None
+
+    @rule(
+        "!has(self.queue) || !has(self.queue.claims) || self.queue.claims != 'Unfenced'"
+        " || (self.maxWorkers == 1 && self.concurrency == 1)",
+        "with Unfenced claims two workers can take the same item: set maxWorkers: 1 and concurrency: 1",
+        field=".maxWorkers",
+        ratcheting=True,
+    )
+    def _unfenced_claims_have_one_worker(self) -> bool:
+        is_unfenced = self.queue is not None and self.queue.claims is Claims.UNFENCED
+        return not is_unfenced or (self.max_workers == 1 and self.concurrency == 1)
+
+    @rule(
+        "self.shedding.pause != 'Queue' || (has(self.queue) && has(self.queue.postgres)"
+        " && has(self.queue.postgres.preset)"
+        " && self.queue.postgres.preset in ['river', 'solid_queue', 'good_job'])",
+        "only the presets river, solid_queue and good_job can pause a queue: set shedding.pause: Workers",
+        field=".shedding",
+        ratcheting=True,
+    )
+    def _queue_can_be_paused(self) -> bool:
+        postgres = self.queue.postgres if self.queue else None
+        preset = postgres.preset if postgres else None
+        return self.shedding.pause is PauseMethod.WORKERS or (preset is not None and preset.may_pause)

@@ -1,0 +1,118 @@
+"""Status of a WorkerPool: what was measured and decided, and what must survive a restart of the operator."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from headroom.api.base import StatusModel
+from headroom.api.lists import Unique
+from headroom.api.v1alpha1.common import CommonStatus
+from headroom.api.v1alpha1.decisions import Count, Name, Number, Override, Text, Word, WorkerDecision
+
+
+class QueueStatus(StatusModel):
+    """What was measured on the queue."""
+
+    lag_seconds: Number | None = None
+    """Age of the oldest item that a worker could take."""
+    backlog: Count | None = None
+    """Items that are ready and wait."""
+    late_backlog: Count | None = None
+    """Ready items that have waited longer than the target lag."""
+    blocked_backlog: Count | None = None
+    """Items that wait for something workers cannot give: a key, a pause, a missing kind."""
+    in_flight: Count | None = None
+    """Items that live workers handle."""
+    arrivals_per_second: Number | None = None
+    """Items that become ready."""
+    completions_per_second: Number | None = None
+    """Attempts that end."""
+    completions_per_worker_per_second: Number | None = None
+    """Attempts that end, for each busy slot."""
+    drain_seconds: Number | None = None
+    """Estimated time until the backlog is gone; absent when it grows or there is none."""
+    measured_at: datetime | None = None
+    """When this was measured."""
+
+
+class ScalingMemory(StatusModel):
+    """What the scaler has learned and promised; kept here so that it survives a restart."""
+
+    verified_workers: Count | None = None
+    """The last count of workers whose throughput was verified."""
+    verified_throughput_per_second: Number | None = None
+    """Throughput at that count."""
+    completions_per_slot_per_second: Number | None = None
+    """The last good service rate of one busy slot."""
+    marginal_gain: float | None = None
+    """What the last verified step brought, 1 = as much for each worker as before."""
+    frozen_at: Count | None = None
+    """The count growth is frozen at, since more workers bought nothing."""
+    frozen_template: Word | None = None
+    """The pod template the freeze was found with; another one lifts it."""
+    retry_at: datetime | None = None
+    """When growth is tried again."""
+    held_until: datetime | None = None
+    """The size is held until then."""
+    held_reason: Word | None = None
+    """Why it is held."""
+    started_at: datetime | None = None
+    """When workers were last added."""
+
+
+class ShedStatus(StatusModel):
+    """What was paused or taken away, with what was there before, so that it can be given back."""
+
+    since: datetime
+    """When shedding began."""
+    ceiling: Count | None = None
+    """Workers that are allowed now."""
+    workers_before: Count | None = None
+    """Workers there were before."""
+    paused_queues: Annotated[tuple[Name, ...], Unique(), Field(max_length=64)] = ()
+    """Queues we paused; a pause that is not ours is not in here and is never lifted."""
+    suspended_by_us: bool | None = None
+    """Whether we suspended the CronJob."""
+    hold_seconds: Number | None = None
+    """How long a clean hold must last before the next step back."""
+
+
+class TargetStatus(StatusModel):
+    """The workload that is scaled."""
+
+    api_version: Name
+    """API version."""
+    kind: Word
+    """Kind."""
+    name: Name
+    """Name."""
+    uid: Word
+    """Uid."""
+
+
+class WorkerPoolStatus(CommonStatus):
+    """What was measured and decided."""
+
+    workers: Count | None = None
+    """Workers there are."""
+    ready_workers: Count | None = None
+    """Workers that are ready."""
+    desired_workers: Count | None = None
+    """Workers that are wanted and allowed."""
+    queue: QueueStatus | None = None
+    """What was measured on the queue."""
+    last_decision: WorkerDecision | None = None
+    """The last decision that changed something, and why."""
+    fingerprint: Text | None = None
+    """What the pool's sessions waited for when growth was last found to buy nothing."""
+    scaling: ScalingMemory | None = None
+    """What the scaler has learned and promised."""
+    shedding: ShedStatus | None = None
+    """What is held back to protect the database; absent: nothing."""
+    override: Override | None = None
+    """A person's annotation that is obeyed now."""
+    target: TargetStatus | None = None
+    """The workload that is scaled."""
+    active_schedules: Annotated[tuple[Name, ...], Unique(), Field(max_length=16)] = ()
+    """Schedules that hold now."""

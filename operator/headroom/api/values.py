@@ -1,0 +1,238 @@
+"""Values that are text in YAML and something better in Python: durations, sizes, quantities, decimals.
+
+Each is an annotation for a pydantic field; it parses, checks its bounds, writes the canonical text back, and gives
+the schema a pattern, a length and a CEL rule whose message says what to write.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Any, TypeVar
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from headroom.api.base import RULE_FAILED, VALIDATIONS, CelRule, cel_text
+
+ValueT = TypeVar("ValueT")
+
+DURATION_PATTERN = "^([0-9]+(ms|s|m|h))+$"
+DURATION_MAX_LENGTH = 16
+QUANTITY_PATTERN = (
+    r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$"
+)
+QUANTITY_MAX_LENGTH = 20
+DECIMAL_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,9})?$"
+DECIMAL_MAX_LENGTH = 25
+
+_DURATION_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+}
+_BINARY = {f"{prefix}i": Decimal(1024) ** power for power, prefix in enumerate("KMGTPE", start=1)}
+_METRIC = {prefix: Decimal(1000) ** power for power, prefix in enumerate("kMGTPE", start=1)}
+_SMALL = {"n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3")}
+_SUFFIXES = {"": Decimal(1), **_BINARY, **_METRIC, **_SMALL}
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read `1h30m`, `500ms`; raises ValueError for anything else."""
+    if len(text) > DURATION_MAX_LENGTH or not re.fullmatch(DURATION_PATTERN, text):
+        raise ValueError(f"not a duration: {text!r}")
+    parts = re.findall(r"([0-9]+)(ms|s|m|h)", text)
+    try:
+        return sum((int(count) * _DURATION_UNITS[unit] for count, unit in parts), timedelta())
+    except OverflowError as error:
+        raise ValueError(f"a duration too long to count: {text!r}") from error
+
+
+def format_duration(value: timedelta) -> str:
+    """Write a duration back: the shortest text in one or more units, `0s` for none; sub-millisecond parts are cut."""
+    left = value // _DURATION_UNITS["ms"]
+    text = ""
+    for unit, milliseconds in (("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
+        count, left = divmod(left, milliseconds)
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
+
+
+def parse_quantity(text: str) -> Decimal:
+    """Read a Kubernetes quantity (`20Gi`, `500m`, `1e3`); raises ValueError for anything else."""
+    if len(text) > QUANTITY_MAX_LENGTH or not re.fullmatch(QUANTITY_PATTERN, text):
+        raise ValueError(f"not a quantity: {text!r}")
+    match = re.fullmatch(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9.]+)?)([A-Za-z]*)", text)
+    if match is None:
+        raise ValueError(f"not a quantity: {text!r}")
+    return Decimal(match[1]) * _SUFFIXES[match[2]]
+
+
+def format_bytes(value: int) -> str:
+    """Write bytes as the largest binary unit that divides them (`20Gi`), else as a plain number."""
+    for suffix, factor in reversed(_BINARY.items()):
+        if value and value % int(factor) == 0:
+            return f"{value // int(factor)}{suffix}"
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class DurationRange:
+    """Annotates a `timedelta` that is text in YAML, within inclusive bounds such as `1s` and `24h`."""
+
+    least: str
+    most: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _text_schema(self._parse, format_duration, timedelta)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        expression = (
+            f"self.matches({cel_text(DURATION_PATTERN)}) && duration(self) >= duration('{self.least}')"
+            f" && duration(self) <= duration('{self.most}')"
+        )
+        return _text_json(DURATION_PATTERN, DURATION_MAX_LENGTH, CelRule(expression, self._remedy))
+
+    @property
+    def _remedy(self) -> str:
+        return f"write a duration from {self.least} to {self.most}, such as 500ms, 30s, 5m or 1h30m"
+
+    def _parse(self, value: str) -> timedelta:
+        parsed = _parsed(parse_duration, value, self._remedy)
+        if not parse_duration(self.least) <= parsed <= parse_duration(self.most):
+            raise _refusal(self._remedy)
+        return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """Annotates an `int` of bytes that is a quantity in YAML, within inclusive bounds such as `1Mi` and `1Ti`."""
+
+    least: str
+    most: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _text_schema(self._parse, format_bytes, int)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        expression = (
+            f"isQuantity(self) && quantity(self).compareTo(quantity('{self.least}')) >= 0"
+            f" && quantity(self).compareTo(quantity('{self.most}')) <= 0"
+        )
+        return _text_json(QUANTITY_PATTERN, QUANTITY_MAX_LENGTH, CelRule(expression, self._remedy))
+
+    @property
+    def _remedy(self) -> str:
+        return f"write a size from {self.least} to {self.most}, such as 512Mi or 20Gi"
+
+    def _parse(self, value: str) -> int:
+        parsed = int(_parsed(parse_quantity, value, self._remedy))
+        if not parse_quantity(self.least) <= parsed <= parse_quantity(self.most):
+            raise _refusal(self._remedy)
+        return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class PositiveQuantity:
+    """Annotates a `Decimal` that is a quantity above zero in YAML, as the averageValue of an autoscaler is."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _text_schema(self._parse, str, Decimal)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        expression = "isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))"
+        return _text_json(QUANTITY_PATTERN, QUANTITY_MAX_LENGTH, CelRule(expression, self._remedy))
+
+    @property
+    def _remedy(self) -> str:
+        return 'write a quantity above zero in quotes, such as "250" or "500m"'
+
+    def _parse(self, value: str) -> Decimal:
+        parsed = _parsed(parse_quantity, value, self._remedy)
+        if parsed <= 0:
+            raise _refusal(self._remedy)
+        return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class DecimalText:
+    """Annotates a `Decimal` of zero or more that is quoted text in YAML: the API has no floats."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _text_schema(self._parse, str, Decimal)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        declared = CelRule(f"self.matches({cel_text(DECIMAL_PATTERN)})", self._remedy)
+        return _text_json(DECIMAL_PATTERN, DECIMAL_MAX_LENGTH, declared)
+
+    @property
+    def _remedy(self) -> str:
+        return 'write a decimal number in quotes, such as "0.5" or "250"'
+
+    def _parse(self, value: str) -> Decimal:
+        if not re.fullmatch(DECIMAL_PATTERN, value):
+            raise _refusal(self._remedy)
+        return Decimal(value)
+
+
+DecimalNumber = Annotated[Decimal, DecimalText()]
+Quantity = Annotated[Decimal, PositiveQuantity()]
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Annotates text by a regular expression and says in words what to write instead.
+
+    The schema gets `pattern` for tools that check offline, and a CEL rule whose message is `remedy`.
+    """
+
+    regex: str
+    remedy: str
+    max_length: int
+    min_length: int = 1
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _text_schema(self._parse, str, str)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        declared = CelRule(f"self.matches({cel_text(self.regex)})", self.remedy)
+        return {**_text_json(self.regex, self.max_length, declared), "minLength": self.min_length}
+
+    def _parse(self, value: str) -> str:
+        if not self.min_length <= len(value) <= self.max_length or not re.search(self.regex, value):
+            raise _refusal(self.remedy)
+        return value
+
+
+def _text_schema(parse: Callable[[str], ValueT], write: Callable[[ValueT], str], kind: type[ValueT]) -> CoreSchema:
+    """Accept text through `parse`, and a value of `kind` from Python code; write text to JSON."""
+
+    def read(value: object) -> ValueT:
+        if isinstance(value, str):
+            return parse(value)
+        if isinstance(value, kind) and not isinstance(value, bool):
+            return parse(write(value))
+        raise PydanticCustomError("text", "write text in quotes")
+
+    return core_schema.no_info_plain_validator_function(
+        read,
+        serialization=core_schema.plain_serializer_function_ser_schema(write, return_schema=core_schema.str_schema()),
+    )
+
+
+def _text_json(pattern: str, max_length: int, declared: CelRule) -> JsonSchemaValue:
+    return {"type": "string", "pattern": pattern, "maxLength": max_length, VALIDATIONS: [declared.to_json()]}
+
+
+def _parsed(parse: Callable[[str], ValueT], value: str, remedy: str) -> ValueT:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise _refusal(remedy) from error
+
+
+def _refusal(remedy: str) -> PydanticCustomError:
+    return PydanticCustomError(RULE_FAILED, "{message}", {"message": remedy, "field": ""})
