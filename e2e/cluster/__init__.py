@@ -1,0 +1,1 @@
+"""The bundled cluster: a real Kubernetes on one machine, without Docker and without a container registry."""
