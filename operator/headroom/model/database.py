@@ -32,8 +32,9 @@ class ConnectionTarget:
 class ServerFacts:
     """What one statement on one backend tells of a server.
 
-    `version` is PostgreSQL's server_version_num (170002), `timeline` of the checkpoint or the WAL being written,
-    `settings` the parameters we compare (text as in pg_settings), counts are of the whole server.
+    `version` is PostgreSQL's server_version_num (170002), `timeline` of the WAL being written or received, `settings`
+    the parameters we compare (text as in pg_settings: in the parameter's own unit, MB for max_slot_wal_keep_size),
+    counts are of the whole server. `missing_rights` are names of predefined roles the login is no member of.
     """
 
     system_identifier: str
@@ -47,6 +48,8 @@ class ServerFacts:
     is_direct: bool
     missing_rights: tuple[str, ...] = ()
     has_user_tablespaces: bool = False
+    is_superuser: bool = False
+    has_installation_lock: bool = True
 
     @property
     def major(self) -> int:

@@ -27,7 +27,14 @@ class PrimaryLink(Protocol):
         ...
 
     async def mark(self) -> Mark:
-        """Emit the transactional canary message, time its COMMIT, read the flush LSN after it."""
+        """Emit the transactional canary message, time its COMMIT, read the flush LSN after it.
+
+        Has a connection of its own and no short deadline: a slow COMMIT is what it measures (10 s at most).
+        """
+        ...
+
+    async def position(self) -> Mark:
+        """Read the flush LSN now, without a write: a mark to judge a replica by at once (`commit_seconds` is None)."""
         ...
 
     async def connections(self) -> ConnectionCounts:
@@ -52,7 +59,15 @@ class PrimaryLink(Protocol):
 
 
 class SlotLink(Protocol):
-    """Slot SQL on a primary, run as the replication role (one connection, opened when first needed)."""
+    """Slot SQL on a primary, run as the replication role (one connection, opened when first needed).
+
+    Both changes need the lease (`Fence`); dropping also needs the installation's lock on that server, which an open
+    `PrimaryLink` to it holds: without it `PrimaryUnavailable` (GuardNotReady) is raised and nothing is sent.
+    """
+
+    async def check_replication(self) -> str:
+        """Log in for physical replication (IDENTIFY_SYSTEM); the system identifier, or `PrimaryUnavailable`."""
+        ...
 
     async def ensure_slot(self, name: str) -> SlotFacts:
         """Create the physical slot with immediately_reserve unless it exists; return what is there."""
