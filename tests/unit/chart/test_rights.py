@@ -1,0 +1,90 @@
+"""Every right the chart grants has a reason, none is a wildcard, and each kind the code touches is granted."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from headroom.ports import kube
+
+CHART = Path(__file__).parents[3] / "charts" / "headroom"
+TABLE: dict[str, Any] = yaml.safe_load((CHART / "files" / "rbac.yaml").read_text())
+OURS = {"workerpools", "replicasets", "databaseguards"}
+NEVER = {"*", "escalate", "bind", "impersonate"}
+WAYS_INTO_A_POD = {"pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "pods/ephemeralcontainers"}
+
+
+def iterate_rules(tree: Any = TABLE, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from iterate_rules(value, f"{path}{key}.")
+        else:
+            yield from ((f"{path}{key}[{number}]", rule) for number, rule in enumerate(value))
+
+
+RULES = dict(iterate_rules())
+
+
+def test_the_table_has_the_scopes_the_templates_render() -> None:
+    assert TABLE.keys() == {"operator", "uninstall", "users"}
+    assert TABLE["operator"].keys() == {"watched", "own", "cluster", "nodes"}
+    assert TABLE["uninstall"].keys() == {"watched", "own"}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_each_right_has_a_reason_and_no_wildcard(name: str) -> None:
+    rule = RULES[name]
+    assert rule.keys() <= {"apiGroups", "resources", "resourceNames", "verbs", "why", "when"}
+    assert re.fullmatch(r"[A-Z].{20,}\.", rule["why"]), "a reason is a sentence"
+    granted = {*rule["apiGroups"], *rule["resources"], *rule["verbs"], *rule.get("resourceNames", ())}
+    assert not granted & NEVER
+    assert not any("*" in word for word in granted)
+    assert not set(rule["resources"]) & WAYS_INTO_A_POD
+    assert "rbac.authorization.k8s.io" not in rule["apiGroups"]
+
+
+def test_no_template_grants_anything_outside_the_table() -> None:
+    for template in sorted((CHART / "templates").glob("*.yaml")):
+        text = template.read_text()
+        assert "verbs:" not in text, template.name
+        for following in re.findall(r"^\s*rules:\n(.*)$", text, re.MULTILINE):
+            assert 'include "headroom.rules"' in following, f"{template.name}: {following}"
+
+
+def test_switches_named_by_the_table_exist_in_the_values() -> None:
+    switches = yaml.safe_load((CHART / "values.yaml").read_text())["rbac"]
+    named = {rule["when"] for rule in RULES.values() if "when" in rule}
+    assert named
+    assert all(switches[name] is False for name in named), "what is optional is off by default"
+
+
+def test_secrets_are_read_by_name_and_nothing_else() -> None:
+    verbs = [rule["verbs"] for rule in RULES.values() if "secrets" in rule["resources"]]
+    assert verbs == [["get"]]
+
+
+def test_the_operator_neither_makes_nor_deletes_its_own_kinds() -> None:
+    for name, rule in RULES.items():
+        if not name.startswith("users.") and OURS & set(rule["resources"]):
+            assert not {"create", "delete", "deletecollection", "update"} & set(rule["verbs"]), name
+
+
+def test_every_kind_the_code_names_is_granted() -> None:
+    kinds = [value for value in vars(kube).values() if isinstance(value, kube.Kind)]
+    granted = {
+        (group, resource)
+        for name, rule in RULES.items()
+        if name.startswith("operator.")
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert len(kinds) >= 10
+    assert not {(group_of(kind), kind.plural) for kind in kinds} - granted
+
+
+def group_of(kind: kube.Kind) -> str:
+    group, slash, _ = kind.api_version.rpartition("/")
+    return group if slash else ""
