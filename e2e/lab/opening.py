@@ -82,8 +82,10 @@ class Shop:
         """Wait for a resource's Ready condition."""
         wait_until(
             f"{kind}/{name} to be Ready",
-            lambda: self.kubectl.condition(kind, name, "Ready").get("status") == "True"
-            or _unready(self.kubectl.condition(kind, name, "Ready")),
+            lambda: (
+                self.kubectl.condition(kind, name, "Ready").get("status") == "True"
+                or _unready(self.kubectl.condition(kind, name, "Ready"))
+            ),
             timeout=timeout,
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from e2e.lab.kubectl import Manifest
 
-PASSWORD = "for-the-laboratory-only"  # noqa: S105  a throw-away cluster's
+PASSWORD = "for-the-laboratory-only"
 MONITOR, REPLICATION, OWNER, READER = "headroom_monitor", "headroom_replication", "shop", "shop_reader"
 DATABASE = "shop"
 PRIMARY, GUARD, READ_SERVICE = "store-primary", "store", "store-read"

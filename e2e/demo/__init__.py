@@ -1,0 +1,1 @@
+"""`make demo`: the main job with real input, to watch, and a verdict at the end."""

@@ -1,0 +1,38 @@
+"""What happens when, and what must come out: the incident `tebex_2019`, hours made into minutes.
+
+A profile is a line through points of (seconds, value); both loads rise together, as they did on that evening: first
+the queue, then the reads, until more of both is asked than the evening's size can bear.
+"""
+
+from dataclasses import dataclass
+
+Profile = tuple[tuple[float, float], ...]
+
+ARRIVALS: Profile = ((0, 4), (15, 4), (40, 40), (95, 40), (110, 4), (240, 4))
+"""Jobs a second put into the queue."""
+READERS: Profile = ((0, 30), (15, 30), (90, 150), (130, 150), (140, 40), (240, 40))
+"""Connections that readers hold open through the read Service."""
+LOAD_ENDS = 140.0
+LONGEST = 240.0
+"""Seconds after which the demo ends, whatever the lag is then."""
+
+SERVICE_SECONDS = 0.1
+MAX_CONNECTIONS = 100
+UTILIZATION_PERCENT = 70
+TARGET_LAG_SECONDS = 10
+PGBENCH_SCALE = 150
+"""15 million accounts, about 2.2 GiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objectives:
+    """Upper bounds; seconds unless the name says otherwise."""
+
+    warm_first_read: float = 1.0
+    threshold_to_first_read: float = 3.0
+    lag_peak: float = 60.0
+    lag_zero_after: float = 60.0
+    failed_reads_count: float = 0
+
+
+OBJECTIVES = Objectives()

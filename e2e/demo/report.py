@@ -1,0 +1,115 @@
+"""The verdict: figures with their objectives, a picture of the timeline, a summary to read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from e2e.demo.plan import LOAD_ENDS, MAX_CONNECTIONS, OBJECTIVES, UTILIZATION_PERCENT
+from e2e.demo.timeline import Decision, Replica, Timeline, crossing
+from e2e.lab.results import RESULTS, Figure, at_most
+
+LAG_IS_ZERO = 1.0
+"""Seconds: below this a queue is at realtime, as a probe each second can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A replica that came to serve while the load ran; seconds since the load began."""
+
+    replica: Replica
+    decided_at: float
+    first_read_at: float
+
+    @property
+    def seconds(self) -> float:
+        """From the decision to the first read it answered."""
+        return self.first_read_at - self.decided_at
+
+
+def activations(timeline: Timeline) -> list[Activation]:
+    """Replicas that answered their first read during the load, each with the decision that asked for it.
+
+    The decision of the n-th replica is the first one that wanted at least n serving ones.
+    """
+    joined = sorted(
+        (replica for replica in timeline.replicas() if (replica.first_read_at or 0) > timeline.started + 1),
+        key=lambda replica: replica.first_read_at or 0,
+    )
+    found = []
+    for position, replica in enumerate(joined, start=2):
+        decided = _decision_for(timeline.decisions, position)
+        if decided and replica.first_read_at:
+            found.append(Activation(replica, decided.at - timeline.started, replica.first_read_at - timeline.started))
+    return found
+
+
+def _decision_for(decisions: Sequence[Decision], serving: int) -> Decision | None:
+    ups = (one for one in decisions if one.who == "ReplicaSet" and one.before < serving <= one.after)
+    return min(ups, key=lambda one: one.at, default=None)
+
+
+def threshold_crossed_at(timeline: Timeline) -> float | None:
+    """When the readers' own connections first exceeded the utilization of the replica that served alone."""
+    bound = MAX_CONNECTIONS * UTILIZATION_PERCENT / 100
+    return crossing(((line["at"], line["connections"]) for line in timeline.reads), bound)
+
+
+def measure(timeline: Timeline) -> dict[str, Figure]:
+    """Every figure that the run shows; what did not happen is absent."""
+    joined = activations(timeline)
+    warm = [one for one in joined if not one.replica.was_seeded_in_load]
+    cold = [one for one in joined if one.replica.was_seeded_in_load]
+    crossed = threshold_crossed_at(timeline)
+    figures: dict[str, Figure] = {}
+    if warm:
+        figures["warm_first_read"] = at_most(warm[0].seconds, OBJECTIVES.warm_first_read)
+        if crossed is not None:
+            took = warm[0].first_read_at - crossed
+            figures["threshold_to_first_read"] = at_most(took, OBJECTIVES.threshold_to_first_read)
+    if cold:
+        figures["cold_first_read"] = Figure(round(cold[0].seconds, 2))
+    if timeline.queue:
+        peak = max(line["lag_seconds"] for line in timeline.queue)
+        figures["lag_peak"] = at_most(peak, OBJECTIVES.lag_peak)
+    back = lag_zero_after(timeline)
+    if back is not None:
+        figures["lag_zero_after"] = at_most(back, OBJECTIVES.lag_zero_after)
+    if timeline.reads:
+        failed = sum(line["errors"] for line in timeline.reads)
+        figures["failed_reads_count"] = at_most(failed, OBJECTIVES.failed_reads_count, "reads")
+    return figures
+
+
+def lag_zero_after(timeline: Timeline) -> float | None:
+    """Seconds from the end of the burst of jobs until the lag is back at zero and stays there."""
+    late = [line["at"] for line in timeline.queue if line["lag_seconds"] > LAG_IS_ZERO]
+    if not timeline.queue or (late and late[-1] >= timeline.queue[-1]["at"]):
+        return None
+    return max(0.0, (late[-1] if late else 0.0) - LOAD_ENDS)
+
+
+def missing(figures: dict[str, Figure]) -> list[str]:
+    """Objectives that were not measured at all."""
+    needed = ("warm_first_read", "cold_first_read", "threshold_to_first_read", "lag_zero_after", "failed_reads_count")
+    return [name for name in needed if name not in figures]
+
+
+def print_summary(console: Console, figures: dict[str, Figure], path: Path, picture: Path) -> None:
+    """The figures as a table."""
+    table = Table("figure", "value", "objective", "met", title="What came out")
+    for name, figure in figures.items():
+        goal = "" if figure.goal is None else f"≤ {figure.goal:g} {figure.unit}"
+        met = "" if figure.met is None else "[green]yes[/]" if figure.met else "[red]no[/]"
+        table.add_row(name, f"{figure.value:g} {figure.unit}", goal, met)
+    for name in missing(figures):
+        table.add_row(name, "[red]did not happen[/]", "", "[red]no[/]")
+    console.print(table)
+    console.print(f"figures: {path}\npicture: {picture}")
+
+
+def picture_path() -> Path:
+    """Where the timeline's picture goes."""
+    return RESULTS / "demo.png"

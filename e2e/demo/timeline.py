@@ -1,0 +1,143 @@
+"""What was seen, by whom, when; seconds since the load began."""
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from e2e.lab.kubectl import Manifest
+
+ROLES = ("provisioning", "standby", "serving", "draining")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A decision the operator published: `at` in epoch seconds."""
+
+    who: str
+    at: float
+    before: int
+    after: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """What is known of one replica: its address, when it was asked for, and when it first served."""
+
+    name: str
+    address: str = ""
+    was_seeded_in_load: bool = False
+    labelled_at: float | None = None
+    first_read_at: float | None = None
+
+
+@dataclass(slots=True)
+class Timeline:
+    """Samples from the apps and the API server, written by many threads, read by the view and the report."""
+
+    started: float = field(default_factory=time.time)
+    queue: list[dict[str, float]] = field(default_factory=list)
+    reads: list[dict[str, Any]] = field(default_factory=list)
+    pods: dict[str, Manifest] = field(default_factory=dict)
+    counts: list[dict[str, float]] = field(default_factory=list)
+    workers: list[tuple[float, int]] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    labelled: dict[str, float] = field(default_factory=dict)
+    first_reads: dict[str, float] = field(default_factory=dict)
+    status: dict[str, Manifest] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def on_queue(self, line: Manifest) -> None:
+        """A line of the producer: `{t, rate, deferred, backlog, lag_seconds}`."""
+        self.queue.append({**line, "at": line["t"] - self.started})
+
+    def on_reads(self, line: Manifest) -> None:
+        """A line of the readers: `{t, connections, reads, errors, p50_ms, p99_ms, first: {address: t}}`."""
+        self.reads.append({**line, "at": line["t"] - self.started})
+        for address, moment in line.get("first", {}).items():
+            self.first_reads.setdefault(address, moment)
+
+    def on_pod(self, event: Manifest) -> None:
+        """A change of one of the set's pods."""
+        pod, now = event["object"], time.time()
+        name, role = pod["metadata"]["name"], role_of(pod)
+        with self._lock:
+            if role == "serving" and role_of(self.pods.get(name)) != "serving":
+                self.labelled[name] = now
+            if event["type"] == "DELETED":
+                self.pods.pop(name, None)
+            else:
+                self.pods[name] = pod
+            roles = [role_of(known) for known in self.pods.values()]
+            self.counts.append({"at": now - self.started, **{role: roles.count(role) for role in ROLES}})
+
+    def on_workers(self, event: Manifest) -> None:
+        """A change of the workers' Deployment."""
+        ready = (event["object"].get("status") or {}).get("readyReplicas", 0)
+        self.workers.append((time.time() - self.started, ready))
+
+    def on_resource(self, event: Manifest) -> None:
+        """A change of a resource of ours: keep its status and note new decisions."""
+        body = event["object"]
+        who, status = f"{body['kind']}", body.get("status") or {}
+        self.status[who] = status
+        decision = status.get("lastDecision")
+        if decision:
+            self._note(parse_decision(who, decision))
+
+    def _note(self, decision: Decision) -> None:
+        if decision not in self.decisions:
+            self.decisions.append(decision)
+
+    def replicas(self) -> list[Replica]:
+        """Every replica seen, in the order of their names."""
+        with self._lock:
+            pods = sorted(self.pods.items())
+        return [
+            Replica(
+                name=name,
+                address=(address := pod.get("status", {}).get("podIP", "")),
+                was_seeded_in_load=parse_time(pod["metadata"]["creationTimestamp"]) >= self.started,
+                labelled_at=self.labelled.get(name),
+                first_read_at=self.first_reads.get(address),
+            )
+            for name, pod in pods
+        ]
+
+
+def role_of(pod: Manifest | None) -> str:
+    """The routing role a pod carries."""
+    labels: dict[str, str] = ((pod or {}).get("metadata") or {}).get("labels") or {}
+    return labels.get("headroom.dev/role", "")
+
+
+def parse_decision(who: str, entry: Manifest) -> Decision:
+    """A `lastDecision` of either kind."""
+    return Decision(
+        who=who,
+        at=parse_time(entry["at"]),
+        before=entry.get("from", -1),
+        after=entry.get("to", entry.get("allowed", -1)),
+        words=f"{entry.get('rule', '')} {entry.get('reason', '')}: {entry.get('message', '')}",
+    )
+
+
+def parse_time(text: str) -> float:
+    """RFC 3339 to epoch seconds."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def crossing(samples: Iterable[tuple[float, float]], bound: float) -> float | None:
+    """When a series first exceeds a bound, by linear interpolation between its samples; None if it never does."""
+    before: tuple[float, float] | None = None
+    for at, value in samples:
+        if value > bound:
+            if before is None or before[1] >= bound:
+                return at
+            share = (bound - before[1]) / (value - before[1])
+            return before[0] + share * (at - before[0])
+        before = at, value
+    return None

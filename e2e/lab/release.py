@@ -1,0 +1,68 @@
+"""The operator as a Helm release."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.lab.kubectl import Kubectl, Manifest, condition_of, run
+from e2e.lab.waiting import wait_until
+
+CHART = Path(__file__).parents[2] / "charts/headroom"
+LEADER = "headroom.dev/leader=true"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A Helm release of the chart in a namespace of its own."""
+
+    image: str
+    name: str = "headroom"
+    namespace: str = "headroom"
+
+    @property
+    def kubectl(self) -> Kubectl:
+        """kubectl in the release's namespace."""
+        return Kubectl(self.namespace)
+
+    def install(self, values: Mapping[str, str] | None = None, *, timeout: float = 90) -> None:
+        """`helm upgrade --install` with the image that was loaded, and wait until the operator is Ready."""
+        repository, _, tag = self.image.rpartition(":")
+        settings = {
+            "image.repository": repository,
+            "image.tag": tag,
+            "image.pullPolicy": "IfNotPresent",
+            **(values or {}),
+        }
+        flags = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        self.kubectl.ensure_namespace({"pod-security.kubernetes.io/enforce": "restricted"})
+        run(
+            ("helm", "upgrade", "--install", self.name, str(CHART), "-n", self.namespace, *flags)
+            + ("--wait", f"--timeout={timeout:.0f}s"),
+            timeout=timeout + 30,
+        )
+
+    def uninstall(self) -> None:
+        """`helm uninstall`, hooks included."""
+        run(("helm", "uninstall", self.name, "-n", self.namespace, "--wait", "--timeout=180s"), timeout=200)
+
+    def pods(self) -> list[Manifest]:
+        """The operator's pods."""
+        return self.kubectl.list("pods", "app.kubernetes.io/name=headroom")
+
+    def leader(self) -> Manifest | None:
+        """The pod that leads, when there is exactly one that is Ready."""
+        leaders = [
+            pod for pod in self.kubectl.list("pods", LEADER) if condition_of(pod, "Ready").get("status") == "True"
+        ]
+        return leaders[0] if len(leaders) == 1 else None
+
+    def wait_leader(self, *, timeout: float = 60) -> Manifest:
+        """Wait until one pod leads."""
+        return wait_until("one operator pod to lead", self.leader, timeout=timeout)
+
+    def logs(self) -> str:
+        """What all pods of the operator logged lately."""
+        return "".join(
+            f"--- {pod['metadata']['name']}\n" + self.kubectl("logs", pod["metadata"]["name"], "--tail=80")
+            for pod in self.pods()
+        )

@@ -1,0 +1,78 @@
+"""One operator and one shop for the whole suite; a test that fails leaves events, logs and status in a file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.cluster.provider import Cluster, choose_cluster
+from e2e.lab.kubectl import CommandFailed, Kubectl
+from e2e.lab.opening import Shop
+from e2e.lab.release import Release
+
+DUMPS = Path("build/e2e")
+SPACE = "e2e-shop"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    return choose_cluster()
+
+
+@pytest.fixture(scope="session")
+def release(cluster: Cluster) -> Iterator[Release]:
+    release = Release(cluster.image("operator"))
+    release.install()
+    release.wait_leader()
+    yield release
+    release.uninstall()
+
+
+@pytest.fixture(scope="session")
+def shop(cluster: Cluster, release: Release) -> Iterator[Shop]:
+    """A shop whose primary holds about 75 MiB; tests share the primary and bring their own resources."""
+    shop = Shop(Kubectl(SPACE), cluster.image("postgres17"), cluster.image("worker"))
+    if shop.kubectl.get("namespace", SPACE):
+        shop.close()
+    shop.open(scale=5, size="2Gi")
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def clean(shop: Shop) -> Iterator[Shop]:
+    """The shop without any resource of ours, before and after."""
+    _clear(shop)
+    yield shop
+    _clear(shop)
+
+
+def _clear(shop: Shop) -> None:
+    shop.kubectl("delete", "dbrs,wp,dbg", "--all", "--wait=true", "--timeout=120s", timeout=130)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if report.failed:
+        report.sections.append(("cluster", f"dumped to {dump(item.nodeid)}"))
+    return report
+
+
+def dump(test: str) -> Path:
+    """Write what a person would look at first: resources, pods, events, the operator's log."""
+    DUMPS.mkdir(parents=True, exist_ok=True)
+    path = DUMPS / f"{test.replace('/', '_').replace('::', '.')}.txt"
+    with path.open("w") as out:
+        for command in (
+            ("get", "dbg,dbrs,wp", "-A", "-o", "yaml"),
+            ("get", "pods,pvc,svc,endpointslices,pdb", "-A", "-o", "wide", "--show-labels"),
+            ("get", "events", "-A", "--sort-by=.metadata.creationTimestamp"),
+            ("-n", "headroom", "logs", "-l", "app.kubernetes.io/name=headroom", "--tail=400", "--prefix"),
+        ):
+            out.write(f"$ kubectl {' '.join(command)}\n")
+            try:
+                out.write(Kubectl("default")(*command) + "\n")
+            except CommandFailed as error:
+                out.write(f"{error}\n")
+    return path

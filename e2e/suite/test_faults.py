@@ -1,0 +1,119 @@
+"""What goes wrong around a set: said with its remedy, nothing lost, mended without help."""
+
+import pytest
+
+from e2e.lab import shop as objects
+from e2e.lab.opening import Shop
+from e2e.lab.release import Release
+from e2e.lab.waiting import wait_until
+from e2e.suite.test_replicas import CHILDREN, SET, apply_set, endpoints, slots
+
+GUARD = objects.GUARD
+
+
+def guard_reason(shop: Shop) -> str:
+    return str(shop.kubectl.condition("dbg", GUARD, "Ready").get("reason", ""))
+
+
+def wait_reason(shop: Shop, reason: str, timeout: float = 40) -> str:
+    """Wait for the guard's reason; returns the message beside it."""
+
+    def look() -> bool:
+        assert guard_reason(shop) == reason, shop.kubectl.condition("dbg", GUARD, "Ready")
+        return True
+
+    wait_until(f"dbg/{GUARD} to say {reason}", look, timeout=timeout)
+    return str(shop.kubectl.condition("dbg", GUARD, "Ready")["message"])
+
+
+def test_a_wrong_password_is_said_and_mended_by_the_secret(clean: Shop) -> None:
+    clean.kubectl.apply(objects.secret("store-monitor", objects.MONITOR, "wrong"), objects.database_guard())
+    try:
+        assert "store-monitor" in wait_reason(clean, "AuthenticationFailed")
+    finally:
+        clean.kubectl.apply(objects.secret("store-monitor", objects.MONITOR))
+    clean.wait_ready("dbg", GUARD, timeout=70)
+
+
+def test_an_unknown_host_is_said_and_mended_by_the_spec(clean: Shop) -> None:
+    guard = objects.database_guard()
+    guard["spec"]["connection"]["host"] = "no-such-host"
+    clean.kubectl.apply(guard)
+    assert "no-such-host" in wait_reason(clean, "HostNotFound")
+    clean.kubectl.apply(objects.database_guard())
+    clean.wait_ready("dbg", GUARD, timeout=40)
+
+
+def test_a_primary_away_for_a_minute_loses_nothing(clean: Shop) -> None:
+    apply_set(clean, replicas=1, standbys=1)
+    clean.wait_counts(serving=1, standbys=1)
+    before = {pod["metadata"]["uid"] for pod in clean.kubectl.list("pods", CHILDREN)}
+    clean.kubectl.scale(f"statefulset/{objects.PRIMARY}", 0)
+    try:
+        wait_until("the guard to notice", lambda: "Ready" and guard_reason(clean) != "AsExpected", timeout=40)
+        assert len(endpoints(clean)) == 1
+    finally:
+        clean.kubectl.scale(f"statefulset/{objects.PRIMARY}", 1)
+        wait_until("the primary to be back", clean.is_primary_ready, timeout=120)
+    clean.wait_ready("dbg", GUARD, timeout=60)
+    clean.wait_counts(serving=1, standbys=1, timeout=90)
+    assert {pod["metadata"]["uid"] for pod in clean.kubectl.list("pods", CHILDREN)} == before
+    assert len(slots(clean)) == 2
+
+
+def test_a_claim_that_never_binds_is_said_and_cleaned_up(clean: Shop) -> None:
+    apply_set(clean, replicas=1, standbys=0, storage={"size": "1Gi", "storageClassName": "no-such-class"})
+    wait_until(
+        "the unbound claim to be said",
+        lambda: "no-such-class" in str(clean.kubectl.get("dbrs", SET)),
+        timeout=60,
+    )
+    clean.kubectl("delete", "dbrs", SET, "--timeout=60s", timeout=70)
+    assert clean.kubectl.list("pvc", CHILDREN) == []
+    assert slots(clean) == []
+
+
+def test_a_base_backup_killed_half_way_starts_again(clean: Shop) -> None:
+    apply_set(
+        clean, replicas=1, standbys=0, provisioning={"method": "BaseBackup", "maxRate": "8Mi", "maxSlotWAL": "1Gi"}
+    )
+    wait_until("the copy to run", lambda: clean.sql(COPIES) == "1", timeout=60)
+    clean.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_progress_basebackup")
+    clean.wait_counts(serving=1, standbys=0, timeout=180)
+    assert len(slots(clean)) == 1
+
+
+COPIES = "SELECT count(*) FROM pg_stat_progress_basebackup WHERE phase = 'streaming database files'"
+
+
+def test_deleting_while_provisioning_leaves_nothing(clean: Shop) -> None:
+    apply_set(
+        clean, replicas=1, standbys=1, provisioning={"method": "BaseBackup", "maxRate": "4Mi", "maxSlotWAL": "1Gi"}
+    )
+    wait_until("the copy to run", lambda: clean.sql(COPIES) == "1", timeout=60)
+    clean.kubectl("delete", "dbrs", SET, "--timeout=60s", timeout=70)
+    assert clean.kubectl.list("pods,pvc", CHILDREN) == []
+    wait_until("no slot of ours", lambda: slots(clean) == [], timeout=30)
+
+
+@pytest.mark.parametrize("moment", ["slot", "copy", "standby", "serving"])
+def test_the_operator_killed_at_any_point_ends_as_if_undisturbed(clean: Shop, release: Release, moment: str) -> None:
+    apply_set(
+        clean, replicas=1, standbys=1, provisioning={"method": "BaseBackup", "maxRate": "32Mi", "maxSlotWAL": "1Gi"}
+    )
+    wait_until(f"the moment: {moment}", lambda: has_come(clean, moment), timeout=120, every=0.05)
+    leader = release.leader()
+    if leader is not None:
+        release.kubectl("delete", "pod", leader["metadata"]["name"], "--grace-period=0", "--force", "--wait=false")
+    clean.wait_counts(serving=1, standbys=1, timeout=180)
+    assert len(clean.kubectl.list("pods", CHILDREN)) == 2
+    assert len(clean.kubectl.list("pvc", CHILDREN)) == 2
+    wait_until("two slots", lambda: len(slots(clean)) == 2, timeout=60)
+
+
+def has_come(shop: Shop, moment: str) -> bool:
+    if moment == "slot":
+        return bool(slots(shop))
+    if moment == "copy":
+        return shop.sql(COPIES) == "1"
+    return bool(shop.replicas(moment))

@@ -1,0 +1,148 @@
+"""A WorkerPool follows a real procrastinate queue, and says why."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from e2e.lab import shop as objects
+from e2e.lab.kubectl import Manifest
+from e2e.lab.opening import Shop
+from e2e.lab.waiting import wait_until
+
+POOL = "commands"
+
+
+@pytest.fixture
+def pool(clean: Shop) -> Iterator[Shop]:
+    """Workers of 0.2 s jobs at size one, an empty queue, a guard, and a pool with a short window."""
+    command = ("python3", "/app/worker.py", "--queue", POOL)
+    login = {**objects.login(objects.PRIMARY), "CONCURRENCY": "1"}
+    run_app(clean, "schema", "produce.py", "--create-schema-only")
+    clean.sql("DELETE FROM procrastinate_jobs")
+    clean.kubectl.apply(objects.app_deployment(POOL, clean.worker_image, command, login), objects.database_guard())
+    clean.wait_ready("dbg", objects.GUARD)
+    yield clean
+    clean.kubectl.delete("deployment", POOL)
+
+
+def run_app(shop: Shop, name: str, *command: str, timeout: float = 90) -> None:
+    """Run an app once as a pod, to its end."""
+    shop.kubectl.delete("pod", name)
+    login = objects.login(objects.PRIMARY)
+    shop.kubectl.apply(objects.app_pod(name, shop.worker_image, ["python3", f"/app/{command[0]}", *command[1:]], login))
+
+    def is_done() -> bool:
+        phase = ((shop.kubectl.get("pod", name) or {}).get("status") or {}).get("phase")
+        assert phase != "Failed", shop.kubectl("logs", name)
+        return phase == "Succeeded"
+
+    wait_until(f"pod {name} to succeed", is_done, timeout=timeout)
+
+
+def put_jobs(shop: Shop, seconds: float, rate: float) -> None:
+    profile = json.dumps([[0, rate], [seconds, rate]])
+    run_app(
+        shop, "producer", "produce.py", "--queue", POOL, "--profile", profile,
+        "--duration", str(seconds), "--service-seconds", "0.2",
+    )  # fmt: skip
+
+
+def replicas(shop: Shop) -> int:
+    return int((shop.kubectl.get("deployment", POOL) or {})["spec"]["replicas"])
+
+
+def status(shop: Shop) -> Manifest:
+    return (shop.kubectl.get("wp", POOL) or {}).get("status") or {}
+
+
+def pool_of(**spec: object) -> Manifest:
+    quick = {"scaleDown": {"stabilizationWindow": "10s", "maxStepPercent": 50}}
+    return objects.worker_pool(POOL, **{"behavior": quick, "maxWorkers": 4, **spec})
+
+
+def test_workers_follow_the_queue_up_and_down(pool: Shop) -> None:
+    pool.kubectl.apply(pool_of())
+    pool.wait_ready("wp", POOL)
+    put_jobs(pool, seconds=15, rate=20)
+    wait_until("more workers", lambda: replicas(pool) >= 3, timeout=40)
+    decision = status(pool)["lastDecision"]
+    assert decision["allowed"] <= 4
+    assert decision["message"]
+    wait_until("an empty queue", lambda: pool.sql(WAITING) == "0", timeout=90)
+    wait_until("the least workers again", lambda: replicas(pool) == 1, timeout=120)
+    assert pool.sql("SELECT count(*) FROM procrastinate_jobs WHERE status = 'failed'") == "0"
+
+
+WAITING = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'"
+
+
+def test_another_autoscaler_is_not_fought(pool: Shop) -> None:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": POOL}
+    metric = {
+        "type": "Resource",
+        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 90}},
+    }
+    pool.kubectl.apply(
+        {
+            "apiVersion": "autoscaling/v2",
+            "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": POOL},
+            "spec": {"scaleTargetRef": target, "maxReplicas": 2, "metrics": [metric]},
+        },
+        pool_of(minWorkers=3),
+    )
+    wait_until("the conflict to be said", lambda: has_reason(pool, "TargetConflict"), timeout=30)
+    assert replicas(pool) < 3
+    pool.kubectl.delete("hpa", POOL)
+    wait_until("the pool to act again", lambda: replicas(pool) >= 3, timeout=60)
+
+
+def test_a_missing_target_is_named_and_found_when_it_comes(clean: Shop) -> None:
+    clean.kubectl.apply(objects.database_guard(), pool_of())
+    wait_until("the missing target to be said", lambda: has_reason(clean, "TargetNotFound"), timeout=30)
+    assert "commands" in clean.kubectl.condition("wp", POOL, "Ready")["message"]
+
+
+def test_a_missing_queue_table_is_named_and_holds(pool: Shop) -> None:
+    pool.sql("ALTER TABLE procrastinate_jobs RENAME TO hidden")
+    try:
+        pool.kubectl.apply(pool_of(minWorkers=1))
+        wait_until("the missing table to be said", lambda: signal(pool)["status"] == "False", timeout=30)
+        assert "procrastinate_jobs" in signal(pool)["message"]
+        assert replicas(pool) == 1
+    finally:
+        pool.sql("ALTER TABLE hidden RENAME TO procrastinate_jobs")
+    wait_until("the signal to be back", lambda: signal(pool)["status"] == "True", timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [("SELECT 1::float8 AS lag_seconds WHERE false", "no row"), ("SELECT generate_series(1, 2) AS lag", "rows")],
+    ids=["nothing", "two rows"],
+)
+def test_a_query_that_does_not_return_one_row_is_unknown(pool: Shop, query: str, count: str) -> None:
+    connection = {
+        "host": objects.PRIMARY,
+        "database": objects.DATABASE,
+        "tls": {"mode": "disable"},
+        "credentialsSecretRef": {"name": "store-monitor"},
+    }
+    custom = {"lagQuery": query, "backlogQuery": "SELECT 0"}
+    queue = {"type": "Postgres", "claims": "Exclusive", "postgres": {"custom": custom, "connection": connection}}
+    pool.kubectl.apply(pool_of(queue=queue))
+    wait_until("the odd answer to be said", lambda: signal(pool).get("status") == "False", timeout=30)
+    assert count in signal(pool)["message"].lower()
+    assert replicas(pool) == 1
+
+
+def signal(shop: Shop) -> Manifest:
+    return shop.kubectl.condition("wp", POOL, "SignalAvailable")
+
+
+def has_reason(shop: Shop, reason: str) -> bool:
+    conditions = status(shop).get("conditions", [])
+    assert any(entry["reason"] == reason for entry in conditions), [
+        f"{entry['type']}={entry['status']} {entry['reason']}" for entry in conditions
+    ]
+    return True
