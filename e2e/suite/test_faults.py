@@ -4,6 +4,7 @@ import pytest
 
 from e2e.lab import shop as objects
 from e2e.lab.opening import Shop
+from e2e.lab.processes import kill_pod_processes
 from e2e.lab.release import Release
 from e2e.lab.waiting import wait_until
 from e2e.suite.test_replicas import CHILDREN, SET, apply_set, endpoints, slots
@@ -104,7 +105,7 @@ def test_the_operator_killed_at_any_point_ends_as_if_undisturbed(clean: Shop, re
     wait_until(f"the moment: {moment}", lambda: has_come(clean, moment), timeout=120, every=0.05)
     leader = release.leader()
     if leader is not None:
-        release.kubectl("delete", "pod", leader["metadata"]["name"], "--grace-period=0", "--force", "--wait=false")
+        kill_pod_processes(leader["metadata"]["name"])
     clean.wait_counts(serving=1, standbys=1, timeout=180)
     assert len(clean.kubectl.list("pods", CHILDREN)) == 2
     assert len(clean.kubectl.list("pvc", CHILDREN)) == 2

@@ -4,6 +4,7 @@ import time
 
 from e2e.lab import shop as objects
 from e2e.lab.opening import Shop
+from e2e.lab.processes import kill_pod_processes
 from e2e.lab.release import Release
 from e2e.lab.waiting import wait_until
 from e2e.suite.test_replicas import SET, apply_set, endpoints, slots
@@ -15,7 +16,7 @@ def test_the_other_operator_acts_soon_after_the_leader_is_killed(clean: Shop, re
     apply_set(clean, replicas=1, standbys=1)
     clean.wait_counts(serving=1, standbys=1)
     old = release.wait_leader()["metadata"]["name"]
-    release.kubectl("exec", old, "--", "python3", "-c", "import os, signal; os.kill(1, signal.SIGKILL)")
+    kill_pod_processes(old)
     killed = time.monotonic()
     clean.kubectl.scale(f"dbrs/{SET}", 2)
     wait_until("the scale-out", lambda: len(clean.replicas("serving")) == 2, timeout=60, every=0.1)
