@@ -3,9 +3,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
+PYTEST := .venv/bin/pytest
+CODE := operator tests e2e
 export PYTHONPATH := operator
 
-.PHONY: help setup check fmt test crds clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster demo bench bench-replicas crds goldens clean
+
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
@@ -18,17 +21,43 @@ help: ## list the targets
 
 setup: .venv/.ready ## create the virtual environment
 
+setup-postgres: ## install PostgreSQL's server and PgBouncer on this machine, for the contract and integration tests
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && command -v pgbouncer >/dev/null || \
+	  { echo "installing postgresql and pgbouncer"; apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+	    apt-get -qq install -y --no-install-recommends postgresql pgbouncer >/dev/null; }
+
 fmt: setup ## format the code
-	.venv/bin/ruff format operator tests e2e && .venv/bin/ruff check --fix --quiet operator tests e2e
+	.venv/bin/ruff format $(CODE)
+	.venv/bin/ruff check --fix --quiet $(CODE)
 
 check: setup ## format, lint, types, import contracts, unit and property tests (under 60 s)
-	.venv/bin/ruff format --check operator tests e2e
-	.venv/bin/ruff check operator tests e2e
+	.venv/bin/ruff format --check --quiet $(CODE)
+	.venv/bin/ruff check --quiet $(CODE)
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
-	.venv/bin/pytest -q tests/unit
+	$(PYTEST) -q -n 2 tests/unit
+
+test: check test-here test-cluster ## everything: check, contract, integration, admission, chart, end to end
+
+test-here: setup setup-postgres ## what needs PostgreSQL but no cluster
+	$(PYTEST) -q -m "not cluster" tests/contract tests/integration
+
+test-cluster: setup ## what needs a cluster: contract, admission, chart, end to end (HEADROOM_CLUSTER=bundled|kind|kubeconfig)
+	$(PYTHON) -m e2e.run $(PYTEST) -q tests/chart tests/admission tests/contract/kube
+	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=400 e2e/suite
+
+demo: setup ## the main job with real input, to watch; KEEP=1 leaves it running
+	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.demo
+
+bench: bench-replicas ## every benchmark
+
+bench-replicas: setup ## warm activation and base backup beside a bare pg_basebackup; writes build/results
+	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.replicas
 
 crds: setup ## generate the CRDs and the API reference from the typed models
 	$(PYTHON) -m headroom.api.crdgen --output crds/
+
+clean: ## remove what the targets made in this folder
+	rm -rf build .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 -include e2e/cluster/cluster.mk
