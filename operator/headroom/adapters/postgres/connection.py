@@ -1,0 +1,209 @@
+"""One pinned connection: opened when first used, opened again after a loss, never waited for beyond a deadline."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+
+from headroom.adapters.postgres import sql
+from headroom.adapters.postgres.conninfo import CONNECT_SECONDS, connection_string
+from headroom.adapters.postgres.errors import translate_connect_error, translate_statement_error
+from headroom.adapters.postgres.turn import Turns
+from headroom.errors import PrimaryUnavailable
+from headroom.model.database import ConnectionTarget
+from headroom.reasons import Reason
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+Link = AsyncConnection[Row]
+T = TypeVar("T")
+
+STATEMENT_SECONDS = 1.5
+"""Client's deadline of a probe: the server cancels at 0.5 s, the rest is for a server that does not even do that."""
+SEVERED_SECONDS = 1.0
+PROBE_OPTIONS: Mapping[str, str] = {
+    "search_path": "pg_catalog",
+    "statement_timeout": "500",
+    "lock_timeout": "250",
+    "idle_in_transaction_session_timeout": "10000",
+    "default_transaction_read_only": "on",
+    "jit": "off",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+}
+WRITE_OPTIONS: Mapping[str, str] = {
+    **PROBE_OPTIONS,
+    "statement_timeout": "2500",
+    "default_transaction_read_only": "off",
+}
+OLDEST_SUPPORTED, NEWEST_SUPPORTED = 14, 18
+
+
+async def _nothing(_: Link) -> None:
+    return None
+
+
+@dataclass(slots=True, eq=False)
+class PinnedConnection:
+    """A connection that plays one role; `greet` runs on each new one before anything else does."""
+
+    target: ConnectionTarget
+    application_name: str
+    options: Mapping[str, str] = field(default_factory=lambda: PROBE_OPTIONS)
+    greet: Callable[[Link], Awaitable[None]] = _nothing
+    grant: str = ""
+    max_age_seconds: float | None = None
+    _link: Link | None = None
+    _opened_at: float = 0.0
+    _turns: Turns = field(default_factory=Turns)
+    _is_closed: bool = False
+    backend_pid: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """True while the socket is thought to be alive."""
+        return self._link is not None and not self._link.closed
+
+    async def fetch(
+        self, statement: str, parameters: Mapping[str, Any] | None = None, *, seconds: float = STATEMENT_SECONDS
+    ) -> list[Row]:
+        """Run one of our statements in autocommit and return all its rows."""
+
+        async def work(link: Link) -> list[Row]:
+            cursor = await link.execute(statement, parameters or {})
+            return await cursor.fetchall()
+
+        return await self.run(work, seconds=seconds)
+
+    async def run(self, work: Callable[[Link], Awaitable[T]], *, seconds: float = STATEMENT_SECONDS) -> T:
+        """Run `work` on the open connection; raises PrimaryUnavailable or Refused, and reconnects next time."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        try:
+            async with self._turns.take(deadline):
+                link = await self._ensure_open()
+                return await self._bounded(link, work, seconds)
+        except TimeoutError as error:
+            where = f"{self.target.host}:{self.target.port}"
+            message = f"{where} did not answer within {seconds:g} s ({self.application_name.split('/')[1]})"
+            raise PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT) from error
+
+    async def open(self) -> None:
+        """Connect now instead of at the first statement."""
+        await self.run(_nothing)
+
+    async def close(self) -> None:
+        """End the connection for good."""
+        self._is_closed = True
+        await self._drop()
+
+    async def _ensure_open(self) -> Link:
+        if self._is_closed:
+            raise PrimaryUnavailable("the link was closed", reason=Reason.PRIMARY_UNREACHABLE)
+        if self._link is not None and (self._link.closed or self._is_aged()):
+            await self._drop()
+        if self._link is None:
+            self._link = await self._connect()
+            self._opened_at = asyncio.get_running_loop().time()
+        return self._link
+
+    def _is_aged(self) -> bool:
+        age = asyncio.get_running_loop().time() - self._opened_at
+        return self.max_age_seconds is not None and age > self.max_age_seconds
+
+    async def _connect(self) -> Link:
+        try:
+            with connection_string(
+                self.target, application_name=self.application_name, options=self.options
+            ) as conninfo:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    link: Link = await AsyncConnection.connect(
+                        conninfo, autocommit=True, prepare_threshold=None, row_factory=dict_row
+                    )
+        except (psycopg.Error, TimeoutError) as error:
+            raise translate_connect_error(error, self.target) from error
+        try:
+            await self._bounded(link, self._introduce, STATEMENT_SECONDS)
+        except BaseException:
+            await _abandon(link)
+            raise
+        return link
+
+    async def _introduce(self, link: Link) -> None:
+        self.backend_pid = await _check_direct(link, self.target)
+        await self.greet(link)
+
+    async def _bounded(self, link: Link, work: Callable[[Link], Awaitable[T]], seconds: float) -> T:
+        """Run `work` in a task of its own, so that a hung server is left behind instead of waited for.
+
+        Cancelling a psycopg call waits for the server to answer the cancel request; cutting the socket does not.
+        """
+        task = asyncio.ensure_future(work(link))
+        try:
+            done, _ = await asyncio.wait({task}, timeout=seconds)
+        except BaseException:
+            self._sever(link, task)
+            raise
+        if not done:
+            self._sever(link, task)
+            await asyncio.wait({task}, timeout=SEVERED_SECONDS)
+            raise TimeoutError
+        try:
+            return task.result()
+        except psycopg.Error as error:
+            await self._drop_if_broken(link)
+            raise translate_statement_error(error, self.target, grant=self.grant) from error
+
+    def _sever(self, link: Link, task: "asyncio.Future[Any]") -> None:
+        self._link = None
+        task.add_done_callback(lambda done: _consume(done, link))
+        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(link.fileno())) as twin:
+            twin.shutdown(socket.SHUT_RDWR)
+
+    async def _drop_if_broken(self, link: Link) -> None:
+        if link.closed or link.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            await self._drop()
+
+    async def _drop(self) -> None:
+        link, self._link, self.backend_pid = self._link, None, 0
+        await _abandon(link)
+
+
+async def _abandon(link: Link | None) -> None:
+    if link is not None:
+        with suppress(psycopg.Error, OSError):
+            await link.close()
+
+
+def _consume(task: "asyncio.Future[Any]", link: Link) -> None:
+    """Take the result of work nobody waits for any more, and free the connection it held."""
+    if not task.cancelled() and task.exception() is not None:
+        logger.debug("work on a severed connection ended: %s", task.exception())
+    link.pgconn.finish()
+
+
+async def _check_direct(link: Link, target: ConnectionTarget) -> int:
+    """Refuse a pooler and unsupported versions; the backend's pid is what only the server itself can know."""
+    cursor = await link.execute(sql.HELLO, {})
+    row = await cursor.fetchone()
+    assert row is not None
+    where = f"{target.host}:{target.port}"
+    if row["backend_pid"] != link.info.backend_pid:
+        message = (
+            f"{where} is answered by a pooler; put the server itself in connection.host and the pooler in "
+            "connection.via"
+        )
+        raise PrimaryUnavailable(message, reason=Reason.NOT_A_DIRECT_CONNECTION)
+    major = row["version"] // 10_000
+    if not OLDEST_SUPPORTED <= major <= NEWEST_SUPPORTED:
+        message = f"{where} runs PostgreSQL {major}; {OLDEST_SUPPORTED} to {NEWEST_SUPPORTED} are supported"
+        raise PrimaryUnavailable(message, reason=Reason.UNSUPPORTED_VERSION)
+    return int(row["backend_pid"])

@@ -1,0 +1,129 @@
+"""psycopg's and libpq's errors as ours: what a person must do depends on the precise cause.
+
+libpq gives no SQLSTATE for a failed login, only the server's text, so connection errors are told apart by their
+(untranslated) words; a text nobody recognises is quoted under PrimaryUnreachable.
+"""
+
+import psycopg
+from psycopg import errors as pg
+
+from headroom.errors import HeadroomError, PrimaryUnavailable, Refused
+from headroom.model.database import ConnectionTarget
+from headroom.reasons import Reason
+
+MAX_QUOTE = 300
+
+# The first phrase that occurs decides: the specific ones stand before the general ones, since a message about several
+# addresses holds several causes.
+_CONNECT_PHRASES: tuple[tuple[Reason, tuple[str, ...]], ...] = (
+    (
+        Reason.NOT_A_DIRECT_CONNECTION,
+        ("unsupported startup parameter", "no such database:", "no such user:", "pgbouncer", "pooler"),
+    ),
+    (Reason.NO_CONNECTION_LEFT, ("too many clients", "too many connections", "remaining connection slots")),
+    (
+        Reason.PASSWORD_REJECTED,
+        (
+            "password authentication failed",
+            "no password supplied",
+            "empty password",
+            "pg_hba.conf",
+            "not permitted to log in",
+            "certificate authentication failed",
+            "authentication failed for user",
+        ),
+    ),
+    (Reason.TLS_WEAK, ("requirement failed: server requested a cleartext password",)),
+    (Reason.MISSING_RIGHT, ("permission denied for database", "must be superuser or replication role")),
+    (
+        Reason.TLS_FAILED,
+        ("ssl", "certificate", "tls"),
+    ),
+    (Reason.HOST_NOT_FOUND, ("failed to resolve host", "could not translate host name", "name or service not known")),
+    (Reason.PRIMARY_TIMEOUT, ("timeout expired", "timed out")),
+)
+
+_STATE_REASONS: dict[str, Reason] = {
+    "57014": Reason.PRIMARY_TIMEOUT,  # query_canceled: statement_timeout
+    "55P03": Reason.PRIMARY_TIMEOUT,  # lock_not_available
+    "53300": Reason.NO_CONNECTION_LEFT,  # too_many_connections
+    "53400": Reason.SLOTS_EXHAUSTED,  # configuration_limit_exceeded: all replication slots are in use
+    "25006": Reason.NOT_A_PRIMARY,  # read_only_sql_transaction
+    "28P01": Reason.PASSWORD_REJECTED,
+    "28000": Reason.PASSWORD_REJECTED,
+}
+
+
+def translate_connect_error(error: Exception, target: ConnectionTarget, *, role: str = "") -> PrimaryUnavailable:
+    """Why no connection could be made, with what to do; `role` names the use of a second login."""
+    if isinstance(error, TimeoutError | pg.ConnectionTimeout):
+        message = f"{_where(target)} did not accept a connection in time"
+        return PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT)
+    reason = classify_connect_text(str(error))
+    text = f"{_where(target)}: {quote(error)}"
+    fix = _connect_fix(reason, target)
+    login = f" ({role})" if role else ""
+    return PrimaryUnavailable(f"{text}{login}; {fix}" if fix else f"{text}{login}", reason=reason)
+
+
+def classify_connect_text(text: str) -> Reason:
+    """The reason that libpq's or the server's words stand for."""
+    lowered = text.lower()
+    if 'database "' in lowered and "does not exist" in lowered:
+        return Reason.DATABASE_NOT_FOUND
+    if 'role "' in lowered and "does not exist" in lowered:
+        return Reason.PASSWORD_REJECTED
+    for reason, phrases in _CONNECT_PHRASES:
+        if any(phrase in lowered for phrase in phrases):
+            return reason
+    return Reason.PRIMARY_UNREACHABLE
+
+
+def translate_statement_error(error: psycopg.Error, target: ConnectionTarget, *, grant: str = "") -> HeadroomError:
+    """Why a statement failed; `grant` is what to run when a right is missing."""
+    if isinstance(error, pg.InsufficientPrivilege):
+        remedy = f"; run: {grant}" if grant else "; run headroom-setup.sql as a superuser"
+        return Refused(f"{_where(target)}: {quote(error)}{remedy}", reason=Reason.MISSING_RIGHT)
+    state = error.sqlstate
+    reason = _STATE_REASONS.get(state or "")
+    if reason is None and isinstance(error, pg.ObjectNotInPrerequisiteState):
+        reason = _prerequisite(str(error))
+    if reason is None:
+        is_lost = state is None or state[:2] in {"08", "57"}
+        reason = Reason.PRIMARY_UNREACHABLE if is_lost else Reason.QUERY_FAILED
+    return PrimaryUnavailable(f"{_where(target)}: {quote(error)}", reason=reason)
+
+
+def quote(error: BaseException) -> str:
+    """The words of an error on one line, bounded; neither libpq nor the server puts a password into them."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    for prefix in ("connection failed: ", "connection is bad: "):
+        words = words.removeprefix(prefix)
+    return words if len(words) <= MAX_QUOTE else f"{words[:MAX_QUOTE]}…"
+
+
+def _prerequisite(text: str) -> Reason:
+    return Reason.REPLICATION_NOT_OFFERED if "wal_level" in text or "max_replication" in text else Reason.NOT_A_PRIMARY
+
+
+def _where(target: ConnectionTarget) -> str:
+    return f"{target.host}:{target.port}"
+
+
+def _connect_fix(reason: Reason, target: ConnectionTarget) -> str:
+    user, database = target.credentials.username, target.database
+    match reason:
+        case Reason.MISSING_RIGHT:
+            return f'run: GRANT CONNECT ON DATABASE "{database}" TO "{user}"'
+        case Reason.PASSWORD_REJECTED:
+            return f'check username "{user}" and the password in the Secret, and pg_hba.conf'
+        case Reason.NOT_A_DIRECT_CONNECTION:
+            return "a pooler answers: put the server itself in connection.host and the pooler in connection.via"
+        case Reason.NO_CONNECTION_LEFT:
+            return "lower the connections of the workers or raise max_connections"
+        case Reason.HOST_NOT_FOUND:
+            return "correct connection.host"
+        case Reason.TLS_FAILED:
+            return "check connection.tls, the CA and the host name in the server's certificate"
+        case _:
+            return ""

@@ -1,0 +1,121 @@
+"""The link to a primary: canary, guard and probes, each on a connection of its own."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import errors as pg
+
+from headroom.adapters.postgres import rows, sql
+from headroom.adapters.postgres.connection import WRITE_OPTIONS, Link, PinnedConnection, Row
+from headroom.adapters.postgres.guard import GuardSession
+from headroom.adapters.postgres.statements import fetch_one, read_only
+from headroom.errors import PrimaryUnavailable
+from headroom.model.database import (
+    BackupProgress,
+    ConnectionCounts,
+    Mark,
+    ServerFacts,
+    SlotFacts,
+)
+from headroom.ports.clock import Clock
+from headroom.reasons import Reason
+
+CANARY_SECONDS = 10.0
+"""Twice the Emergency threshold's default: a COMMIT that takes longer has told all there is to tell."""
+GIVE_UP_SECONDS = 8.5
+CANCEL_SECONDS = 1.0
+PROBES_MAX_AGE_SECONDS = 30.0
+"""The probes connection is made anew this often, so that a host name that has moved is noticed without a loss."""
+MAX_ROWS = 1000
+CANARY_OPTIONS: Mapping[str, str] = {**WRITE_OPTIONS, "statement_timeout": "0"}
+
+
+@dataclass(slots=True, eq=False)
+class PinnedPrimary:
+    """Implements `PrimaryLink`."""
+
+    canary: PinnedConnection
+    guard: GuardSession
+    probes: PinnedConnection
+    clock: Clock
+
+    async def open(self) -> None:
+        """Connect all three, the probes first; refuses a server in recovery."""
+        facts = await self._identify()
+        if facts.is_in_recovery:
+            where = f"{self.probes.target.host}:{self.probes.target.port}"
+            message = f"{where} is in recovery; let connection.host follow the primary"
+            raise PrimaryUnavailable(message, reason=Reason.NOT_A_PRIMARY)
+        await self.guard.connection.open()
+        await self.canary.open()
+
+    async def identify(self) -> ServerFacts:
+        """See `PrimaryLink.identify`; also takes the installation's lock again if it was lost."""
+        facts = await self._identify()
+        if facts.is_in_recovery:
+            return facts
+        return rows.with_lock(facts, is_held=await self.guard.has_lock(facts.system_identifier))
+
+    async def _identify(self) -> ServerFacts:
+        parameters = {"settings": list(sql.SETTINGS), "rights": list(sql.RIGHTS)}
+        return rows.parse_server((await self.probes.fetch(sql.IDENTIFY, parameters))[0])
+
+    async def mark(self) -> Mark:
+        """See `PrimaryLink.mark`."""
+        return await self.canary.run(self._round, seconds=CANARY_SECONDS)
+
+    async def _round(self, link: Link) -> Mark:
+        await link.execute(sql.CANARY)
+        before = self.clock.monotonic()
+        await _commit(link)
+        after = self.clock.monotonic()
+        row = await fetch_one(link, sql.POSITION)
+        return rows.parse_mark(row, taken_at=after, commit_seconds=after - before)
+
+    async def position(self) -> Mark:
+        """See `PrimaryLink.position`."""
+        return await self.probes.run(self._position)
+
+    async def _position(self, link: Link) -> Mark:
+        taken_at = self.clock.monotonic()
+        return rows.parse_mark(await fetch_one(link, sql.POSITION), taken_at=taken_at, commit_seconds=None)
+
+    async def connections(self) -> ConnectionCounts:
+        """See `PrimaryLink.connections`."""
+        return rows.parse_connections((await self.probes.fetch(sql.CONNECTIONS))[0])
+
+    async def backups(self) -> Sequence[BackupProgress]:
+        """See `PrimaryLink.backups`."""
+        return [rows.parse_backup(row) for row in await self.probes.fetch(sql.BACKUPS)]
+
+    async def slots(self, prefix: str) -> Sequence[SlotFacts]:
+        """See `PrimaryLink.slots`."""
+        return [rows.parse_slot(row) for row in await self.probes.fetch(sql.SLOTS, {"prefix": prefix})]
+
+    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """See `PrimaryLink.query`."""
+
+        async def work(link: Link) -> list[Row]:
+            return await read_only(link, sql, parameters, limit=MAX_ROWS)
+
+        return await self.probes.run(work)
+
+    async def close(self) -> None:
+        """End the three connections; the server releases the lock with the guard's."""
+        await self.guard.close()
+        await self.canary.close()
+        await self.probes.close()
+
+
+async def _commit(link: Link) -> None:
+    """COMMIT; one that waits for synchronous standbys is told to stop waiting shortly before the deadline."""
+    commit = asyncio.ensure_future(link.execute(sql.COMMIT))
+    done, _ = await asyncio.wait({commit}, timeout=GIVE_UP_SECONDS)
+    if not done:
+        await link.cancel_safe(timeout=CANCEL_SECONDS)
+    try:
+        await commit
+    except pg.QueryCanceled as error:
+        raise TimeoutError from error

@@ -1,0 +1,79 @@
+"""Opens the links: the adapter's one public class."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from headroom.adapters.postgres.connection import PROBE_OPTIONS, WRITE_OPTIONS, PinnedConnection
+from headroom.adapters.postgres.conninfo import SessionNames
+from headroom.adapters.postgres.guard import GuardSession
+from headroom.adapters.postgres.locks import HeldLocks, compute_lock_key
+from headroom.adapters.postgres.primary import CANARY_OPTIONS, PROBES_MAX_AGE_SECONDS, PinnedPrimary
+from headroom.adapters.postgres.queue import QUEUE_OPTIONS, PinnedQueue
+from headroom.adapters.postgres.replica import PinnedReplica
+from headroom.adapters.postgres.slots import PinnedSlots
+from headroom.model.database import ConnectionTarget, Credentials
+from headroom.ports.clock import Clock
+from headroom.ports.leadership import Fence
+from headroom.ports.postgres import PrimaryLink, QueueLink, ReplicaLink, SlotLink
+
+
+@dataclass(slots=True)
+class PsycopgPostgres:
+    """Implements `Postgres` with psycopg 3.
+
+    `installation` is the same for all replicas of one operator and no other; `names.holder` is new with each process.
+    """
+
+    installation: str
+    names: SessionNames
+    fence: Fence
+    clock: Clock
+    _locks: HeldLocks = field(default_factory=HeldLocks)
+
+    async def open_primary(self, target: ConnectionTarget) -> PrimaryLink:
+        """See `Postgres.open_primary`."""
+        guard = self._pin(target, "guard", WRITE_OPTIONS)
+        link = PinnedPrimary(
+            canary=self._pin(target, "canary", CANARY_OPTIONS),
+            guard=GuardSession(guard, self.names, self.fence, self._locks, compute_lock_key(self.installation)),
+            probes=self._pin(target, "probes", PROBE_OPTIONS, max_age_seconds=PROBES_MAX_AGE_SECONDS),
+            clock=self.clock,
+        )
+        try:
+            await link.open()
+        except BaseException:
+            await link.close()
+            raise
+        return link
+
+    async def open_slots(self, target: ConnectionTarget, replication: Credentials) -> SlotLink:
+        """See `Postgres.open_slots`."""
+        as_replication = replace(target, credentials=replication)
+        connection = self._pin(as_replication, "slots", WRITE_OPTIONS)
+        connection.grant = f'ALTER ROLE "{replication.username}" REPLICATION'
+        await connection.open()
+        return PinnedSlots(
+            connection,
+            self.fence,
+            self._locks,
+            compute_lock_key(self.installation),
+            self.names.name("replication-check"),
+        )
+
+    async def open_replica(self, target: ConnectionTarget) -> ReplicaLink:
+        """See `Postgres.open_replica`."""
+        connection = self._pin(target, "member", PROBE_OPTIONS)
+        connection.grant = f'GRANT pg_signal_backend TO "{target.credentials.username}"'
+        await connection.open()
+        return PinnedReplica(connection, self.fence, self.clock)
+
+    async def open_queue(self, target: ConnectionTarget) -> QueueLink:
+        """See `Postgres.open_queue`."""
+        connection = self._pin(target, "queue", QUEUE_OPTIONS)
+        await connection.open()
+        return PinnedQueue(connection)
+
+    def _pin(
+        self, target: ConnectionTarget, role: str, options: Mapping[str, str], *, max_age_seconds: float | None = None
+    ) -> PinnedConnection:
+        return PinnedConnection(target, self.names.name(role), options, max_age_seconds=max_age_seconds)

@@ -1,0 +1,116 @@
+"""Slot SQL on a primary, as the replication role."""
+
+import asyncio
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import errors as pg
+
+from headroom.adapters.postgres import rows, sql
+from headroom.adapters.postgres.connection import Link, PinnedConnection
+from headroom.adapters.postgres.conninfo import CONNECT_SECONDS, connection_string
+from headroom.adapters.postgres.errors import classify_connect_text, quote
+from headroom.adapters.postgres.locks import HeldLocks
+from headroom.adapters.postgres.statements import fetch_one
+from headroom.errors import PrimaryUnavailable
+from headroom.model.database import ConnectionTarget, SlotFacts
+from headroom.ports.leadership import Fence
+from headroom.reasons import Reason
+
+SLOT_SECONDS = 3.0
+
+
+@dataclass(slots=True, eq=False)
+class PinnedSlots:
+    """Implements `SlotLink`."""
+
+    connection: PinnedConnection
+    fence: Fence
+    locks: HeldLocks
+    lock_key: int
+    login_name: str
+
+    async def check_replication(self) -> str:
+        """See `SlotLink.check_replication`; a connection of its own, since it speaks another dialect."""
+        target = self.connection.target
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await _identify_system(target, self.login_name)
+        except (psycopg.Error, TimeoutError) as error:
+            raise _explain_login(error, target) from error
+
+    async def ensure_slot(self, name: str) -> SlotFacts:
+        """See `SlotLink.ensure_slot`."""
+        self.fence.check(SLOT_SECONDS)
+
+        async def work(link: Link) -> SlotFacts:
+            found = await (await link.execute(sql.SLOT, {"name": name})).fetchone()
+            if found is None:
+                await _create(link, name)
+                found = await fetch_one(link, sql.SLOT, {"name": name})
+            return rows.parse_slot(found)
+
+        return await self.connection.run(work, seconds=SLOT_SECONDS)
+
+    async def drop_slot(self, name: str) -> bool:
+        """See `SlotLink.drop_slot`."""
+        self.fence.check(SLOT_SECONDS)
+        return await self.connection.run(lambda link: self._drop(link, name), seconds=SLOT_SECONDS)
+
+    async def _drop(self, link: Link, name: str) -> bool:
+        system_identifier = str((await fetch_one(link, sql.SYSTEM_IDENTIFIER))["system_identifier"])
+        pid = self.locks.find_pid(system_identifier) or 0
+        parameters = {"name": name, "guard_pid": pid, "lock_key": self.lock_key}
+        try:
+            await link.execute(sql.DROP_SLOT, parameters)
+        except pg.ObjectInUse:
+            return False
+        except pg.UndefinedObject:
+            return True
+        if await (await link.execute(sql.SLOT, {"name": name})).fetchone() is None:
+            return True
+        if not (await fetch_one(link, sql.HAS_LOCK, parameters))["is_held"]:
+            message = f"slot {name} is kept: the installation's lock on the server is not held by this process"
+            raise PrimaryUnavailable(message, reason=Reason.GUARD_NOT_READY)
+        return False
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self.connection.close()
+
+
+async def _create(link: Link, name: str) -> None:
+    try:
+        await link.execute(sql.CREATE_SLOT, {"name": name})
+    except pg.DuplicateObject:
+        return  # made between our look and our call: what is there counts
+
+
+async def _identify_system(target: ConnectionTarget, login_name: str) -> str:
+    with connection_string(target, application_name=login_name, options={}, is_replication=True) as conninfo:
+        link = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+    try:
+        row = await (await link.execute(sql.IDENTIFY_SYSTEM)).fetchone()
+        assert row is not None
+        return str(row[0])
+    finally:
+        await link.close()
+
+
+def _explain_login(error: Exception, target: ConnectionTarget) -> PrimaryUnavailable:
+    where, user = f"{target.host}:{target.port}", target.credentials.username
+    if isinstance(error, TimeoutError | pg.ConnectionTimeout):
+        message = f"{where} did not accept a replication connection in time"
+        return PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT)
+    lowered = str(error).lower()
+    if "max_wal_senders" in lowered or "wal senders" in lowered:
+        message = f"{where}: {quote(error)}; raise max_wal_senders"
+        return PrimaryUnavailable(message, reason=Reason.WAL_SENDERS_EXHAUSTED)
+    reason = classify_connect_text(str(error))
+    if reason is Reason.PASSWORD_REJECTED or "replication role" in lowered or "replication" in lowered:
+        message = (
+            f'{where}: {quote(error)}; the role "{user}" needs LOGIN REPLICATION and a pg_hba.conf line for '
+            f'replication: ALTER ROLE "{user}" REPLICATION'
+        )
+        return PrimaryUnavailable(message, reason=Reason.REPLICATION_LOGIN_FAILED)
+    return PrimaryUnavailable(f"{where}: {quote(error)}", reason=reason)

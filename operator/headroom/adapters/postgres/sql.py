@@ -1,0 +1,178 @@
+"""Every statement Headroom sends to PostgreSQL, by name. Each works on 14 to 18; `search_path` is pg_catalog."""
+
+OURS = "(usename = current_user AND application_name LIKE 'headroom/%%')"
+"""Sessions of Headroom itself: the name alone could be anybody's."""
+
+HELLO = """
+SELECT pg_backend_pid() AS backend_pid,
+       current_setting('server_version_num')::int AS version,
+       current_user::text AS role
+"""
+
+# pg_walfile_name names the timeline that is written now; the control file keeps the old one until the first
+# checkpoint after a promotion.
+_TIMELINE = """
+CASE WHEN pg_is_in_recovery()
+     THEN coalesce((SELECT received_tli FROM pg_stat_get_wal_receiver()),
+                   (SELECT timeline_id FROM pg_control_checkpoint()))
+     ELSE ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int
+END
+"""
+
+IDENTIFY = f"""
+SELECT (SELECT system_identifier FROM pg_control_system())::text AS system_identifier,
+       current_setting('server_version_num')::int AS version,
+       pg_is_in_recovery() AS is_in_recovery,
+       {_TIMELINE} AS timeline,
+       CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn()::text END AS flush_lsn,
+       (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name = ANY(%(settings)s)) AS settings,
+       (SELECT count(*) FROM pg_stat_replication) AS wal_senders_used,
+       (SELECT count(*) FROM pg_replication_slots) AS slots_used,
+       ARRAY(SELECT rolname::text FROM pg_roles
+             WHERE rolname = ANY(%(rights)s) AND NOT pg_has_role(current_user, oid, 'USAGE')
+             ORDER BY rolname) AS missing_rights,
+       EXISTS (SELECT FROM pg_tablespace
+               WHERE spcname NOT IN ('pg_default', 'pg_global')) AS has_user_tablespaces,
+       (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser
+"""  # noqa: S608  only constants of this module
+
+SETTINGS = (
+    "full_page_writes",
+    "idle_replication_slot_timeout",
+    "max_connections",
+    "max_locks_per_transaction",
+    "max_prepared_transactions",
+    "max_replication_slots",
+    "max_slot_wal_keep_size",
+    "max_wal_senders",
+    "max_worker_processes",
+    "reserved_connections",
+    "server_version",
+    "shared_buffers",
+    "shared_preload_libraries",
+    "superuser_reserved_connections",
+    "synchronous_commit",
+    "synchronous_standby_names",
+    "track_commit_timestamp",
+    "wal_keep_size",
+    "wal_level",
+    "wal_segment_size",
+)
+"""Parameters that IDENTIFY reads; one that the server does not know, or hides from the login, is absent."""
+
+RIGHTS = ("pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_use_reserved_connections")
+"""Predefined roles the monitor login should have; one that the server does not know is not missing."""
+
+POSITION = f"""
+SELECT pg_current_wal_flush_lsn()::text AS lsn,
+       {_TIMELINE} AS timeline,
+       (SELECT system_identifier FROM pg_control_system())::text AS system_identifier
+"""  # noqa: S608
+
+CANARY = """
+BEGIN;
+SET LOCAL synchronous_commit = on;
+SELECT pg_logical_emit_message(true, 'headroom', '')
+"""
+"""A transactional message gets a transaction id, so that its COMMIT is flushed as a user's is; it touches no table."""
+COMMIT = "COMMIT"
+
+# Without pg_monitor the kind of another role's session is hidden, but not the database it is in.
+CONNECTIONS = f"""
+WITH clients AS (
+  SELECT * FROM pg_stat_activity WHERE coalesce(backend_type = 'client backend', datid IS NOT NULL)
+)
+SELECT count(*) AS used,
+       count(*) FILTER (WHERE state = 'active' AND NOT {OURS}) AS active,
+       count(*) FILTER (WHERE state LIKE 'idle in transaction%%') AS idle_in_transaction,
+       count(*) FILTER (WHERE wait_event_type = 'Lock') AS lock_waiters,
+       coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)) FILTER (WHERE NOT {OURS}), 0)::float8
+         AS oldest_transaction_seconds,
+       (SELECT sum(CASE WHEN name = 'max_connections' THEN setting::int ELSE -setting::int END)::int
+        FROM pg_settings
+        WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')) AS usable
+FROM clients
+"""  # noqa: S608
+
+BACKUPS = """
+SELECT coalesce(a.application_name, '') AS application_name, p.phase,
+       coalesce(p.backup_streamed, 0) AS streamed_bytes, coalesce(p.backup_total, 0) AS total_bytes
+FROM pg_stat_progress_basebackup p LEFT JOIN pg_stat_replication a USING (pid)
+ORDER BY 1
+"""
+
+# inactive_since came with 17: read through JSON, so that one statement serves all versions.
+_SLOT = """
+SELECT slot_name::text AS name, active AS is_active, restart_lsn::text AS restart_lsn, wal_status,
+       xmin IS NOT NULL OR catalog_xmin IS NOT NULL AS has_xmin,
+       CASE WHEN NOT active THEN
+         extract(epoch FROM clock_timestamp() - (to_jsonb(s) ->> 'inactive_since')::timestamptz)::float8
+       END AS inactive_seconds
+FROM pg_replication_slots s
+"""
+SLOTS = f"{_SLOT} WHERE slot_type = 'physical' AND starts_with(slot_name::text, %(prefix)s) ORDER BY 1"
+SLOT = f"{_SLOT} WHERE slot_type = 'physical' AND slot_name = %(name)s"
+CREATE_SLOT = "SELECT pg_create_physical_replication_slot(%(name)s, true, false)"
+_HELD = """
+EXISTS (SELECT FROM pg_locks l
+        WHERE l.locktype = 'advisory' AND l.granted AND l.pid = %(guard_pid)s AND l.objsubid = 1
+          AND l.classid::bigint = (%(lock_key)s::bigint >> 32) & 4294967295
+          AND l.objid::bigint = %(lock_key)s::bigint & 4294967295)
+"""
+DROP_SLOT = f"""
+SELECT pg_drop_replication_slot(s.slot_name)
+FROM pg_replication_slots s
+WHERE s.slot_name = %(name)s AND s.slot_type = 'physical' AND NOT s.active AND {_HELD}
+"""  # noqa: S608
+"""Drops the slot only while our guard session holds the installation's lock, as the server sees it right then."""
+HAS_LOCK = f"SELECT {_HELD} AS is_held"
+SYSTEM_IDENTIFIER = "SELECT system_identifier::text AS system_identifier FROM pg_control_system()"
+IDENTIFY_SYSTEM = "IDENTIFY_SYSTEM"
+
+TRY_LOCK = "SELECT pg_try_advisory_lock(%(lock_key)s::bigint) AS is_held"
+END_OLDER_HOLDERS = """
+SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) AS ended
+FROM pg_stat_activity
+WHERE application_name LIKE 'headroom/%%'
+  AND split_part(application_name, '/', 3) = %(lease)s
+  AND split_part(application_name, '/', 4) <> %(holder)s
+  AND (usename = current_user OR pg_has_role(current_user, 'pg_signal_backend', 'USAGE'))
+  AND usesysid NOT IN (SELECT oid FROM pg_roles WHERE rolsuper AND rolname <> current_user)
+"""
+
+PROBE = f"""
+SELECT pg_is_in_recovery() AS is_in_recovery,
+       (SELECT system_identifier FROM pg_control_system())::text AS system_identifier,
+       current_setting('server_version_num')::int AS version,
+       pg_last_wal_replay_lsn()::text AS replay_lsn,
+       pg_last_wal_receive_lsn()::text AS receive_lsn,
+       w.received_tli AS timeline,
+       coalesce(w.status = 'streaming', false) AS is_streaming,
+       CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() <> 'not paused' ELSE false END
+         AS is_replay_paused,
+       s.sessions, s.active_sessions,
+       current_setting('max_connections')::int AS max_connections
+FROM (SELECT count(*) AS sessions, count(*) FILTER (WHERE state = 'active') AS active_sessions
+      FROM pg_stat_activity
+      WHERE coalesce(backend_type = 'client backend', datid IS NOT NULL) AND NOT {OURS}) s
+LEFT JOIN pg_stat_get_wal_receiver() w ON true
+"""  # noqa: S608
+
+_MAY_BE_ENDED = f"""
+backend_type = 'client backend' AND pid <> pg_backend_pid() AND NOT {OURS}
+  AND usesysid NOT IN (SELECT oid FROM pg_roles WHERE rolsuper)
+"""  # noqa: S608
+SESSIONS = f"""
+SELECT pid, backend_start, state, state_change FROM pg_stat_activity
+WHERE {_MAY_BE_ENDED} AND (state = 'idle' OR NOT %(only_idle)s)
+ORDER BY backend_start
+"""  # noqa: S608
+END_SESSION = f"""
+SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) AS ended FROM pg_stat_activity
+WHERE pid = %(pid)s AND backend_start = %(backend_start)s AND {_MAY_BE_ENDED}
+  AND (NOT %(only_idle)s OR (state = 'idle' AND state_change = %(state_change)s))
+"""  # noqa: S608
+"""One session, if it is still the one that was seen: pids are used again, and an idle session may have gone to work."""
+
+BEGIN_READ_ONLY = "BEGIN TRANSACTION READ ONLY"
+ROLLBACK = "ROLLBACK"
