@@ -1,4 +1,7 @@
-"""`python -m e2e.run COMMAND...`: choose the cluster, bring it up, and run the command where the cluster can be reached."""
+"""`python -m e2e.run COMMAND...`: choose the cluster, bring it up, and run the command where it can be reached.
+
+HEADROOM_CLUSTER=bundled|kind|kubeconfig chooses; NODES=2 asks the bundled one for a second node.
+"""
 
 import os
 import sys
@@ -9,7 +12,9 @@ from e2e.cluster.provider import choose_cluster
 def main() -> int:
     """Run the rest of the command line against a cluster that is up and holds our images."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print(f"{__doc__}\n\nHEADROOM_CLUSTER=bundled|kind|kubeconfig chooses; NODES=2 asks the bundled one for a second node.")
+        print(
+            f"{__doc__}\n\nHEADROOM_CLUSTER=bundled|kind|kubeconfig chooses; NODES=2 asks the bundled one for a second node."
+        )
         return 0 if len(sys.argv) > 1 else 2
     cluster = choose_cluster()
     cluster.ensure_up(nodes=int(os.environ.get("NODES", "1")))

@@ -1,0 +1,211 @@
+"""`python -m e2e.bench.replicas`: how long a new replica takes to answer its first read through the read Service.
+
+Warm: a standby is asked to serve. Cold: a base backup, beside a bare `pg_basebackup` and start of the same data in the
+same run. Times run from the decision that the operator published to the first answer that a client got.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from e2e.bench.bare import bare_base_backup
+from e2e.cluster.provider import choose_cluster
+from e2e.demo.timeline import parse_time
+from e2e.lab import shop as objects
+from e2e.lab.kubectl import Kubectl, Manifest, follow_logs
+from e2e.lab.opening import Shop
+from e2e.lab.release import Release
+from e2e.lab.results import Figure, at_most, percentile, write_results
+from e2e.lab.waiting import wait_until
+
+SET = "store"
+GIB_PER_SCALE = 1 / 68
+"""pgbench accounts and their key: about 15 MiB a unit of scale."""
+WARM_P50, WARM_P99, BASE_BACKUP_RATIO = 0.2, 1.0, 1.15
+
+
+@dataclass(slots=True)
+class Answers:
+    """First answers of servers, as the prober saw them, and its last totals."""
+
+    first: list[tuple[float, str]] = field(default_factory=list)
+    totals: Manifest = field(default_factory=dict)
+
+    def on_line(self, line: Manifest) -> None:
+        """Take in one line of the prober."""
+        if "address" in line:
+            self.first.append((line["t"], line["address"]))
+        else:
+            self.totals = line
+
+    def first_after(self, address: str, moment: float) -> float | None:
+        """When a server first answered after a moment (epoch seconds)."""
+        return min((at for at, who in self.first if who == address and at >= moment), default=None)
+
+
+@dataclass(slots=True)
+class Bench:
+    """One set of replicas, measured again and again."""
+
+    shop: Shop
+    answers: Answers
+    console: Console
+
+    def resize(self, replicas: int, standbys: int) -> float:
+        """Change both counts in one write; returns when the operator decided, in epoch seconds."""
+        before = self._decided()
+        patch = json.dumps({"spec": {"replicas": replicas, "standbys": standbys}})
+        self.shop.kubectl("patch", "dbrs", SET, "--type=merge", "-p", patch)
+        return wait_until("a decision", lambda: (at := self._decided()) != before and at, timeout=30, every=0.2)
+
+    def join(self, standbys_before: int) -> float:
+        """Make one more replica serve; returns seconds from the decision to its first read."""
+        known = {pod["metadata"]["name"] for pod in self.shop.replicas("serving")}
+        decided = self.resize(len(known) + 1, standbys_before - 1 if standbys_before else 0)
+        pod = wait_until("one more to serve", lambda: self._newcomer(known), timeout=600, every=0.2)
+        address = pod["status"]["podIP"]
+        answered = wait_until(
+            f"the first read of {address}", lambda: self.answers.first_after(address, decided - 0.5), timeout=30
+        )
+        return answered - decided
+
+    def leave(self, standbys: int) -> None:
+        """Back to one serving replica."""
+        self.resize(1, standbys)
+        self.shop.wait_counts(serving=1, standbys=standbys, timeout=200)
+        time.sleep(1.5)  # the prober calls a server new after a second of silence
+
+    def _newcomer(self, known: set[str]) -> Manifest | None:
+        return next((pod for pod in self.shop.replicas("serving") if pod["metadata"]["name"] not in known), None)
+
+    def _decided(self) -> float:
+        status = (self.shop.kubectl.get("dbrs", SET) or {}).get("status") or {}
+        decision = status.get("lastDecision")
+        return parse_time(decision["at"]) if decision else 0.0
+
+    def repeat(self, name: str, times: int, once: Callable[[], float]) -> list[float]:
+        """Measure so many times, with progress."""
+        samples = []
+        for turn in range(1, times + 1):
+            samples.append(once())
+            self.console.print(f"{name} {turn}/{times}: {samples[-1]:.3f} s")
+        return samples
+
+
+def main() -> int:
+    """Run the benchmark and write its results."""
+    parser = argparse.ArgumentParser(prog="python -m e2e.bench.replicas", description=__doc__)
+    parser.add_argument("--warm", type=int, default=20, help="activations of a standby at each size (default 20)")
+    parser.add_argument("--cold", type=int, default=10, help="base backups of each kind at each size (default 10)")
+    parser.add_argument("--gib", type=int, nargs="+", default=[1, 4], help="sizes of the database (default 1 4)")
+    options = parser.parse_args()
+    console, cluster = Console(), choose_cluster()
+    release = Release(cluster.image("operator"))
+    release.install()
+    shop = Shop(Kubectl("bench"), cluster.image("postgres17"), cluster.image("worker"))
+    figures: dict[str, Figure] = {}
+    try:
+        for gib in options.gib:
+            figures |= measure(shop, gib, options.warm, options.cold, console)
+    finally:
+        shop.close()
+        release.uninstall()
+    figures |= summarize_warm(figures)
+    console.print(f"figures: {write_results('bench-replicas', figures)}")
+    for name, figure in figures.items():
+        console.print(f"{name:28} {figure.value:8.3f} {figure.unit}  goal {figure.goal}  met {figure.met}")
+    return 0 if all(figure.met is not False for figure in figures.values()) else 1
+
+
+def measure(shop: Shop, gib: int, warm: int, cold: int, console: Console) -> dict[str, Figure]:
+    """All figures of one size of the database."""
+    console.rule(f"{gib} GiB")
+    shop.open(scale=round(gib / GIB_PER_SCALE), size="30Gi", say=console.print)
+    stamp = keep_stamping(shop)
+    answers = Answers()
+    shop.kubectl.apply(
+        objects.database_guard(),
+        objects.replica_set(shop.postgres_image, replicas=1, standbys=1, storage={"size": "30Gi"}),
+    )
+    shop.wait_counts(serving=1, standbys=1, timeout=600)
+    login = objects.login(objects.READ_SERVICE, objects.READER)
+    shop.kubectl.apply(
+        objects.app_pod("prober", shop.worker_image, ["python3", "/app/prober.py", "--duration", "3000"], login)
+    )
+    wait_until(
+        "the prober to run", lambda: shop.kubectl.get("pod", "prober")["status"]["phase"] == "Running", timeout=60
+    )  # type: ignore[index]
+    logs = follow_logs(shop.kubectl.namespace, "prober", answers.on_line)
+    bench = Bench(shop, answers, console)
+
+    def activate() -> float:
+        took = bench.join(standbys_before=1)
+        bench.leave(standbys=1)
+        return took
+
+    def provision() -> float:
+        took = bench.join(standbys_before=0)
+        bench.leave(standbys=0)
+        return took
+
+    try:
+        warm_samples = bench.repeat(f"warm {gib} GiB", warm, activate)
+        bench.leave(standbys=0)
+        cold_samples = bench.repeat(f"base backup {gib} GiB", cold, provision)
+        bare_samples = bench.repeat(f"bare pg_basebackup {gib} GiB", cold, lambda: bare_base_backup(shop))
+        totals = answers.totals
+    finally:
+        logs.stop()
+        stamp.set()
+        shop.kubectl.delete("pod", "prober")
+        shop.kubectl("delete", "dbrs,dbg", "--all", "--timeout=120s", timeout=130)
+    base, bare = statistics.median(cold_samples), statistics.median(bare_samples)
+    return {
+        f"warm_p50_{gib}gib": at_most(percentile(warm_samples, 0.5), WARM_P50, samples=warm_samples),
+        f"warm_p99_{gib}gib": at_most(percentile(warm_samples, 0.99), WARM_P99, samples=warm_samples),
+        f"basebackup_{gib}gib": Figure(round(base, 3), samples=cold_samples),
+        f"bare_basebackup_{gib}gib": Figure(round(bare, 3), samples=bare_samples),
+        f"basebackup_ratio_{gib}gib": at_most(base / bare, BASE_BACKUP_RATIO, "ratio"),
+        f"reads_too_old_count_{gib}gib": at_most(totals.get("too_old", 0), 0, "reads"),
+        f"queries_cut_count_{gib}gib": at_most(totals.get("cut", 0), 0, "queries"),
+        f"failed_connections_count_{gib}gib": Figure(totals.get("errors", 0), "connections"),
+    }
+
+
+def phase_of(pod: Manifest | None) -> str:
+    """A pod's phase, empty when there is none."""
+    return str(((pod or {}).get("status") or {}).get("phase", ""))
+
+
+def summarize_warm(figures: dict[str, Figure]) -> dict[str, Figure]:
+    """The warm figures over all sizes: activation should not know the size of the database."""
+    samples = [sample for name, one in figures.items() if name.startswith("warm_p50") for sample in one.samples]
+    return {
+        "warm_p50": at_most(percentile(samples, 0.5), WARM_P50, samples=samples),
+        "warm_p99": at_most(percentile(samples, 0.99), WARM_P99, samples=samples),
+    }
+
+
+def keep_stamping(shop: Shop) -> threading.Event:
+    """Stamp a row on the primary each second until the event is set, so that readers can tell how old they read."""
+    shop.sql("CREATE TABLE IF NOT EXISTS headroom_stamp (at timestamptz)")
+    done = threading.Event()
+
+    def stamp() -> None:
+        while not done.wait(1.0):
+            shop.sql("UPDATE headroom_stamp SET at = clock_timestamp()")
+
+    shop.sql("INSERT INTO headroom_stamp SELECT clock_timestamp() WHERE NOT EXISTS (SELECT FROM headroom_stamp)")
+    threading.Thread(target=stamp, daemon=True).start()
+    return done
+
+
+if __name__ == "__main__":
+    sys.exit(main())
