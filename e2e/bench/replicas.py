@@ -139,9 +139,7 @@ def measure(shop: Shop, gib: int, warm: int, cold: int, console: Console) -> dic
     shop.kubectl.apply(
         objects.app_pod("prober", shop.worker_image, ["python3", "/app/prober.py", "--duration", "3000"], login)
     )
-    wait_until(
-        "the prober to run", lambda: shop.kubectl.get("pod", "prober")["status"]["phase"] == "Running", timeout=60
-    )  # type: ignore[index]
+    wait_until("the prober to run", lambda: phase_of(shop.kubectl.get("pod", "prober")) == "Running", timeout=60)
     logs = follow_logs(shop.kubectl.namespace, "prober", answers.on_line)
     bench = Bench(shop, answers, console)
 
