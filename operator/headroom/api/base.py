@@ -5,6 +5,7 @@ API server refuses a bad object at admission; the Python half refuses it where n
 an object stored under an older schema).
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
@@ -38,8 +39,8 @@ def cel_text(text: str) -> str:
 class CelRule:
     """One entry of x-kubernetes-validations: the message names the remedy, `field` is a path below the rule's object.
 
-    `is_ratcheting` lets an object that broke the rule before stay broken while other fields of it change, so that a
-    rule on a large object never stands in the way of scaling or pausing.
+    With `is_ratcheting` the rule is checked only when a field that it reads has changed, as the API server itself does
+    for unchanged values, so that a rule on a large object never stands in the way of scaling or pausing.
     """
 
     rule: str
@@ -53,8 +54,9 @@ class CelRule:
         if self.field:
             entry["fieldPath"] = self.field
         if self.is_ratcheting:
-            before = self.rule.replace("self.", "oldSelf.value().")
-            entry["rule"] = f"({self.rule}) || (oldSelf.hasValue() && !({before}))"
+            fields = sorted(set(re.findall(r"\bself\.(\w+)", self.rule)))
+            same = " && ".join(_is_unchanged(field) for field in fields)
+            entry["rule"] = f"({self.rule}) || (oldSelf.hasValue() && {same})"
             entry["optionalOldSelf"] = True
         return entry
 
@@ -113,6 +115,12 @@ class StatusModel(Model):
     """Part of a status: written by Headroom alone; what an older or newer version wrote is read as far as known."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+def _is_unchanged(field: str) -> str:
+    # Comparing `self.?field` would be shorter, but the API server cannot bound its cost.
+    now, before = f"self.{field}", f"oldSelf.value().{field}"
+    return f"has({now}) == has({before}) && (!has({now}) || {now} == {before})"
 
 
 def _rules_of(cls: type) -> list[CelRule]:

@@ -186,20 +186,25 @@ Quantity = Annotated[Decimal, PositiveQuantity()]
 class Pattern:
     """Annotates text by a regular expression and says in words what to write instead.
 
-    The schema gets `pattern` for tools that check offline, and a CEL rule whose message is `remedy`.
+    The schema gets `pattern` for tools that check offline, and, unless `is_terse`, a CEL rule whose message is
+    `remedy`: deep inside lists of lists rules would cost more than the API server allows.
     """
 
     regex: str
     remedy: str
     max_length: int
     min_length: int = 1
+    is_terse: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return _text_schema(self._parse, str, str)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         declared = CelRule(f"self.matches({cel_text(self.regex)})", self.remedy)
-        return {**_text_json(self.regex, self.max_length, declared), "minLength": self.min_length}
+        text = _text_json(self.regex, self.max_length, declared)
+        if self.is_terse:
+            del text[VALIDATIONS]
+        return {**text, "minLength": self.min_length}
 
     def _parse(self, value: str) -> str:
         if not self.min_length <= len(value) <= self.max_length or not re.search(self.regex, value):

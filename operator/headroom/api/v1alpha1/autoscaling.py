@@ -122,7 +122,7 @@ class Autoscaling(SpecModel):
     """Serving replicas at least."""
     max_replicas: Annotated[int, Field(ge=1, le=MAX_SERVING)]
     """Serving replicas at most."""
-    signals: Annotated[tuple[ReplicaSignal, ...], MapBy("name"), Field(min_length=1, max_length=8)]
+    signals: Annotated[tuple[ReplicaSignal, ...], Field(min_length=1, max_length=8), MapBy("name")]
     """What is measured."""
     behavior: ReplicaBehavior = ReplicaBehavior()
     """How fast the number of serving replicas moves."""

@@ -119,7 +119,7 @@ class Condition(StatusModel):
     """When `status` last changed."""
 
 
-Conditions = Annotated[tuple[Condition, ...], MapBy("type"), Field(max_length=32)]
+Conditions = Annotated[tuple[Condition, ...], Field(max_length=32), MapBy("type")]
 
 
 class CommonStatus(StatusModel):

@@ -13,7 +13,7 @@ from headroom.api.v1alpha1.connection import PrimaryConnection
 from headroom.api.v1alpha1.thresholds import GuardSignal, Thresholds
 from headroom.api.values import DurationRange
 
-Roles = Annotated[tuple[RoleName, ...], Unique(), Field(max_length=64)]
+Roles = Annotated[tuple[RoleName, ...], Field(max_length=64), Unique()]
 
 
 class GuardMode(StrEnum):
@@ -54,7 +54,7 @@ class Protection(SpecModel):
 
     roles: Roles = ()
     """Roles of such sessions."""
-    applications: Annotated[tuple[SqlName, ...], Unique(), Field(max_length=64)] = ()
+    applications: Annotated[tuple[SqlName, ...], Field(max_length=64), Unique()] = ()
     """Values of application_name of such sessions."""
 
 
@@ -142,9 +142,9 @@ class DatabaseGuardSpec(SpecModel):
     """The timed commit."""
     thresholds: Thresholds = Thresholds()
     """Where each state begins, for each measurement."""
-    signals: Annotated[tuple[GuardSignal, ...], MapBy("name"), Field(max_length=16)] = ()
+    signals: Annotated[tuple[GuardSignal, ...], Field(max_length=16), MapBy("name")] = ()
     """Further measurements, such as the latency of your API."""
     locks: LockGuard = LockGuard()
     """What is done about sessions that block others."""
-    notify: Annotated[tuple[Receiver, ...], MapBy("name"), Field(max_length=8)] = ()
+    notify: Annotated[tuple[Receiver, ...], Field(max_length=8), MapBy("name")] = ()
     """Whom to tell when the state changes."""

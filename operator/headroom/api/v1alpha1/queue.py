@@ -73,7 +73,7 @@ class PostgresQueue(SpecModel):
 
     preset: Preset | None = None
     """The queue library; its SQL runs as the login of `databaseRef` (or of `connection`), which needs SELECT."""
-    queues: Annotated[tuple[SqlName, ...], Unique(), Field(max_length=64)] = ()
+    queues: Annotated[tuple[SqlName, ...], Field(max_length=64), Unique()] = ()
     """Names of the queues that the workers drain. Empty: all queues of the library."""
     schema_name: SqlName | None = Field(default=None, validation_alias="schema", serialization_alias="schema")
     """Schema of the library's tables. Absent: where the library puts them by itself."""

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from headroom.api.base import CelRule, SpecModel, rule
 from headroom.api.lists import MapBy
-from headroom.api.v1alpha1.autoscaling import Autoscaling, SignalType
+from headroom.api.v1alpha1.autoscaling import Autoscaling
 from headroom.api.v1alpha1.common import ImageName, LocalRef, Mode, ObjectName
 from headroom.api.v1alpha1.limits import MAX_SERVING, MAX_STANDBYS
 from headroom.api.v1alpha1.postgresql import PostgresSettings
@@ -94,7 +94,7 @@ class ReplicaSetSpec(SpecModel):
     """Labels, placement and user of the pods."""
     autoscaling: Autoscaling | None = None
     """Follow the load between two bounds. Absent: `replicas` holds."""
-    schedules: Annotated[tuple[ReplicaSchedule, ...], MapBy("name"), Field(max_length=16)] = ()
+    schedules: Annotated[tuple[ReplicaSchedule, ...], Field(max_length=16), MapBy("name")] = ()
     """Spans of time with more replicas. They start early by the time that making them takes."""
     provisioning: Provisioning = Provisioning()
     """How a new replica gets its data."""
@@ -123,7 +123,7 @@ class ReplicaSetSpec(SpecModel):
         return all((schedule.min_replicas or 0) <= most for schedule in self.schedules)
 
     @rule(
-        "!has(self.autoscaling) || !self.autoscaling.signals.exists(s, s.type == 'CPU')"
+        "!has(self.autoscaling) || !self.autoscaling.signals.exists(s, has(s.cpu))"
         " || (has(self.resources) && has(self.resources.requests) && 'cpu' in self.resources.requests)",
         "the CPU signal is relative to the CPU request: set resources.requests.cpu",
         field=".resources",
@@ -131,4 +131,4 @@ class ReplicaSetSpec(SpecModel):
     )
     def _cpu_signal_has_a_request(self) -> bool:
         signals = self.autoscaling.signals if self.autoscaling else ()
-        return all(signal.type is not SignalType.CPU for signal in signals) or "cpu" in self.resources.requests
+        return all(signal.cpu is None for signal in signals) or "cpu" in self.resources.requests

@@ -120,13 +120,13 @@ class ReplicaSetStatus(CommonStatus):
     """Replicas that are being made."""
     max_replay_lag_seconds: Number | None = None
     """Replay lag of the worst serving replica."""
-    members: Annotated[tuple[MemberStatus, ...], MapBy("name"), Field(max_length=2 * MAX_MEMBERS)] = ()
+    members: Annotated[tuple[MemberStatus, ...], Field(max_length=2 * MAX_MEMBERS), MapBy("name")] = ()
     """Each replica."""
     lead_time: LeadTime | None = None
     """How long it takes to add a replica, by method."""
     last_decision: ReplicaDecision | None = None
     """The last decision that changed something, and why."""
-    snapshots: Annotated[tuple[SnapshotStatus, ...], MapBy("name"), Field(max_length=16)] = ()
+    snapshots: Annotated[tuple[SnapshotStatus, ...], Field(max_length=16), MapBy("name")] = ()
     """Snapshots that are kept ready."""
     slots: SlotStatus | None = None
     """Our replication slots on the primary."""
@@ -140,5 +140,5 @@ class ReplicaSetStatus(CommonStatus):
     """The highest timeline of the primary seen so far."""
     service_name: Name | None = None
     """The read Service."""
-    active_schedules: Annotated[tuple[Name, ...], Unique(), Field(max_length=16)] = ()
+    active_schedules: Annotated[tuple[Name, ...], Field(max_length=16), Unique()] = ()
     """Schedules that hold now."""

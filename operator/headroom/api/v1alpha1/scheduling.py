@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from headroom.api.base import SpecModel
-from headroom.api.v1alpha1.common import ObjectName
 from headroom.api.values import Pattern
 
 LabelKey = Annotated[
@@ -15,6 +14,7 @@ LabelKey = Annotated[
         r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
         "write a label key such as app or example.com/tier",
         317,
+        is_terse=True,
     ),
 ]
 LabelValue = Annotated[
@@ -24,9 +24,13 @@ LabelValue = Annotated[
         "write a label value: letters, digits, '-', '_' and '.'",
         63,
         min_length=0,
+        is_terse=True,
     ),
 ]
 LabelMap = Annotated[dict[str, LabelValue], Field(max_length=64)]
+NamespaceName = Annotated[
+    str, Pattern("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "write the name of a namespace", 63, is_terse=True)
+]
 Weight = Annotated[int, Field(ge=1, le=100)]
 
 
@@ -106,7 +110,7 @@ class PodTerm(SpecModel):
     """The pods, by label."""
     topology_key: LabelKey
     """Node label whose values are the domains, such as kubernetes.io/hostname."""
-    namespaces: Annotated[tuple[ObjectName, ...], Field(max_length=16)] = ()
+    namespaces: Annotated[tuple[NamespaceName, ...], Field(max_length=16)] = ()
     """Namespaces of the pods; empty: this one."""
     namespace_selector: LabelSelector | None = None
     """Further namespaces of the pods, by label."""

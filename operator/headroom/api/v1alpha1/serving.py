@@ -68,7 +68,7 @@ class Rebalance(SpecModel):
 
     enabled: bool = False
     """Turn it on only for clients that check their connections or retry."""
-    roles: Annotated[tuple[RoleName, ...], Unique(), Field(max_length=64)] = ()
+    roles: Annotated[tuple[RoleName, ...], Field(max_length=64), Unique()] = ()
     """Roles whose idle sessions may be ended."""
     sessions_per_second: Annotated[int, Field(ge=1, le=1000)] = 20
     """Sessions ended per second at most."""

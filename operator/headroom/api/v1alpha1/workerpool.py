@@ -132,7 +132,7 @@ class WorkerPoolSpec(SpecModel):
     `Critical` keeps its workers."""
     shedding: Shedding = Shedding()
     """How the pool is held back while the database is in trouble."""
-    schedules: Annotated[tuple[WorkerSchedule, ...], MapBy("name"), Field(max_length=16)] = ()
+    schedules: Annotated[tuple[WorkerSchedule, ...], Field(max_length=16), MapBy("name")] = ()
     """Spans of time with a larger minimum of workers."""
 
     @rule(

@@ -70,7 +70,7 @@ class ShedStatus(StatusModel):
     """Workers that are allowed now."""
     workers_before: Count | None = None
     """Workers there were before."""
-    paused_queues: Annotated[tuple[Name, ...], Unique(), Field(max_length=64)] = ()
+    paused_queues: Annotated[tuple[Name, ...], Field(max_length=64), Unique()] = ()
     """Queues we paused; a pause that is not ours is not in here and is never lifted."""
     suspended_by_us: bool | None = None
     """Whether we suspended the CronJob."""
@@ -114,5 +114,5 @@ class WorkerPoolStatus(CommonStatus):
     """A person's annotation that is obeyed now."""
     target: TargetStatus | None = None
     """The workload that is scaled."""
-    active_schedules: Annotated[tuple[Name, ...], Unique(), Field(max_length=16)] = ()
+    active_schedules: Annotated[tuple[Name, ...], Field(max_length=16), Unique()] = ()
     """Schedules that hold now."""

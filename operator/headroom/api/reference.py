@@ -1,0 +1,154 @@
+"""The reference pages: one table for each object of the API, and one for each group of reasons."""
+
+import ast
+import inspect
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+from headroom.api.base import VALIDATIONS, Json
+from headroom.api.kinds import KindDefinition
+from headroom.api.structural import build_schema
+from headroom.api.v1alpha1.common import GROUP, VERSION
+from headroom.reasons import ConditionType, Reason
+
+HEADER = "<!-- Generated from operator/headroom by `make crds`. Do not edit. -->\n"
+FIX = "Fix:"
+INTRODUCTION = """\
+Durations are text such as `500ms`, `30s`, `5m`, `1h30m`; sizes are quantities such as `512Mi` or `20Gi`; ratios are
+whole percents. A field without a default may be left out unless it is required; left out means what its description
+says. References stay in the namespace of the object.
+"""
+
+
+def build_api_page(kinds: Sequence[KindDefinition]) -> str:
+    """The page of the API: each kind, its columns, and one table per object in its spec and status."""
+    parts = [
+        HEADER,
+        f"# API reference: {GROUP}/{VERSION}\n",
+        INTRODUCTION,
+    ]
+    for kind in kinds:
+        parts += _kind_section(kind)
+    return "\n".join(parts)
+
+
+def build_reasons_page() -> str:
+    """The page of condition types and reasons, from their docstrings."""
+    parts = [
+        HEADER,
+        "# Conditions and reasons\n",
+        "Every condition, event and decision carries a reason of this list. The message beside it names the object.\n",
+        "## Condition types\n",
+        *_texts_table("Type", ConditionType),
+        "## Reasons\n",
+        *_texts_table("Reason", Reason),
+    ]
+    return "\n".join(parts)
+
+
+def describe(members: type[StrEnum]) -> dict[str, tuple[str, str]]:
+    """Meaning and fix of each member, by its value, read from the docstring below it."""
+    body = ast.parse(inspect.getsource(members)).body[0]
+    if not isinstance(body, ast.ClassDef):
+        raise TypeError(f"{members} is not a class")
+    texts: dict[str, tuple[str, str]] = {}
+    for statement, following in zip(body.body, [*body.body[1:], None], strict=True):
+        match statement, following:
+            case ast.Assign(value=ast.Constant(value=str(name))), ast.Expr(value=ast.Constant(value=str(text))):
+                meaning, _, fix = " ".join(text.split()).partition(FIX)
+                texts[name] = meaning.strip(), fix.strip()
+    return texts
+
+
+def _texts_table(title: str, members: type[StrEnum]) -> list[str]:
+    rows = [f"| `{name}` | {meaning} | {fix} |" for name, (meaning, fix) in sorted(describe(members).items())]
+    return [f"| {title} | Meaning | What to do |", "| --- | --- | --- |", *rows, ""]
+
+
+def _kind_section(kind: KindDefinition) -> list[str]:
+    columns = [column for column in kind.columns if not column.is_wide]
+    wide = [column for column in kind.columns if column.is_wide]
+    lines = [
+        f"## {kind.kind}\n",
+        f"{kind.description}\n",
+        f"Short name `{kind.short_name}`; in full `{kind.plural}.{GROUP}`.\n",
+        f"`kubectl get {kind.short_name}` shows {_names(columns)}; `-o wide` adds {_names(wide)}.\n",
+    ]
+    for path, model in (("spec", kind.spec), ("status", kind.status)):
+        for name, schema in _objects(path, build_schema(model)):
+            lines += _object_section(kind, name, schema)
+    return lines
+
+
+def _names(columns: Sequence[object]) -> str:
+    return ", ".join(f"`{getattr(column, 'name', '')}`" for column in columns)
+
+
+def _objects(path: str, schema: Json) -> Iterator[tuple[str, Json]]:
+    """Every object with fields of its own, parents first, with its path; `[]` marks a list's entries."""
+    yield path, schema
+    for name, inner in schema["properties"].items():
+        item = inner.get("items", inner)
+        if "properties" in item:
+            yield from _objects(f"{path}.{name}{'[]' if 'items' in inner else ''}", item)
+
+
+def _object_section(kind: KindDefinition, path: str, schema: Json) -> list[str]:
+    rules = [entry["message"] for entry in schema.get(VALIDATIONS, [])]
+    required = set(schema.get("required", []))
+    rows = [_row(name, inner, name in required) for name, inner in schema["properties"].items()]
+    return [
+        f"### {kind.kind} `{path}`\n",
+        "| Field | Type | Default | Bounds | Description |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+        *([f"Rules: {'; '.join(_escape(message) for message in rules)}.\n"] if rules else []),
+    ]
+
+
+def _row(name: str, schema: Json, is_required: bool) -> str:  # noqa: FBT001
+    default = "**required**" if is_required else f"`{_default(schema)}`" if _default(schema) else ""
+    cells = [f"`{name}`", _type(schema), default, _bounds(schema), schema.get("description", "")]
+    return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
+
+
+def _default(schema: Json) -> str:
+    default = schema.get("default")
+    if default is None or default == {}:
+        return ""
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _type(schema: Json) -> str:
+    if "items" in schema:
+        return f"list of {_type(schema['items'])}"
+    if "additionalProperties" in schema:
+        return f"map to {_type(schema['additionalProperties'])}"
+    if "enum" in schema:
+        return "one of " + ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("x-kubernetes-int-or-string"):
+        return "quantity"
+    return str(schema.get("format") or schema["type"])
+
+
+def _bounds(schema: Json) -> str:
+    own = [entry["message"] for entry in schema.get(VALIDATIONS, []) if "properties" not in schema]
+    limits = [
+        (f"{words} {schema[key]}")
+        for key, words in (
+            ("minimum", "≥"),
+            ("maximum", "≤"),
+            ("minItems", "at least"),
+            ("maxItems", "at most"),
+            ("maxProperties", "at most"),
+        )
+        if key in schema
+    ]
+    if not own and "enum" not in schema and "maxLength" in schema:
+        limits.append(f"at most {schema['maxLength']} characters")
+    return ", ".join(limits + own)
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
