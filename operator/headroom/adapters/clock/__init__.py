@@ -1,1 +1,23 @@
-"""The only place that reads the clock."""
+"""The system's clocks: the only place that reads them."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+
+class SystemClock:
+    """Implements `Clock`."""
+
+    def now(self) -> datetime:
+        """Wall time, UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """CLOCK_BOOTTIME where there is one, so that a suspended machine finds its lease run out."""
+        if hasattr(time, "CLOCK_BOOTTIME"):
+            return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)

@@ -1,1 +1,1 @@
-"""The Kubernetes API over `kubernetes.aio`; dicts in and out."""
+"""The Kubernetes API over the official asyncio client: dicts only, our own paths, errors translated at the edge."""

@@ -211,13 +211,25 @@ class MemoryKube:
 
 
 def _patched(ref: ObjectRef, old: Manifest, operations: Sequence[JsonOp]) -> Manifest:
-    try:
-        patched: Manifest = jsonpatch.apply_patch(old, [dict(operation) for operation in operations])
-    except jsonpatch.JsonPatchTestFailed as failure:
-        raise Conflict(f"{ref} is not what the patch expects: {failure}") from failure
-    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as failure:
-        raise Refused(f"{ref}: the patch does not fit: {failure}", reason=Reason.INVALID_SPEC) from failure
+    patched = old
+    for operation in operations:
+        # The server lets a `replace` add a member that is not there.
+        attempts = [dict(operation)]
+        if operation["op"] == "replace":
+            attempts.append({**operation, "op": "add"})
+        patched = _patched_by_first(ref, patched, attempts)
     return patched
+
+
+def _patched_by_first(ref: ObjectRef, old: Manifest, attempts: list[dict[str, Any]]) -> Manifest:
+    for attempt in attempts:
+        try:
+            patched: Manifest = jsonpatch.apply_patch(old, [attempt])
+        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as misfit:
+            failure = misfit
+        else:
+            return patched
+    raise Conflict(f"{ref} is not what the patch expects: {failure}") from failure
 
 
 def _check_version(ref: ObjectRef, live: Manifest, expected: str | None) -> None:

@@ -1,0 +1,126 @@
+"""From an answer of the API server to one of our errors, with the remedy in the message."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from headroom.adapters.kube.calls import JSON_PATCH, Call
+from headroom.errors import DEFAULT_RETRY, Conflict, HeadroomError, KubeUnavailable, Refused
+from headroom.reasons import Reason
+
+MAX_TEXT = 500
+LONGEST_RETRY = timedelta(seconds=60)
+QUOTA_WORDS = ("exceeded quota", "failed quota", "maximum ", "minimum ")
+SCALE_ROLE_LABEL = "rbac.headroom.dev/scale-target"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: HTTP status, headers with lower-case names, and the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def is_success(self) -> bool:
+        """True for 2xx."""
+        return 200 <= self.status < 300
+
+    def parse(self) -> dict[str, Any]:
+        """The body as a JSON object; a body that is none becomes a message."""
+        try:
+            parsed = json.loads(self.body)
+        except ValueError:
+            parsed = None
+        if isinstance(parsed, dict):
+            return parsed
+        return {"message": self.body[:MAX_TEXT].decode("utf-8", "replace")}
+
+
+def translate_answer(call: Call, answer: Answer) -> HeadroomError:
+    """The error that a failed call raises; 404 is left to the caller, who knows what it means."""
+    status = answer.parse()
+    text = f"{call.verb} {_describe(call)}: {str(status.get('message', ''))[:MAX_TEXT]} (HTTP {answer.status})"
+    if answer.status == 409:
+        return Conflict(text)
+    if answer.status == 429 or answer.status >= 500:
+        return KubeUnavailable(text, reason=Reason.KUBE_UNAVAILABLE, retry_after=_retry_after(answer, status))
+    if answer.status == 403:
+        return _translate_forbidden(call, status, text)
+    if answer.status == 422 and _is_misfit(call, status):
+        return Conflict(f"{text}: the object is not what the patch expects")
+    if answer.status == 401:
+        return Refused(f"{text}: the API server does not know our token", reason=Reason.FORBIDDEN)
+    if answer.status == 404:
+        return Refused(text, reason=Reason.FORBIDDEN)
+    return Refused(text, reason=Reason.INVALID_SPEC)
+
+
+def translate_failure(call: Call, failure: BaseException) -> KubeUnavailable:
+    """The error for a call that got no answer."""
+    cause = str(failure) or type(failure).__name__
+    return KubeUnavailable(f"{call.verb} {_describe(call)}: {cause[:MAX_TEXT]}", reason=Reason.KUBE_UNAVAILABLE)
+
+
+def build_missing_rule(call: Call) -> dict[str, Any]:
+    """The RBAC rule that would allow the call."""
+    return {"apiGroups": [_group(call)], "resources": [call.resource], "verbs": [call.rbac_verb]}
+
+
+def build_scale_role(call: Call) -> dict[str, Any]:
+    """The ClusterRole that aggregates the right to scale this kind into the operator's."""
+    plural = call.ref.kind.plural
+    rule = {"apiGroups": [_group(call)], "resources": [plural, f"{plural}/scale"], "verbs": ["get", "update"]}
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": f"headroom-scale-{plural}", "labels": {SCALE_ROLE_LABEL: "true"}},
+        "rules": [rule],
+    }
+
+
+def _translate_forbidden(call: Call, status: Mapping[str, Any], text: str) -> Refused:
+    message = str(status.get("message", ""))
+    causes = (status.get("details") or {}).get("causes") or ()
+    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+        return Refused(text, reason=Reason.NAMESPACE_TERMINATING)
+    if any(word in message for word in QUOTA_WORDS):
+        return Refused(text, reason=Reason.QUOTA_EXCEEDED)
+    if "cannot " not in message:
+        return Refused(text, reason=Reason.FORBIDDEN)
+    if call.subresource == "scale":
+        remedy = f"apply: {json.dumps(build_scale_role(call))}"
+        return Refused(f"{text}; {remedy}", reason=Reason.TARGET_FORBIDDEN)
+    where = f"a Role in namespace {call.ref.namespace}" if call.ref.namespace else "the ClusterRole"
+    remedy = f"add to {where} of the operator: {json.dumps(build_missing_rule(call))}"
+    return Refused(f"{text}; {remedy}", reason=Reason.FORBIDDEN)
+
+
+def _is_misfit(call: Call, status: Mapping[str, Any]) -> bool:
+    # A failed test and a path that is not there look alike: Invalid, and no details of what. Validation has them.
+    return call.content_type == JSON_PATCH and not status.get("details")
+
+
+def _retry_after(answer: Answer, status: Mapping[str, Any]) -> timedelta:
+    text = answer.headers.get("retry-after") or (status.get("details") or {}).get("retryAfterSeconds")
+    try:
+        seconds = float(text) if text is not None else 0.0
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        return DEFAULT_RETRY
+    return min(timedelta(seconds=seconds), LONGEST_RETRY)
+
+
+def _describe(call: Call) -> str:
+    ref = call.ref
+    where = f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name
+    return f"{call.resource} {where}".rstrip("/ ")
+
+
+def _group(call: Call) -> str:
+    group, slash, _ = call.ref.kind.api_version.rpartition("/")
+    return group if slash else ""

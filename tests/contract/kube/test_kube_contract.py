@@ -1,0 +1,562 @@
+"""What every implementation of the Kube port promises, held against each of them."""
+
+from typing import Any
+
+import pytest
+
+from headroom.adapters.memory.kube import MemoryKube
+from headroom.errors import Conflict, Refused
+from headroom.ports.kube import (
+    CLAIM,
+    CONFIG_MAP,
+    DISRUPTION_BUDGET,
+    POD,
+    SERVICE,
+    Kind,
+    Manifest,
+    ObjectRef,
+)
+from headroom.reasons import Reason
+
+from .conftest import SAMPLE, World, eventually
+
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+
+
+def build_config_map(
+    world: World, name: str = "one", *, data: dict[str, str] | None = None, **metadata: Any
+) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"namespace": world.namespace, "name": name, **metadata},
+        "data": data or {"a": "1"},
+    }
+
+
+def build_service(world: World, *, ports: list[dict[str, Any]], **metadata: Any) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"namespace": world.namespace, "name": "read", **metadata},
+        "spec": {"selector": {"role": "serving"}, "ports": ports},
+    }
+
+
+def build_claim(world: World) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"namespace": world.namespace, "name": "data"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "contract-none",
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+
+
+def build_deployment(world: World, *, replicas: int = 0) -> Manifest:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"namespace": world.namespace, "name": "workers"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "workers", "tier": "back"}},
+            "template": {
+                "metadata": {"labels": {"app": "workers", "tier": "back"}},
+                "spec": {
+                    "nodeSelector": {"contract.headroom.dev/nowhere": "true"},
+                    "containers": [{"name": "worker", "image": "worker:1"}],
+                },
+            },
+        },
+    }
+
+
+def build_sample(world: World, *, replicas: int = 0) -> Manifest:
+    return {
+        "apiVersion": SAMPLE.api_version,
+        "kind": SAMPLE.name,
+        "metadata": {"namespace": world.namespace, "name": "one"},
+        "spec": {"replicas": replicas, "note": "as created"},
+    }
+
+
+def build_pod(world: World, name: str = "store-1") -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"namespace": world.namespace, "name": name, "labels": {"role": "standby"}},
+        "spec": {
+            "nodeSelector": {"contract.headroom.dev/nowhere": "true"},
+            "automountServiceAccountToken": False,
+            "containers": [{"name": "postgres", "image": "postgres:17"}],
+        },
+    }
+
+
+def build_budget(world: World) -> Manifest:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"namespace": world.namespace, "name": "store"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"role": "serving"}}},
+    }
+
+
+def ref_of(world: World, kind: Kind, name: str) -> ObjectRef:
+    return ObjectRef(kind, world.namespace, name)
+
+
+def version_of(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["resourceVersion"])
+
+
+class TestReading:
+    async def test_a_missing_object_is_none(self, world: World) -> None:
+        assert await world.kube.get(ref_of(world, CONFIG_MAP, "nothing")) is None
+
+    async def test_a_created_object_is_read_back_with_uid_and_version(self, world: World) -> None:
+        created = await world.kube.create(build_config_map(world))
+        found = await world.kube.get(ref_of(world, CONFIG_MAP, "one"))
+        assert found == created
+        assert found["metadata"]["uid"]
+        assert found["metadata"]["resourceVersion"]
+        assert found["data"] == {"a": "1"}
+        assert (found["apiVersion"], found["kind"]) == ("v1", "ConfigMap")
+
+    async def test_list_gives_what_has_all_the_labels_with_kind_filled_in(self, world: World) -> None:
+        await world.kube.create(build_config_map(world, "one", labels={"x": "1", "y": "1"}))
+        await world.kube.create(build_config_map(world, "two", labels={"x": "1", "y": "2"}))
+        await world.kube.create(build_config_map(world, "three"))
+        both = await world.kube.list(CONFIG_MAP, world.namespace, labels={"x": "1"})
+        only = await world.kube.list(CONFIG_MAP, world.namespace, labels={"x": "1", "y": "2"})
+        assert sorted(item["metadata"]["name"] for item in both) == ["one", "two"]
+        assert [item["metadata"]["name"] for item in only] == ["two"]
+        assert {(item["apiVersion"], item["kind"]) for item in both} == {("v1", "ConfigMap")}
+
+    async def test_an_empty_namespace_lists_all_namespaces(self, world: World) -> None:
+        await world.kube.create(build_config_map(world, labels={"contract": world.namespace}))
+        found = await world.kube.list(CONFIG_MAP, "", labels={"contract": world.namespace})
+        assert [item["metadata"]["namespace"] for item in found] == [world.namespace]
+
+
+class TestCreating:
+    async def test_a_taken_name_is_a_conflict(self, world: World) -> None:
+        await world.kube.create(build_config_map(world))
+        with pytest.raises(Conflict):
+            await world.kube.create(build_config_map(world))
+
+    async def test_status_is_not_taken_from_a_create(self, world: World) -> None:
+        pod = await world.kube.create({**build_pod(world), "status": {"phase": "Running", "podIP": "10.9.9.9"}})
+        assert pod.get("status", {}).get("podIP") is None
+
+    async def test_a_missing_name_is_refused(self, world: World) -> None:
+        manifest = build_config_map(world)
+        del manifest["metadata"]["name"]
+        with pytest.raises(Refused) as refusal:
+            await world.kube.create(manifest)
+        assert refusal.value.reason is Reason.INVALID_SPEC
+        assert "name" in str(refusal.value)
+
+    async def test_an_unknown_kind_is_refused(self, world: World) -> None:
+        with pytest.raises(Refused, match="Gadget"):
+            await world.kube.create({"apiVersion": "v1", "kind": "Gadget", "metadata": {"name": "x"}})
+
+    async def test_generation_starts_at_one(self, world: World) -> None:
+        sample = await world.kube.create(build_sample(world))
+        assert sample["metadata"]["generation"] == 1
+
+    async def test_a_namespace_that_is_not_there_is_no_conflict(self, world: World) -> None:
+        if isinstance(world.kube, MemoryKube):
+            pytest.skip("the API in memory has every namespace")
+        manifest = build_config_map(world)
+        manifest["metadata"]["namespace"] = "contract-nowhere"
+        with pytest.raises(Refused, match="contract-nowhere"):
+            await world.kube.create(manifest)
+
+
+class TestPatching:
+    async def test_a_patch_changes_what_it_names_and_moves_the_version(self, world: World) -> None:
+        before = await world.kube.create(build_config_map(world))
+        after = await world.kube.patch(
+            ref_of(world, CONFIG_MAP, "one"), [{"op": "add", "path": "/data/b", "value": "2"}]
+        )
+        assert after["data"] == {"a": "1", "b": "2"}
+        assert version_of(after) != version_of(before)
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+
+    async def test_a_patch_that_changes_nothing_keeps_the_version(self, world: World) -> None:
+        before = await world.kube.create(build_config_map(world))
+        after = await world.kube.patch(
+            ref_of(world, CONFIG_MAP, "one"), [{"op": "replace", "path": "/data/a", "value": "1"}]
+        )
+        assert version_of(after) == version_of(before)
+
+    @pytest.mark.parametrize(
+        ("path", "value"),
+        [("/metadata/uid", "another"), ("/metadata/labels/role", "serving"), ("/metadata/labels/none", "x")],
+    )
+    async def test_a_failed_test_is_a_conflict_and_changes_nothing(self, world: World, path: str, value: str) -> None:
+        created = await world.kube.create(build_config_map(world, labels={"role": "standby"}))
+        ref = ref_of(world, CONFIG_MAP, "one")
+        operations = [
+            {"op": "test", "path": path, "value": value},
+            {"op": "replace", "path": "/metadata/labels/role", "value": "changed"},
+        ]
+        with pytest.raises(Conflict):
+            await world.kube.patch(ref, operations)
+        assert await world.kube.get(ref) == created
+
+    async def test_the_guarded_role_change_goes_through_once(self, world: World) -> None:
+        pod = await world.kube.create(build_pod(world))
+        ref = ref_of(world, POD, "store-1")
+        operations = [
+            {"op": "test", "path": "/metadata/uid", "value": pod["metadata"]["uid"]},
+            {"op": "test", "path": "/metadata/labels/role", "value": "standby"},
+            {"op": "replace", "path": "/metadata/labels/role", "value": "serving"},
+        ]
+        after = await world.kube.patch(ref, operations)
+        assert after["metadata"]["labels"]["role"] == "serving"
+        with pytest.raises(Conflict):
+            await world.kube.patch(ref, operations)
+
+    async def test_a_stale_version_in_a_test_is_a_conflict(self, world: World) -> None:
+        old = await world.kube.create(build_config_map(world))
+        ref = ref_of(world, CONFIG_MAP, "one")
+        await world.kube.patch(ref, [{"op": "add", "path": "/data/b", "value": "2"}])
+        with pytest.raises(Conflict):
+            await world.kube.patch(
+                ref,
+                [
+                    {"op": "test", "path": "/metadata/resourceVersion", "value": version_of(old)},
+                    {"op": "remove", "path": "/data/b"},
+                ],
+            )
+
+    async def test_a_missing_object_is_a_conflict(self, world: World) -> None:
+        with pytest.raises(Conflict):
+            await world.kube.patch(ref_of(world, CONFIG_MAP, "nothing"), [{"op": "add", "path": "/data", "value": {}}])
+
+    @pytest.mark.parametrize(
+        "operation",
+        [
+            {"op": "remove", "path": "/data/nothing"},
+            {"op": "add", "path": "/nothing/below", "value": "x"},
+            {"op": "remove", "path": "/metadata/finalizers/0"},
+        ],
+    )
+    async def test_a_path_that_is_not_there_is_a_conflict(self, world: World, operation: dict[str, Any]) -> None:
+        created = await world.kube.create(build_config_map(world))
+        with pytest.raises(Conflict):
+            await world.kube.patch(ref_of(world, CONFIG_MAP, "one"), [operation])
+        assert await world.kube.get(ref_of(world, CONFIG_MAP, "one")) == created
+
+    async def test_replace_adds_a_member_that_is_not_there(self, world: World) -> None:
+        await world.kube.create(build_config_map(world))
+        after = await world.kube.patch(
+            ref_of(world, CONFIG_MAP, "one"), [{"op": "replace", "path": "/data/b", "value": "2"}]
+        )
+        assert after["data"] == {"a": "1", "b": "2"}
+
+    @pytest.mark.parametrize(("path", "value"), [("/metadata/uid", "another"), ("/metadata/name", "another")])
+    async def test_identity_cannot_be_patched(self, world: World, path: str, value: str) -> None:
+        await world.kube.create(build_config_map(world))
+        with pytest.raises(Refused) as refusal:
+            await world.kube.patch(ref_of(world, CONFIG_MAP, "one"), [{"op": "replace", "path": path, "value": value}])
+        assert refusal.value.reason is Reason.INVALID_SPEC
+
+    async def test_a_pods_spec_cannot_be_changed(self, world: World) -> None:
+        await world.kube.create(build_pod(world))
+        with pytest.raises(Refused) as refusal:
+            await world.kube.patch(
+                ref_of(world, POD, "store-1"),
+                [{"op": "replace", "path": "/spec/nodeSelector", "value": {"other": "true"}}],
+            )
+        assert refusal.value.reason is Reason.INVALID_SPEC
+
+    async def test_a_patch_does_not_reach_the_status(self, world: World) -> None:
+        await world.kube.create(build_sample(world))
+        after = await world.kube.patch(
+            ref_of(world, SAMPLE, "one"), [{"op": "add", "path": "/status", "value": {"replicas": 7}}]
+        )
+        assert "status" not in after
+
+    async def test_generation_moves_with_the_spec_only(self, world: World) -> None:
+        await world.kube.create(build_sample(world))
+        ref = ref_of(world, SAMPLE, "one")
+        labelled = await world.kube.patch(ref, [{"op": "add", "path": "/metadata/labels", "value": {"x": "1"}}])
+        changed = await world.kube.patch(ref, [{"op": "replace", "path": "/spec/note", "value": "new"}])
+        assert labelled["metadata"]["generation"] == 1
+        assert changed["metadata"]["generation"] == 2
+
+
+class TestDeleting:
+    async def test_deleting_takes_the_object_away_and_again_is_success(self, world: World) -> None:
+        created = await world.kube.create(build_config_map(world))
+        ref, uid = ref_of(world, CONFIG_MAP, "one"), created["metadata"]["uid"]
+        await world.kube.delete(ref, uid=uid)
+        assert await world.kube.get(ref) is None
+        await world.kube.delete(ref, uid=uid)
+
+    async def test_another_incarnation_is_a_conflict(self, world: World) -> None:
+        created = await world.kube.create(build_config_map(world))
+        ref = ref_of(world, CONFIG_MAP, "one")
+        await world.kube.delete(ref, uid=created["metadata"]["uid"])
+        second = await world.kube.create(build_config_map(world))
+        with pytest.raises(Conflict):
+            await world.kube.delete(ref, uid=created["metadata"]["uid"])
+        assert await world.kube.get(ref) == second
+
+    async def test_a_stale_version_is_a_conflict(self, world: World) -> None:
+        created = await world.kube.create(build_config_map(world))
+        ref = ref_of(world, CONFIG_MAP, "one")
+        await world.kube.patch(ref, [{"op": "add", "path": "/data/b", "value": "2"}])
+        with pytest.raises(Conflict):
+            await world.kube.delete(ref, uid=created["metadata"]["uid"], resource_version=version_of(created))
+        assert await world.kube.get(ref) is not None
+
+    async def test_a_finalizer_holds_until_it_is_removed(self, world: World) -> None:
+        created = await world.kube.create(build_config_map(world, finalizers=["headroom.dev/contract"]))
+        ref, uid = ref_of(world, CONFIG_MAP, "one"), created["metadata"]["uid"]
+        await world.kube.delete(ref, uid=uid)
+        held = await world.kube.get(ref)
+        assert held is not None
+        assert held["metadata"]["deletionTimestamp"]
+        await world.kube.delete(ref, uid=uid)
+        await world.kube.patch(
+            ref,
+            [
+                {"op": "test", "path": "/metadata/finalizers/0", "value": "headroom.dev/contract"},
+                {"op": "remove", "path": "/metadata/finalizers/0"},
+            ],
+        )
+        assert await world.kube.get(ref) is None
+
+    async def test_a_pod_without_a_node_goes_at_once(self, world: World) -> None:
+        pod = await world.kube.create(build_pod(world))
+        await world.kube.delete(ref_of(world, POD, "store-1"), uid=pod["metadata"]["uid"], grace_seconds=60)
+        assert await world.kube.get(ref_of(world, POD, "store-1")) is None
+
+    async def test_a_claim_is_protected_while_it_is_deleted(self, world: World) -> None:
+        claim = await world.kube.create(build_claim(world))
+        assert claim["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
+
+
+class TestApplying:
+    async def test_the_first_apply_creates_and_the_second_changes_nothing(self, world: World) -> None:
+        first = await world.kube.apply(build_service(world, ports=[{"name": "pg", "port": 5432}]))
+        again = await world.kube.apply(build_service(world, ports=[{"name": "pg", "port": 5432}]))
+        assert first["spec"]["selector"] == {"role": "serving"}
+        assert version_of(again) == version_of(first)
+
+    async def test_what_is_no_longer_named_is_taken_away(self, world: World) -> None:
+        await world.kube.apply(build_config_map(world, data={"a": "1", "b": "2"}, labels={"x": "1"}))
+        after = await world.kube.apply(build_config_map(world, data={"a": "3"}))
+        assert after["data"] == {"a": "3"}
+        assert after["metadata"].get("labels", {}) == {}
+
+    async def test_what_others_wrote_is_kept(self, world: World) -> None:
+        await world.kube.apply(build_config_map(world, data={"a": "1"}))
+        await world.kube.patch(ref_of(world, CONFIG_MAP, "one"), [{"op": "add", "path": "/data/theirs", "value": "x"}])
+        after = await world.kube.apply(build_config_map(world, data={"a": "2"}))
+        assert after["data"] == {"a": "2", "theirs": "x"}
+
+    async def test_ports_are_merged_by_number_and_protocol(self, world: World) -> None:
+        pg, extra = {"name": "pg", "port": 5432}, {"name": "extra", "port": 6432}
+        await world.kube.apply(build_service(world, ports=[pg, extra]))
+        after = await world.kube.apply(build_service(world, ports=[{**pg, "name": "postgres"}]))
+        assert [(port["name"], port["port"]) for port in after["spec"]["ports"]] == [("postgres", 5432)]
+
+    async def test_a_value_changed_by_others_is_taken_back(self, world: World) -> None:
+        await world.kube.apply(build_config_map(world, data={"a": "1"}))
+        await world.kube.patch(
+            ref_of(world, CONFIG_MAP, "one"), [{"op": "replace", "path": "/data/a", "value": "theirs"}]
+        )
+        after = await world.kube.apply(build_config_map(world, data={"a": "1"}))
+        assert after["data"] == {"a": "1"}
+
+    async def test_the_manager_and_its_fields_are_recorded(self, world: World) -> None:
+        applied = await world.kube.apply(build_config_map(world, data={"a": "1"}))
+        entries = [entry for entry in applied["metadata"]["managedFields"] if entry["operation"] == "Apply"]
+        assert [entry["manager"] for entry in entries] == ["headroom"]
+        assert entries[0]["fieldsV1"] == {"f:data": {"f:a": {}}}
+
+    async def test_a_budget_is_replaced_whole_in_its_selector(self, world: World) -> None:
+        await world.kube.apply(build_budget(world))
+        changed = build_budget(world)
+        changed["spec"] = {"minAvailable": 2, "selector": {"matchLabels": {"other": "x"}}}
+        after = await world.kube.apply(changed)
+        assert after["spec"]["minAvailable"] == 2
+        assert after["spec"]["selector"] == {"matchLabels": {"other": "x"}}
+        assert after["metadata"]["generation"] == 2
+        assert await world.kube.get(ref_of(world, DISRUPTION_BUDGET, "store")) == after
+
+    async def test_an_object_of_nobody_is_not_taken_over(self, world: World) -> None:
+        owner = await world.kube.create(build_config_map(world, "owner"))
+        theirs = await world.kube.create(build_service(world, ports=[{"name": "pg", "port": 5432}]))
+        mine = build_service(world, ports=[{"name": "pg", "port": 1234}], ownerReferences=[_reference_to(owner)])
+        with pytest.raises(Refused) as refusal:
+            await world.kube.apply(mine)
+        assert refusal.value.reason is Reason.NAME_CONFLICT
+        assert await world.kube.get(ref_of(world, SERVICE, "read")) == theirs
+
+    async def test_our_own_object_is_applied_again(self, world: World) -> None:
+        owner = await world.kube.create(build_config_map(world, "owner"))
+        mine = build_config_map(world, "child", ownerReferences=[_reference_to(owner)])
+        await world.kube.apply(mine)
+        after = await world.kube.apply({**mine, "data": {"a": "2"}})
+        assert after["data"] == {"a": "2"}
+        assert after["metadata"]["ownerReferences"] == [_reference_to(owner)]
+
+
+class TestStatus:
+    async def test_status_is_replaced_whole_and_the_spec_stays(self, world: World) -> None:
+        created = await world.kube.create(build_sample(world))
+        ref = ref_of(world, SAMPLE, "one")
+        first = await world.kube.replace_status(
+            ref, resource_version=version_of(created), status={"replicas": 2, "ready": 1}
+        )
+        second = await world.kube.replace_status(ref, resource_version=version_of(first), status={"replicas": 3})
+        assert second["status"] == {"replicas": 3}
+        assert second["spec"] == created["spec"]
+        assert second["metadata"]["generation"] == 1
+
+    async def test_the_same_status_again_keeps_the_version(self, world: World) -> None:
+        created = await world.kube.create(build_sample(world))
+        ref = ref_of(world, SAMPLE, "one")
+        first = await world.kube.replace_status(ref, resource_version=version_of(created), status={"replicas": 2})
+        again = await world.kube.replace_status(ref, resource_version=version_of(first), status={"replicas": 2})
+        assert version_of(again) == version_of(first)
+
+    async def test_a_stale_version_is_a_conflict(self, world: World) -> None:
+        created = await world.kube.create(build_sample(world))
+        ref = ref_of(world, SAMPLE, "one")
+        await world.kube.patch(ref, [{"op": "add", "path": "/metadata/labels", "value": {"x": "1"}}])
+        with pytest.raises(Conflict):
+            await world.kube.replace_status(ref, resource_version=version_of(created), status={"replicas": 1})
+
+    async def test_a_missing_object_is_a_conflict(self, world: World) -> None:
+        with pytest.raises(Conflict):
+            await world.kube.replace_status(
+                ref_of(world, SAMPLE, "nothing"), resource_version="1", status={"replicas": 1}
+            )
+
+
+class TestScaling:
+    async def test_scale_is_read_and_written_with_its_version(self, world: World) -> None:
+        created = await world.kube.create(build_sample(world, replicas=1))
+        ref = ref_of(world, SAMPLE, "one")
+        status = {"replicas": 1, "selector": "app=workers,tier=back"}
+        await world.kube.replace_status(ref, resource_version=version_of(created), status=status)
+        scale = await world.kube.get_scale(ref)
+        assert scale is not None
+        assert (scale.spec_replicas, scale.status_replicas) == (1, 1)
+        assert scale.selector == "app=workers,tier=back"
+        assert scale.uid == created["metadata"]["uid"]
+        written = await world.kube.set_scale(scale, 3)
+        assert written.spec_replicas == 3
+        live = await world.kube.get(ref)
+        assert live is not None
+        assert live["spec"] == {"replicas": 3, "note": "as created"}
+        assert live["metadata"]["generation"] == 2
+        assert written.resource_version == version_of(live)
+
+    async def test_a_deployment_is_scaled_and_its_selector_read(self, world: World) -> None:
+        await world.kube.create(build_deployment(world, replicas=0))
+        ref = ref_of(world, DEPLOYMENT, "workers")
+
+        async def is_scaled() -> bool:
+            scale = await world.kube.get_scale(ref)
+            assert scale is not None
+            assert scale.selector == "app=workers,tier=back"
+            try:
+                return (await world.kube.set_scale(scale, 2)).spec_replicas == 2
+            except Conflict:
+                # The deployment controller writes its status beside us.
+                return False
+
+        await eventually(is_scaled, "a scale without a writer in between")
+        live = await world.kube.get(ref)
+        assert live is not None
+        assert live["spec"]["replicas"] == 2
+
+    async def test_a_scale_that_somebody_changed_is_a_conflict(self, world: World) -> None:
+        await world.kube.create(build_sample(world))
+        scale = await world.kube.get_scale(ref_of(world, SAMPLE, "one"))
+        assert scale is not None
+        await world.kube.set_scale(scale, 2)
+        with pytest.raises(Conflict):
+            await world.kube.set_scale(scale, 5)
+
+    async def test_scaling_what_is_gone_is_a_conflict(self, world: World) -> None:
+        created = await world.kube.create(build_sample(world))
+        ref = ref_of(world, SAMPLE, "one")
+        scale = await world.kube.get_scale(ref)
+        assert scale is not None
+        await world.kube.delete(ref, uid=created["metadata"]["uid"])
+        with pytest.raises(Conflict):
+            await world.kube.set_scale(scale, 1)
+
+    async def test_the_scale_writer_is_recorded(self, world: World) -> None:
+        await world.kube.create(build_sample(world))
+        ref = ref_of(world, SAMPLE, "one")
+        scale = await world.kube.get_scale(ref)
+        assert scale is not None
+        await world.kube.set_scale(scale, 4)
+        live = await world.kube.get(ref)
+        assert live is not None
+        entries = [e for e in live["metadata"]["managedFields"] if e.get("subresource") == "scale"]
+        assert [entry["manager"] for entry in entries] == ["headroom"]
+        assert entries[0]["fieldsV1"] == {"f:spec": {"f:replicas": {}}}
+
+    async def test_a_missing_target_is_none(self, world: World) -> None:
+        assert await world.kube.get_scale(ref_of(world, DEPLOYMENT, "nothing")) is None
+        assert await world.kube.get_scale(ref_of(world, SAMPLE, "nothing")) is None
+
+    async def test_a_kind_without_scale_is_refused(self, world: World) -> None:
+        await world.kube.create(build_config_map(world))
+        with pytest.raises(Refused) as refusal:
+            await world.kube.get_scale(ref_of(world, CONFIG_MAP, "one"))
+        assert refusal.value.reason is Reason.TARGET_NOT_SCALABLE
+
+
+class TestCollecting:
+    async def test_what_an_owner_leaves_behind_is_collected(self, world: World) -> None:
+        if not world.has_controllers:
+            pytest.skip("this API server has no controller manager, which does the collecting")
+        owner = await world.kube.create(build_config_map(world, "owner"))
+        await world.kube.create(build_config_map(world, "child", ownerReferences=[_reference_to(owner)]))
+        await world.kube.delete(ref_of(world, CONFIG_MAP, "owner"), uid=owner["metadata"]["uid"])
+
+        async def is_gone() -> bool:
+            return await world.kube.get(ref_of(world, CONFIG_MAP, "child")) is None
+
+        await eventually(is_gone, "the child to be collected")
+
+
+class TestResolving:
+    async def test_a_served_kind_is_found_by_its_name(self, world: World) -> None:
+        assert await world.kube.resolve("apps/v1", "Deployment") == DEPLOYMENT
+        assert await world.kube.resolve(SAMPLE.api_version, "Sample") == SAMPLE
+        assert await world.kube.resolve("v1", "Pod") == POD
+        assert await world.kube.resolve("v1", "PersistentVolumeClaim") == CLAIM
+
+    @pytest.mark.parametrize(
+        ("api_version", "kind"), [("apps/v1", "Gadget"), ("nothing.example/v1", "Gadget"), ("apps/v9", "Deployment")]
+    )
+    async def test_what_is_not_served_is_none(self, world: World, api_version: str, kind: str) -> None:
+        assert await world.kube.resolve(api_version, kind) is None
+
+
+def _reference_to(owner: Manifest) -> dict[str, Any]:
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
