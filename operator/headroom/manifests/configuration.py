@@ -1,0 +1,148 @@
+"""The server's own configuration: postgresql.conf, pg_hba.conf and pg_ident.conf of a replica, and nothing copied.
+
+A copied configuration may say `recovery_target_action = promote`; so these files are named on the command line.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from headroom.model.database import ConnectionTarget, ServerFacts
+
+NOT_BELOW_PRIMARY = (
+    "max_connections",
+    "max_worker_processes",
+    "max_wal_senders",
+    "max_prepared_transactions",
+    "max_locks_per_transaction",
+)
+"""A standby pauses replay, or does not start, while one of these is lower than on the primary."""
+
+CONNECT_TIMEOUT_SECONDS = 5
+CONFIG_FOLDER = "/etc/headroom/config"
+PASSFILE = "/run/headroom/passfile"
+CERTIFICATE_FOLDER = "/etc/headroom/server-tls"
+
+ALWAYS: Mapping[str, str] = {
+    "listen_addresses": "*",
+    "port": "5432",
+    "unix_socket_directories": "/var/run/postgresql",
+    "hot_standby": "on",
+    "recovery_target_timeline": "latest",
+    "archive_mode": "off",
+    "restore_command": "",
+    "archive_cleanup_command": "",
+    "recovery_end_command": "",
+    "wal_receiver_status_interval": "1s",
+    "wal_receiver_timeout": "10s",
+    "wal_retrieve_retry_interval": "500ms",
+    "recovery_init_sync_method": "syncfs",
+    "logging_collector": "off",
+    "log_destination": "stderr",
+    "update_process_title": "on",
+}
+"""Not the user's to change: how a replica follows and is reached. The defaults of 10 and 5 s are our lag's floor."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSettings:
+    """What of a spec and its guard reaches the server's configuration."""
+
+    parameters: Mapping[str, str]
+    hba: Sequence[str]
+    has_hot_standby_feedback: bool
+    eject_replay_lag: timedelta
+    has_certificate: bool
+    monitor_role: str
+
+
+def build_postgresql_conf(settings: ReplicaSettings, server: ServerFacts) -> str:
+    """Render postgresql.conf: the user's parameters, then ours, which win."""
+    delay = f"{max(int(settings.eject_replay_lag.total_seconds() * 500), 1)}ms"
+    ours = {
+        **ALWAYS,
+        **build_floor(settings.parameters, server),
+        "hot_standby_feedback": "on" if settings.has_hot_standby_feedback else "off",
+        "max_standby_streaming_delay": delay,
+        "max_standby_archive_delay": delay,
+        **_tls(has_certificate=settings.has_certificate),
+    }
+    parameters = {"idle_in_transaction_session_timeout": "60s", **settings.parameters, **ours}
+    return "".join(f"{name} = {quote(value)}\n" for name, value in sorted(parameters.items()))
+
+
+def build_floor(parameters: Mapping[str, str], server: ServerFacts) -> dict[str, str]:
+    """The parameters that must not be below the primary's, each the larger of the spec's and the primary's."""
+    floor = {}
+    for name in NOT_BELOW_PRIMARY:
+        values = [int(text) for text in (parameters.get(name, ""), server.settings.get(name, "")) if text.isdigit()]
+        if values:
+            floor[name] = str(max(values))
+    return floor
+
+
+def build_hba(settings: ReplicaSettings) -> str:
+    """Render pg_hba.conf: nobody replicates from a replica, the monitor always gets in, then the user's lines."""
+    monitor = quote_hba(settings.monitor_role)
+    lines = (
+        "# type database user address method",
+        "local all postgres peer map=headroom",
+        "local replication all reject",
+        "host replication all all reject",
+        f"host all {monitor} all scram-sha-256",
+        *settings.hba,
+        "host all all all scram-sha-256",
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def build_ident() -> str:
+    """Render pg_ident.conf: a person in the container may become `postgres`, nobody else."""
+    return "headroom postgres postgres\n"
+
+
+def build_conninfo(target: ConnectionTarget, user: str, application: str, ca_file: str | None) -> str:
+    """Render the conninfo a replica streams with; the password is in the passfile, never here."""
+    words = {
+        "host": target.host,
+        "port": str(target.port),
+        "user": user,
+        "application_name": application,
+        "passfile": PASSFILE,
+        "sslmode": target.tls_mode,
+        "connect_timeout": str(CONNECT_TIMEOUT_SECONDS),
+        "tcp_user_timeout": "10000",
+    }
+    if ca_file is not None:
+        words["sslrootcert"] = ca_file
+    return " ".join(f"{name}={quote_conninfo(value)}" for name, value in words.items())
+
+
+def quote(value: str) -> str:
+    """Quote a value for postgresql.conf."""
+    escaped = value.replace("\\", "\\\\").replace("'", "''")
+    return f"'{escaped}'"
+
+
+def quote_conninfo(value: str) -> str:
+    """Quote a value for a libpq connection string, where it needs it."""
+    if value and not any(character in value for character in " '\\"):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def quote_hba(role: str) -> str:
+    """Quote a role for pg_hba.conf: quotes take away the meaning of `all` and of a leading `+`."""
+    escaped = role.replace('"', '""')
+    return f'"{escaped}"'
+
+
+def _tls(*, has_certificate: bool) -> dict[str, str]:
+    if not has_certificate:
+        return {"ssl": "off"}
+    return {
+        "ssl": "on",
+        "ssl_cert_file": f"{CERTIFICATE_FOLDER}/tls.crt",
+        "ssl_key_file": f"{CERTIFICATE_FOLDER}/tls.key",
+    }

@@ -1,0 +1,246 @@
+"""A member's pod: a seed step, then the server, inside the restricted Pod Security Standard."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.manifests.configuration import CERTIFICATE_FOLDER, CONFIG_FOLDER, PASSFILE, build_conninfo
+from headroom.manifests.ownership import Owner, build_metadata
+from headroom.manifests.routing import POSTGRES_PORT
+from headroom.manifests.storage import CA_FILE, build_member_labels
+from headroom.model.database import ConnectionTarget
+from headroom.model.replica import CONFIG_ANNOTATION, ROLE_LABEL, SET_LABEL, TEMPLATE_ANNOTATION, MemberId, Role
+
+DATA_FOLDER = "/data"
+PGDATA = f"{DATA_FOLDER}/pgdata"
+CREDENTIALS_FOLDER = "/etc/headroom/replication"
+SEED = "seed"
+SERVER = "postgresql"
+
+SEED_TRIES = 3
+"""Copies one run of the seed step begins; the reconciler bounds the runs."""
+STARTUP_BUDGET_SECONDS = 24 * 3600
+"""Replay of a long backlog is not a reason to start over: an alarm says so, the kubelet never kills for it."""
+STARTUP_PERIOD_SECONDS = 1
+"""A new member is seen the second it accepts connections; the kubelet then asks for readiness at once."""
+READY_PERIOD_SECONDS = 5
+"""Seldom on purpose: each probe starts a process in the pod (measured 55 ms of CPU). A server that ends takes its
+container along, and one that hangs is found by the operator's own probe each second."""
+LIVE_PERIOD_SECONDS = 10
+LIVE_FAILURES = 6
+STOP_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where a member copies and streams from, and as whom; `credentials_secret` holds username and password."""
+
+    target: ConnectionTarget
+    user: str
+    credentials_secret: str
+    system_identifier: str
+    major: int
+    monitor_role: str
+
+
+def build_pod(
+    owner: Owner, member: MemberId, spec: ReplicaSetSpec, *, config: str, slot: str, upstream: Upstream
+) -> dict[str, Any]:
+    """The pod of one member, not yet in the read Service; `config` names the ConfigMap it reads for all its life."""
+    template = spec.template
+    name = member.object_name(owner.name)
+    labels = {**template.metadata.labels, **build_member_labels(member), ROLE_LABEL: Role.PROVISIONING.value}
+
+    annotations = {
+        **template.metadata.annotations,
+        CONFIG_ANNOTATION: config,
+        TEMPLATE_ANNOTATION: build_template_hash(owner, spec, config=config, upstream=upstream),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": build_metadata(owner, name, labels=labels, annotations=annotations),
+        "spec": _build_pod_spec(owner, spec, name, config=config, slot=slot, upstream=upstream),
+    }
+
+
+def build_template_hash(owner: Owner, spec: ReplicaSetSpec, *, config: str, upstream: Upstream) -> str:
+    """A text that differs where a pod made now would differ from one made before, whichever member it is for."""
+    pod_spec = _build_pod_spec(owner, spec, "member", config=config, slot="slot", upstream=upstream)
+    metadata = spec.template.metadata.model_dump(mode="json")
+    content = json.dumps([pod_spec, metadata], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def _build_pod_spec(
+    owner: Owner, spec: ReplicaSetSpec, name: str, *, config: str, slot: str, upstream: Upstream
+) -> dict[str, Any]:
+    environment = _environment(spec, name, slot, upstream)
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": int(spec.drain.timeout.total_seconds()) + STOP_SECONDS,
+        "securityContext": _pod_security(spec),
+        "initContainers": [_seed_container(spec, environment)],
+        "containers": [_server_container(spec, environment)],
+        "volumes": _volumes(spec, name, config, upstream),
+        "topologySpreadConstraints": _spread(owner, spec),
+        **_placement(spec),
+    }
+
+
+def _environment(spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream) -> list[dict[str, str]]:
+    ca_file = f"{CONFIG_FOLDER}/{CA_FILE}" if upstream.target.ca_pem is not None else None
+    rate = spec.provisioning.max_rate
+    values = {
+        "PGDATA": PGDATA,
+        "CONFIG": CONFIG_FOLDER,
+        "NAME": name,
+        "SLOT": slot,
+        "SYSTEM_IDENTIFIER": upstream.system_identifier,
+        "MAJOR": str(upstream.major),
+        "PRIMARY_CONNINFO": build_conninfo(upstream.target, upstream.user, slot, ca_file),
+        "PASSFILE": PASSFILE,
+        "CREDENTIALS": CREDENTIALS_FOLDER,
+        "TRIES": str(SEED_TRIES),
+        "MAX_RATE_KIB": str(rate // 1024) if rate is not None else "",
+        "DRAIN_SECONDS": str(int(spec.drain.timeout.total_seconds())),
+        "MONITOR_ROLE": upstream.monitor_role,
+    }
+    return [{"name": key, "value": value} for key, value in values.items()]
+
+
+def _seed_container(spec: ReplicaSetSpec, environment: list[dict[str, str]]) -> dict[str, Any]:
+    credentials = {"name": "replication", "mountPath": CREDENTIALS_FOLDER, "readOnly": True}
+    return {
+        **_container(spec, SEED, "seed.sh", environment),
+        "volumeMounts": [*_mounts(spec), credentials],
+    }
+
+
+def _server_container(spec: ReplicaSetSpec, environment: list[dict[str, str]]) -> dict[str, Any]:
+    return {
+        **_container(spec, SERVER, "start.sh", environment),
+        "volumeMounts": _mounts(spec),
+        "ports": [{"name": "postgresql", "containerPort": POSTGRES_PORT, "protocol": "TCP"}],
+        "startupProbe": {
+            **_probe("ready.sh"),
+            "periodSeconds": STARTUP_PERIOD_SECONDS,
+            "timeoutSeconds": 3,
+            "failureThreshold": STARTUP_BUDGET_SECONDS // STARTUP_PERIOD_SECONDS,
+        },
+        "readinessProbe": {
+            **_probe("ready.sh"),
+            "periodSeconds": READY_PERIOD_SECONDS,
+            "timeoutSeconds": 3,
+            "failureThreshold": 2,
+        },
+        "livenessProbe": {
+            **_probe("live.sh"),
+            "periodSeconds": LIVE_PERIOD_SECONDS,
+            "timeoutSeconds": 5,
+            "failureThreshold": LIVE_FAILURES,
+        },
+        "lifecycle": {"preStop": _probe("stop.sh")},
+    }
+
+
+def _container(spec: ReplicaSetSpec, name: str, script: str, environment: list[dict[str, str]]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": spec.image,
+        "command": ["sh", f"{CONFIG_FOLDER}/{script}"],
+        "env": environment,
+        "resources": spec.resources.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+
+
+def _probe(script: str) -> dict[str, Any]:
+    return {"exec": {"command": ["sh", f"{CONFIG_FOLDER}/{script}"]}}
+
+
+def _pod_security(spec: ReplicaSetSpec) -> dict[str, Any]:
+    chosen = spec.template.security_context
+    context: dict[str, Any] = {
+        "runAsNonRoot": True,
+        "runAsUser": chosen.run_as_user,
+        "runAsGroup": chosen.run_as_group,
+        "fsGroup": chosen.fs_group,
+        # The other policy would open a restored data directory to the group, which the server refuses.
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if chosen.supplemental_groups:
+        context["supplementalGroups"] = list(chosen.supplemental_groups)
+    return context
+
+
+def _mounts(spec: ReplicaSetSpec) -> list[dict[str, Any]]:
+    mounts: list[dict[str, Any]] = [
+        {"name": "data", "mountPath": DATA_FOLDER},
+        {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
+        {"name": "run", "mountPath": "/run/headroom"},
+        {"name": "socket", "mountPath": "/var/run/postgresql"},
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108  the server's shared memory, not a temporary file
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  the container's own
+    ]
+    if spec.tls is not None:
+        mounts.append({"name": "server-tls", "mountPath": CERTIFICATE_FOLDER, "readOnly": True})
+    return mounts
+
+
+def _volumes(spec: ReplicaSetSpec, name: str, config: str, upstream: Upstream) -> list[dict[str, Any]]:
+    keys = [{"key": key, "path": key} for key in ("username", "password")]
+    volumes: list[dict[str, Any]] = [
+        {"name": "data", "persistentVolumeClaim": {"claimName": name}},
+        {"name": "config", "configMap": {"name": config}},
+        {"name": "replication", "secret": _secret(upstream.credentials_secret, items=keys)},
+        {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        {"name": "socket", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    if spec.tls is not None:
+        volumes.append({"name": "server-tls", "secret": _secret(spec.tls.certificate_secret_ref.name)})
+    return volumes
+
+
+def _secret(name: str, **more: Any) -> dict[str, Any]:
+    # The server takes a key file of root's that its own group may read, and nothing wider.
+    return {"secretName": name, "defaultMode": 0o440, **more}
+
+
+def _spread(owner: Owner, spec: ReplicaSetSpec) -> list[dict[str, Any]]:
+    members = {"matchLabels": {SET_LABEL: owner.name}}
+    chosen = [_dump(constraint) for constraint in spec.template.topology_spread_constraints]
+    if not chosen:
+        keys = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+        chosen = [{"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway"} for key in keys]
+    return [{"labelSelector": members, **constraint} for constraint in chosen]
+
+
+def _placement(spec: ReplicaSetSpec) -> dict[str, Any]:
+    template = spec.template
+    placement: dict[str, Any] = {}
+    if template.affinity is not None:
+        placement["affinity"] = _dump(template.affinity)
+    if template.tolerations:
+        placement["tolerations"] = [_dump(toleration) for toleration in template.tolerations]
+    if template.priority_class_name is not None:
+        placement["priorityClassName"] = template.priority_class_name
+    return placement
+
+
+def _dump(model: Any) -> Mapping[str, Any]:
+    dumped: Mapping[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return dumped

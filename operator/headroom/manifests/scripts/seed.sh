@@ -1,0 +1,124 @@
+#!/bin/sh
+# Fills an empty volume with a copy of the primary, or checks the copy that is there; then the server may start.
+#
+# A copy is complete when $PGDATA/.headroom-seeded says for which slot it was made. It is made beside $PGDATA and
+# renamed as the last step, so a run that is killed at any point leaves nothing that a later run could take for a copy.
+#
+# Reads: PGDATA, SLOT, SYSTEM_IDENTIFIER, MAJOR, PRIMARY_CONNINFO, PASSFILE, CREDENTIALS (a folder), TRIES,
+# MAX_RATE_KIB (may be empty). Exit status: 0 ready, 3 cannot ever work with this volume or image, 1 try again.
+set -eu
+umask 077
+
+NEW="$PGDATA.new"
+MARK=.headroom-seeded
+child=
+
+say() { echo "seed: $*" >&2; }
+
+refuse() {
+	say "$*"
+	exit 3
+}
+
+# The shell is the first process of its container: without a trap it would sit out the whole grace period.
+stop() {
+	if [ -n "$child" ]; then
+		kill "$child" 2>/dev/null || true
+		wait "$child" 2>/dev/null || true
+	fi
+	exit 143
+}
+trap stop TERM INT
+
+# Runs a command that can take long, in a way that `stop` can end.
+run() {
+	"$@" &
+	child=$!
+	code=0
+	wait "$child" || code=$?
+	child=
+	return "$code"
+}
+
+write_passfile() {
+	user=$(sed 's/[\\:]/\\&/g' "$CREDENTIALS/username")
+	password=$(sed 's/[\\:]/\\&/g' "$CREDENTIALS/password")
+	printf '*:*:*:%s:%s\n' "$user" "$password" >"$PASSFILE.new"
+	mv "$PASSFILE.new" "$PASSFILE"
+}
+
+system_identifier_of() {
+	LC_ALL=C pg_controldata -D "$1" | sed -n 's/^Database system identifier: *//p'
+}
+
+check_image() {
+	case "$(postgres --version)" in
+	*" $MAJOR."* | *" $MAJOR"[a-z]*) ;;
+	*) refuse "the image holds $(postgres --version), the primary is of major version $MAJOR" ;;
+	esac
+}
+
+check_seeded() {
+	[ "$(cat "$PGDATA/$MARK")" = "$SLOT" ] || refuse "the volume holds the copy of another member"
+	[ -f "$PGDATA/standby.signal" ] || refuse "the copy is no standby any more: standby.signal is gone"
+	found=$(system_identifier_of "$PGDATA")
+	[ "$found" = "$SYSTEM_IDENTIFIER" ] || refuse "the copy is of system $found, the primary is $SYSTEM_IDENTIFIER"
+	chmod 0700 "$PGDATA"
+	rm -f "$PGDATA/postmaster.pid"
+}
+
+copy() {
+	rm -rf "$NEW"
+	# The file system is synced as a whole below, which is what --sync-method=syncfs does on the versions that have it.
+	set -- -D "$NEW" -d "$PRIMARY_CONNINFO" -X stream --slot="$SLOT" --checkpoint=fast --no-password --no-sync
+	if [ -n "${MAX_RATE_KIB:-}" ]; then
+		set -- "$@" --max-rate="${MAX_RATE_KIB}k"
+	fi
+	run pg_basebackup "$@"
+}
+
+clean() {
+	: >"$NEW/postgresql.auto.conf"
+	rm -f "$NEW/recovery.signal" "$NEW/recovery.conf" "$NEW/postmaster.pid" "$NEW/postmaster.opts"
+	rm -rf "$NEW/pg_replslot"
+	mkdir "$NEW/pg_replslot"
+	: >"$NEW/standby.signal"
+	printf '%s\n' "$SLOT" >"$NEW/$MARK"
+	chmod 0700 "$NEW"
+}
+
+check_copy() {
+	# Without its label a copy taken from a running server would start from the wrong place, silently.
+	[ -f "$NEW/backup_label" ] || refuse "the copy has no backup_label"
+	found=$(system_identifier_of "$NEW")
+	[ "$found" = "$SYSTEM_IDENTIFIER" ] || refuse "the copy is of system $found, expected $SYSTEM_IDENTIFIER"
+	if [ -n "$(ls -A "$NEW/pg_tblspc" 2>/dev/null)" ]; then
+		refuse "the primary has user tablespaces, which a replica here has no volume for"
+	fi
+}
+
+seed() {
+	try=1
+	until copy; do
+		say "copy $try of $TRIES failed"
+		[ "$try" -lt "$TRIES" ] || exit 1
+		run sleep "$((try * 2))" || true
+		try=$((try + 1))
+	done
+	check_copy
+	clean
+	run sync -f "$NEW"
+	rm -rf "$PGDATA"
+	mv "$NEW" "$PGDATA"
+	run sync -f "$PGDATA"
+	say "seeded"
+}
+
+write_passfile
+check_image
+if [ -f "$PGDATA/$MARK" ]; then
+	check_seeded
+	say "the copy is there"
+else
+	seed
+fi

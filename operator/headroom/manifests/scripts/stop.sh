@@ -1,0 +1,21 @@
+#!/bin/sh
+# Waits until no client runs a statement, at most as long as a drain may take, then stops the server fast.
+#
+# SIGTERM alone would wait for every session to leave; the image's SIGINT would cut running queries at once.
+# Reads: PGDATA, DRAIN_SECONDS, MONITOR_ROLE.
+set -eu
+
+# Client backends show `user database address(port) activity` in their title; idle ones end in `idle...`.
+active_clients() {
+	cat /proc/[0-9]*/cmdline 2>/dev/null | tr -s '\000' '\n' |
+		grep -E '^postgres: .*([0-9a-f.:]+\([0-9]+\)|\[local\]) ' |
+		grep -vE ' idle( in transaction)?( \(aborted\))?$|: walsender ' |
+		grep -cvF " $MONITOR_ROLE "
+}
+
+left=$DRAIN_SECONDS
+while [ "$left" -gt 0 ] && [ "$(active_clients)" -gt 0 ]; do
+	sleep 1
+	left=$((left - 1))
+done
+pg_ctl stop -D "$PGDATA" -m fast -w -t 50

@@ -1,0 +1,214 @@
+"""A replica set's members as they were found: names, roles, pods, claims, and the reading of each.
+
+Names derive from set, ordinal and incarnation alone, so that every step finds again what an earlier process began.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from headroom.model.database import BackupProgress, ReplicaProbe, SlotFacts
+from headroom.reasons import Reason
+
+SET_LABEL = "headroom.dev/replica-set"
+ROLE_LABEL = "headroom.dev/role"
+ORDINAL_LABEL = "headroom.dev/ordinal"
+INCARNATION_LABEL = "headroom.dev/incarnation"
+CONFIG_ANNOTATION = "headroom.dev/config"
+TEMPLATE_ANNOTATION = "headroom.dev/template"
+DRAINING_SINCE_ANNOTATION = "headroom.dev/draining-since"
+DRAINING_WHY_ANNOTATION = "headroom.dev/draining-why"
+RETIRE_ANNOTATION = "headroom.dev/retire"
+ABANDON_ANNOTATION = "headroom.dev/abandon"
+RETAINED_LABEL = "headroom.dev/retained-from"
+
+SLOT_PATTERN = re.compile(r"^hr_([0-9a-f]{8})_([0-9a-f]{8})_(0|[1-9][0-9]*)_([0-9a-z]+)$")
+MEMBER_PATTERN = re.compile(r"^(.+)-(0|[1-9][0-9]*)-([0-9a-z]+)$")
+INCARNATION_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+class Role(StrEnum):
+    """What a member's pod is for; the value of its role label. Only `serving` is selected by the read Service."""
+
+    PROVISIONING = "provisioning"
+    STANDBY = "standby"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+class Stage(StrEnum):
+    """Where a member is in its life; the first five end with a condition of the same name."""
+
+    ADMITTED = "Admitted"
+    SLOT_RESERVED = "SlotReserved"
+    SEEDED = "Seeded"
+    STREAMING = "Streaming"
+    CAUGHT_UP = "CaughtUp"
+    STANDBY = "Standby"
+    SERVING = "Serving"
+    DRAINING = "Draining"
+    RETIRED = "Retired"
+
+
+def hash8(text: str) -> str:
+    """Eight hexadecimal digits of a name: short enough for a slot's 63 characters."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def derive_install_id(kube_system_uid: str, operator_namespace: str) -> str:
+    """The installation's part of slot names: two clusters, or two operators, on one primary never share it."""
+    return hash8(f"{kube_system_uid}/{operator_namespace}")
+
+
+def format_incarnation(moment: datetime) -> str:
+    """A short text that differs for every second, so that a late old pod can never take a new member's slot."""
+    left, text = int(moment.timestamp()), ""
+    while left:
+        left, digit = divmod(left, len(INCARNATION_DIGITS))
+        text = INCARNATION_DIGITS[digit] + text
+    return text or "0"
+
+
+def slot_prefix(install_id: str, set_uid: str = "") -> str:
+    """How the names of all slots of an installation begin, or of one set where its uid is given."""
+    return f"hr_{install_id}_{hash8(set_uid)}_" if set_uid else f"hr_{install_id}_"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class MemberId:
+    """One life of one member: a re-seed keeps the ordinal and takes a new incarnation."""
+
+    ordinal: int
+    incarnation: str
+
+    def object_name(self, set_name: str) -> str:
+        """Name of its pod and claim."""
+        return f"{set_name}-{self.ordinal}-{self.incarnation}"
+
+    def slot_name(self, install_id: str, set_uid: str) -> str:
+        """Name of its slot on the primary, and its application_name."""
+        return f"{slot_prefix(install_id, set_uid)}{self.ordinal}_{self.incarnation}"
+
+    @classmethod
+    def parse_object(cls, set_name: str, name: str) -> "MemberId | None":
+        """Read a pod's or claim's name back; None if it is not one of this set's."""
+        match = MEMBER_PATTERN.match(name)
+        return cls(int(match[2]), match[3]) if match and match[1] == set_name else None
+
+    @classmethod
+    def parse_slot(cls, install_id: str, set_uid: str, name: str) -> "MemberId | None":
+        """Read a slot's name back; None if it is not one of this set's."""
+        match = SLOT_PATTERN.match(name)
+        is_ours = match and name.startswith(slot_prefix(install_id, set_uid))
+        return cls(int(match[3]), match[4]) if match and is_ours else None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerFacts:
+    """One container of a pod: how it runs, or why it waits; `message` is the end of what it said when it last ended."""
+
+    is_running: bool = False
+    is_done: bool = False
+    started_at: datetime | None = None
+    restarts: int = 0
+    waiting: str = ""
+    message: str = ""
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """A member's pod; `template` is the hash of what it was made from, `why` the reason it drains for."""
+
+    name: str
+    uid: str
+    resource_version: str
+    role: Role
+    created_at: datetime
+    phase: str = "Pending"
+    is_ready: bool = False
+    is_deleting: bool = False
+    ip: str = ""
+    node: str = ""
+    config: str = ""
+    template: str = ""
+    unschedulable: str = ""
+    seed: ContainerFacts = ContainerFacts()
+    server: ContainerFacts = ContainerFacts()
+    draining_since: datetime | None = None
+    why: Reason | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        """The pod will never run again."""
+        return self.phase in ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimFacts:
+    """A member's claim; `retire` is set once it was decided that the member goes."""
+
+    name: str
+    uid: str
+    resource_version: str
+    created_at: datetime
+    is_bound: bool = False
+    is_deleting: bool = False
+    retire: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a member is behind: seconds and bytes, measured as one; None where it cannot be measured now.
+
+    `refusal` is why it may not serve whatever its lag: not streaming, another timeline, another server.
+    """
+
+    seconds: float | None = None
+    backlog_bytes: int | None = None
+    refusal: Reason | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFacts:
+    """All that is known of one member in one pass.
+
+    `within` counts readings in a row within the enter bounds, `beyond` readings in a row beyond the leave bounds,
+    `unanswered` probes in a row without an answer; `silent_seconds` is how long no probe was answered, `still_seconds`
+    how long its copy has not moved, `refused_seconds` how long it has been refused for the same reason.
+    """
+
+    id: MemberId
+    name: str
+    slot_name: str
+    pod: PodFacts | None = None
+    claim: ClaimFacts | None = None
+    slot: SlotFacts | None = None
+    probe: ReplicaProbe | None = None
+    lag: Lag | None = None
+    backup: BackupProgress | None = None
+    is_listed: bool = False
+    within: int = 0
+    beyond: int = 0
+    unanswered: int = 0
+    silent_seconds: float = 0.0
+    still_seconds: float = 0.0
+    refused_seconds: float = 0.0
+
+    @property
+    def role(self) -> Role | None:
+        """The role label of its pod; None without a pod."""
+        return self.pod.role if self.pod else None
+
+    @property
+    def is_going(self) -> bool:
+        """It was decided that this member goes; what is left of it is being removed."""
+        return self.claim is not None and self.claim.retire is not None
+
+    @property
+    def is_alive(self) -> bool:
+        """It has a pod that may run, and nobody is removing it."""
+        return self.pod is not None and not (self.pod.is_ended or self.pod.is_deleting or self.is_going)

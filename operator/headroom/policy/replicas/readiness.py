@@ -1,0 +1,25 @@
+"""Whether a replica may serve by its replay lag: two bounds, in seconds and in bytes, so that none flaps."""
+
+from headroom.api.v1alpha1.serving import Readiness
+from headroom.model.replica import Lag
+
+
+def is_within(lag: Lag | None, bounds: Readiness) -> bool:
+    """Under both enter bounds, measured now; unknown is not within."""
+    if lag is None or lag.refusal is not None or lag.seconds is None or lag.backlog_bytes is None:
+        return False
+    return lag.seconds <= bounds.max_replay_lag.total_seconds() and lag.backlog_bytes <= bounds.max_replay_backlog
+
+
+def is_beyond(lag: Lag | None, bounds: Readiness) -> bool:
+    """Over both leave bounds, measured now; unknown is not beyond."""
+    if lag is None or lag.seconds is None or lag.backlog_bytes is None:
+        return False
+    return lag.seconds > bounds.eject_replay_lag.total_seconds() and lag.backlog_bytes > bounds.eject_replay_backlog
+
+
+def describe_lag(lag: Lag | None) -> str:
+    """The reading in words."""
+    if lag is None or lag.seconds is None or lag.backlog_bytes is None:
+        return (lag.message if lag else "") or "the replay lag is not known"
+    return f"replay lag {lag.seconds:.1f} s, {lag.backlog_bytes / 1024**2:.1f} MiB to replay"

@@ -1,0 +1,39 @@
+"""How long each stage may take before something is said or done, and how often it is tried; seconds unless named."""
+
+from datetime import timedelta
+
+CLAIM_NOTICE = timedelta(seconds=15)
+"""A claim without a volume is worth a word after this; with late binding a few seconds are normal."""
+CLAIM_LIMIT = timedelta(minutes=3)
+"""Then the attempt ends and its slot is released: a slot nobody reads keeps WAL on the primary."""
+SCHEDULE_LIMIT = timedelta(minutes=5)
+IMAGE_LIMIT = timedelta(minutes=10)
+PREPARE_LIMIT = timedelta(minutes=10)
+"""Connecting, the primary's checkpoint, the estimate and the final fsync: each is given this, none is a stall."""
+SEED_RUNS = 2
+"""Restarts of the seed step that are waited for; each run tries more than once."""
+SERVER_RESTARTS = 5
+"""A new member whose server ends this often without ever streaming is given up."""
+DIVERGED_LIMIT = timedelta(minutes=1)
+"""A failover moves all members to the new timeline within seconds; one that stays behind received past the fork."""
+NODE_LOST_AFTER = timedelta(seconds=60)
+
+READINGS_TO_ENTER = 2
+READINGS_TO_LEAVE = 3
+PROBES_TO_LEAVE = 3
+"""At one probe a second: a replica that answers nothing for this many is taken out of the Service."""
+
+ATTEMPTS_BEFORE_STALLED = 3
+FIRST_RETRY = timedelta(seconds=10)
+LONGEST_RETRY = timedelta(minutes=10)
+
+IN_SERVICE_LIMIT = timedelta(seconds=5)
+"""From label to a read that answers; beyond it the member goes back and the next is taken."""
+SWEEP_AFTER = timedelta(minutes=10)
+ABANDON_AFTER = timedelta(minutes=10)
+
+
+def retry_after(attempts: int) -> timedelta:
+    """Pause before the next attempt once `attempts` have failed: 10 s, doubling, at most 10 min."""
+    doublings = min(max(attempts - 1, 0), 10)
+    return min(FIRST_RETRY * (1 << doublings), LONGEST_RETRY)
