@@ -12,9 +12,7 @@ from e2e.cluster.provider import choose_cluster
 def main() -> int:
     """Run the rest of the command line against a cluster that is up and holds our images."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print(
-            f"{__doc__}\n\nHEADROOM_CLUSTER=bundled|kind|kubeconfig chooses; NODES=2 asks the bundled one for a second node."
-        )
+        print(__doc__)
         return 0 if len(sys.argv) > 1 else 2
     cluster = choose_cluster()
     cluster.ensure_up(nodes=int(os.environ.get("NODES", "1")))

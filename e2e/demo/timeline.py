@@ -120,7 +120,7 @@ def parse_decision(who: str, entry: Manifest) -> Decision:
         who=who,
         at=parse_time(entry["at"]),
         before=entry.get("from", -1),
-        after=int(entry.get("to", entry.get("allowed", -1))),
+        after=int(entry["to"] if "to" in entry else entry["allowed"]),
         words=f"{entry.get('rule', '')} {entry.get('reason', '')}: {entry.get('message', '')}",
     )
 
