@@ -1,0 +1,179 @@
+"""A PostgreSQL server as a few numbers: WAL position, slots, sessions, roles, and the ways it can fail."""
+
+from dataclasses import dataclass, field
+
+from headroom.errors import PrimaryUnavailable, Refused
+from headroom.model.database import BackupProgress, ConnectionTarget, Credentials
+from headroom.model.lsn import Lsn
+from headroom.reasons import Reason
+
+ALL_RIGHTS = frozenset({"pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_use_reserved_connections"})
+DEFAULT_SETTINGS = {
+    "full_page_writes": "on",
+    "max_connections": "100",
+    "max_locks_per_transaction": "64",
+    "max_prepared_transactions": "0",
+    "max_replication_slots": "10",
+    "max_slot_wal_keep_size": "-1",
+    "max_wal_senders": "10",
+    "max_worker_processes": "8",
+    "superuser_reserved_connections": "3",
+    "synchronous_standby_names": "",
+    "wal_level": "replica",
+}
+START_LSN = 0x3000000
+CANARY_BYTES = 128
+
+
+@dataclass(slots=True)
+class MemoryRole:
+    """A login and what it may do."""
+
+    password: str
+    rights: frozenset[str] = ALL_RIGHTS
+    may_replicate: bool = False
+    is_superuser: bool = False
+
+
+@dataclass(slots=True)
+class MemorySession:
+    """A client's session."""
+
+    role: str = "shop"
+    state: str = "idle"
+
+
+@dataclass(slots=True)
+class MemorySlot:
+    """A physical slot."""
+
+    restart_lsn: Lsn
+    is_active: bool = False
+    has_xmin: bool = False
+    wal_status: str = "reserved"
+    inactive_since: float = 0.0
+
+
+@dataclass(slots=True)
+class MemoryServer:
+    """One server; change its fields to make things happen.
+
+    A replica has an `upstream`, whose WAL it replays at once unless `is_paused`, and receives unless
+    `is_cut_off`. `is_down` refuses connections, `is_hung` lets every call run into its deadline.
+    """
+
+    host: str
+    port: int = 5432
+    database: str = "store"
+    system_identifier: str = "7300000000000000001"
+    version: int = 170002
+    timeline: int = 1
+    lsn: int = START_LSN
+    upstream: "MemoryServer | None" = None
+    roles: dict[str, MemoryRole] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=lambda: dict(DEFAULT_SETTINGS))
+    slots: dict[str, MemorySlot] = field(default_factory=dict)
+    sessions: list[MemorySession] = field(default_factory=list)
+    backups: list[BackupProgress] = field(default_factory=list)
+    commit_seconds: float = 0.001
+    wal_senders_used: int = 0
+    lock_waiters: int = 0
+    is_down: bool = False
+    is_hung: bool = False
+    is_pooler: bool = False
+    is_paused: bool = False
+    is_cut_off: bool = False
+    has_user_tablespaces: bool = False
+    starts: int = 0
+    lock_holder: str | None = None
+    _replayed: int = 0
+    _received: int = 0
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it is found."""
+        return self.host, self.port
+
+    @property
+    def is_in_recovery(self) -> bool:
+        """True for a replica."""
+        return self.upstream is not None
+
+    @property
+    def is_streaming(self) -> bool:
+        """True while a replica's receiver is connected to a running upstream of the same history."""
+        return (
+            self.upstream is not None
+            and not self.is_cut_off
+            and not self.upstream.is_down
+            and self.upstream.system_identifier == self.system_identifier
+        )
+
+    def write(self, size: int) -> None:
+        """Add WAL to a primary."""
+        self.lsn += size
+
+    def replay(self) -> tuple[Lsn, Lsn]:
+        """Let a replica receive and replay what it can; returns (received, replayed)."""
+        if self.upstream is not None and self.is_streaming:
+            self._received = max(self._received, self.upstream.lsn)
+            self.timeline = self.upstream.timeline
+        if not self.is_paused:
+            self._replayed = max(self._replayed, self._received)
+        return Lsn(self._received), Lsn(self._replayed)
+
+    def promote(self) -> None:
+        """End recovery on a timeline of its own."""
+        _, replayed = self.replay()
+        self.lsn, self.upstream = int(replayed), None
+        self.timeline += 1
+
+    def restart(self) -> None:
+        """Drop all sessions and connections."""
+        self.starts += 1
+        self.sessions.clear()
+        self.lock_holder = None
+
+    def log_in(self, target: ConnectionTarget) -> MemoryRole:
+        """Check a login as the server does, in its order; raises PrimaryUnavailable."""
+        where = f"{self.host}:{self.port}"
+        if self.is_down:
+            raise PrimaryUnavailable(f"{where}: connection refused", reason=Reason.PRIMARY_UNREACHABLE)
+        if self.is_hung:
+            message = f"{where} did not accept a connection in time"
+            raise PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT)
+        role = self._authenticate(target.credentials, where)
+        if target.database != self.database:
+            message = f'{where}: database "{target.database}" does not exist'
+            raise PrimaryUnavailable(message, reason=Reason.DATABASE_NOT_FOUND)
+        if len(self.sessions) >= self.usable_connections:
+            message = f"{where}: sorry, too many clients already"
+            raise PrimaryUnavailable(message, reason=Reason.NO_CONNECTION_LEFT)
+        if self.is_pooler:
+            raise PrimaryUnavailable(f"{where} is a pooler", reason=Reason.NOT_A_DIRECT_CONNECTION)
+        if not 14 <= self.version // 10_000 <= 18:
+            message = f"{where} runs PostgreSQL {self.version // 10_000}; 14 to 18 are supported"
+            raise PrimaryUnavailable(message, reason=Reason.UNSUPPORTED_VERSION)
+        return role
+
+    def _authenticate(self, credentials: Credentials, where: str) -> MemoryRole:
+        role = self.roles.get(credentials.username)
+        if role is None or role.password != credentials.password:
+            message = f'{where}: password authentication failed for user "{credentials.username}"'
+            raise PrimaryUnavailable(message, reason=Reason.PASSWORD_REJECTED)
+        return role
+
+    @property
+    def usable_connections(self) -> int:
+        """Connections that ordinary roles may hold."""
+        return int(self.settings["max_connections"]) - int(self.settings["superuser_reserved_connections"])
+
+    def create_slot(self, name: str, role: MemoryRole, now: float) -> MemorySlot:
+        """Reserve WAL under a name unless that is done; raises Refused or PrimaryUnavailable."""
+        if not role.may_replicate:
+            raise Refused("permission denied to use replication slots", reason=Reason.MISSING_RIGHT)
+        if name not in self.slots:
+            if len(self.slots) >= int(self.settings["max_replication_slots"]):
+                raise PrimaryUnavailable("all replication slots are in use", reason=Reason.SLOTS_EXHAUSTED)
+            self.slots[name] = MemorySlot(Lsn(self.lsn), inactive_since=now)
+        return self.slots[name]
