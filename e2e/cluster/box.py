@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.cluster.errors import ClusterError
-from e2e.cluster.layout import node_list
+from e2e.cluster.layout import BOX_RUN, node_list
 from e2e.cluster.network import CNI_STATE, cgroup_hierarchies
 from e2e.cluster.settings import MAX_NODES, REPOSITORY, Settings
 from e2e.cluster.shell import run
@@ -60,6 +60,7 @@ class Box:
             str(tools), str(own), str(state),
         ]  # fmt: skip
         self._settings.logs.mkdir(parents=True, exist_ok=True)
+        self._link_programs([tools, own])
         with (self._settings.logs / "supervisor.log").open("ab") as log:
             subprocess.Popen(
                 command,
@@ -70,6 +71,24 @@ class Box:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def _link_programs(self, folders: Sequence[Path]) -> None:
+        target = self._settings.state / "bin"
+        target.mkdir()
+        for folder in folders:
+            for program in folder.iterdir():
+                if os.access(program, os.X_OK):
+                    (target / program.name).symlink_to(program)
+
+    def is_running_from(self, tools: Path, own: Path) -> bool:
+        """Tell whether the running box was started with these programs."""
+        arguments = Path(f"/proc/{self.outer_pid()}/cmdline").read_bytes().decode().split("\0")
+        return str(tools) in arguments and str(own) in arguments
+
+    @staticmethod
+    def is_inside() -> bool:
+        """Tell whether this process itself runs inside the box: only there is its folder below /run."""
+        return BOX_RUN.is_dir()
 
     def status(self) -> dict[str, Any] | None:
         """Return what the supervisor last wrote, or None before it did."""
@@ -95,6 +114,8 @@ class Box:
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """Return the command that runs arguments inside the box."""
+        if self.is_inside():
+            return list(arguments)
         pid = self.inner_pid()
         if pid is None:
             raise ClusterError("The cluster is not running: start it with `make cluster-up`.")
@@ -104,10 +125,11 @@ class Box:
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a command inside the box."""
-        programs = [str(self._settings.state / "bin"), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]
+        path = ":".join([str(self._settings.state / "bin"), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
         return {
             **os.environ,
-            "PATH": ":".join(programs),
+            "PATH": path,
+            "HEADROOM_CLUSTER_PATH": path,
             "KUBECONFIG": str(self._settings.kubeconfig),
             "CONTAINERD_ADDRESS": str(node_list(1)[0].containerd_socket),
             "CONTAINERD_NAMESPACE": "k8s.io",
@@ -115,13 +137,15 @@ class Box:
 
     def end(self) -> None:
         """End the box and everything in it, and wait until its loop device is free."""
-        for pid in (self.inner_pid(), self.outer_pid()):
-            if pid is not None:
-                _kill(pid)
+        inner, outer = self.inner_pid(), self.outer_pid()
+        if first := inner or outer:
+            _kill(first)
         deadline = time.monotonic() + END_SECONDS
         while self.outer_pid() is not None or self._loop_devices():
             if time.monotonic() > deadline:
-                raise ClusterError(f"The box does not end within {END_SECONDS:.0f} s: see `{sys.executable} -m e2e.cluster status`.")
+                raise ClusterError(
+                    f"The box does not end within {END_SECONDS:.0f} s: end process {outer} and try again."
+                )
             time.sleep(0.05)
 
     def _loop_devices(self) -> str:
@@ -133,8 +157,8 @@ class Box:
         if self._settings.state.exists():
             shutil.rmtree(self._settings.state)
         for hierarchy in cgroup_hierarchies():
-            for name in ("k8s.io", *(node.cgroup for node in node_list(MAX_NODES))):
-                _remove_cgroup(hierarchy / name)
+            for name in ("box", *(node.name for node in node_list(MAX_NODES))):
+                _remove_cgroup(hierarchy / self._settings.cgroup(name))
         if CNI_STATE.is_dir():
             _remove_empty(CNI_STATE)
 

@@ -80,6 +80,7 @@ def _install(target: Path, packages: list[str], console: Console, *, title: str)
         step.update(0, 0, "downloading modules")
         listed = run([go, "list", "-deps", *packages], env=env, cwd=MODULE_FOLDER)
         total, done = len(listed.split()), 0
+        programs = len(TOOL_PROGRAMS) if packages == ["tool"] else len(packages)
 
         def on_line(line: str) -> None:
             nonlocal done
@@ -87,9 +88,10 @@ def _install(target: Path, packages: list[str], console: Console, *, title: str)
                 step.update(0, 0, line.removeprefix("go: "))
                 return
             done += 1
-            step.update(done, total, f"packages, now {line}")
+            linked = sum(1 for path in draft.iterdir() if os.access(path, os.X_OK))
+            step.update(done, total, f"packages, {linked}/{programs} programs, now {line}")
 
-        command = [go, "install", "-v", "-trimpath", "-ldflags", linker_flags(), *packages]
+        command: list[str | Path] = [go, "install", "-v", "-trimpath", "-ldflags", linker_flags(), *packages]
         stream(command, on_line, env=env, cwd=MODULE_FOLDER)
         if packages == ["tool"]:
             (draft / "server").rename(draft / "etcd")
@@ -100,9 +102,7 @@ def _install(target: Path, packages: list[str], console: Console, *, title: str)
 def _copy_crds(go: Path, target: Path) -> None:
     folder = Path(run([go, "list", "-m", "-f", "{{.Dir}}", SNAPSHOT_MODULE], cwd=MODULE_FOLDER).strip())
     for name in SNAPSHOT_CRDS:
-        shutil.copyfile(
-            folder / "config" / "crd" / f"snapshot.storage.k8s.io_{name}.yaml", target / f"crd-{name}.yaml"
-        )
+        shutil.copyfile(folder / "config" / "crd" / f"snapshot.storage.k8s.io_{name}.yaml", target / f"crd-{name}.yaml")
 
 
 def drop_old_builds(settings: Settings) -> None:

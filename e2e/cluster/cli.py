@@ -3,62 +3,145 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from e2e.cluster.box import Box
-from e2e.cluster.build import build_binaries, own_folder, tools_folder, OWN_PROGRAMS, TOOL_PROGRAMS
+from e2e.cluster.build import build_binaries
+from e2e.cluster.cluster import Cluster
 from e2e.cluster.console import Console
 from e2e.cluster.errors import ClusterError
-from e2e.cluster.images import build_images
 from e2e.cluster.lock import exclusive
 from e2e.cluster.prerequisites import ensure_prerequisites
-from e2e.cluster.settings import Settings, load_settings
+from e2e.cluster.sanity import run_sanity
+from e2e.cluster.settings import load_settings
+from e2e.cluster.status import print_status, read_status
+
+Command = Callable[[Cluster, argparse.Namespace], int]
+SHELL_SETUP = """\
+[ -f ~/.bashrc ] && . ~/.bashrc
+PATH="$HEADROOM_CLUSTER_PATH"
+PS1='(headroom) \\w\\$ '
+"""
 
 
-def command_up(settings, console, nodes):
-    with exclusive(settings.lock_file, console):
-        ensure_prerequisites(console)
-        build_binaries(settings, console)
-        build_images(settings, console)
-        box = Box(settings)
-        if box.outer_pid() is None:
-            box.clean()
-            box.want_nodes(nodes)
-            (settings.state / "bin").mkdir(exist_ok=True)
-            for n in TOOL_PROGRAMS: (settings.state/"bin"/n).symlink_to(tools_folder(settings)/n)
-            for n in OWN_PROGRAMS: (settings.state/"bin"/n).symlink_to(own_folder(settings)/n)
-            box.start(tools=tools_folder(settings), own=own_folder(settings))
-        else:
-            box.want_nodes(max(nodes, box.wanted_nodes()))
-        t=time.time()
-        seen=set()
-        while time.time()-t<90:
-            s = box.status()
-            if s:
-                for c in s["components"]:
-                    k=(c["name"],c["state"],c["failures"])
-                    if k not in seen and c["state"]!="waiting":
-                        seen.add(k); print(f"{time.time()-t:6.2f}", *k)
-                if len(s["nodes"])>=nodes and all(c["state"]=="ready" for c in s["components"]): break
-            time.sleep(0.05)
-        else:
-            raise ClusterError("not up")
-
-
-def main() -> int:
-    s=load_settings(); c=Console()
-    a=sys.argv[1:]
-    try:
-        if a[0]=="up": command_up(s,c,s.nodes or 1)
-        elif a[0]=="down":
-            with exclusive(s.lock_file,c):
-                b=Box(s); b.end(); b.clean()
-        elif a[0]=="exec":
-            b=Box(s); cmd=b.command(a[2:] if a[1]=="--" else a[1:]); os.execvpe(cmd[0],cmd,b.environment())
-    except ClusterError as e:
-        sys.stderr.write(str(e)+"\n"); return 1
+def build(cluster: Cluster, _arguments: argparse.Namespace) -> int:
+    with exclusive(cluster.settings.lock_file, cluster.console):
+        cluster.build()
     return 0
+
+
+def up(cluster: Cluster, arguments: argparse.Namespace) -> int:
+    cluster.up(arguments.nodes or cluster.settings.nodes)
+    return 0
+
+
+def down(cluster: Cluster, _arguments: argparse.Namespace) -> int:
+    cluster.down()
+    return 0
+
+
+def shell(cluster: Cluster, _arguments: argparse.Namespace) -> int:
+    setup = cluster.settings.state / "shell.rc"
+    cluster.box.command([])
+    setup.write_text(SHELL_SETUP)
+    cluster.execute(["bash", "--rcfile", str(setup), "-i"])
+    return 0
+
+
+def execute(cluster: Cluster, arguments: argparse.Namespace) -> int:
+    cluster.execute(command_words(arguments))
+    return 0
+
+
+def status(cluster: Cluster, arguments: argparse.Namespace) -> int:
+    found = read_status(cluster.settings)
+    if found is None:
+        raise ClusterError("The cluster is not running: start it with `make cluster-up`.")
+    print_status(found, as_json=arguments.json)
+    return 0
+
+
+def load(cluster: Cluster, arguments: argparse.Namespace) -> int:
+    cluster.load_archive(arguments.archive)
+    return 0
+
+
+def kubeconfig(cluster: Cluster, _arguments: argparse.Namespace) -> int:
+    if not cluster.settings.kubeconfig.exists():
+        raise ClusterError("The cluster is not running: start it with `make cluster-up`.")
+    print(cluster.settings.kubeconfig)
+    return 0
+
+
+def images(cluster: Cluster, _arguments: argparse.Namespace) -> int:
+    cluster.refresh_images()
+    return 0
+
+
+def node(cluster: Cluster, arguments: argparse.Namespace) -> int:
+    cluster.set_link(arguments.name, is_up=arguments.action == "join")
+    return 0
+
+
+def csi_sanity(cluster: Cluster, _arguments: argparse.Namespace) -> int:
+    with exclusive(cluster.settings.lock_file, cluster.console):
+        ensure_prerequisites(cluster.console)
+        build_binaries(cluster.settings, cluster.console)
+    return run_sanity()
+
+
+def command_words(arguments: argparse.Namespace) -> list[str]:
+    """Return the command after the optional `--`."""
+    words: list[str] = arguments.words
+    words = words[1:] if words[:1] == ["--"] else words
+    if not words:
+        raise ClusterError("A command is missing: write it after `--`.")
+    return words
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(prog="python -m e2e.cluster", description="A real Kubernetes on this machine.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, function: Command, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.set_defaults(function=function)
+        return command
+
+    add("build", build, "compile the programs and make the images that are not in the cache")
+    add("up", up, "start the cluster and wait until it is ready").add_argument(
+        "--nodes", type=int, help="how many nodes, 1 or 2 (default: NODES, else as it is)"
+    )
+    add("down", down, "end the cluster and remove its traces, except for the cache")
+    add("shell", shell, "open a shell in which kubectl, helm and ctr reach the cluster")
+    text = "run a command inside the cluster's network, with KUBECONFIG, kubectl, helm and ctr"
+    add("exec", execute, text).add_argument("words", nargs=argparse.REMAINDER, metavar="-- CMD")
+    add("status", status, "show nodes, components, uptime and memory").add_argument(
+        "--json", action="store_true", help="for programs"
+    )
+    add("load", load, "load an image archive into every node").add_argument(
+        "archive", type=Path, metavar="IMAGE.tar", help="made by docker save or as an OCI archive"
+    )
+    add("kubeconfig", kubeconfig, "print the path of the kubeconfig, valid inside the box")
+    add("images", images, "make the images that changed and load them into the running cluster")
+    link = add("node", node, "cut a node off the network, or join it again")
+    link.add_argument("action", choices=["cut", "join"])
+    link.add_argument("name", metavar="NODE")
+    add("csi-sanity", csi_sanity, "run the CSI conformance suite against the storage driver")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; failures are one sentence on standard error."""
+    chosen = make_parser().parse_args(arguments)
+    function: Command = chosen.function
+    try:
+        return function(Cluster(load_settings(), Console()), chosen)
+    except ClusterError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: the same command goes on where it was\n")
+        return 130

@@ -270,8 +270,11 @@ def addons(places: Places) -> list[Component]:
         Component(
             name="provisioner",
             argv=(
-                places.tool("csi-provisioner"), *csi_flags, *driver_flags,
-                "--extra-create-metadata=false", "--default-fstype=",
+                places.tool("csi-provisioner"),
+                *csi_flags,
+                *driver_flags,
+                "--extra-create-metadata=false",
+                "--default-fstype=",
             ),
             ready="running",
             after=("csi-n1",),

@@ -8,7 +8,7 @@ from typing import Any
 from e2e.cluster.layout import DNS_DOMAIN, PAUSE_IMAGE, POD_RANGE, Node
 
 
-def kubelet_config(node: Node, *, pki: Path, pod_logs: Path) -> dict[str, Any]:
+def kubelet_config(node: Node, *, pki: Path, pod_logs: Path, cgroup: str) -> dict[str, Any]:
     """Return a kubelet configuration that works with cgroup v1, little disk and no right to raise limits."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -22,7 +22,7 @@ def kubelet_config(node: Node, *, pki: Path, pod_logs: Path) -> dict[str, Any]:
         "address": node.address,
         "containerRuntimeEndpoint": f"unix://{node.containerd_socket}",
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{node.cgroup}",
+        "cgroupRoot": f"/{cgroup}",
         "failCgroupV1": False,
         "enforceNodeAllocatable": [],
         "failSwapOn": False,
@@ -153,9 +153,7 @@ def kubeconfig(*, pki: Path, client: str, server: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {"name": "headroom", "cluster": {"server": server, "certificate-authority": str(pki / "ca.crt")}}
-        ],
+        "clusters": [{"name": "headroom", "cluster": {"server": server, "certificate-authority": str(pki / "ca.crt")}}],
         "users": [
             {
                 "name": client,

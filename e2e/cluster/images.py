@@ -57,16 +57,6 @@ class ImageBuilder:
         self._console = console
         self.store = ImageStore(settings.images)
 
-    def pause(self) -> None:
-        """Build the image that holds a pod's namespaces."""
-
-        def write(path: Path) -> None:
-            with tarfile.open(path, "w") as archive:
-                add_file(archive, "pause", (own_folder(self._settings) / "pause").read_bytes(), mode=0o755)
-
-        layer = self.store.layer(f"pause-{own_key()}", write)
-        self.store.tag(PAUSE_IMAGE, [layer], ImageConfig(entrypoint=("/pause",), user="65535:65535"))
-
     def base(self, suite: Suite) -> Blob:
         """Build the layer that all images of a suite share."""
 
@@ -161,10 +151,22 @@ class ImageBuilder:
         return self.store.layer(key, write)
 
 
+def build_pause(settings: Settings) -> None:
+    """Store the image that holds a pod's namespaces; its program is compiled before."""
+    program = own_folder(settings) / "pause"
+
+    def write(path: Path) -> None:
+        with tarfile.open(path, "w") as archive:
+            add_file(archive, "pause", program.read_bytes(), mode=0o755)
+
+    store = ImageStore(settings.images)
+    layer = store.layer(f"pause-{own_key()}", write)
+    store.tag(PAUSE_IMAGE, [layer], ImageConfig(entrypoint=("/pause",), user="65535:65535"))
+
+
 def build_images(settings: Settings, console: Console) -> None:
     """Build every image that is not up to date, then drop what no image uses."""
     builder = ImageBuilder(settings, console)
-    builder.pause()
     for suite in (TRIXIE, BOOKWORM):
         builder.postgres(suite)
     builder.operator()

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.layout import PAUSE_IMAGE, Node
@@ -50,11 +49,6 @@ def import_image(node: Node, image: Image, store: ImageStore) -> None:
         raise ClusterError(describe_failure(["ctr", "images", "import", image.reference], process.returncode, output))
 
 
-def import_archive(node: Node, archive: Path) -> None:
-    """Import an image archive made by anyone, `docker save` included."""
-    run(ctr(node, "images", "import", str(archive)))
-
-
 @contextmanager
 def bare_containerd(node: Node) -> Iterator[None]:
     """Run containerd without its Kubernetes plugin for a moment."""
@@ -78,7 +72,10 @@ def sweep_containers(node: Node) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Import what is missing; `--sweep` clears a former run away first and imports the pause image only."""
+    """Import what is missing, or one `--archive PATH`.
+
+    `--sweep` clears a former run away before the kubelet starts, and imports the pause image only.
+    """
     settings = load_settings()
     node = Node(arguments[-1])
     store = ImageStore(settings.images)
@@ -87,6 +84,9 @@ def main(arguments: Sequence[str]) -> None:
             sweep_containers(node)
             for image in missing_images(node, [i for i in store.images() if i.reference == PAUSE_IMAGE]):
                 import_image(node, image, store)
+        return
+    if "--archive" in arguments:
+        run(ctr(node, "images", "import", arguments[-2]))
         return
     for image in missing_images(node, store.images()):
         started = time.monotonic()

@@ -58,18 +58,13 @@ class Node:
 
     @property
     def kubelet_root(self) -> Path:
-        """The kubelet's folder, with the pods' volumes: a short name for one on disk, since socket paths are limited."""
+        """The kubelet's folder, with the pods' volumes: a short name, since socket paths are limited."""
         return self.run / "kubelet"
 
     @property
     def csi_socket(self) -> Path:
         """Where the CSI driver of this node listens."""
         return self.kubelet_root / "plugins" / CSI_DRIVER / "csi.sock"
-
-    @property
-    def cgroup(self) -> str:
-        """The cgroup above this node's pods: named after us, so that no other kubelet's is met."""
-        return f"headroom-{self.name}"
 
     def prefix(self) -> tuple[str, ...]:
         """Return the command that enters this node's network."""

@@ -98,5 +98,3 @@ def _metrics_roles() -> list[dict[str, Any]]:
             "rules": [rule],
         }
     ]
-
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from e2e.cluster.layout import BOX_RUN, BRIDGE, NODE_PREFIX, POOL_MOUNT, Node
@@ -25,6 +24,7 @@ HIDDEN_FOLDERS = (Path("/var/log"), CNI_STATE)
 
 def set_up_box(settings: Settings) -> None:
     """Make the mounts and the network of the first node."""
+    _join_own_cgroup(settings.cgroup("box"))
     run(["mount", "--make-rshared", "/"])
     run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"])
     BOX_RUN.mkdir()
@@ -40,6 +40,13 @@ def set_up_box(settings: Settings) -> None:
     run(["ip", "link", "set", BRIDGE, "up"])
     run(["ip", "route", "add", "default", "dev", BRIDGE])
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+
+def _join_own_cgroup(name: str) -> None:
+    """Leave the cgroup of whoever started the cluster: its limits and its end are not ours."""
+    make_cgroups(name)
+    for hierarchy in cgroup_hierarchies():
+        (hierarchy / name / "cgroup.procs").write_text("0")
 
 
 def _shield_sysctls() -> None:
@@ -91,9 +98,3 @@ def cgroup_hierarchies(root: Path = Path("/sys/fs/cgroup")) -> list[Path]:
     if (root / "cgroup.controllers").exists():
         return [root]
     return [folder for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.is_symlink()]
-
-
-def forget_folder(path: Path) -> None:
-    """Delete a folder of a former run."""
-    if path.exists():
-        shutil.rmtree(path)

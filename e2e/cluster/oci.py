@@ -157,9 +157,7 @@ class ImageStore:
             path.unlink()
 
 
-def add_file(
-    archive: tarfile.TarFile, name: str, content: bytes, *, mode: int = 0o644, owner: int = 0
-) -> None:
+def add_file(archive: tarfile.TarFile, name: str, content: bytes, *, mode: int = 0o644, owner: int = 0) -> None:
     """Add a file to a tar archive, dated 1970."""
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode, entry.uid, entry.gid = len(content), mode, owner, owner

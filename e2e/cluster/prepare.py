@@ -51,16 +51,19 @@ def prepare_node(node: Node, settings: Settings, places: Places) -> None:
         text = configs.containerd_config(node, root=root, with_kubernetes=with_kubernetes)
         (node.run / name).write_text(text)
     _write_json(node.run / "cni" / "10-pods.conflist", configs.cni_config(node))
-    kubelet = configs.kubelet_config(node, pki=settings.pki, pod_logs=disk / "pod-logs")
+    cgroup = settings.cgroup(node.name)
+    make_cgroups(cgroup)
+    kubelet = configs.kubelet_config(node, pki=settings.pki, pod_logs=disk / "pod-logs", cgroup=cgroup)
     _write_json(node.run / "kubelet.json", kubelet)
     server = f"https://{Node('n1').address}:{API_PORT}"
     for client in (f"kubelet-{node.name}", "kube-proxy"):
         config = configs.kubeconfig(pki=settings.pki, client=client, server=server)
         _write_json(settings.state / f"{client}.kubeconfig", config)
-    _write_json(node.run / "proxy.json", configs.proxy_config(node, kubeconfig=settings.state / "kube-proxy.kubeconfig"))
+    _write_json(
+        node.run / "proxy.json", configs.proxy_config(node, kubeconfig=settings.state / "kube-proxy.kubeconfig")
+    )
     if node.is_first:
         (node.run / "Corefile").write_text(configs.corefile(kubeconfig_path=settings.kubeconfig))
-    make_cgroups(node.cgroup)
 
 
 def as_list(objects: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,6 +88,11 @@ class Settings:
     def lock_file(self) -> Path:
         """Held by the one command that changes anything."""
         return self.cache / "lock"
+
+    def cgroup(self, name: str) -> str:
+        """The cgroup of the box or of a node's pods: clusters of other cache folders have others."""
+        instance = hashlib.sha256(str(self.cache).encode()).hexdigest()[:6]
+        return f"headroom-{instance}-{name}"
 
     def containerd_root(self, node: str) -> Path:
         """The node's content store and unpacked layers: kept between runs."""

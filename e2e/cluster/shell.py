@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -33,6 +34,12 @@ def run(
     return result.stdout
 
 
+def run_through(cluster: str, command: Sequence[str], env: Mapping[str, str]) -> int:
+    """Run a command with our own input and output; it finds the same cluster again by HEADROOM_CLUSTER."""
+    sys.stdout.flush()
+    return subprocess.run(command, env={**env, "HEADROOM_CLUSTER": cluster}, check=False).returncode
+
+
 def stream(
     arguments: Sequence[str | Path],
     on_line: Callable[[str], None],
@@ -44,7 +51,7 @@ def stream(
 
     The program is ended when this process is: an interrupted build leaves nothing running.
     """
-    command = ["setpriv", "--pdeathsig", "TERM", "--", *(str(argument) for argument in arguments)]
+    command = ["setpriv", "--pdeathsig", "KILL", "--", *(str(argument) for argument in arguments)]
     tail: list[str] = []
     with subprocess.Popen(
         command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -113,9 +113,9 @@ class Supervisor:
         running.retry_at = time.monotonic() + min(0.2 * 2 ** min(running.failures, 8), MAX_BACKOFF_SECONDS)
 
     def _advance(self, running: Running) -> None:
-        if running.state == "waiting" and self._may_start(running.component):
-            self._start(running)
-        elif running.state == "failed" and time.monotonic() >= running.retry_at:
+        is_due = running.state == "waiting" and self._may_start(running.component)
+        is_due_again = running.state == "failed" and time.monotonic() >= running.retry_at
+        if is_due or is_due_again:
             self._start(running)
         elif running.state == "starting" and not running.component.is_task and is_answering(running.component.ready):
             running.state, running.ready_at = "ready", time.time()
