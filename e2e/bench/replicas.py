@@ -28,6 +28,7 @@ from e2e.lab.waiting import wait_until
 SET = "store"
 GIB_PER_SCALE = 1 / 68
 """pgbench accounts and their key: about 15 MiB a unit of scale."""
+VOLUME = "30Gi"
 WARM_P50, WARM_P99, BASE_BACKUP_RATIO = 0.2, 1.0, 1.15
 
 
@@ -82,6 +83,12 @@ class Bench:
         self.shop.wait_counts(serving=1, standbys=standbys, timeout=200)
         time.sleep(1.5)  # the prober calls a server new after a second of silence
 
+    def join_and_leave(self, *, standbys: int) -> float:
+        """One measurement, and back to how it was."""
+        took = self.join(standbys)
+        self.leave(standbys)
+        return took
+
     def _newcomer(self, known: set[str]) -> Manifest | None:
         return next((pod for pod in self.shop.replicas("serving") if pod["metadata"]["name"] not in known), None)
 
@@ -127,54 +134,64 @@ def main() -> int:
 def measure(shop: Shop, gib: int, warm: int, cold: int, console: Console) -> dict[str, Figure]:
     """All figures of one size of the database."""
     console.rule(f"{gib} GiB")
-    shop.open(scale=round(gib / GIB_PER_SCALE), size="30Gi", say=console.print)
-    stamp = keep_stamping(shop)
     answers = Answers()
-    shop.kubectl.apply(
-        objects.database_guard(),
-        objects.replica_set(shop.postgres_image, replicas=1, standbys=1, storage={"size": "30Gi"}),
-    )
-    shop.wait_counts(serving=1, standbys=1, timeout=600)
-    login = objects.login(objects.READ_SERVICE, objects.READER)
-    shop.kubectl.apply(
-        objects.app_pod("prober", shop.worker_image, ["python3", "/app/prober.py", "--duration", "3000"], login)
-    )
-    wait_until("the prober to run", lambda: phase_of(shop.kubectl.get("pod", "prober")) == "Running", timeout=60)
-    logs = follow_logs(shop.kubectl.namespace, "prober", answers.on_line)
+    stop = set_the_scene(shop, gib, answers, console)
     bench = Bench(shop, answers, console)
-
-    def activate() -> float:
-        took = bench.join(standbys_before=1)
-        bench.leave(standbys=1)
-        return took
-
-    def provision() -> float:
-        took = bench.join(standbys_before=0)
-        bench.leave(standbys=0)
-        return took
-
     try:
-        warm_samples = bench.repeat(f"warm {gib} GiB", warm, activate)
+        warm_samples = bench.repeat(f"warm {gib} GiB", warm, lambda: bench.join_and_leave(standbys=1))
         bench.leave(standbys=0)
-        cold_samples = bench.repeat(f"base backup {gib} GiB", cold, provision)
+        cold_samples = bench.repeat(f"base backup {gib} GiB", cold, lambda: bench.join_and_leave(standbys=0))
         bare_samples = bench.repeat(f"bare pg_basebackup {gib} GiB", cold, lambda: bare_base_backup(shop))
-        totals = answers.totals
     finally:
-        logs.stop()
-        stamp.set()
-        shop.kubectl.delete("pod", "prober")
-        shop.kubectl("delete", "dbrs,dbg", "--all", "--timeout=120s", timeout=130)
-    base, bare = statistics.median(cold_samples), statistics.median(bare_samples)
-    return {
+        stop()
+    figures = {
         f"warm_p50_{gib}gib": at_most(percentile(warm_samples, 0.5), WARM_P50, samples=warm_samples),
         f"warm_p99_{gib}gib": at_most(percentile(warm_samples, 0.99), WARM_P99, samples=warm_samples),
-        f"basebackup_{gib}gib": Figure(round(base, 3), samples=cold_samples),
-        f"bare_basebackup_{gib}gib": Figure(round(bare, 3), samples=bare_samples),
-        f"basebackup_ratio_{gib}gib": at_most(base / bare, BASE_BACKUP_RATIO, "ratio"),
+    }
+    return figures | compare(gib, cold_samples, bare_samples) | count(gib, answers.totals)
+
+
+def compare(gib: int, cold: list[float], bare: list[float]) -> dict[str, Figure]:
+    """Base backups by us beside bare ones, medians."""
+    ours, floor = statistics.median(cold), statistics.median(bare)
+    return {
+        f"basebackup_{gib}gib": Figure(round(ours, 3), samples=cold),
+        f"bare_basebackup_{gib}gib": Figure(round(floor, 3), samples=bare),
+        f"basebackup_ratio_{gib}gib": at_most(ours / floor, BASE_BACKUP_RATIO, "ratio"),
+    }
+
+
+def count(gib: int, totals: Manifest) -> dict[str, Figure]:
+    """The quality beside the speed: what the clients met."""
+    return {
         f"reads_too_old_count_{gib}gib": at_most(totals.get("too_old", 0), 0, "reads"),
         f"queries_cut_count_{gib}gib": at_most(totals.get("cut", 0), 0, "queries"),
         f"failed_connections_count_{gib}gib": Figure(totals.get("errors", 0), "connections"),
     }
+
+
+def set_the_scene(shop: Shop, gib: int, answers: Answers, console: Console) -> Callable[[], None]:
+    """Primary, guard, set, stamps and prober; returns what ends them."""
+    shop.open(scale=round(gib / GIB_PER_SCALE), size=VOLUME, say=console.print)
+    stamping = keep_stamping(shop)
+    image = shop.postgres_image
+    shop.kubectl.apply(
+        objects.database_guard(), objects.replica_set(image, replicas=1, standbys=1, storage={"size": VOLUME})
+    )
+    shop.wait_counts(serving=1, standbys=1, timeout=600)
+    login = objects.login(objects.READ_SERVICE, objects.READER)
+    command = ["python3", "/app/prober.py", "--duration", "3600"]
+    shop.kubectl.apply(objects.app_pod("prober", shop.worker_image, command, login))
+    wait_until("the prober to run", lambda: phase_of(shop.kubectl.get("pod", "prober")) == "Running", timeout=60)
+    logs = follow_logs(shop.kubectl.namespace, "prober", answers.on_line)
+
+    def stop() -> None:
+        logs.stop()
+        stamping.set()
+        shop.kubectl.delete("pod", "prober")
+        shop.kubectl("delete", "dbrs,dbg", "--all", "--timeout=120s", timeout=130)
+
+    return stop
 
 
 def phase_of(pod: Manifest | None) -> str:

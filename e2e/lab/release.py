@@ -35,11 +35,9 @@ class Release:
         }
         flags = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         self.kubectl.ensure_namespace({"pod-security.kubernetes.io/enforce": "restricted"})
-        run(
-            ("helm", "upgrade", "--install", self.name, str(CHART), "-n", self.namespace, *flags)
-            + ("--wait", f"--timeout={timeout:.0f}s"),
-            timeout=timeout + 30,
-        )
+        wait = ("--wait", f"--timeout={timeout:.0f}s")
+        command = ("helm", "upgrade", "--install", self.name, str(CHART), "-n", self.namespace, *flags, *wait)
+        run(command, timeout=timeout + 30)
 
     def uninstall(self) -> None:
         """`helm uninstall`, hooks included."""

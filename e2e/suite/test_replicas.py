@@ -1,9 +1,12 @@
 """The life of read replicas: seeded, warm, serving by a label, drained, gone without a trace."""
 
+import subprocess
+from dataclasses import replace
+
 import pytest
 
 from e2e.lab import shop as objects
-from e2e.lab.kubectl import Manifest
+from e2e.lab.kubectl import Kubectl, Manifest
 from e2e.lab.opening import Shop
 from e2e.lab.waiting import wait_until
 
@@ -87,13 +90,12 @@ def test_no_running_query_is_cut_on_scale_in(clean: Shop) -> None:
         assert out.strip() == "done"
 
 
-def start_query(shop: Shop, pod: str, *, seconds: int):  # noqa: ANN201  a process
-    import subprocess  # noqa: PLC0415
-
-    command = ["kubectl", "-n", shop.kubectl.namespace, "exec", pod, "--", "psql", "-qXAt", "-h", "127.0.0.1"]
-    login = [f"postgresql://{objects.OWNER}:{objects.PASSWORD}@127.0.0.1/{objects.DATABASE}"]
-    query = ["-c", f"SELECT 'done' FROM pg_sleep({seconds})"]
-    return subprocess.Popen([*command[:-2], *login, *query], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start_query(shop: Shop, pod: str, *, seconds: int) -> "subprocess.Popen[str]":
+    """Run a long query over TCP, as a client would."""
+    login = f"postgresql://{objects.OWNER}:{objects.PASSWORD}@127.0.0.1/{objects.DATABASE}"
+    query = f"SELECT 'done' FROM pg_sleep({seconds})"
+    command = ["kubectl", "-n", shop.kubectl.namespace, "exec", pod, "--", "psql", "-qXAt", login, "-c", query]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def names(pods: list[Manifest]) -> set[str]:
@@ -109,10 +111,6 @@ def test_pods_pass_pod_security_restricted(clean: Shop) -> None:
 
 def test_a_namespace_is_never_hung(clean: Shop) -> None:
     """Deleting all at once, Secrets and primary included, must not leave a finalizer behind."""
-    from dataclasses import replace  # noqa: PLC0415
-
-    from e2e.lab.kubectl import Kubectl  # noqa: PLC0415
-
     other = replace(clean, kubectl=Kubectl("e2e-doomed"))
     other.open(scale=1, size="1Gi")
     apply_set(other, replicas=1, standbys=0)
