@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
 
-from headroom.errors import Conflict, HeadroomError, NotLeading, Unavailable
+from headroom.errors import Conflict, HeadroomError, Unavailable
 from headroom.model.metrics import Metric, MetricType
 from headroom.ports.clock import Clock
 from headroom.ports.kube import Kind, KubeReader, Manifest, ObjectRef
@@ -138,9 +138,10 @@ class LevelLoops:
             return self._classify(ref.kind, metadata, error, failures), failures + 1
 
     def _classify(self, kind: Kind, metadata: Mapping[str, Any], error: Exception, failures: int) -> timedelta:
-        """Count and log an error; returns when to try again. Losing the lease is not for us to survive."""
-        if isinstance(error, NotLeading):
-            raise error
+        """Count and log an error; returns when to try again.
+
+        `NotLeading` too: either a late renewal comes through, or the elector ends the process.
+        """
         self.telemetry.record(ERRORS, 1, kind=kind.name, error=type(error).__name__)
         if isinstance(error, Conflict) and failures < 10:
             return CONFLICT_RETRY
@@ -149,7 +150,7 @@ class LevelLoops:
             logger.warning("%s %s: pass ended: %s", kind.name, name, str(error) or type(error).__name__)
         else:
             logger.error("%s %s: pass failed", kind.name, name, exc_info=error)
-        backoff = min(FIRST_BACKOFF * 2 ** min(failures, 8), LONGEST_BACKOFF)
+        backoff = min(FIRST_BACKOFF * (1 << min(failures, 8)), LONGEST_BACKOFF)
         if isinstance(error, Unavailable):
             return max(backoff, error.retry_after)
         return backoff
