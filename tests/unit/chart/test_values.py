@@ -72,4 +72,4 @@ def test_each_crd_has_the_one_place_where_the_chart_adds_its_annotation() -> Non
     for path in (ROOT / "crds").glob("*.yaml"):
         text = path.read_text()
         assert len(re.findall(r"^metadata:\n", text, re.MULTILINE)) == 1, path.name
-        assert yaml.safe_load(text)["metadata"].keys() == {"name"}, path.name
+        assert yaml.safe_load(text)["metadata"].keys() == {"name", "labels"}, path.name

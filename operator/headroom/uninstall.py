@@ -1,0 +1,200 @@
+"""What runs before the release is deleted: end the operator, release our finalizers, say what is left standing.
+
+`python -m headroom.uninstall --deployment NAME --selector k=v,... --timeout-seconds 120`. Nothing that serves is
+touched: replicas, their claims and Services, slots and workers stay as they are. Exit status 1 and a sentence when
+something was in the way; running it again is safe.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+from headroom.adapters.clock import SystemClock
+from headroom.adapters.kube.api import ApiKube
+from headroom.adapters.kube.connect import connect
+from headroom.adapters.kube.transport import HttpClient
+from headroom.errors import Conflict, HeadroomError
+from headroom.handlers.configure import FINALIZER
+from headroom.model.replica import SET_LABEL, hash8
+from headroom.ports.clock import Clock
+from headroom.ports.kube import (
+    CLAIM,
+    DATABASE_GUARD,
+    POD,
+    REPLICA_SET,
+    WORKER_POOL,
+    Kind,
+    Kube,
+    KubeReader,
+    KubeWriter,
+    Manifest,
+    ObjectRef,
+    Scales,
+)
+from headroom.settings import parse_settings
+
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+OUR_KINDS = (WORKER_POOL, REPLICA_SET, DATABASE_GUARD)
+LOOK_EVERY_SECONDS = 1.0
+ATTEMPTS = 10
+"""Writes of an object that others keep changing; with the operator gone hardly anybody does."""
+
+
+class OperatorStillRuns(HeadroomError):
+    """The operator's pods outlived the time they were given, so its finalizers would come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What is being uninstalled: the operator's Deployment, its pods' labels, and where it watched (empty: all)."""
+
+    namespace: str
+    deployment: str
+    selector: Mapping[str, str]
+    watched: tuple[str, ...]
+    timeout_seconds: float
+
+
+async def uninstall(kube: Kube, clock: Clock, release: Release, say: Callable[[str], None]) -> None:
+    """End the operator, then release every resource; raises HeadroomError when either could not be done."""
+    await stop_operator(kube, release)
+    await wait_until_gone(kube, clock, release)
+    say(f"The operator {release.namespace}/{release.deployment} is stopped.")
+    left = await _gather_left(kube, release)
+    for kind in OUR_KINDS:
+        for body in await _list_watched(kube, kind, release):
+            await release_finalizer(kube, kube, _ref_of(kind, body))
+    say(f"The finalizer {FINALIZER} is off every resource: none will hang when it is deleted.")
+    for line in left:
+        say(line)
+
+
+async def stop_operator(scales: Scales, release: Release) -> None:
+    """Scale the operator to zero, so that it cannot put a finalizer back; a Deployment that is gone is stopped."""
+    ref = ObjectRef(DEPLOYMENT, release.namespace, release.deployment)
+    for _ in range(ATTEMPTS):
+        scale = await scales.get_scale(ref)
+        if scale is None or scale.spec_replicas == 0:
+            return
+        try:
+            await scales.set_scale(scale, 0)
+        except Conflict:
+            continue
+        return
+    raise OperatorStillRuns(f"{ref} is changed by others all the time: scale it to 0 by hand, then uninstall again")
+
+
+async def wait_until_gone(reader: KubeReader, clock: Clock, release: Release) -> None:
+    """Wait until no pod of the operator is left; raises OperatorStillRuns after the time it was given."""
+    deadline = clock.monotonic() + release.timeout_seconds
+    while pods := await reader.list(POD, release.namespace, labels=release.selector):
+        if clock.monotonic() >= deadline:
+            names = ", ".join(pod["metadata"]["name"] for pod in pods)
+            raise OperatorStillRuns(
+                f"after {release.timeout_seconds:g} s these pods still run: {names}; "
+                "end them, then uninstall again; nothing was changed but the number of operators"
+            )
+        await clock.sleep(LOOK_EVERY_SECONDS)
+
+
+async def release_finalizer(reader: KubeReader, writer: KubeWriter, ref: ObjectRef) -> None:
+    """Take our finalizer off an object and leave those of others; an object that is gone is released."""
+    for _ in range(ATTEMPTS):
+        body = await reader.get(ref)
+        finalizers = (body or {}).get("metadata", {}).get("finalizers") or []
+        if body is None or FINALIZER not in finalizers:
+            return
+        kept = [finalizer for finalizer in finalizers if finalizer != FINALIZER]
+        is_unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": body["metadata"]["resourceVersion"]}
+        try:
+            await writer.patch(ref, [is_unchanged, {"op": "replace", "path": "/metadata/finalizers", "value": kept}])
+        except Conflict:
+            continue
+        return
+    raise Conflict(f"{ref} is changed by others all the time: uninstall again")
+
+
+async def _gather_left(reader: KubeReader, release: Release) -> list[str]:
+    pools = await _list_watched(reader, WORKER_POOL, release)
+    lines = [_describe_pool(pool) for pool in pools]
+    for body in await _list_watched(reader, REPLICA_SET, release):
+        namespace, labels = body["metadata"]["namespace"], {SET_LABEL: body["metadata"]["name"]}
+        pods = await reader.list(POD, namespace, labels=labels)
+        claims = await reader.list(CLAIM, namespace, labels=labels)
+        lines += describe_set(body, _names(pods), _names(claims))
+    return lines or ["Nothing is left standing."]
+
+
+def describe_set(body: Manifest, pods: Sequence[str], claims: Sequence[str]) -> list[str]:
+    """What stays of a replica set, and how a person removes it for good."""
+    metadata = body["metadata"]
+    namespace, name = metadata["namespace"], metadata["name"]
+    service = body["spec"].get("routing", {}).get("serviceName") or f"{name}-read"
+    ours = f"slot_name ~ '^hr_[0-9a-f]{{8}}_{hash8(metadata['uid'])}_'"
+    fate = "goes on serving reads, but nobody watches its replay lag now."
+    if "deletionTimestamp" in metadata:
+        fate = "was being deleted: pods, claims and Service go now, its slots do not."
+    return [
+        f"dbrs/{name} in {namespace} {fate}",
+        f"  Service: {service}",
+        f"  pods:    {', '.join(pods) or 'none'}",
+        f"  claims:  {', '.join(claims) or 'none'}",
+        "  slots on the primary; each keeps WAL there while its pod is away:",
+        f"    SELECT slot_name, active, wal_status FROM pg_replication_slots WHERE {ours};",  # noqa: S608  a person runs it
+        "  to remove it for good, in this order:",
+        f"    kubectl -n {namespace} delete replicasets.headroom.dev {name}",
+        f"    SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE {ours} AND NOT active;",  # noqa: S608
+    ]
+
+
+def _describe_pool(body: Manifest) -> str:
+    target = body["spec"]["workers"].get("targetRef") or body["spec"]["workers"].get("suspendRef") or {}
+    where = f"{target.get('kind', 'its target')} {target.get('name', '')} in {body['metadata']['namespace']}"
+    return f"wp/{body['metadata']['name']}: {where} keeps its number of workers; nothing scales it now."
+
+
+async def _list_watched(reader: KubeReader, kind: Kind, release: Release) -> list[Manifest]:
+    return [body for namespace in release.watched or ("",) for body in await reader.list(kind, namespace)]
+
+
+def _ref_of(kind: Kind, body: Manifest) -> ObjectRef:
+    return ObjectRef(kind, body["metadata"]["namespace"], body["metadata"]["name"])
+
+
+def _names(objects: Sequence[Manifest]) -> list[str]:
+    return [body["metadata"]["name"] for body in objects]
+
+
+def parse_release(arguments: Sequence[str], environment: Mapping[str, str]) -> Release:
+    """Read the command line and the two settings it shares with the operator; raises InvalidSpec or exits."""
+    parser = argparse.ArgumentParser(prog="python -m headroom.uninstall", description=__doc__)
+    parser.add_argument("--deployment", required=True, help="name of the operator's Deployment")
+    parser.add_argument("--selector", required=True, help="labels of the operator's pods: name=value,name=value")
+    parser.add_argument("--timeout-seconds", type=float, default=120.0, help="how long its pods may take to end")
+    given, settings = parser.parse_args(arguments), parse_settings(environment)
+    labels = dict(label.split("=", 1) for label in given.selector.split(","))
+    return Release(settings.namespace, given.deployment, labels, settings.watch_namespaces, given.timeout_seconds)
+
+
+async def run(release: Release) -> int:
+    """Uninstall with the API server this process can reach; returns the exit status."""
+    clock = SystemClock()
+    # The generated client spells its parameters out, which is narrower than what is used of it.
+    kube = ApiKube(cast("HttpClient", await connect()), clock=clock)
+    try:
+        await uninstall(kube, clock, release, partial(print, flush=True))
+    except HeadroomError as error:
+        print(f"Not uninstalled: {error}", file=sys.stderr, flush=True)
+        return 1
+    finally:
+        await kube.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(run(parse_release(sys.argv[1:], os.environ))))
