@@ -21,6 +21,10 @@ ValueT = TypeVar("ValueT")
 
 DURATION_PATTERN = "^([0-9]+(ms|s|m|h))+$"
 DURATION_MAX_LENGTH = 16
+DURATION_OVERFLOW = "[0-9]{7}h|[0-9]{8}(s|m[0-9]|m$)|[0-9]{12}"
+"""Numbers that `duration()` of the API server cannot count: it would raise an error of its own instead of ours."""
+LONGEST_SHOWN_PATTERN = 96
+"""The API server quotes a `pattern` in its error: a longer one would drown the remedy, so that CEL checks it alone."""
 QUANTITY_PATTERN = (
     r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$"
 )
@@ -91,7 +95,8 @@ class DurationRange:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         expression = (
-            f"self.matches({cel_text(DURATION_PATTERN)}) && duration(self) >= duration('{self.least}')"
+            f"self.matches({cel_text(DURATION_PATTERN)}) && !self.matches({cel_text(DURATION_OVERFLOW)})"
+            f" && duration(self) >= duration('{self.least}')"
             f" && duration(self) <= duration('{self.most}')"
         )
         return _text_json(DURATION_PATTERN, DURATION_MAX_LENGTH, CelRule(expression, self._remedy))
@@ -201,10 +206,12 @@ class Pattern:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         declared = CelRule(f"self.matches({cel_text(self.regex)})", self.remedy)
-        text = _text_json(self.regex, self.max_length, declared)
+        text = {**_text_json(self.regex, self.max_length, declared), "minLength": self.min_length}
         if self.is_terse:
             del text[VALIDATIONS]
-        return {**text, "minLength": self.min_length}
+        elif len(self.regex) > LONGEST_SHOWN_PATTERN:
+            del text["pattern"]
+        return text
 
     def _parse(self, value: str) -> str:
         if not self.min_length <= len(value) <= self.max_length or not re.search(self.regex, value):

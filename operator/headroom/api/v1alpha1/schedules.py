@@ -1,23 +1,66 @@
 """Times of known load: from each tick of a cron expression, for a duration, a larger minimum holds."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
-from headroom.api.base import SpecModel
+from cronsim import CronSim, CronSimError
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from headroom.api.base import RULE_FAILED, CelRule, SpecModel
 from headroom.api.v1alpha1.common import EntryName
 from headroom.api.values import DurationRange, Pattern
 
-CRON_FIELD = "[0-9A-Za-z*/,#-]+"
+CRON_REMEDY = 'write five cron fields, such as "0 16 * * FRI": minute, hour, day of month, month, day of week'
+ZONE_REMEDY = "write an IANA time zone, such as Europe/London or Etc/UTC"
+
+
+def _field(value: str) -> str:
+    """A cron field: a list of values, ranges and steps."""
+    item = rf"([*]|{value}(-{value})?)(/[1-9][0-9]?)?"
+    return f"{item}(,{item})*"
+
+
+_MINUTE = _field("[0-5]?[0-9]")
+_HOUR = _field("([01]?[0-9]|2[0-3])")
+_DAY = _field("(0?[1-9]|[12][0-9]|3[01]|L)")
+_MONTH = _field("(0?[1-9]|1[0-2]|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)")
+_WEEKDAY = _field("([0-7]|SUN|MON|TUE|WED|THU|FRI|SAT)(#[1-5]|L)?")
+
+
+def _has_ticks(cron: str) -> str:
+    """Refuse what has the form of a cron expression and never comes, such as 30 February."""
+    try:
+        next(CronSim(cron, datetime(2024, 1, 1, tzinfo=UTC)))
+    except (CronSimError, StopIteration) as error:
+        raise _refusal(CRON_REMEDY) from error
+    return cron
+
+
+def _is_known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise _refusal(ZONE_REMEDY) from error
+    return name
+
+
+def _refusal(remedy: str) -> PydanticCustomError:
+    return PydanticCustomError(RULE_FAILED, "{message}", {"message": remedy, "field": ""})
+
+
 CronText = Annotated[
     str,
-    Pattern(
-        f"^{CRON_FIELD}( {CRON_FIELD}){{4}}$",
-        'write five cron fields, such as "0 16 * * FRI": minute, hour, day of month, month, day of week',
-        100,
-    ),
+    Pattern(f"^{_MINUTE} {_HOUR} {_DAY} {_MONTH} {_WEEKDAY}$", CRON_REMEDY, 100),
+    AfterValidator(_has_ticks),
 ]
 TimeZoneName = Annotated[
-    str, Pattern("^[A-Za-z][A-Za-z0-9_+/-]*$", "write an IANA time zone, such as Europe/London or Etc/UTC", 64)
+    str,
+    Pattern("^[A-Za-z][A-Za-z0-9_+/-]*$", ZONE_REMEDY, 64),
+    # Reading an hour in a zone fails where there is no such zone.
+    CelRule("timestamp('2024-01-01T00:00:00Z').getHours(self) >= 0", ZONE_REMEDY),
+    AfterValidator(_is_known_zone),
 ]
 
 
