@@ -9,7 +9,8 @@ from typing import Any
 
 from e2e.cluster import configs
 from e2e.cluster.build import SNAPSHOT_CRDS
-from e2e.cluster.components import API_URL, Places, serving_addresses
+from e2e.cluster.components import Places
+from e2e.cluster.control_plane import API_URL, serving_addresses
 from e2e.cluster.layout import API_PORT, Node, node_list
 from e2e.cluster.manifests import metrics_objects, snapshot_objects, storage_objects
 from e2e.cluster.network import make_cgroups

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from e2e.cluster.components import Component, Places, addons, control_plane, node_components
+from e2e.cluster.addons import addons
+from e2e.cluster.components import Component, Places
+from e2e.cluster.control_plane import control_plane
 from e2e.cluster.layout import Node, node_list
 from e2e.cluster.network import add_node_network, set_up_box
+from e2e.cluster.node import node_components
 from e2e.cluster.prepare import prepare_cluster, prepare_node
 from e2e.cluster.probes import is_answering
 from e2e.cluster.settings import Settings, load_settings
