@@ -1,0 +1,3 @@
+.PHONY: docs
+docs: crds ## write the reference pages that are derived from code and chart
+	$(PYTHON) -m docs.generate

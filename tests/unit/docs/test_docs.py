@@ -1,0 +1,142 @@
+"""The documentation agrees with the code: links, snippets, commands, reasons, words, generated pages."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from docs.generate import REFERENCE, build_pages
+from headroom.api.v1alpha1.resources import parse_database_guard, parse_replica_set, parse_worker_pool
+from headroom.reasons import Reason
+
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
+TEXTS = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "changelog.d").glob("*.md")])
+EXAMPLES = sorted((DOCS / "examples").glob("*.yaml"))
+PARSERS = {"DatabaseGuard": parse_database_guard, "ReplicaSet": parse_replica_set, "WorkerPool": parse_worker_pool}
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+TARGET = re.compile(r"^([a-z-]+):(?!=)", re.MULTILINE)
+BANNED = re.compile(r"\b(master|slave|replicaset/)", re.IGNORECASE)
+AMBIGUOUS = re.compile(
+    r"kubectl[^\n`]* (scale|delete|annotate|patch|describe|wait|edit)[^\n`]* replicasets?(?!\.headroom\.dev)\b"
+)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def iterate_yaml(text: str, language: str = "yaml") -> Iterator[Any]:
+    """Every YAML document of the fenced blocks of a page."""
+    for indent, kind, block in FENCE.findall(text):
+        if kind == language:
+            dedented = "\n".join(line.removeprefix(indent) for line in block.splitlines())
+            yield from (found for found in yaml.safe_load_all(dedented) if found)
+
+
+def check_resource(found: dict[str, Any]) -> bool:
+    """Read a resource of ours as the operator would; False when it is none."""
+    if not str(found.get("apiVersion", "")).startswith("headroom.dev/"):
+        return False
+    assert found["apiVersion"] == "headroom.dev/v1alpha1"
+    PARSERS[found["kind"]](found)
+    return True
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_every_link_to_a_file_of_ours_leads_somewhere(path: Path) -> None:
+    for link in LINK.findall(path.read_text()):
+        if not link.startswith(("http:", "https:")):
+            target, _, anchor = link.partition("#")
+            found = (path.parent / target).resolve() if target else path
+            assert found.exists(), link
+            assert not anchor or anchor in anchors_of(found), link
+
+
+def anchors_of(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    reached, waiting = set(), [DOCS / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached:
+            reached.add(page)
+            links = (link.partition("#")[0] for link in LINK.findall(page.read_text()))
+            waiting += [(page.parent / link).resolve() for link in links if link.endswith(".md") and ":" not in link]
+    assert set(DOCS.rglob("*.md")) <= reached
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_yaml_on_a_page_is_yaml_and_our_kinds_are_valid(path: Path) -> None:
+    for found in iterate_yaml(path.read_text()):
+        check_resource(found)
+
+
+def test_there_are_snippets_to_check() -> None:
+    snippets = [found for path in TEXTS for found in iterate_yaml(path.read_text())]
+    assert sum(check_resource(found) for found in snippets) >= 3
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=name_of)
+def test_every_example_is_valid(path: Path) -> None:
+    documents = list(yaml.safe_load_all(path.read_text()))
+    if path.stem != "try-out-primary":
+        assert any(check_resource(found) for found in documents)
+
+
+def test_examples_cover_all_kinds() -> None:
+    kinds = {found["kind"] for path in EXAMPLES for found in yaml.safe_load_all(path.read_text())}
+    assert PARSERS.keys() <= kinds
+
+
+def test_a_field_that_does_not_exist_would_be_noticed() -> None:
+    example = next(yaml.safe_load_all((DOCS / "examples" / "replicas.yaml").read_text()))
+    example["spec"]["standby"] = 1
+    with pytest.raises(Exception, match=r"spec\.standby"):
+        check_resource(example)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_make_targets_on_a_page_exist(path: Path) -> None:
+    makefiles = [ROOT / "Makefile", *ROOT.glob("*/*.mk"), *ROOT.glob("*/*/*.mk")]
+    targets = {target for makefile in makefiles for target in TARGET.findall(makefile.read_text())}
+    assert set(re.findall(r"(?:^|`|&& )(?:[A-Z_]+=\w+ )?make ([a-z-]+)", path.read_text(), re.MULTILINE)) <= targets
+
+
+def test_reasons_in_the_troubleshooting_tables_exist() -> None:
+    text = (DOCS / "how-to" / "troubleshoot.md").read_text()
+    named = {
+        word
+        for cell in re.findall(r"^\| (`[A-Z][^|]*) \|", text, re.MULTILINE)
+        for word in re.findall(r"`(\w+)`", cell)
+    }
+    assert len(named) > 20
+    assert named <= {str(reason) for reason in Reason}
+
+
+@pytest.mark.parametrize("path", [*TEXTS, *EXAMPLES], ids=name_of)
+def test_words_that_must_not_be_used_are_not(path: Path) -> None:
+    text = re.sub(r"https?://\S+", "", path.read_text())
+    assert not BANNED.findall(text)
+    assert not AMBIGUOUS.search(text), "write replicasets.headroom.dev or dbrs"
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "adr").glob("0*.md")), ids=name_of)
+def test_each_decision_says_what_was_asked_decided_rejected_and_follows(path: Path) -> None:
+    text = path.read_text()
+    parts = [text.find(f"**{part}.**") for part in ("Question", "Decision", "Rejected", "Follows")]
+    assert -1 not in parts
+    assert parts == sorted(parts)
+    assert path.name in (DOCS / "adr" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["settings.md", "chart-values.md", "rights.md"])
+def test_generated_page_is_up_to_date(name: str) -> None:
+    assert (REFERENCE / name).read_text() == build_pages()[name], "run `make docs`"
