@@ -1,4 +1,4 @@
-"""Metrics of the calls to the API server."""
+"""Metrics of the calls to the API server and of the lease."""
 
 from headroom.model.metrics import Metric, MetricType
 
@@ -21,4 +21,11 @@ API_WAIT_SECONDS = Metric(
     "Seconds that calls to the Kubernetes API waited for the client's own limits.",
     (),
     (0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 30.0),
+)
+LEADER = Metric("headroom_leader", MetricType.GAUGE, "1 while this process holds the lease and may write, else 0.")
+LEASE_RENEWALS = Metric(
+    "headroom_lease_renewals_total",
+    MetricType.COUNTER,
+    "Attempts to renew the lease by outcome: Renewed, Taken, or the class of the error.",
+    ("outcome",),
 )

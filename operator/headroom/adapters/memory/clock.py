@@ -11,8 +11,9 @@ SPINS = 50
 class MemoryClock:
     """Wall and monotonic time by hand; sleepers wake in the order of their deadlines."""
 
-    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC), *, spins: int = SPINS) -> None:
         self._wall = start
+        self._spins = spins
         self._elapsed = 0.0
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
@@ -37,13 +38,13 @@ class MemoryClock:
     async def advance(self, seconds: float) -> None:
         """Move both clocks, one deadline at a time, and let every woken task run before the next."""
         end = self._elapsed + seconds
-        await settle()
+        await settle(self._spins)
         while self._sleepers and self._sleepers[0][0] <= end:
             deadline, _, wake = heapq.heappop(self._sleepers)
             self._move_to(max(deadline, self._elapsed))
             if not wake.done():
                 wake.set_result(None)
-            await settle()
+            await settle(self._spins)
         self._move_to(end)
 
     def jump(self, delta: timedelta) -> None:

@@ -20,8 +20,6 @@ from headroom.ports.kube import FIELD_MANAGER, NAMESPACE, JsonOp, Kind, Manifest
 from headroom.ports.leadership import Fence
 from headroom.reasons import Reason
 
-READ_TIMEOUT_SECONDS = 10.0
-WRITE_TIMEOUT_SECONDS = 3.0
 NOWHERE = Kind("", "", "")
 Result = TypeVar("Result")
 
@@ -33,16 +31,24 @@ class MemoryKube:
     """
 
     def __init__(
-        self, *, clock: Clock | None = None, fence: Fence | None = None, collects_garbage: bool = True
+        self,
+        *,
+        clock: Clock | None = None,
+        fence: Fence | None = None,
+        beside: "MemoryKube | None" = None,
+        read_timeout_seconds: float = 10.0,
+        write_timeout_seconds: float = 3.0,
     ) -> None:
-        self.store = Store(clock=clock, collects_garbage=collects_garbage)
-        self.kinds = kube_kinds.KindRegistry()
+        """`beside` is another process's client of the same server: its objects, but faults and log of our own."""
+        self.store: Store = beside.store if beside else Store(clock=clock)
+        self.kinds: kube_kinds.KindRegistry = beside.kinds if beside else kube_kinds.KindRegistry()
         self.faults = Faults()
         self.writes: list[tuple[str, ObjectRef]] = []
         self.calls: list[tuple[str, ObjectRef]] = []
         self.terminating_namespaces: set[str] = set()
         self._clock = clock
         self._fence = fence
+        self._timeouts = (write_timeout_seconds, read_timeout_seconds)
 
     async def get(self, ref: ObjectRef) -> Manifest | None:
         """The object, or None."""
@@ -179,7 +185,7 @@ class MemoryKube:
 
     async def _call(self, verb: str, ref: ObjectRef, effect: Callable[[], Result]) -> Result:
         is_read = verb in READ_VERBS
-        timeout = READ_TIMEOUT_SECONDS if is_read else WRITE_TIMEOUT_SECONDS
+        timeout = self._timeouts[is_read]
         if self._fence is not None and not is_read:
             self._fence.check(timeout)
         self.calls.append((verb, ref))
