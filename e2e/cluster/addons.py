@@ -45,8 +45,8 @@ def _storage(places: Places) -> list[Component]:
     snapshotter = (places.tool("csi-snapshotter"), *pace, *driver)
     controller = (places.tool("snapshot-controller"), *pace)
     return [
-        Component("provisioner", provisioner, ready="running", after=("csi-n1",), env={"NODE_NAME": "n1"}),
-        Component("snapshotter", snapshotter, ready="running", after=("csi-n1",)),
+        Component("provisioner", provisioner, ready="running", after=("csi-n1", "apiserver")),
+        Component("snapshotter", snapshotter, ready="running", after=("csi-n1", "manifests")),
         Component("snapshot-controller", controller, ready="running", after=("manifests",)),
     ]
 
@@ -67,5 +67,5 @@ def _metrics(places: Places) -> Component:
             "--kubelet-request-timeout=5s",
         ),
         ready=f"https://127.0.0.1:{METRICS_PORT}/livez",
-        after=("manifests",),
+        after=("apiserver",),
     )

@@ -44,7 +44,9 @@ class Box:
         return pid if is_ours else None
 
     def inner_pid(self) -> int | None:
-        """Return the box's first process, by its id outside."""
+        """Return the box's first process, by the id it has where we are."""
+        if self.is_inside():
+            return 1
         outer = self.outer_pid()
         if outer is None:
             return None

@@ -35,6 +35,8 @@ def _etcd(places: Places) -> Component:
             places.tool("etcd"),
             f"--data-dir={BOX_RUN / 'etcd'}",
             "--unsafe-no-fsync",
+            "--heartbeat-interval=50",
+            "--election-timeout=300",
             "--listen-client-urls=http://127.0.0.1:2379",
             "--advertise-client-urls=http://127.0.0.1:2379",
             "--listen-peer-urls=http://127.0.0.1:2380",

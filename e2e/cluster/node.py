@@ -76,7 +76,6 @@ def _csi(node: Node, places: Places) -> Component:
             f"--faults={places.state / 'csi-faults.json'}",
         ),
         ready=f"socket:{node.csi_socket}",
-        after=("manifests",),
         node=node.name,
     )
 

@@ -81,8 +81,8 @@ class Settings:
 
     @property
     def box_file(self) -> Path:
-        """Process id and start time of the box's first process."""
-        return self.state / "box.json"
+        """Id of the process that holds the box."""
+        return self.state / "box.pid"
 
     @property
     def lock_file(self) -> Path:
