@@ -5,6 +5,7 @@
 
 import ast
 import importlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,7 +82,7 @@ def iterate_settings() -> Iterator[tuple[str, str, str]]:
     tree = ast.parse(Path(settings.__file__).read_text())
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings")
     defaults = settings.Settings()
-    for field, documentation in zip(body, body[1:], strict=False):
+    for field, documentation in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(documentation, ast.Expr):
             assert isinstance(field.target, ast.Name)
             assert isinstance(documentation.value, ast.Constant)
