@@ -146,7 +146,8 @@ class Box:
         while self.outer_pid() is not None or self._loop_devices():
             if time.monotonic() > deadline:
                 raise ClusterError(
-                    f"The box does not end within {END_SECONDS:.0f} s: end process {outer} and try again."
+                    f"The box does not end within {END_SECONDS:.0f} s: process {outer or 'unknown'} or the loop device "
+                    f"of {self._settings.pool_file} is still there, see `losetup --list`."
                 )
             time.sleep(0.05)
 
