@@ -9,7 +9,7 @@ from headroom.manifests.configuration import ReplicaSettings, build_hba, build_i
 from headroom.manifests.ownership import Owner, build_metadata
 from headroom.manifests.scripts import load_scripts
 from headroom.model.database import ServerFacts
-from headroom.model.replica import INCARNATION_LABEL, ORDINAL_LABEL, MemberId
+from headroom.model.replica import INCARNATION_LABEL, ORDINAL_LABEL, SLOT_ANNOTATION, MemberId
 
 CA_FILE = "primary-ca.crt"
 
@@ -19,8 +19,8 @@ def build_member_labels(member: MemberId) -> dict[str, str]:
     return {ORDINAL_LABEL: str(member.ordinal), INCARNATION_LABEL: member.incarnation}
 
 
-def build_claim(owner: Owner, member: MemberId, storage: Storage) -> dict[str, Any]:
-    """The claim of one member; never reused by another."""
+def build_claim(owner: Owner, member: MemberId, storage: Storage, *, slot: str) -> dict[str, Any]:
+    """The claim of one member, never reused by another; it names the slot, which must go before it does."""
     spec: dict[str, Any] = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": str(storage.size)}},
@@ -30,7 +30,12 @@ def build_claim(owner: Owner, member: MemberId, storage: Storage) -> dict[str, A
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": build_metadata(owner, member.object_name(owner.name), labels=build_member_labels(member)),
+        "metadata": build_metadata(
+            owner,
+            member.object_name(owner.name),
+            labels=build_member_labels(member),
+            annotations={SLOT_ANNOTATION: slot},
+        ),
         "spec": spec,
     }
 

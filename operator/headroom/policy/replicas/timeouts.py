@@ -19,7 +19,8 @@ DIVERGED_LIMIT = timedelta(minutes=1)
 NODE_LOST_AFTER = timedelta(seconds=60)
 
 READINGS_TO_ENTER = 2
-READINGS_TO_LEAVE = 3
+READINGS_TO_LEAVE = 2
+"""The bound that is promised is the leave bound plus one probe."""
 PROBES_TO_LEAVE = 3
 """At one probe a second: a replica that answers nothing for this many is taken out of the Service."""
 
@@ -29,6 +30,8 @@ LONGEST_RETRY = timedelta(minutes=10)
 
 IN_SERVICE_LIMIT = timedelta(seconds=5)
 """From label to a read that answers; beyond it the member goes back and the next is taken."""
+DRAIN_ENDING_LIMIT = timedelta(seconds=10)
+"""Sessions that were told to end are waited for this long; what is left then is not a client."""
 SWEEP_AFTER = timedelta(minutes=10)
 ABANDON_AFTER = timedelta(minutes=10)
 

@@ -1,0 +1,249 @@
+"""What to do next with a set of members: who serves, who leaves, who is made, who goes.
+
+One pass plans only what its facts support; the next pass sees the result and goes on. Applied to its own result a plan
+is empty. Never planned: a removal from the Service that leaves nobody there, unless nobody is wanted or the member is
+not a replica of the primary any more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from headroom.api.v1alpha1.serving import Readiness
+from headroom.model.replica import Role, Stage
+from headroom.policy.replicas.draining import BY_CHOICE, DrainLimits, DrainStep, decide_drain
+from headroom.policy.replicas.ejection import Ejection, Judged, decide_ejections
+from headroom.policy.replicas.readiness import is_within
+from headroom.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What is wanted, and what may be done towards it.
+
+    `is_acting` is false in DryRun and Paused; `may_provision` says that the primary admits one more member and that no
+    failed attempt is still to be waited out; `template` is the hash a pod made now would have, None while not known.
+    """
+
+    desired: int
+    standbys: int
+    max_concurrent: int
+    bounds: Readiness
+    drain: DrainLimits
+    why: Reason
+    is_acting: bool = True
+    may_provision: bool = True
+    has_primary: bool = True
+    template: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """A member that goes for good; `is_failure` counts against the attempts to make one."""
+
+    name: str
+    reason: Reason
+    message: str
+    is_failure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps of this pass; within each tuple the order is the order of preference.
+
+    `activate` lists all who could serve, best first; the first `needed` that pass a fresh look are taken.
+    """
+
+    needed: int = 0
+    activate: tuple[str, ...] = ()
+    eject: tuple[Ejection, ...] = ()
+    drain: tuple[Ejection, ...] = ()
+    accept: tuple[str, ...] = ()
+    to_pool: tuple[str, ...] = ()
+    retire: tuple[Retirement, ...] = ()
+    remake: tuple[str, ...] = ()
+    provision: int = 0
+    panic: str = ""
+    good: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is to be done."""
+        return not (
+            (self.needed and self.activate)
+            or self.eject
+            or self.drain
+            or self.accept
+            or self.to_pool
+            or self.retire
+            or self.remake
+            or self.provision
+        )
+
+
+def decide_plan(members: Sequence[Judged], targets: Targets, now: datetime) -> Plan:
+    """Plan one pass over all members, those that are going already included."""
+    staying = [member for member in members if not member.facts.is_going]
+    candidates = _rank_candidates(staying, targets)
+    ejections = decide_ejections(
+        staying,
+        desired=targets.desired,
+        bounds=targets.bounds,
+        has_primary=targets.has_primary,
+        has_substitute=bool(candidates),
+    )
+    base = Plan(eject=ejections.gone, accept=_accept(staying), panic=ejections.panic, good=len(ejections.good))
+    if not targets.is_acting:
+        return base
+    good = list(ejections.good)
+    needed = targets.desired - len(good)
+    to_pool, drained = _settle_drained(staying, targets, now)
+    failed = _retire_failed(staying)
+    leaving = {*(entry.name for entry in (*failed, *drained))}
+    remaining = [member for member in staying if member.name not in leaving]
+    excess = _retire_excess(remaining, targets)
+    return Plan(
+        needed=max(needed, 0) or _swap_drifted(good, candidates, targets, needed),
+        activate=tuple(member.name for member in candidates),
+        eject=base.eject,
+        drain=_scale_in(staying, good, targets) if not base.eject else (),
+        accept=base.accept,
+        to_pool=to_pool,
+        retire=(*failed, *drained, *excess),
+        remake=_remake(remaining, targets),
+        provision=_count_missing(remaining, targets),
+        panic=base.panic,
+        good=base.good,
+    )
+
+
+def _rank_candidates(staying: Sequence[Judged], targets: Targets) -> list[Judged]:
+    """Who could serve now, least lagged first; members of an older template last, so that a swap moves forward."""
+
+    def is_fit(member: Judged) -> bool:
+        facts = member.facts
+        if not facts.is_alive or facts.pod is None or not facts.pod.is_ready or facts.unanswered:
+            return False
+        if not is_within(facts.lag, targets.bounds):
+            return False
+        if facts.role is Role.DRAINING:
+            return facts.pod.why in BY_CHOICE
+        return facts.role is Role.STANDBY and member.verdict.stage is Stage.STANDBY
+
+    def rank(member: Judged) -> tuple[bool, float, int, int]:
+        lag = member.facts.lag
+        seconds = lag.seconds if lag and lag.seconds is not None else 0.0
+        backlog = lag.backlog_bytes if lag and lag.backlog_bytes is not None else 0
+        return _is_drifted(member, targets), seconds, backlog, member.facts.id.ordinal
+
+    return sorted((member for member in staying if is_fit(member)), key=rank)
+
+
+def _swap_drifted(good: Sequence[Judged], candidates: Sequence[Judged], targets: Targets, needed: int) -> int:
+    """One more than wanted, for a moment: a member of the present template joins before one of an older leaves."""
+    has_old = any(_is_drifted(member, targets) for member in good)
+    has_new = any(not _is_drifted(member, targets) for member in candidates)
+    return 1 if needed == 0 and has_old and has_new and targets.has_primary else 0
+
+
+def _scale_in(staying: Sequence[Judged], good: Sequence[Judged], targets: Targets) -> tuple[Ejection, ...]:
+    """One at a time, not while another drains, not while the primary does not answer."""
+    if len(good) <= targets.desired or not targets.has_primary:
+        return ()
+    if any(member.facts.role is Role.DRAINING for member in staying):
+        return ()
+    victim = max(good, key=lambda member: _drain_rank(member, targets))
+    return (Ejection(victim.name, targets.why, f"{len(good)} serve, {targets.desired} are wanted"),)
+
+
+def _drain_rank(member: Judged, targets: Targets) -> tuple[bool, bool, int, int]:
+    probe = member.facts.probe
+    is_unfit = not is_within(member.facts.lag, targets.bounds)
+    return _is_drifted(member, targets), is_unfit, -(probe.active_sessions if probe else 0), member.facts.id.ordinal
+
+
+def _accept(staying: Sequence[Judged]) -> tuple[str, ...]:
+    """New members that are caught up become standbys."""
+    return tuple(
+        member.name
+        for member in staying
+        if member.facts.role is Role.PROVISIONING and member.verdict.stage is Stage.STANDBY
+    )
+
+
+def _settle_drained(
+    staying: Sequence[Judged], targets: Targets, now: datetime
+) -> tuple[tuple[str, ...], list[Retirement]]:
+    """A drained member goes back to the pool where warm ones are short, else it goes for good."""
+    drained = [
+        member
+        for member in staying
+        if member.facts.role is Role.DRAINING
+        and not member.verdict.is_failed
+        and decide_drain(member.facts, targets.drain, now) is DrainStep.DONE
+    ]
+    warm = sum(member.facts.role in (Role.SERVING, Role.STANDBY) and not member.verdict.is_failed for member in staying)
+    room = max(targets.desired + targets.standbys - warm, 0)
+    to_pool = tuple(member.name for member in drained[:room])
+    gone = [Retirement(member.name, Reason.RETIRED, "it is not needed any more") for member in drained[room:]]
+    return to_pool, gone
+
+
+def _retire_failed(staying: Sequence[Judged]) -> list[Retirement]:
+    """Those given up; one that still serves is taken out of the Service first."""
+    return [
+        Retirement(
+            member.name,
+            member.verdict.reason,
+            member.verdict.message,
+            is_failure=member.facts.role in (None, Role.PROVISIONING),
+        )
+        for member in staying
+        if member.verdict.is_failed and member.facts.role is not Role.SERVING
+    ]
+
+
+def _retire_excess(remaining: Sequence[Judged], targets: Targets) -> list[Retirement]:
+    """More members than wanted beside those that serve: the least far go first; draining ones settle by themselves."""
+    if not targets.has_primary:
+        return []
+    serving = sum(member.facts.role is Role.SERVING for member in remaining)
+    movable = [member for member in remaining if member.facts.role not in (Role.SERVING, Role.DRAINING)]
+    surplus = len(movable) - targets.standbys - max(targets.desired - serving, 0)
+    goers = sorted(movable, key=lambda member: _keep_rank(member, targets))[: max(surplus, 0)]
+    return [Retirement(member.name, Reason.RETIRED, "it is not needed any more") for member in goers]
+
+
+STAGE_ORDER = {stage: number for number, stage in enumerate(Stage)}
+
+
+def _keep_rank(member: Judged, targets: Targets) -> tuple[int, bool, float, int]:
+    lag = member.facts.lag
+    seconds = lag.seconds if lag and lag.seconds is not None else 0.0
+    return STAGE_ORDER[member.verdict.stage], not _is_drifted(member, targets), -seconds, -member.facts.id.ordinal
+
+
+def _remake(remaining: Sequence[Judged], targets: Targets) -> tuple[str, ...]:
+    """Pods that ended are made again on their claim; one standby of an older template at a time, when all is calm."""
+    ended = [member.name for member in remaining if member.facts.pod is not None and member.facts.pod.is_ended]
+    is_calm = all(member.verdict.stage in (Stage.STANDBY, Stage.SERVING) for member in remaining)
+    old = [
+        member.name
+        for member in remaining
+        if member.verdict.stage is Stage.STANDBY and member.facts.role is Role.STANDBY and _is_drifted(member, targets)
+    ]
+    return (*ended, *(old[:1] if is_calm and targets.has_primary else ()))
+
+
+def _count_missing(remaining: Sequence[Judged], targets: Targets) -> int:
+    """Members to begin now: what is missing, within what may be made at once."""
+    if not targets.may_provision:
+        return 0
+    missing = targets.desired + targets.standbys - len(remaining)
+    in_the_making = sum(member.facts.role in (None, Role.PROVISIONING) for member in remaining)
+    return max(min(missing, targets.max_concurrent - in_the_making), 0)
+
+
+def _is_drifted(member: Judged, targets: Targets) -> bool:
+    pod = member.facts.pod
+    return targets.template is not None and pod is not None and pod.template != targets.template

@@ -1,0 +1,120 @@
+"""Reads the pods, claims and endpoint slices of a set into facts; adopts only what its uid owns."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from headroom.manifests.pod import SEED, SERVER
+from headroom.model.replica import (
+    CONFIG_ANNOTATION,
+    DRAINING_SINCE_ANNOTATION,
+    DRAINING_WHY_ANNOTATION,
+    RETIRE_ANNOTATION,
+    ROLE_LABEL,
+    TEMPLATE_ANNOTATION,
+    ClaimFacts,
+    ContainerFacts,
+    PodFacts,
+    Role,
+)
+from headroom.ports.kube import Manifest
+from headroom.reasons import Reason
+
+NEVER = datetime.fromtimestamp(0, UTC)
+
+
+def is_owned(manifest: Manifest, uid: str) -> bool:
+    """Whether the object's controller is the set of this uid."""
+    owners = manifest["metadata"].get("ownerReferences", ())
+    return any(owner.get("uid") == uid and owner.get("controller") for owner in owners)
+
+
+def parse_pod(manifest: Manifest) -> PodFacts:
+    """What a pod's manifest tells; anything the kubelet has not said yet is absent."""
+    metadata, status = manifest["metadata"], manifest.get("status", {})
+    annotations = metadata.get("annotations", {})
+    since = annotations.get(DRAINING_SINCE_ANNOTATION)
+    return PodFacts(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        role=_parse_role(metadata.get("labels", {}).get(ROLE_LABEL)),
+        created_at=parse_time(metadata.get("creationTimestamp")) or NEVER,
+        phase=status.get("phase", "Pending"),
+        is_ready=_condition(status, "Ready").get("status") == "True",
+        is_deleting="deletionTimestamp" in metadata,
+        ip=status.get("podIP", ""),
+        node=manifest.get("spec", {}).get("nodeName", ""),
+        config=annotations.get(CONFIG_ANNOTATION, ""),
+        template=annotations.get(TEMPLATE_ANNOTATION, ""),
+        unschedulable=_unschedulable(status),
+        seed=_parse_container(status.get("initContainerStatuses", ()), SEED),
+        server=_parse_container(status.get("containerStatuses", ()), SERVER),
+        draining_since=parse_time(since),
+        why=parse_reason(annotations.get(DRAINING_WHY_ANNOTATION)),
+    )
+
+
+def parse_claim(manifest: Manifest) -> ClaimFacts:
+    """What a claim's manifest tells."""
+    metadata = manifest["metadata"]
+    return ClaimFacts(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        created_at=parse_time(metadata.get("creationTimestamp")) or NEVER,
+        is_bound=manifest.get("status", {}).get("phase") == "Bound",
+        is_deleting="deletionTimestamp" in metadata,
+        retire=parse_reason(metadata.get("annotations", {}).get(RETIRE_ANNOTATION)),
+    )
+
+
+def parse_listed(slices: Iterable[Manifest]) -> set[str]:
+    """Uids of the pods that the Service sends connections to."""
+    return {
+        endpoint["targetRef"]["uid"]
+        for manifest in slices
+        for endpoint in manifest.get("endpoints") or ()
+        if endpoint.get("conditions", {}).get("ready") and "uid" in endpoint.get("targetRef", {})
+    }
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Read an RFC 3339 time; None for none."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def parse_reason(text: str | None) -> Reason | None:
+    """Read a reason that we wrote; one that this version does not know is `Retired`, since it was decided."""
+    if not text:
+        return None
+    return Reason(text) if text in set(Reason) else Reason.RETIRED
+
+
+def _parse_role(text: str | None) -> Role:
+    return Role(text) if text in set(Role) else Role.PROVISIONING
+
+
+def _parse_container(statuses: Iterable[Mapping[str, Any]], name: str) -> ContainerFacts:
+    status: Mapping[str, Any] = next((entry for entry in statuses if entry.get("name") == name), {})
+    state = status.get("state", {})
+    ended = state.get("terminated") or status.get("lastState", {}).get("terminated") or {}
+    running = state.get("running")
+    return ContainerFacts(
+        is_running=running is not None,
+        is_done=state.get("terminated", {}).get("exitCode") == 0,
+        started_at=parse_time((running or {}).get("startedAt")),
+        restarts=status.get("restartCount", 0),
+        waiting=state.get("waiting", {}).get("reason", ""),
+        message=(ended.get("message") or "") if ended.get("exitCode") else "",
+        exit_code=ended.get("exitCode"),
+    )
+
+
+def _condition(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    return next((entry for entry in status.get("conditions", ()) if entry.get("type") == name), {})
+
+
+def _unschedulable(status: Mapping[str, Any]) -> str:
+    scheduled = _condition(status, "PodScheduled")
+    return str(scheduled.get("message", "")) if scheduled.get("reason") == "Unschedulable" else ""

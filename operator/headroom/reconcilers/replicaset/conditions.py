@@ -1,0 +1,197 @@
+"""The verdicts about a set and about its members, in words a tired person understands."""
+
+from headroom.api.v1alpha1.common import Mode
+from headroom.model.conditions import Condition, Truth
+from headroom.model.replica import Role, Stage
+from headroom.policy.replicas import timeouts
+from headroom.policy.replicas.ejection import Judged
+from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.replicaset import admitted, caught_up, seeded, serving, slot_reserved, streaming
+from headroom.reconcilers.replicaset.run import Run
+
+STAGE_CONDITIONS = (
+    (Stage.ADMITTED, admitted.CONDITION),
+    (Stage.SLOT_RESERVED, slot_reserved.CONDITION),
+    (Stage.SEEDED, seeded.CONDITION),
+    (Stage.STREAMING, streaming.CONDITION),
+    (Stage.CAUGHT_UP, caught_up.CONDITION),
+)
+ORDER = tuple(Stage)
+ONLY_A_PERSON_CAN_HELP = frozenset(
+    {
+        Reason.VOLUME_NOT_BOUND,
+        Reason.POD_UNSCHEDULABLE,
+        Reason.IMAGE_NOT_PULLED,
+        Reason.MAJOR_VERSION_MISMATCH,
+        Reason.POD_FAILING,
+    }
+)
+SET_CONDITIONS = (
+    ConditionType.READY,
+    ConditionType.WARM_POOL_READY,
+    ConditionType.STALLED,
+    ConditionType.SCALING_LIMITED,
+    ConditionType.SIGNAL_AVAILABLE,
+    ConditionType.READS_MAY_BE_STALE,
+    ConditionType.SNAPSHOT_FRESH,
+)
+
+
+def unknown_conditions() -> tuple[Condition, ...]:
+    """All of a set's conditions before the first look."""
+    return tuple(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED) for kind in SET_CONDITIONS)
+
+
+def member_conditions(member: Judged) -> tuple[Condition, ...]:
+    """A stage's condition is True once the member is past it, False with the reason while it is in it."""
+    verdict = member.verdict
+    reached = ORDER.index(Stage.STANDBY if verdict.stage in (Stage.DRAINING, Stage.RETIRED) else verdict.stage)
+    conditions = []
+    for stage, kind in STAGE_CONDITIONS:
+        number = ORDER.index(stage)
+        if number < reached:
+            conditions.append(Condition(kind, Truth.TRUE, Reason.AS_EXPECTED))
+        elif number == reached:
+            conditions.append(Condition(kind, Truth.FALSE, verdict.reason, verdict.message))
+        else:
+            conditions.append(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED))
+    return (*conditions, _member_serving(member))
+
+
+def _member_serving(member: Judged) -> Condition:
+    facts = member.facts
+    if facts.role is Role.SERVING and facts.is_listed:
+        return Condition(serving.CONDITION, Truth.TRUE, Reason.AS_EXPECTED)
+    if facts.role is Role.SERVING:
+        return Condition(serving.CONDITION, Truth.FALSE, Reason.IN_PROGRESS, "the Service does not list it")
+    reason = member.verdict.reason if facts.role is Role.DRAINING else Reason.IN_PROGRESS
+    return Condition(serving.CONDITION, Truth.FALSE, reason, f"role {facts.role or Role.PROVISIONING}")
+
+
+def set_conditions(run: Run) -> tuple[Condition, ...]:
+    """All conditions of the set."""
+    return (
+        _ready(run),
+        _warm_pool(run),
+        _stalled(run),
+        _scaling_limited(run),
+        _signal_available(run),
+        _stale_reads(run),
+        _snapshots(run),
+    )
+
+
+def _ready(run: Run) -> Condition:
+    facts, decision = run.facts, run.decision
+    kind = ConditionType.READY
+    if facts.is_guard_missing:
+        name = facts.spec.database_ref.name
+        message = f"there is no DatabaseGuard {name} in this namespace: create it or correct spec.databaseRef"
+        return Condition(kind, Truth.FALSE, Reason.GUARD_NOT_FOUND, message)
+    if facts.outage is not None:
+        said = f"{facts.outage.message}; see dbg/{facts.spec.database_ref.name}; what serves goes on serving"
+        return Condition(kind, Truth.FALSE, facts.outage.reason, said)
+    if run.problems:
+        return Condition(kind, Truth.FALSE, run.problems[0].reason, run.problems[0].message)
+    least = min(decision.goal.desired, facts.spec.readiness.min_serving)
+    if decision.plan.good < least:
+        message = f"{decision.plan.good} of at least {least} replicas serve{_most_advanced(run)}"
+        return Condition(kind, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM, message)
+    if facts.spec.mode is not Mode.ACTIVE:
+        reason = Reason.PAUSED if facts.spec.mode is Mode.PAUSED else Reason.DRY_RUN
+        return Condition(kind, Truth.TRUE, reason, f"spec.mode is {facts.spec.mode}")
+    tls = "" if facts.spec.tls is not None else "; they serve without TLS, see spec.tls"
+    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{decision.plan.good} replicas serve{tls}")
+
+
+def _warm_pool(run: Run) -> Condition:
+    kind, wanted = ConditionType.WARM_POOL_READY, run.facts.spec.standbys
+    warm = count_warm(run)
+    if not wanted:
+        return Condition(kind, Truth.TRUE, Reason.NO_STANDBYS_WANTED, "spec.standbys is 0: a scale-up waits for a copy")
+    if warm >= wanted:
+        return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{warm} standbys are warm")
+    reason = _trouble(run) or Reason.WARM_POOL_REFILLING
+    return Condition(kind, Truth.FALSE, reason, f"{warm} of {wanted} standbys are warm{_most_advanced(run)}")
+
+
+def _stalled(run: Run) -> Condition:
+    kind, memory = ConditionType.STALLED, run.facts.memory
+    if memory.attempts >= timeouts.ATTEMPTS_BEFORE_STALLED and memory.failure is not None:
+        again = timeouts.retry_after(memory.attempts)
+        message = (
+            f"{memory.attempts} attempts to make a replica failed, the last one: {memory.failure[1]}; what they held "
+            f"was given back, and it is tried again every {again.total_seconds():.0f} s"
+        )
+        return Condition(kind, Truth.TRUE, Reason.SEED_ATTEMPTS_EXHAUSTED, message)
+    refusal = run.decision.refusal
+    if refusal is not None and run.facts.primary is not None:
+        return Condition(kind, Truth.TRUE, refusal.reason, refusal.message)
+    trouble = next((m.verdict for m in run.decision.members if m.verdict.reason in ONLY_A_PERSON_CAN_HELP), None)
+    if trouble is not None:
+        return Condition(kind, Truth.TRUE, trouble.reason, trouble.message)
+    return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED)
+
+
+def _scaling_limited(run: Run) -> Condition:
+    goal, kind = run.decision.goal, ConditionType.SCALING_LIMITED
+    if goal.limit is None or goal.wanted == goal.desired:
+        return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED)
+    message = f"{goal.rule} asks for {goal.wanted}, {goal.desired} are allowed"
+    return Condition(kind, Truth.TRUE, goal.limit, message)
+
+
+def _signal_available(run: Run) -> Condition:
+    missing, kind = run.decision.goal.missing, ConditionType.SIGNAL_AVAILABLE
+    if missing:
+        return Condition(kind, Truth.FALSE, Reason.STALE_SIGNAL, "; ".join(signal.message for signal in missing))
+    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED)
+
+
+def _stale_reads(run: Run) -> Condition:
+    kind = ConditionType.READS_MAY_BE_STALE
+    serving_count = sum(member.facts.role is Role.SERVING for member in run.decision.members)
+    if run.facts.primary is None and serving_count:
+        message = f"no replay lag can be measured: {run.facts.outage.message if run.facts.outage else 'no primary'}"
+        return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, message)
+    if run.decision.plan.panic:
+        return Condition(kind, Truth.TRUE, Reason.LAG_PANIC, run.decision.plan.panic)
+    return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED)
+
+
+def _snapshots(run: Run) -> Condition:
+    kind = ConditionType.SNAPSHOT_FRESH
+    if run.facts.spec.provisioning.snapshots is None:
+        message = "set provisioning.snapshots to start new replicas from a snapshot"
+        return Condition(kind, Truth.FALSE, Reason.SNAPSHOTS_NOT_CONFIGURED, message)
+    return Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, "this version makes replicas by base backup only")
+
+
+def count_warm(run: Run) -> int:
+    """Members that could serve at once."""
+    return sum(
+        member.facts.role is Role.STANDBY and member.verdict.stage is Stage.STANDBY for member in run.decision.members
+    )
+
+
+def _trouble(run: Run) -> Reason | None:
+    """What a member in the making meets, where it is more than time."""
+    calm = {Reason.IN_PROGRESS, Reason.SEEDING, Reason.AS_EXPECTED, Reason.SLOT_PENDING, Reason.REPLAYING}
+    making = [m.verdict for m in run.decision.members if m.verdict.stage in ORDER[: ORDER.index(Stage.STANDBY)]]
+    reason = next((verdict.reason for verdict in making if verdict.reason not in calm), None)
+    if reason is not None:
+        return reason
+    if run.decision.refusal is not None:
+        return run.decision.refusal.reason
+    return run.facts.memory.failure[0] if run.facts.memory.failure else None
+
+
+def _most_advanced(run: Run) -> str:
+    """The words for the member that is nearest to serving."""
+    making = [m for m in run.decision.members if m.verdict.stage in ORDER[: ORDER.index(Stage.STANDBY)]]
+    if making:
+        nearest = max(making, key=lambda member: ORDER.index(member.verdict.stage))
+        return f"; {nearest.name}: {nearest.verdict.message}"
+    if run.decision.refusal is not None:
+        return f"; {run.decision.refusal.message}"
+    return f"; {run.facts.memory.failure[1]}" if run.facts.memory.failure else ""

@@ -1,0 +1,73 @@
+"""Everything one pass knows of a set, gathered before anything is decided."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.manifests.ownership import Owner
+from headroom.manifests.pod import Upstream
+from headroom.model.database import Mark
+from headroom.model.replica import MemberFacts
+from headroom.ports.kube import Manifest
+from headroom.ports.postgres import PrimaryLink, SlotLink
+from headroom.reasons import Reason
+from headroom.reconcilers.board import GuardView
+from headroom.reconcilers.replicaset.memory import SetMemory
+from headroom.reconcilers.replicaset.services import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What a pod made now would be made from; known only while the primary is."""
+
+    config: Mapping[str, Any]
+    upstream: Upstream
+    template: str
+
+    @property
+    def config_name(self) -> str:
+        """Name of the ConfigMap."""
+        return str(self.config["metadata"]["name"])
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something outside that keeps a part of the work from being done; said in a condition."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Primary:
+    """The primary as it answered in this pass; `marks` end with one of this moment."""
+
+    view: GuardView
+    link: PrimaryLink
+    slots: SlotLink | None
+    marks: Sequence[Mark]
+
+
+@dataclass(frozen=True, slots=True)
+class SetFacts:
+    """One pass's facts; `primary` is None while it does not answer, and then `outage` says why."""
+
+    services: Services
+    memory: SetMemory
+    body: Manifest
+    spec: ReplicaSetSpec
+    owner: Owner
+    service_name: str
+    now: datetime
+    gathered_at: float
+    members: tuple[MemberFacts, ...]
+    primary: Primary | None
+    outage: Problem | None
+    blueprint: Blueprint | None
+    is_guard_missing: bool = False
+
+    def member(self, name: str) -> MemberFacts:
+        """The member of this name."""
+        return next(member for member in self.members if member.name == name)

@@ -1,0 +1,94 @@
+"""What a process remembers of a set between passes: hints and measurements, never what a decision's safety rests on."""
+
+import asyncio
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+from headroom.model.database import ConnectionTarget, ReplicaProbe
+from headroom.model.replica import Lag
+from headroom.policy.replay_lag import LagVerdict
+from headroom.policy.replicas.how_many import Recommendation
+from headroom.ports.postgres import ReplicaLink
+from headroom.reasons import Reason
+
+SAMPLES = 20
+LONGEST_WINDOW_SECONDS = 3600.0
+
+
+@dataclass(slots=True)
+class MemberMemory:
+    """One pod's link, and what its last readings were; times are monotonic seconds."""
+
+    pod_uid: str
+    seen_since: float
+    link: ReplicaLink | None = None
+    pending: asyncio.Task[ReplicaProbe] | None = None
+    probe: ReplicaProbe | None = None
+    verdict: LagVerdict | None = None
+    lag: Lag | None = None
+    answered_at: float | None = None
+    unanswered: int = 0
+    within: int = 0
+    beyond: int = 0
+    refusal: Reason | None = None
+    refused_since: float = 0.0
+
+
+@dataclass(slots=True)
+class LeadTimes:
+    """The last measured times of one way to add capacity, in seconds."""
+
+    samples: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+
+    def add(self, seconds: float) -> None:
+        """Keep a measurement."""
+        self.samples.append(seconds)
+
+    @property
+    def p90(self) -> float | None:
+        """90th percentile (nearest rank) of what is kept; None of nothing."""
+        if not self.samples:
+            return None
+        ordered = sorted(self.samples)
+        return ordered[math.ceil(0.9 * len(ordered)) - 1]
+
+
+@dataclass(slots=True)
+class SetMemory:
+    """All of one set; rebuilt from status where it matters when a process starts."""
+
+    members: dict[str, MemberMemory] = field(default_factory=dict)
+    target: ConnectionTarget | None = None
+    replication_secret: str = ""
+    guard_read_at: float | None = None
+    has_guard: bool = False
+    copies: dict[str, tuple[tuple[str, int], float]] = field(default_factory=dict)
+    desired: int | None = None
+    history: deque[Recommendation] = field(default_factory=deque)
+    warm: LeadTimes = field(default_factory=LeadTimes)
+    base_backup: LeadTimes = field(default_factory=LeadTimes)
+    attempts: int = 0
+    failed_at: float | None = None
+    failure: tuple[Reason, str] | None = None
+    generation: int | None = None
+    routing_digest: str = ""
+    routing_checked_at: float | None = None
+    swept_at: float | None = None
+    inactive_since: dict[str, float] = field(default_factory=dict)
+    is_restored: bool = False
+
+    def recommend(self, at: float, count: int) -> None:
+        """Remember what was wanted, as far back as the longest stabilization window reaches."""
+        self.history.append(Recommendation(at, count))
+        while at - self.history[0].at > LONGEST_WINDOW_SECONDS:
+            self.history.popleft()
+
+    def fail(self, at: float, reason: Reason, message: str) -> None:
+        """Count an attempt that was given up."""
+        self.attempts += 1
+        self.failed_at, self.failure = at, (reason, message)
+
+    def succeed(self) -> None:
+        """Forget failed attempts."""
+        self.attempts, self.failed_at, self.failure = 0, None, None

@@ -1,0 +1,124 @@
+"""One pass over a ReplicaSet: gather, decide, then the stages in the order of what users feel first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from headroom.errors import InvalidSpec
+from headroom.model.conditions import Condition, Truth
+from headroom.ports.kube import REPLICA_SET, Manifest, ObjectRef
+from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.replicaset.admitted import ensure_begun
+from headroom.reconcilers.replicaset.caught_up import ensure_accepted
+from headroom.reconcilers.replicaset.conditions import unknown_conditions
+from headroom.reconcilers.replicaset.decide import decide
+from headroom.reconcilers.replicaset.draining import ensure_ejected, ensure_scaled_in, ensure_sessions_ended
+from headroom.reconcilers.replicaset.gather import gather_facts, parse_spec
+from headroom.reconcilers.replicaset.memory import SetMemory
+from headroom.reconcilers.replicaset.prober import close_member
+from headroom.reconcilers.replicaset.retired import ensure_marked, ensure_removed
+from headroom.reconcilers.replicaset.routing import ensure_routing
+from headroom.reconcilers.replicaset.run import Run
+from headroom.reconcilers.replicaset.seeded import ensure_members, ensure_remade
+from headroom.reconcilers.replicaset.services import Services
+from headroom.reconcilers.replicaset.serving import ensure_serving
+from headroom.reconcilers.replicaset.slot_reserved import ensure_slots
+from headroom.reconcilers.replicaset.standby import ensure_pooled
+from headroom.reconcilers.replicaset.status import build_draft, next_pass, record_kept_wal, record_metrics, restore
+from headroom.reconcilers.replicaset.sweep import ensure_swept
+from headroom.reconcilers.replicaset.teardown import teardown_pass
+from headroom.reconcilers.status import StatusDraft
+
+INVALID_PAUSE = timedelta(seconds=30)
+
+
+@dataclass(slots=True)
+class ReplicaSetReconciler:
+    """Implements `Reconciler` for ReplicaSets."""
+
+    services: Services
+    _memories: dict[str, SetMemory] = field(default_factory=dict)
+
+    async def reconcile(self, body: dict[str, Any]) -> timedelta:
+        """One pass; the object is read live, so that a decision never rests on an old spec or status."""
+        live = await self._read(body)
+        if live is None or "deletionTimestamp" in live["metadata"]:
+            return INVALID_PAUSE
+        if not live.get("status"):
+            live = await self.services.reporter.report(live, StatusDraft(unknown_conditions()))
+        try:
+            run = await self._begin(live)
+        except InvalidSpec as error:
+            await self._say_invalid(live, error)
+            return INVALID_PAUSE
+        await _act(run)
+        record_metrics(run)
+        record_kept_wal(run)
+        await self.services.reporter.report(live, build_draft(run))
+        return next_pass(run)
+
+    async def teardown(self, body: dict[str, Any]) -> timedelta | None:
+        """Work towards nothing; None when the finalizer may go."""
+        try:
+            run = await self._begin(body)
+        except InvalidSpec:
+            # An object that cannot be read cannot have been acted on since; its children follow by garbage collection.
+            return None
+        return await teardown_pass(run)
+
+    async def forget(self, uid: str) -> None:
+        """Close the links to the members and drop what was remembered."""
+        memory = self._memories.pop(uid, None)
+        self.services.reporter.forget(uid)
+        if memory is not None:
+            for member in memory.members.values():
+                await close_member(member)
+
+    async def _read(self, body: Mapping[str, Any]) -> Manifest | None:
+        metadata = body["metadata"]
+        live = await self.services.kube.get(ObjectRef(REPLICA_SET, metadata["namespace"], metadata["name"]))
+        return live if live is not None and live["metadata"]["uid"] == metadata["uid"] else None
+
+    async def _begin(self, live: Manifest) -> Run:
+        spec = parse_spec(live)
+        metadata = live["metadata"]
+        memory = self._memories.setdefault(metadata["uid"], SetMemory())
+        restore(memory, live.get("status") or {}, self.services.clock.monotonic())
+        if memory.generation not in (None, metadata["generation"]):
+            memory.succeed()
+        memory.generation = metadata["generation"]
+        facts = await gather_facts(self.services, memory, live, spec)
+        decision = decide(facts)
+        memory.desired = decision.goal.desired
+        memory.recommend(facts.gathered_at, decision.goal.wanted)
+        return Run(facts, decision, self.services.clock.monotonic())
+
+    async def _say_invalid(self, live: Manifest, error: InvalidSpec) -> None:
+        condition = Condition(ConditionType.READY, Truth.FALSE, Reason.INVALID_SPEC, str(error))
+        kept = {key: value for key, value in (live.get("status") or {}).items() if key not in _WRITTEN_BY_REPORTER}
+        await self.services.reporter.report(live, StatusDraft((condition,), facts=kept))
+
+
+_WRITTEN_BY_REPORTER = ("conditions", "observedGeneration")
+
+
+async def _act(run: Run) -> None:
+    """Carry out the plan: what readers feel first, what costs the primary last.
+
+    A conflict in a step that moves members ends the pass there: the next one gathers again.
+    """
+    await ensure_ejected(run)
+    await ensure_serving(run)
+    await ensure_accepted(run)
+    await ensure_pooled(run)
+    await ensure_scaled_in(run)
+    await ensure_sessions_ended(run)
+    await ensure_marked(run)
+    await ensure_removed(run)
+    await ensure_remade(run)
+    await run.attempt(ensure_routing(run))
+    await ensure_slots(run)
+    await ensure_members(run)
+    await run.attempt(ensure_begun(run))
+    await run.attempt(ensure_swept(run))

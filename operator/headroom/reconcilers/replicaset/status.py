@@ -1,0 +1,203 @@
+"""What a pass says of itself: status, metrics, and what a new process needs to go on."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from headroom.manifests.routing import build_serving_labels
+from headroom.model.conditions import Truth, format_time, merge_conditions
+from headroom.model.replica import Role, Stage
+from headroom.policy.replicas.ejection import Judged
+from headroom.policy.replicas.timeouts import ATTEMPTS_BEFORE_STALLED
+from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.replicaset import metrics
+from headroom.reconcilers.replicaset.conditions import count_warm, member_conditions, set_conditions
+from headroom.reconcilers.replicaset.memory import SetMemory
+from headroom.reconcilers.replicaset.run import Run
+from headroom.reconcilers.status import StatusDraft, has_moved, round_number
+
+LAG_STEP_SECONDS = 0.5
+"""Lag below it is noise of the probe; in status it counts as this, so that a calm set is not written all the time."""
+MOVING = ("replayLagSeconds", "replayBacklogBytes", "sessions", "progressPercent")
+BACKLOG_STEP_BYTES = 16 * 1024**2
+METHOD = "BaseBackup"
+
+
+def restore(memory: SetMemory, status: Mapping[str, Any], now: float) -> None:
+    """Take up what an earlier process left in status; `now` is monotonic."""
+    if memory.is_restored:
+        return
+    memory.is_restored = True
+    memory.desired = status.get("desiredReplicas")
+    lead = status.get("leadTime", {})
+    for times, key in ((memory.warm, "warmSeconds"), (memory.base_backup, "baseBackupSeconds")):
+        if key in lead:
+            times.add(float(lead[key]))
+    memory.attempts = max((member.get("attempts", 0) for member in status.get("members", ())), default=0)
+    for entry in status.get("conditions", ()):
+        is_stalled = entry["type"] == ConditionType.STALLED and entry["status"] == Truth.TRUE
+        if is_stalled and entry["reason"] == Reason.SEED_ATTEMPTS_EXHAUSTED:
+            memory.attempts = max(memory.attempts, ATTEMPTS_BEFORE_STALLED)
+            memory.failed_at, memory.failure = now, (Reason.SEED_FAILED, entry.get("message", ""))
+
+
+def build_draft(run: Run) -> StatusDraft:
+    """The whole status of this pass."""
+    facts, decision, old = run.facts, run.decision, run.facts.body.get("status") or {}
+    members = decision.members
+    labels = build_serving_labels(facts.owner)
+    lead = {"warmSeconds": facts.memory.warm.p90, "baseBackupSeconds": facts.memory.base_backup.p90}
+    return StatusDraft(
+        conditions=set_conditions(run),
+        facts={
+            "replicas": sum(member.facts.role is Role.SERVING for member in members),
+            "selector": ",".join(f"{name}={value}" for name, value in labels.items()),
+            "desiredReplicas": decision.goal.desired,
+            "standbys": count_warm(run),
+            "provisioning": sum(member.facts.role in (None, Role.PROVISIONING) for member in members),
+            "members": build_members(run, old.get("members", ())),
+            "lastDecision": build_last_decision(run, old.get("lastDecision")),
+            "serviceName": facts.service_name,
+            "systemIdentifier": _system_identifier(run, old),
+            "timeline": _timeline(run, old),
+        },
+        numbers={
+            "leadTime": lead if any(value is not None for value in lead.values()) else None,
+            "maxReplayLagSeconds": _max_lag(members),
+        },
+    )
+
+
+def build_members(run: Run, old: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each member; numbers that moved little keep their old value, so that they alone cause no write."""
+    before = {entry["name"]: entry for entry in old}
+    return [_build_member(run, member, before.get(member.name, {})) for member in run.decision.members]
+
+
+def _build_member(run: Run, member: Judged, old: Mapping[str, Any]) -> dict[str, Any]:
+    facts = member.facts
+    role = _role_word(member)
+    generation = run.facts.body["metadata"]["generation"]
+    lag = facts.lag
+    entry = {
+        "name": member.name,
+        "role": role,
+        "stage": str(member.verdict.stage),
+        "method": METHOD,
+        "source": "primary",
+        "since": old["since"] if old.get("role") == role and "since" in old else format_time(run.facts.now),
+        "node": facts.pod.node or None if facts.pod else None,
+        "timeline": facts.probe.timeline if facts.probe else None,
+        "progressPercent": member.verdict.progress_percent,
+        "replayLagSeconds": _lag_step(lag.seconds) if lag else None,
+        "replayBacklogBytes": _backlog_step(lag.backlog_bytes) if lag else None,
+        "sessions": facts.probe.sessions if facts.probe and facts.role in (Role.SERVING, Role.DRAINING) else None,
+        "attempts": run.facts.memory.attempts or None if role == "Provisioning" else None,
+        "conditions": merge_conditions(
+            old.get("conditions", []), member_conditions(member), generation=generation, now=run.facts.now
+        ),
+    }
+    return _settled({key: value for key, value in entry.items() if value is not None}, old)
+
+
+def _settled(entry: dict[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    calm = {key: old[key] for key in MOVING if key in old and key in entry and not has_moved(old[key], entry[key])}
+    entry.update(calm)
+    for before, after in zip(old.get("conditions", ()), entry["conditions"], strict=False):
+        is_same = before["type"] == after["type"] and before["status"] == after["status"]
+        if is_same and before["reason"] == after["reason"]:
+            # A message with a moving number is no news; it follows with the next write.
+            after["message"] = before["message"]
+            after["observedGeneration"] = before.get("observedGeneration", after["observedGeneration"])
+    return entry
+
+
+def build_last_decision(run: Run, old: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Changes only when the count, the rule or the reason does."""
+    goal = run.decision.goal
+    key = (goal.desired, goal.rule, str(goal.reason))
+    if old is not None and (old.get("to"), old.get("rule"), old.get("reason")) == key:
+        return old
+    serving = sum(member.facts.role is Role.SERVING for member in run.decision.members)
+    return {
+        "at": format_time(run.facts.now),
+        "from": old["to"] if old is not None else serving,
+        "to": goal.desired,
+        "rule": goal.rule,
+        "reason": str(goal.reason),
+        "message": goal.message[:1024],
+    }
+
+
+def record_metrics(run: Run) -> None:
+    """Publish the numbers of this pass."""
+    labels, members = run.labels, run.decision.members
+    roles = [_role_word(member) for member in members]
+    for role in ("Provisioning", "Standby", "Serving", "Draining", "Retiring"):
+        run.telemetry.record(metrics.MEMBERS, roles.count(role), **labels, role=role.lower())
+    run.telemetry.record(metrics.DESIRED, run.decision.goal.desired, **labels)
+    for member in members:
+        lag, probe = member.facts.lag, member.facts.probe
+        if lag is not None and lag.seconds is not None and lag.backlog_bytes is not None:
+            run.telemetry.record(metrics.REPLAY_LAG, lag.seconds, **labels, member=member.name)
+            run.telemetry.record(metrics.REPLAY_BACKLOG, lag.backlog_bytes, **labels, member=member.name)
+        if probe is not None:
+            run.telemetry.record(metrics.SESSIONS, probe.sessions, **labels, member=member.name)
+
+
+def record_kept_wal(run: Run) -> None:
+    """WAL that the set's slots hold back: from the oldest restart_lsn to where the primary is."""
+    primary = run.facts.primary
+    if primary is None or not primary.marks:
+        return
+    kept = [member.slot.restart_lsn for member in run.facts.members if member.slot and member.slot.restart_lsn]
+    size = int(primary.marks[-1].lsn) - int(min(kept)) if kept else 0
+    run.telemetry.record(metrics.KEPT_WAL, max(size, 0), **run.labels)
+
+
+def next_pass(run: Run) -> timedelta:
+    """How long until the next look: at once while something moves, a second under autoscaling, else two."""
+    verdicts = [member.verdict.stage for member in run.decision.members]
+    if run.has_moved:
+        return timedelta(milliseconds=50)
+    if Stage.CAUGHT_UP in verdicts or any(_waits_for_volume(member) for member in run.decision.members):
+        return timedelta(milliseconds=250)
+    is_calm = all(stage in (Stage.STANDBY, Stage.SERVING) for stage in verdicts)
+    return timedelta(seconds=2 if is_calm and run.facts.spec.autoscaling is None else 1)
+
+
+def _waits_for_volume(member: Judged) -> bool:
+    claim = member.facts.claim
+    return member.facts.pod is None and not member.facts.is_going and (claim is None or not claim.is_bound)
+
+
+def _role_word(member: Judged) -> str:
+    if member.facts.is_going:
+        return "Retiring"
+    return (member.facts.role or Role.PROVISIONING).value.capitalize()
+
+
+def _lag_step(seconds: float | None) -> float | None:
+    return None if seconds is None else max(round_number(seconds), LAG_STEP_SECONDS)
+
+
+def _backlog_step(size: int | None) -> float | None:
+    return None if size is None else max(round_number(float(size)), float(BACKLOG_STEP_BYTES))
+
+
+def _max_lag(members: Sequence[Judged]) -> float | None:
+    lags = [member.facts.lag for member in members if member.facts.role is Role.SERVING]
+    known = [lag.seconds for lag in lags if lag is not None and lag.seconds is not None]
+    return _lag_step(max(known)) if known else None
+
+
+def _system_identifier(run: Run, old: Mapping[str, Any]) -> str | None:
+    primary = run.facts.primary
+    known: str | None = old.get("systemIdentifier")
+    return known or (primary.marks[-1].system_identifier if primary and primary.marks else None)
+
+
+def _timeline(run: Run, old: Mapping[str, Any]) -> int | None:
+    primary = run.facts.primary
+    seen = [old.get("timeline"), primary.marks[-1].timeline if primary and primary.marks else None]
+    return max((timeline for timeline in seen if timeline is not None), default=None)

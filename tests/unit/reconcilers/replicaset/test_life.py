@@ -1,0 +1,60 @@
+"""A set from nothing to serving, scaled, and gone."""
+
+from headroom.ports.kube import CLAIM, DISRUPTION_BUDGET, POD, SERVICE
+from headroom.reasons import Reason
+from tests.unit.reconcilers.replicaset.world import World
+
+
+async def test_a_new_set_comes_to_serve_with_a_warm_standby() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    await world.run(20)
+    assert world.roles() == ["serving", "standby"]
+    status = world.status
+    assert (status["replicas"], status["standbys"], status["provisioning"]) == (1, 1, 0)
+    assert world.condition("Ready")["status"] == "True"
+    assert world.condition("WarmPoolReady")["status"] == "True"
+    assert len(world.slots()) == len(world.children(CLAIM)) == len(world.children(POD)) == 2
+    assert len(world.children(SERVICE)) == len(world.children(DISRUPTION_BUDGET)) == 1
+
+
+async def test_scaling_up_takes_the_standby_at_once_and_refills_the_pool() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    await world.run(20)
+    world.edit_spec(replicas=2)
+    await world.one_pass()
+    assert world.roles() == ["serving", "serving"]
+    assert Reason.ACTIVATED in world.telemetry.reasons("store")
+    await world.run(20)
+    assert world.roles() == ["serving", "serving", "standby"]
+    assert world.status["leadTime"]["warmSeconds"] < 1
+
+
+async def test_scaling_down_returns_to_the_pool_size() -> None:
+    world = World()
+    world.add_set(replicas=3, standbys=1)
+    await world.run(30)
+    assert world.roles().count("serving") == 3
+    world.edit_spec(replicas=1)
+    await world.run(30)
+    assert world.roles() == ["serving", "standby"]
+    assert len(world.slots()) == len(world.children(CLAIM)) == 2
+
+
+async def test_deleting_a_set_leaves_nothing() -> None:
+    world = World()
+    world.add_set(replicas=2, standbys=1)
+    await world.run(20)
+    assert await world.delete()
+    assert world.children(POD) == world.children(CLAIM) == []
+    assert world.slots() == []
+
+
+async def test_a_calm_set_is_not_written() -> None:
+    world = World()
+    world.add_set()
+    await world.run(60)
+    world.kube.writes.clear()
+    await world.run(60)
+    assert world.kube.writes == []
