@@ -36,7 +36,7 @@ def prepare_cluster(settings: Settings, places: Places) -> None:
     _write_json(settings.state / "snapshot-class.json", as_list(snapshot_objects()))
 
 
-def prepare_node(node: Node, settings: Settings, places: Places) -> None:
+def prepare_node(node: Node, settings: Settings) -> None:
     """Write a node's configuration files and make its folders and cgroups."""
     node.run.mkdir(parents=True)
     (node.run / "cni").mkdir()

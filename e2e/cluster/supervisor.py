@@ -10,145 +10,58 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from e2e.cluster.addons import addons
-from e2e.cluster.components import Component, Places
+from e2e.cluster.components import Places
 from e2e.cluster.control_plane import control_plane
 from e2e.cluster.layout import Node, node_list
 from e2e.cluster.network import add_node_network, set_up_box
 from e2e.cluster.node import node_components
 from e2e.cluster.prepare import prepare_cluster, prepare_node
 from e2e.cluster.probes import is_answering
+from e2e.cluster.processes import ProcessTable
 from e2e.cluster.settings import Settings, load_settings
 
 TICK_SECONDS = 0.05
 CALM_TICK_SECONDS = 0.25
-MAX_BACKOFF_SECONDS = 5.0
-
-State = Literal["waiting", "starting", "ready", "failed"]
-
-
-@dataclass(slots=True)
-class Running:
-    """A component and what became of it."""
-
-    component: Component
-    state: State = "waiting"
-    pid: int = 0
-    started_at: float = 0.0
-    ready_at: float = 0.0
-    failures: int = 0
-    retry_at: float = 0.0
-
-    def describe(self) -> dict[str, Any]:
-        """Return what the status file says of it."""
-        return {
-            "name": self.component.name,
-            "node": self.component.node,
-            "task": self.component.is_task,
-            "state": self.state,
-            "pid": self.pid,
-            "startedAt": self.started_at,
-            "readyAt": self.ready_at,
-            "failures": self.failures,
-        }
 
 
 class Supervisor:
-    """Starts what is due, restarts what died, and writes down how things stand."""
+    """Runs the nodes that are asked for, and writes down how things stand."""
 
     def __init__(self, settings: Settings, places: Places) -> None:
-        """Begin with the control plane and the first node."""
+        """Begin with the control plane; nodes follow as they are asked for."""
         self._settings = settings
         self._places = places
-        self._running: dict[str, Running] = {}
+        self._table = ProcessTable(settings.logs, is_answering)
+        self._table.add([*control_plane(places), *addons(places)])
         self._nodes: list[Node] = []
         self._written = ""
         self._started_at = time.time()
-        self._add([*control_plane(places), *addons(places)])
 
     def run_forever(self) -> None:
-        """Supervise until killed."""
+        """Supervise until killed, or until the state folder is taken away."""
         while True:
             self._follow_desired()
-            self._reap()
-            for running in self._running.values():
-                self._advance(running)
+            self._table.step()
             self._write_status()
-            is_calm = all(running.state == "ready" for running in self._running.values())
-            time.sleep(CALM_TICK_SECONDS if is_calm else TICK_SECONDS)
-
-    def _add(self, components: list[Component]) -> None:
-        for component in components:
-            self._running[component.name] = Running(component)
+            time.sleep(CALM_TICK_SECONDS if self._table.is_calm() else TICK_SECONDS)
 
     def _follow_desired(self) -> None:
         desired = json.loads(self._settings.desired_file.read_text())
         for node in node_list(desired["nodes"])[len(self._nodes) :]:
             if not node.is_first:
                 add_node_network(node)
-            prepare_node(node, self._settings, self._places)
+            prepare_node(node, self._settings)
             self._nodes.append(node)
-            self._add(node_components(node, self._places))
-
-    def _reap(self) -> None:
-        by_pid = {running.pid: running for running in self._running.values() if running.pid}
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if pid in by_pid:
-                self._note_end(by_pid[pid], os.waitstatus_to_exitcode(status))
-
-    def _note_end(self, running: Running, code: int) -> None:
-        running.pid = 0
-        if running.component.is_task and code == 0:
-            running.state, running.ready_at = "ready", time.time()
-            return
-        running.failures += 1
-        running.state = "failed"
-        running.retry_at = time.monotonic() + min(0.2 * 2 ** min(running.failures, 8), MAX_BACKOFF_SECONDS)
-
-    def _advance(self, running: Running) -> None:
-        is_due = running.state == "waiting" and self._may_start(running.component)
-        is_due_again = running.state == "failed" and time.monotonic() >= running.retry_at
-        if is_due or is_due_again:
-            self._start(running)
-        elif running.state == "starting" and not running.component.is_task and is_answering(running.component.ready):
-            running.state, running.ready_at = "ready", time.time()
-
-    def _may_start(self, component: Component) -> bool:
-        return all(self._running[name].state == "ready" for name in component.after)
-
-    def _start(self, running: Running) -> None:
-        component = running.component
-        log = self._settings.logs / f"{component.name}.log"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        running.pid = os.posix_spawnp(
-            component.argv[0],
-            component.argv,
-            {**os.environ, **component.env},
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o644),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-            ],
-            setsid=True,
-            setsigmask=[],
-        )
-        running.state, running.started_at = "starting", time.time()
+            self._table.add(node_components(node, self._places))
 
     def _write_status(self) -> None:
         status = {
             "startedAt": self._started_at,
             "nodes": [node.name for node in self._nodes],
-            "components": [running.describe() for running in self._running.values()],
+            "components": self._table.describe(),
         }
         text = json.dumps(status, indent=1)
         if text == self._written:
