@@ -46,7 +46,7 @@ def translate_answer(call: Call, answer: Answer) -> HeadroomError:
     text = f"{call.verb} {_describe(call)}: {str(status.get('message', ''))[:MAX_TEXT]} (HTTP {answer.status})"
     if answer.status == 409:
         return Conflict(text)
-    if answer.status == 429 or answer.status >= 500:
+    if answer.status in (408, 410, 429) or answer.status >= 500:
         return KubeUnavailable(text, reason=Reason.KUBE_UNAVAILABLE, retry_after=_retry_after(answer, status))
     if answer.status == 403:
         return _translate_forbidden(call, status, text)

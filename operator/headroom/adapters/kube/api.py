@@ -25,6 +25,7 @@ from headroom.reasons import Reason
 
 PAGE_SIZE = 500
 MAX_PAGES = 200
+LIST_ATTEMPTS = 2
 
 
 class ApiKube:
@@ -61,16 +62,11 @@ class ApiKube:
         query: dict[str, Any] = {"limit": PAGE_SIZE}
         if labels:
             query["labelSelector"] = ",".join(f"{name}={value}" for name, value in labels.items())
-        found: list[Manifest] = []
-        for _ in range(MAX_PAGES):
-            page = await self._read(list_call(kind, namespace, query))
-            if page is None:
-                return found
-            found += page.get("items") or []
-            query["continue"] = (page.get("metadata") or {}).get("continue")
-            if not query["continue"]:
-                return [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in found]
-        message = f"list {kind.plural}: more than {MAX_PAGES} pages of {PAGE_SIZE}"
+        for _ in range(LIST_ATTEMPTS):
+            items = await _read_pages(self._transport, kind, namespace, query)
+            if items is not None:
+                return [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in items]
+        message = f"list {kind.plural}: the list changed faster than it could be read"
         raise KubeUnavailable(message, reason=Reason.KUBE_UNAVAILABLE)
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -182,6 +178,27 @@ class ApiKube:
         if not metadata.get("name"):
             raise Refused(f"{name}: metadata.name: name is required", reason=Reason.INVALID_SPEC)
         return ObjectRef(kind, metadata.get("namespace", ""), metadata["name"])
+
+
+async def _read_pages(
+    transport: Transport, kind: Kind, namespace: str, query: Mapping[str, Any]
+) -> list[Manifest] | None:
+    """All items, or None when the server forgot where the next page begins, or never ends."""
+    found: list[Manifest] = []
+    next_page = ""
+    for _ in range(MAX_PAGES):
+        call = list_call(kind, namespace, {**query, "continue": next_page} if next_page else query)
+        answer = await transport.send(call)
+        if answer.status == 404:
+            return []
+        if answer.status == 410 and next_page:
+            return None
+        page = _body_of(call, answer)
+        found += page.get("items") or []
+        next_page = (page.get("metadata") or {}).get("continue") or ""
+        if not next_page:
+            return found
+    return None
 
 
 def _body_of(call: Call, answer: Answer) -> Manifest:
