@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster.console import Console, Step
+from e2e.cluster.errors import ClusterError
 from e2e.cluster.settings import Settings
 from e2e.cluster.shell import run, stream
 
@@ -115,7 +116,10 @@ def write_root_layer(root: Path, target: Path) -> None:
 def compile_python(root: Path, folder: Path) -> None:
     """Compile a folder of Python files with the root's own Python: containers cannot write the result."""
     script = f'mount --bind "$1" "$2/mnt" && exec chroot "$2" {COMPILE} /mnt'
-    run([*ALONE, "sh", "-c", script, "sh", folder, root], env={**os.environ, "LC_ALL": "C.UTF-8"})
+    try:
+        run([*ALONE, "sh", "-c", script, "sh", folder, root], env={**os.environ, "LC_ALL": "C.UTF-8"})
+    except ClusterError as error:
+        raise ClusterError(f"The code of an image does not compile, mend it and try again: {error}") from None
 
 
 def drop_old_roots(settings: Settings, suites: Sequence[Suite]) -> None:
