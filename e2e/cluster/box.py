@@ -16,6 +16,7 @@ from typing import Any
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.layout import BOX_RUN, node_list
 from e2e.cluster.network import CNI_STATE, cgroup_hierarchies
+from e2e.cluster.prerequisites import require_root
 from e2e.cluster.settings import MAX_NODES, REPOSITORY, Settings
 from e2e.cluster.shell import run
 
@@ -118,6 +119,7 @@ class Box:
         """Return the command that runs arguments inside the box."""
         if self.is_inside():
             return list(arguments)
+        require_root()
         pid = self.inner_pid()
         if pid is None:
             raise ClusterError("The cluster is not running: start it with `make cluster-up`.")

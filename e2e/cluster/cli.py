@@ -7,12 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from e2e.cluster.build import build_binaries
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.console import Console
 from e2e.cluster.errors import ClusterError
-from e2e.cluster.lock import exclusive
-from e2e.cluster.prerequisites import ensure_prerequisites
 from e2e.cluster.sanity import run_sanity
 from e2e.cluster.settings import load_settings
 from e2e.cluster.status import print_status, read_status
@@ -26,8 +23,7 @@ PS1='(headroom) \\w\\$ '
 
 
 def build(cluster: Cluster, _arguments: argparse.Namespace) -> int:
-    with exclusive(cluster.settings.lock_file, cluster.console):
-        cluster.build()
+    cluster.build()
     return 0
 
 
@@ -85,9 +81,7 @@ def node(cluster: Cluster, arguments: argparse.Namespace) -> int:
 
 
 def csi_sanity(cluster: Cluster, _arguments: argparse.Namespace) -> int:
-    with exclusive(cluster.settings.lock_file, cluster.console):
-        ensure_prerequisites(cluster.console)
-        build_binaries(cluster.settings, cluster.console)
+    cluster.build_programs()
     return run_sanity()
 
 

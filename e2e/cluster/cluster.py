@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from e2e.cluster.console import Console
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.images import build_images, build_pause
 from e2e.cluster.lock import exclusive
-from e2e.cluster.prerequisites import ensure_prerequisites
+from e2e.cluster.prerequisites import ensure_prerequisites, require_root
 from e2e.cluster.settings import REPOSITORY, Settings, check_nodes
 from e2e.cluster.shell import describe_failure
 
@@ -35,7 +37,18 @@ class Cluster:
         self.box = Box(settings)
 
     def build(self) -> None:
-        """Make programs and images that are not in the cache, side by side."""
+        """Make programs and images that are not in the cache, and start nothing."""
+        with self._alone():
+            self._build()
+
+    def build_programs(self) -> None:
+        """Make the programs only."""
+        with self._alone():
+            ensure_prerequisites(self.console)
+            build_binaries(self.settings, self.console)
+
+    def _build(self) -> None:
+        """Programs and images are made side by side: one waits for the compiler, the other for the network."""
         ensure_prerequisites(self.console)
         with ThreadPoolExecutor(max_workers=2) as pool:
             programs = pool.submit(build_binaries, self.settings, self.console)
@@ -45,14 +58,20 @@ class Cluster:
         build_pause(self.settings)
         drop_old_builds(self.settings)
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        require_root()
+        with exclusive(self.settings.lock_file, self.console):
+            yield
+
     def up(self, nodes: int | None) -> None:
         """Have a ready cluster of at least that many nodes; None leaves the number as it is."""
         if self.box.is_inside():
             self._wait(self.box.wanted_nodes())
             self.load_built()
             return
-        with exclusive(self.settings.lock_file, self.console):
-            self.build()
+        with self._alone():
+            self._build()
             wanted = check_nodes(max(nodes or 1, self.box.wanted_nodes()))
             is_fresh = self._ensure_box(wanted)
             self._wait(wanted)
@@ -107,7 +126,7 @@ class Cluster:
         """End the cluster and remove all traces of it but the cache."""
         if self.box.is_inside():
             raise ClusterError("This shell runs inside the cluster: leave it, then take the cluster down.")
-        with exclusive(self.settings.lock_file, self.console):
+        with self._alone():
             was_running = self.box.outer_pid() is not None
             self.box.end()
             self.box.clean()
@@ -115,7 +134,7 @@ class Cluster:
 
     def refresh_images(self) -> None:
         """Build what changed and load it into the running cluster, if there is one."""
-        with exclusive(self.settings.lock_file, self.console):
+        with self._alone():
             ensure_prerequisites(self.console)
             build_images(self.settings, self.console)
             if self.box.is_inside() or self.box.inner_pid() is not None:

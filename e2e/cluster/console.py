@@ -11,6 +11,7 @@ from typing import Protocol
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 PLAIN_INTERVAL_SECONDS = 15.0
 
@@ -58,12 +59,13 @@ class Console:
             if self._progress is None:
                 self._progress = Progress(
                     SpinnerColumn(),
-                    TextColumn("{task.description}"),
-                    BarColumn(bar_width=24),
-                    TextColumn("{task.fields[detail]}"),
+                    TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=36)),
+                    BarColumn(bar_width=12),
+                    TextColumn("{task.fields[detail]}", table_column=Column(no_wrap=True, ratio=1)),
                     TimeElapsedColumn(),
                     console=self._rich,
                     transient=True,
+                    expand=True,
                 )
                 self._progress.start()
             self._open_steps += 1

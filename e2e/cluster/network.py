@@ -18,6 +18,7 @@ KUBELET_SYSCTLS = {
     "kernel/keys/root_maxkeys": "1000000",
     "kernel/keys/root_maxbytes": "25000000",
 }
+KUBELET_CONTROLLERS = frozenset({"cpu", "cpuset", "hugetlb", "io", "memory", "pids"})
 CNI_STATE = Path("/var/lib/cni")
 HIDDEN_FOLDERS = (Path("/var/log"), CNI_STATE)
 
@@ -84,6 +85,7 @@ def add_node_network(node: Node) -> None:
 
 def make_cgroups(name: str, root: Path = Path("/sys/fs/cgroup")) -> None:
     """Make the cgroup above a node's pods, in each hierarchy of cgroup v1 or in the one of v2."""
+    _hand_down_controllers(root)
     for hierarchy in cgroup_hierarchies(root):
         folder = hierarchy / name
         folder.mkdir(exist_ok=True)
@@ -91,6 +93,16 @@ def make_cgroups(name: str, root: Path = Path("/sys/fs/cgroup")) -> None:
             source = hierarchy / setting
             if source.exists() and (folder / setting).exists():
                 (folder / setting).write_text(source.read_text())
+
+
+def _hand_down_controllers(root: Path) -> None:
+    """Let cgroups of v2 have the controllers that the kubelet asks for; v1 has no such setting."""
+    offered, handed_down = root / "cgroup.controllers", root / "cgroup.subtree_control"
+    if not offered.exists():
+        return
+    lacking = KUBELET_CONTROLLERS & set(offered.read_text().split()) - set(handed_down.read_text().split())
+    if lacking:
+        handed_down.write_text(" ".join(f"+{name}" for name in sorted(lacking)))
 
 
 def cgroup_hierarchies(root: Path = Path("/sys/fs/cgroup")) -> list[Path]:

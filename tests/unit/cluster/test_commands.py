@@ -157,6 +157,13 @@ def test_one_hierarchy_with_cgroup_v2(tmp_path: Path) -> None:
     assert cgroup_hierarchies(tmp_path) == [tmp_path]
 
 
+def test_cgroup_v2_hands_down_what_the_kubelet_needs_and_the_kernel_has(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpu cpuset memory misc pids\n")
+    (tmp_path / "cgroup.subtree_control").write_text("cpu memory\n")
+    make_cgroups("ours", tmp_path)
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpuset +pids"
+
+
 def test_memory_counts_what_is_below_the_box_and_nothing_else(tmp_path: Path) -> None:
     def process(pid: int, parent: int, ids: str, mib: int) -> None:
         folder = tmp_path / str(pid)
