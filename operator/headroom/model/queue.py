@@ -1,0 +1,48 @@
+"""Facts about queues, as one probe returned them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSample:
+    """One look at the queues of a pool, all of them together.
+
+    `taken_at` is monotonic seconds, before the question was sent. *Helpable* items are those a further worker could
+    take; `blocked` ones wait for a key, a pause or a scheduler and are kept apart. `arrived` (items that became
+    ready), `ended` (attempts, done or failed) and `failed` are counts since the probe began: only their differences
+    mean something, and a smaller one than before is a new beginning. None is "the source does not tell".
+    """
+
+    taken_at: float
+    lag_seconds: float
+    """Age of the oldest helpable item; 0 without one."""
+    backlog: int
+    """Helpable items."""
+    late: int = 0
+    """Helpable items older than the target lag."""
+    in_flight: int | None = None
+    """Items in the hands of live workers."""
+    arrived: int | None = None
+    ended: int | None = None
+    failed: int | None = None
+    due_soon: int = 0
+    """Items that become ready by themselves within the lead time that was asked for."""
+    blocked: int = 0
+    """Ready items that no further worker could take."""
+    blocked_seconds: float = 0.0
+    """Age of the oldest blocked item; 0 without one."""
+    phantoms: int = 0
+    """Items marked as running that no live worker holds."""
+    is_truncated: bool = False
+    """True when a row limit was met: backlog, late and blocked are then lower bounds."""
+    hides_completions: bool = False
+    """True when ended items vanish from the queue's tables, so that they cannot be counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueQuestion:
+    """What a sample needs to know: the moment (monotonic seconds) and the two spans its counts refer to."""
+
+    asked_at: float
+    target_lag_seconds: float
+    lead_time_seconds: float

@@ -1,0 +1,78 @@
+"""Every number of the worker policy that a spec does not set, with its source; all are starting points to calibrate."""
+
+PROBE_SECONDS = 5.0
+"""Time between two samples. A direct SQL probe every 5 s saves about 75 s of metrics pipeline against HPA + adapter."""
+URGENT_PROBE_SECONDS = 1.0
+"""The same while lag is above its target: a decision is then worth more than a statement a second costs."""
+STALE_AFTER_SECONDS = 15.0
+"""A sample older than three probes says nothing of now."""
+
+RATE_WINDOW_SECONDS = 60.0
+"""Window of the arrival rate: 5 % error at 7 arrivals a second (Poisson), a minute of memory after a change."""
+TREND_WINDOW_SECONDS = 120.0
+"""Window of the arrival trend: at least twelve intervals, else chance alone makes slopes."""
+TREND_LEAST_INTERVALS = 12
+TREND_SIGNIFICANCE = 3.0
+"""Standard errors a slope must be above zero to count as growth; 2 would see growth in steady arrivals too often."""
+GAP_FACTOR = 3.0
+"""An interval longer than this many medians of its window is a gap: what arrived in it is backlog, not rate."""
+BULK_FLOOR = 10
+BULK_LEAST_INTERVALS = 4
+"""One interval of at least four that holds more than half of a window's arrivals, and more than ten rows, is a bulk
+insert: it is counted as backlog already, and no rate that lasts."""
+
+SERVICE_TIMES_LEAST = 5.0
+"""The service rate is measured over at least this many service times."""
+SERVICE_WINDOW_LEAST_SECONDS = 30.0
+SERVICE_WINDOW_MOST_SECONDS = 600.0
+PRIOR_JOBS = 5
+"""Weight of the last good service rate against what is measured, in jobs: (k + 5) / (busy + 5/m0)."""
+KNOWN_AFTER_JOBS = 20
+"""Ended jobs after which a service rate counts as measured: relative error CV/sqrt(20), about 22 %."""
+SIGHTINGS_LEAST = 20.0
+SIGHTINGS_ENOUGH = 150.0
+"""Busy time is an average of samples: its error is 1/sqrt(busy slots seen), 22 % of 20 and 8 % of 150."""
+
+SERVICE_CV_SQUARED = 1.0
+"""Squared coefficient of variation assumed of service times: 1 is exponential, a guess until it is measured."""
+DEFAULT_LEAD_SECONDS = 30.0
+"""Lead time until a start has been measured: image at hand, interpreter and library to load."""
+LEAST_LEAD_SECONDS = 1.0
+MOST_LEAD_SECONDS = 300.0
+"""Bounds of a measured lead time; Flink's autoscaler assumes 5 minutes of restart as its default."""
+LEAD_OUTLIER_FACTOR = 4.0
+"""A pod that became ready this many times later than the median was unready in between: it says nothing of starts."""
+
+LEARNING_STEP_SECONDS = 30.0
+"""With nothing known the pool doubles at most this often."""
+LEARNING_MOST_WORKERS = 4
+"""... and up to this many workers, until 20 jobs have ended."""
+
+DEADBAND_WORKERS = 1
+DEADBAND_SHARE = 0.1
+"""Differences below max(1, 10 %) are not worth a restart of anything; HPA's tolerance is 10 % too."""
+DOWN_STEP_SECONDS = 30.0
+"""Time between two steps down, at least: what a step does must show before the next one."""
+COVERAGE_GAP_SECONDS = 60.0
+"""A row of wants with a longer hole than this is two rows: what was wanted in the hole is unknown."""
+MOVES_KEPT_SECONDS = 3600.0
+"""Longer than any lead time or step pause that looks back at our own moves."""
+STARTING_LEAD_TIMES = 2.0
+"""A pod that starts counts as capacity for this many lead times; afterwards it is not starting but stuck."""
+
+FAILING_SHARE = 0.5
+FAILING_LEAST_ENDED = 20
+"""More than half of at least 20 ended attempts failed: more workers would only fail faster."""
+FAILING_WINDOW_SECONDS = 120.0
+
+FOREIGN_WRITES = 2
+FOREIGN_WRITES_WITHIN_SECONDS = 600.0
+FOREIGN_HOLD_SECONDS = 600.0
+"""Two foreign writes of `spec.replicas` within 10 minutes of ours are a second controller or Git: hold 10 minutes."""
+
+DEFAULT_WORKER_SHARE_PERCENT = 60
+DEFAULT_RESERVE = 5
+"""DatabaseGuard's defaults of `connections`, used where a guard does not say."""
+OTHERS_WINDOW_SECONDS = 3600.0
+OTHERS_QUANTILE = 0.95
+"""Workers leave room for the p95 of all other connections of the last hour."""

@@ -1,0 +1,114 @@
+"""One pass of the worker policy: facts, knobs and memory in; a decision and the next memory out."""
+
+import math
+from dataclasses import dataclass, replace
+
+from headroom.model.queue import QueueSample
+from headroom.policy.workers.budget import ConnectionFacts
+from headroom.policy.workers.chain import decide_allowed
+from headroom.policy.workers.conflict import Conflict
+from headroom.policy.workers.knobs import Knobs
+from headroom.policy.workers.rates import Estimates, estimate
+from headroom.policy.workers.situation import Decision, SignalGap, Situation
+from headroom.policy.workers.track import Track
+from headroom.policy.workers.wanted import Demand, Wanted, decide_wanted
+from headroom.policy.workers.window import Observation, intervals
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a pass gathered; `now` is monotonic seconds.
+
+    `present` is the count asked for, `existing` the pods there are, `capacity_workers` those that are ready or will be
+    in time. Exactly one of `sample` and `gap` is there.
+    """
+
+    now: float
+    present: int
+    existing: int
+    capacity_workers: int
+    lead_time_seconds: float
+    sample: QueueSample | None = None
+    gap: SignalGap | None = None
+    conflict: Conflict | None = None
+    connections: ConnectionFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a pass decided, what it knew, and what the next one must remember."""
+
+    decision: Decision
+    estimates: Estimates
+    track: Track
+    demand: Demand | None = None
+    wanted: Wanted | None = None
+
+
+def decide_workers(knobs: Knobs, facts: Facts, track: Track) -> Outcome:
+    """Decide how many workers there should be now."""
+    sample = facts.sample
+    if sample is not None:
+        slots = facts.existing * knobs.concurrency
+        track = track.seen(Observation(sample, slots), knobs.target_lag_seconds)
+    estimates = estimate(
+        intervals(track.window), last_good_rate=track.last_good_rate, expected_job_seconds=knobs.expected_job_seconds
+    )
+    track = track.learned(estimates.measured_rate, facts.now)
+    demand = wanted = None
+    if sample is not None:
+        demand = _demand(knobs, facts, sample, estimates, track)
+        wanted = decide_wanted(demand)
+        if not wanted.is_lower_bound:
+            track = replace(track, wants=track.wants.add(facts.now, wanted.workers, knobs.down_window_seconds))
+    situation = Situation(
+        now=facts.now,
+        present=facts.present,
+        knobs=knobs,
+        track=track,
+        estimates=estimates,
+        lead_time_seconds=facts.lead_time_seconds,
+        demand=demand,
+        wanted=wanted,
+        gap=facts.gap,
+        conflict=facts.conflict,
+        connections=facts.connections,
+    )
+    return Outcome(decide_allowed(situation), estimates, track, demand, wanted)
+
+
+def drain_seconds(outcome: Outcome, workers: int, concurrency: int) -> float | None:
+    """Time until the backlog is gone with so many workers: Q / (n c m - a); None when it grows or is not known."""
+    demand, rate = outcome.demand, outcome.estimates.service_rate
+    if demand is None or rate is None:
+        return None
+    if demand.backlog == 0:
+        return 0.0
+    spare = workers * concurrency * rate - (demand.arrivals or 0.0)
+    return demand.backlog / spare if spare > 0 else None
+
+
+def _demand(knobs: Knobs, facts: Facts, sample: QueueSample, estimates: Estimates, track: Track) -> Demand:
+    return Demand(
+        lag_seconds=sample.lag_seconds,
+        backlog=sample.backlog,
+        late=sample.late,
+        in_flight=min(sample.in_flight or 0, facts.existing * knobs.concurrency),
+        due_soon=sample.due_soon,
+        arrivals=estimates.arrivals_per_second,
+        arrivals_growth=estimates.arrivals_growth,
+        service_rate=estimates.service_rate,
+        late_for_seconds=track.late_for_seconds(facts.now),
+        capacity_workers=facts.capacity_workers,
+        lead_time_seconds=facts.lead_time_seconds,
+        target_lag_seconds=knobs.target_lag_seconds,
+        drain_within_seconds=knobs.drain_within_seconds,
+        concurrency=knobs.concurrency,
+        present=facts.present,
+        since_start_seconds=_since_start(track, facts.now),
+    )
+
+
+def _since_start(track: Track, now: float) -> float:
+    starts = [move.at for move in track.moves if move.after > move.before]
+    return now - max(starts) if starts else math.inf

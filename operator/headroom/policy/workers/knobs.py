@@ -1,0 +1,44 @@
+"""What a spec sets of the policy, in plain numbers: the same for the operator, the tests and a simulation."""
+
+from dataclasses import dataclass
+
+from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """A WorkerPool's wishes and limits; names follow the spec, times are seconds.
+
+    `max_step` None is "no limit but the percentage"; `expected_job_seconds` None is "not known".
+    """
+
+    min_workers: int
+    max_workers: int
+    concurrency: int = 1
+    target_lag_seconds: float = 30.0
+    drain_within_seconds: float = 300.0
+    expected_job_seconds: float | None = None
+    max_step: int | None = None
+    max_step_percent: int = 100
+    down_window_seconds: float = 300.0
+    down_step_percent: int = 20
+    connections_per_worker: int = 1
+
+
+def knobs_of(spec: WorkerPoolSpec, *, min_workers: int | None = None) -> Knobs:
+    """Read the knobs from a spec; `min_workers` replaces the spec's own while a schedule holds."""
+    objective, behavior = spec.objective, spec.behavior
+    expected = objective.expected_job_duration
+    return Knobs(
+        min_workers=spec.min_workers if min_workers is None else min_workers,
+        max_workers=spec.max_workers,
+        concurrency=spec.concurrency,
+        target_lag_seconds=objective.target_lag.total_seconds(),
+        drain_within_seconds=objective.drain_within.total_seconds(),
+        expected_job_seconds=None if expected is None else expected.total_seconds(),
+        max_step=behavior.scale_up.max_step,
+        max_step_percent=behavior.scale_up.max_step_percent,
+        down_window_seconds=behavior.scale_down.stabilization_window.total_seconds(),
+        down_step_percent=behavior.scale_down.max_step_percent,
+        connections_per_worker=spec.connections_per_worker,
+    )

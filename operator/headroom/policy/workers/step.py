@@ -1,0 +1,88 @@
+"""How fast a count may move by our own will: up at once in bounded steps, down slowly and never into work in hand."""
+
+import math
+
+from headroom.policy.workers.constants import DEADBAND_SHARE, DEADBAND_WORKERS, DOWN_STEP_SECONDS
+from headroom.policy.workers.situation import Rule, Ruling, Situation
+from headroom.policy.workers.wanted import Demand, Wanted
+from headroom.reasons import Reason
+
+
+def check_step(situation: Situation, allowed: int) -> Ruling | None:
+    """Bound a voluntary move; the way back into [min, max] is not voluntary and is not bounded."""
+    base = situation.within_bounds(situation.present)
+    demand, wanted = situation.demand, situation.wanted
+    if demand is None or wanted is None or allowed == base:
+        return None
+    if allowed > base:
+        return _check_up(situation, demand, base, allowed)
+    return _check_down(situation, demand, wanted, base, allowed)
+
+
+def _check_up(situation: Situation, demand: Demand, base: int, allowed: int) -> Ruling | None:
+    if not demand.is_late and _is_small(base, allowed):
+        return _hold(base, Reason.WITHIN_TOLERANCE, f"the difference to {base} is too small to act on")
+    lead = situation.lead_time_seconds
+    began = min([base, *_before_recent_starts(situation, lead)])
+    limit = began + largest_step(began, situation)
+    if allowed <= limit:
+        return None
+    message = f"at most {limit - began} more within {lead:.0f} s, the time a worker takes to start"
+    return Ruling(Rule.STEP, max(base, limit), Reason.STEP_LIMITED, message)
+
+
+def largest_step(count: int, situation: Situation) -> int:
+    """The smaller of maxStep and maxStepPercent of a count, at least one worker."""
+    knobs = situation.knobs
+    share = math.ceil(max(count, 1) * knobs.max_step_percent / 100)
+    return max(1, share if knobs.max_step is None else min(share, knobs.max_step))
+
+
+def _before_recent_starts(situation: Situation, seconds: float) -> list[int]:
+    moves = situation.track.moves
+    return [move.before for move in moves if move.after > move.before and situation.now - move.at < seconds]
+
+
+def _check_down(situation: Situation, demand: Demand, wanted: Wanted, base: int, allowed: int) -> Ruling | None:
+    knobs = situation.knobs
+    if wanted.is_lower_bound:
+        return _hold(base, Reason.STABILIZING, "too little has been seen yet to take workers away")
+    if wanted.excess > 0:
+        late = f"{wanted.excess:,.0f} jobs wait beyond the target lag; no worker goes before they are done"
+        return _hold(base, Reason.LAG_ABOVE_TARGET, late)
+    wants, window = situation.track.wants, knobs.down_window_seconds
+    if not wants.covers(situation.now, window):
+        return _hold(base, Reason.STABILIZING, f"the queue has been watched for less than {window:.0f} s")
+    ruling: Ruling | None = None
+    peak = situation.within_bounds(wants.peak())
+    if peak > allowed:
+        allowed = peak
+        ruling = _hold(min(base, peak), Reason.STABILIZING, f"{peak} were wanted within the last {window:.0f} s")
+    busy = math.ceil(demand.in_flight / knobs.concurrency)
+    if busy > allowed:
+        allowed = busy
+        message = f"{demand.in_flight} jobs are in hand, and a worker that goes would cut one"
+        ruling = _hold(min(base, busy), Reason.WORK_IN_FLIGHT, message)
+    if allowed >= base:
+        return ruling
+    return _one_step_down(situation, base, allowed) or ruling
+
+
+def _one_step_down(situation: Situation, base: int, allowed: int) -> Ruling | None:
+    if _is_small(base, allowed):
+        return _hold(base, Reason.WITHIN_TOLERANCE, f"the difference to {base} is too small to act on")
+    pause = max(situation.lead_time_seconds, DOWN_STEP_SECONDS)
+    if any(situation.now - move.at < pause for move in situation.track.moves):
+        return _hold(base, Reason.STABILIZING, f"the last change is less than {pause:.0f} s ago")
+    step = max(1, base * situation.knobs.down_step_percent // 100)
+    if base - step <= allowed:
+        return None
+    return Ruling(Rule.STEP, base - step, Reason.STEP_LIMITED, f"at most {step} workers go at a time")
+
+
+def _is_small(base: int, count: int) -> bool:
+    return abs(count - base) < max(DEADBAND_WORKERS, DEADBAND_SHARE * base)
+
+
+def _hold(count: int, reason: Reason, message: str) -> Ruling:
+    return Ruling(Rule.STEP, count, reason, message)
