@@ -26,7 +26,6 @@ SCOPES = {
     "operator.watched": "The operator, in each watched namespace (a Role each) or everywhere (a ClusterRole)",
     "operator.own": "The operator, in the namespace of the release",
     "operator.cluster": "The operator, of the cluster, when it watches everywhere",
-    "operator.nodes": "The operator, of the cluster, only with `rbac.nodes`",
     "uninstall.watched": "The uninstall hook, in each watched namespace or everywhere",
     "uninstall.own": "The uninstall hook, in the namespace of the release",
     "users.view": "People with the cluster's `view` role",

@@ -66,11 +66,9 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{- /* The rules of one section of files/rbac.yaml, each under its reason. Takes (dict "root" $ "rules" list). */ -}}
+{{- /* The rules of one section of files/rbac.yaml, each under its reason. Takes the list of rules. */ -}}
 {{- define "headroom.rules" -}}
-{{- $root := .root -}}
-{{- range .rules -}}
-{{- if or (not .when) (get $root.Values.rbac .when) }}
+{{- range . }}
 # {{ .why }}
 - apiGroups: {{ toJson .apiGroups }}
   resources: {{ toJson .resources }}
@@ -78,7 +76,6 @@ capabilities: {drop: [ALL]}
   resourceNames: {{ toJson . }}
 {{- end }}
   verbs: {{ toJson .verbs }}
-{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -30,14 +30,14 @@ RULES = dict(iterate_rules())
 
 def test_the_table_has_the_scopes_the_templates_render() -> None:
     assert TABLE.keys() == {"operator", "uninstall", "users"}
-    assert TABLE["operator"].keys() == {"watched", "own", "cluster", "nodes"}
+    assert TABLE["operator"].keys() == {"watched", "own", "cluster"}
     assert TABLE["uninstall"].keys() == {"watched", "own"}
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_each_right_has_a_reason_and_no_wildcard(name: str) -> None:
     rule = RULES[name]
-    assert rule.keys() <= {"apiGroups", "resources", "resourceNames", "verbs", "why", "when"}
+    assert rule.keys() <= {"apiGroups", "resources", "resourceNames", "verbs", "why"}
     assert re.fullmatch(r"[A-Z].{20,}\.", rule["why"]), "a reason is a sentence"
     granted = {*rule["apiGroups"], *rule["resources"], *rule["verbs"], *rule.get("resourceNames", ())}
     assert not granted & NEVER
@@ -52,13 +52,6 @@ def test_no_template_grants_anything_outside_the_table() -> None:
         assert "verbs:" not in text, template.name
         for following in re.findall(r"^\s*rules:\n(.*)$", text, re.MULTILINE):
             assert 'include "headroom.rules"' in following, f"{template.name}: {following}"
-
-
-def test_switches_named_by_the_table_exist_in_the_values() -> None:
-    switches = yaml.safe_load((CHART / "values.yaml").read_text())["rbac"]
-    named = {rule["when"] for rule in RULES.values() if "when" in rule}
-    assert named
-    assert all(switches[name] is False for name in named), "what is optional is off by default"
 
 
 def test_secrets_are_read_by_name_and_nothing_else() -> None:
