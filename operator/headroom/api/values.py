@@ -214,23 +214,27 @@ class Pattern:
         return text
 
     def _parse(self, value: str) -> str:
-        if not self.min_length <= len(value) <= self.max_length or not re.search(self.regex, value):
+        if not self.min_length <= len(value) <= self.max_length or not re.fullmatch(self.regex, value):
             raise _refusal(self.remedy)
         return value
 
 
 def _text_schema(parse: Callable[[str], ValueT], write: Callable[[ValueT], str], kind: type[ValueT]) -> CoreSchema:
-    """Accept text through `parse`, and a value of `kind` from Python code; write text to JSON."""
+    """Accept text through `parse`; from Python code, but not from YAML, also a value of `kind`; write text."""
+
+    def read_text(value: object) -> ValueT:
+        if not isinstance(value, str):
+            raise PydanticCustomError("text", "write text in quotes")
+        return parse(value)
 
     def read(value: object) -> ValueT:
-        if isinstance(value, str):
-            return parse(value)
-        if isinstance(value, kind) and not isinstance(value, bool):
+        if isinstance(value, kind) and not isinstance(value, str | bool):
             return parse(write(value))
-        raise PydanticCustomError("text", "write text in quotes")
+        return read_text(value)
 
-    return core_schema.no_info_plain_validator_function(
-        read,
+    return core_schema.json_or_python_schema(
+        json_schema=core_schema.no_info_plain_validator_function(read_text),
+        python_schema=core_schema.no_info_plain_validator_function(read),
         serialization=core_schema.plain_serializer_function_ser_schema(write, return_schema=core_schema.str_schema()),
     )
 

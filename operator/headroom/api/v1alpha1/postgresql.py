@@ -69,7 +69,7 @@ class PostgresSettings(SpecModel):
         field=".parameters",
     )
     def _leaves_our_parameters_alone(self) -> bool:
-        return not any(re.match(_OWN, name) for name in self.parameters)
+        return not any(re.fullmatch(_OWN, name) for name in self.parameters)
 
     @rule(
         f"!has(self.parameters) || self.parameters.all(k, size(k) <= 63 && k.matches({cel_text(_NAME)}))",
@@ -77,7 +77,7 @@ class PostgresSettings(SpecModel):
         field=".parameters",
     )
     def _parameters_have_names(self) -> bool:
-        return all(len(name) <= 63 and re.match(_NAME, name) for name in self.parameters)
+        return all(len(name) <= 63 and re.fullmatch(_NAME, name) for name in self.parameters)
 
     @rule(
         f"!has(self.hba) || self.hba.all(l, l.matches({cel_text(_HBA)}))",
@@ -85,4 +85,4 @@ class PostgresSettings(SpecModel):
         field=".hba",
     )
     def _hba_has_one_rule_per_line(self) -> bool:
-        return all(re.match(_HBA, line) for line in self.hba)
+        return all(re.fullmatch(_HBA, line) for line in self.hba)

@@ -1,5 +1,6 @@
 """A stored object read into its model; the reading needs no API server."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -105,7 +106,8 @@ def read_service_name(replica_set: ReplicaSet) -> str:
 
 def _parse_spec(model: type[SpecT], body: Body) -> SpecT:
     try:
-        return model.model_validate(body.get("spec") or {})
+        # As JSON, and strictly: as the API server does, which takes no "5432" for a number and no "yes" for true.
+        return model.model_validate_json(json.dumps(body.get("spec") or {}), strict=True)
     except ValidationError as error:
         raise _explain(error.errors()[0]) from error
 

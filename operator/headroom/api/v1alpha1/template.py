@@ -5,13 +5,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from headroom.api.base import SpecModel, rule
 from headroom.api.v1alpha1.common import GROUP, ObjectName
 from headroom.api.v1alpha1.scheduling import Affinity, LabelMap, Toleration, TopologySpread
 from headroom.api.values import QUANTITY_MAX_LENGTH, QUANTITY_PATTERN, parse_quantity
 
+AMOUNT_REMEDY = "write amounts of zero or more, such as 500m or 2Gi"
 UserId = Annotated[int, Field(ge=1, le=2_147_483_647)]
 
 
@@ -32,13 +33,19 @@ class ResourceAmount:
         }
 
     def _parse(self, value: object) -> str:
-        text = str(value)
-        if isinstance(value, bool) or parse_quantity(text) < 0:
-            raise ValueError("write a quantity such as 500m or 2Gi")
-        return text
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise PydanticCustomError("amount", AMOUNT_REMEDY)
+        parse_quantity(str(value))
+        return str(value)
 
 
 Amounts = Annotated[dict[str, Annotated[str, ResourceAmount()]], Field(max_length=8)]
+
+
+def _amounts(field: str) -> str:
+    """CEL: every amount of the map is a quantity of zero or more."""
+    amount = f"string(self.{field}[k])"
+    return f"self.{field}.all(k, isQuantity({amount}) && quantity({amount}).compareTo(quantity('0')) >= 0)"
 
 
 class Resources(SpecModel):
@@ -48,6 +55,14 @@ class Resources(SpecModel):
     """What is set aside for it, such as {cpu: 500m, memory: 1Gi}. The CPU signal is relative to the CPU request."""
     limits: Amounts = Field(default_factory=dict)
     """What it may use at most."""
+
+    @rule(f"!has(self.requests) || {_amounts('requests')}", AMOUNT_REMEDY, field=".requests")
+    def _requests_are_amounts(self) -> bool:
+        return all(parse_quantity(amount) >= 0 for amount in self.requests.values())
+
+    @rule(f"!has(self.limits) || {_amounts('limits')}", AMOUNT_REMEDY, field=".limits")
+    def _limits_are_amounts(self) -> bool:
+        return all(parse_quantity(amount) >= 0 for amount in self.limits.values())
 
     @rule(
         "!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits)"
