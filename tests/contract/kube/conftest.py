@@ -17,10 +17,11 @@ from headroom.adapters.memory.kube import MemoryKube
 from headroom.adapters.memory.kube_cluster import Cluster
 from headroom.adapters.memory.kube_kinds import CUSTOM_SCALE
 from headroom.errors import Conflict, HeadroomError
-from headroom.ports.kube import LEASE, NAMESPACE, Kind, Kube, Manifest, ObjectRef
+from headroom.ports.kube import NAMESPACE, Kind, Kube, Manifest, ObjectRef
 
 SAMPLE = Kind("contract.headroom.dev/v1", "Sample", "samples")
 DEFINITION = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions")
+SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 DEFINITION_NAME = "samples.contract.headroom.dev"
 
 
@@ -82,9 +83,8 @@ async def open_real() -> AsyncIterator[ApiKube]:
 
 
 async def prepare(real: ApiKube, namespace: str) -> World:
-    """Wait for, or make, the service account without which no pod is admitted."""
-    leases = await real.list(LEASE, "kube-system")
-    has_controllers = any(lease["metadata"]["name"] == "kube-controller-manager" for lease in leases)
+    """Make the service account without which no pod is admitted, and see whether controllers run."""
+    has_controllers = await real.get(ObjectRef(SERVICE_ACCOUNT, "default", "default")) is not None
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": namespace, "name": "default"}}
     with contextlib.suppress(Conflict):
         await real.create(account)

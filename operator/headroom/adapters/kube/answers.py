@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from headroom.adapters.kube.calls import JSON_PATCH, Call
+from headroom.adapters.kube.calls import APPLY_PATCH, JSON_PATCH, Call
 from headroom.errors import DEFAULT_RETRY, Conflict, HeadroomError, KubeUnavailable, Refused
 from headroom.reasons import Reason
 
@@ -51,7 +51,7 @@ def translate_answer(call: Call, answer: Answer) -> HeadroomError:
     if answer.status == 403:
         return _translate_forbidden(call, status, text)
     if answer.status == 422 and _is_misfit(call, status):
-        return Conflict(f"{text}: the object is not what the patch expects")
+        return Conflict(f"{text}: the object is not the one that was expected")
     if answer.status == 401:
         return Refused(f"{text}: the API server does not know our token", reason=Reason.FORBIDDEN)
     if answer.status == 404:
@@ -100,8 +100,11 @@ def _translate_forbidden(call: Call, status: Mapping[str, Any], text: str) -> Re
 
 
 def _is_misfit(call: Call, status: Mapping[str, Any]) -> bool:
+    details = status.get("details") or {}
+    if call.content_type == APPLY_PATCH:
+        return any(cause.get("field") == "metadata.uid" for cause in details.get("causes") or ())
     # A failed test and a path that is not there look alike: Invalid, and no details of what. Validation has them.
-    return call.content_type == JSON_PATCH and not status.get("details")
+    return call.content_type == JSON_PATCH and not details
 
 
 def _retry_after(answer: Answer, status: Mapping[str, Any]) -> timedelta:

@@ -82,9 +82,8 @@ class ApiKube:
         body = manifest
         if live is not None:
             refuse_foreign(ref, live, manifest)
-            # The version that was looked at: an object put in its place meanwhile is a Conflict.
-            version = live["metadata"]["resourceVersion"]
-            body = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}}
+            # The incarnation that was looked at: an object put in its place meanwhile is a Conflict.
+            body = {**manifest, "metadata": {**manifest["metadata"], "uid": live["metadata"]["uid"]}}
         call = write_call("apply", "PATCH", ref, "patch", body, content_type=APPLY_PATCH, force=True)
         return await self._write(call)
 
