@@ -64,6 +64,7 @@ class MemoryLinkSession:
 
 
 def slot_facts(name: str, slot: MemorySlot, now: float) -> SlotFacts:
+    """A slot as the server lists it."""
     return SlotFacts(
         name=name,
         is_active=slot.is_active,

@@ -85,12 +85,21 @@ class PinnedConnection:
         return await self.run(work, seconds=seconds)
 
     async def run(self, work: Callable[[Link], Awaitable[T]], *, seconds: float = STATEMENT_SECONDS) -> T:
-        """Run `work` on the open connection; raises PrimaryUnavailable or Refused, and reconnects next time."""
+        """Run `work` on the open connection; raises PrimaryUnavailable or Refused, and reconnects next time.
+
+        `work` may run twice: a connection that turns out to have died while it was idle is opened again at once.
+        """
         deadline = asyncio.get_running_loop().time() + seconds
         try:
             async with self._turns.take(deadline):
+                was_open = self.is_open and not self._is_aged()
                 link = await self._ensure_open()
-                return await self._bounded(link, work, seconds)
+                try:
+                    return await self._bounded(link, work, seconds)
+                except PrimaryUnavailable as error:
+                    if not was_open or self.is_open or error.reason is not Reason.PRIMARY_UNREACHABLE:
+                        raise
+                return await self._bounded(await self._ensure_open(), work, seconds)
         except TimeoutError as error:
             where = f"{self.target.host}:{self.target.port}"
             message = f"{where} did not answer within {seconds:g} s ({self.application_name.split('/')[1]})"

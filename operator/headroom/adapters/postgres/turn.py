@@ -2,7 +2,7 @@
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -14,7 +14,7 @@ class Turns:
 
     _is_taken: bool = False
     _waiting: list[tuple[float, int, asyncio.Future[None]]] = field(default_factory=list)
-    _order: count[int] = field(default_factory=count)
+    _order: Iterator[int] = field(default_factory=count)
 
     @asynccontextmanager
     async def take(self, deadline: float) -> AsyncIterator[None]:

@@ -1,0 +1,99 @@
+"""What every implementation of SlotLink promises."""
+
+import pytest
+
+from headroom.errors import NotLeading, PrimaryUnavailable, Refused
+from headroom.reasons import Reason
+from tests.contract.postgres.worlds import World
+from tests.postgres_server import APPLICATION, REPLICATION
+
+
+async def test_a_slot_is_made_once_and_reserves_wal_at_once(world: World) -> None:
+    primary = await world.postgres.open_primary(world.target())
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    first = await slots.ensure_slot("hr_aaaa_bbbb_1_1")
+    world.write()
+    again = await slots.ensure_slot("hr_aaaa_bbbb_1_1")
+    assert first.restart_lsn is not None
+    assert again.restart_lsn == first.restart_lsn
+    assert (again.is_active, again.has_xmin, again.wal_status) == (False, False, "reserved")
+    assert again.inactive_seconds is None or again.inactive_seconds >= 0
+    assert [slot.name for slot in await primary.slots("hr_")] == ["hr_aaaa_bbbb_1_1"]
+    assert (await primary.identify()).slots_used == 1
+
+
+async def test_slots_are_listed_by_prefix(world: World) -> None:
+    primary = await world.postgres.open_primary(world.target())
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    for name in ("hr_aaaa_b_1_1", "hr_aaaa_b_2_1", "hrxaaaa_b_3_1", "other"):
+        await slots.ensure_slot(name)
+    assert [slot.name for slot in await primary.slots("hr_aaaa_")] == ["hr_aaaa_b_1_1", "hr_aaaa_b_2_1"]
+
+
+async def test_dropping_is_repeatable(world: World) -> None:
+    primary = await world.postgres.open_primary(world.target())
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    await slots.ensure_slot("hr_a")
+    assert await slots.drop_slot("hr_a")
+    assert await slots.drop_slot("hr_a"), "gone already is gone"
+    assert list(await primary.slots("hr_")) == []
+
+
+async def test_a_slot_in_use_is_not_dropped(world: World) -> None:
+    primary = await world.postgres.open_primary(world.target())
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    await slots.ensure_slot("hr_used")
+    world.use_slot("hr_used")
+    assert not await slots.drop_slot("hr_used")
+    (slot,) = await primary.slots("hr_used")
+    assert slot.is_active
+    assert slot.inactive_seconds is None
+
+
+async def test_without_the_installations_lock_nothing_is_dropped(world: World) -> None:
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    await slots.ensure_slot("hr_kept")
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await slots.drop_slot("hr_kept")
+    assert caught.value.reason is Reason.GUARD_NOT_READY
+    primary = await world.postgres.open_primary(world.target())
+    assert [slot.name for slot in await primary.slots("hr_")] == ["hr_kept"]
+    assert await slots.drop_slot("hr_kept")
+
+
+async def test_without_the_lease_nothing_is_made_or_dropped(world: World) -> None:
+    primary = await world.postgres.open_primary(world.target())
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    await slots.ensure_slot("hr_a")
+    world.fence.is_leading = False
+    with pytest.raises(NotLeading):
+        await slots.ensure_slot("hr_b")
+    with pytest.raises(NotLeading):
+        await slots.drop_slot("hr_a")
+    assert [slot.name for slot in await primary.slots("hr_")] == ["hr_a"]
+
+
+async def test_the_replication_login_is_checked_in_its_own_dialect(world: World) -> None:
+    primary = await world.postgres.open_primary(world.target())
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    assert await slots.check_replication() == (await primary.identify()).system_identifier
+
+
+async def test_a_login_without_replication_is_told_what_to_run(world: World) -> None:
+    slots = await world.postgres.open_slots(world.target(), APPLICATION)
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await slots.check_replication()
+    assert caught.value.reason is Reason.REPLICATION_LOGIN_FAILED
+    assert f'ALTER ROLE "{APPLICATION.username}" REPLICATION' in str(caught.value)
+    with pytest.raises(Refused) as refused:
+        await slots.ensure_slot("hr_a")
+    assert refused.value.reason is Reason.MISSING_RIGHT
+
+
+async def test_no_slot_left_is_told_apart(world: World) -> None:
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    for number in range(10):
+        await slots.ensure_slot(f"hr_{number}")
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await slots.ensure_slot("hr_one_too_many")
+    assert caught.value.reason is Reason.SLOTS_EXHAUSTED

@@ -1,0 +1,305 @@
+"""Two worlds with one face: PostgreSQL in memory, and real servers. The contract is written against the face."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from headroom.adapters.clock import SystemClock
+from headroom.adapters.memory.clock import MemoryClock
+from headroom.adapters.memory.postgres import MemoryPostgres
+from headroom.adapters.memory.postgres_server import MemoryRole, MemoryServer, MemorySession
+from headroom.adapters.postgres import PsycopgPostgres, SessionNames
+from headroom.errors import NotLeading
+from headroom.model.database import ConnectionTarget, Credentials
+from headroom.ports.postgres import Postgres, PrimaryLink, QueueLink, ReplicaLink, SlotLink
+from tests.postgres_server import APPLICATION, DATABASE, MONITOR, REPLICATION, Server, ServerMaker
+
+
+@dataclass
+class SwitchFence:
+    """A fence that can be shut."""
+
+    is_leading: bool = True
+
+    def check(self, timeout_seconds: float) -> None:
+        assert timeout_seconds <= 3.0, "a mutating call must be over within the lease"
+        if not self.is_leading:
+            raise NotLeading("the lease is lost")
+
+
+@dataclass
+class TrackedPostgres:
+    """The adapter under test; remembers what it opened, so that a test that fails leaves nothing open."""
+
+    inner: Postgres
+    links: list[Any]
+
+    async def open_primary(self, target: ConnectionTarget) -> PrimaryLink:
+        return self._keep(await self.inner.open_primary(target))
+
+    async def open_slots(self, target: ConnectionTarget, replication: Credentials) -> SlotLink:
+        return self._keep(await self.inner.open_slots(target, replication))
+
+    async def open_replica(self, target: ConnectionTarget) -> ReplicaLink:
+        return self._keep(await self.inner.open_replica(target))
+
+    async def open_queue(self, target: ConnectionTarget) -> QueueLink:
+        return self._keep(await self.inner.open_queue(target))
+
+    def _keep(self, link: Any) -> Any:
+        self.links.append(link)
+        return link
+
+
+class World(ABC):
+    """A primary with one replica, the adapter under test, and the means to disturb them."""
+
+    postgres: Postgres
+    fence: SwitchFence
+    links: list[Any]
+
+    def track(self, postgres: Postgres) -> Postgres:
+        return TrackedPostgres(postgres, self.links)
+
+    async def close_links(self) -> None:
+        for link in self.links:
+            await link.close()
+
+    @abstractmethod
+    def target(self, credentials: Credentials = MONITOR, **changes: Any) -> ConnectionTarget: ...
+
+    @abstractmethod
+    def replica_target(self) -> ConnectionTarget: ...
+
+    @abstractmethod
+    def other_process(self) -> Postgres:
+        """The adapter as another replica of the same operator has it."""
+
+    @abstractmethod
+    def now(self) -> float: ...
+
+    @abstractmethod
+    def write(self) -> None:
+        """Add some WAL."""
+
+    @abstractmethod
+    def pause_replay(self, *, is_paused: bool) -> None: ...
+
+    @abstractmethod
+    def promote(self) -> None: ...
+
+    @abstractmethod
+    def cut_off(self) -> None:
+        """End replication for good."""
+
+    @abstractmethod
+    def open_session(self, *, on_replica: bool, state: str = "idle", is_superuser: bool = False) -> Callable[[], bool]:
+        """A client's session; the returned function tells whether it still lives."""
+
+    @abstractmethod
+    def use_slot(self, name: str) -> None:
+        """Let something stream from the slot."""
+
+    @abstractmethod
+    def stop(self) -> None: ...
+
+    @abstractmethod
+    def start(self) -> None: ...
+
+    @abstractmethod
+    def revoke(self, right: str) -> None: ...
+
+    @abstractmethod
+    def fill_connections(self) -> None: ...
+
+    async def eventually(self, look: Callable[[], Awaitable[bool]]) -> None:
+        """Wait for something the other side does in its own time."""
+        end = time.monotonic() + 10
+        while not await look():
+            assert time.monotonic() < end, "it did not happen within 10 s"
+            await SystemClock().sleep(0.02)
+
+
+@dataclass
+class MemoryContractWorld(World):
+    """In memory."""
+
+    fence: SwitchFence = field(default_factory=SwitchFence)
+    clock: MemoryClock = field(default_factory=MemoryClock)
+    links: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.memory = MemoryPostgres(self.clock, self.fence)
+        self.postgres = self.track(self.memory)
+        roles = {
+            MONITOR.username: MemoryRole(MONITOR.password),
+            REPLICATION.username: MemoryRole(REPLICATION.password, frozenset(), may_replicate=True),
+            APPLICATION.username: MemoryRole(APPLICATION.password, frozenset()),
+            "postgres": MemoryRole("", is_superuser=True),
+        }
+        self.primary = self.memory.add(MemoryServer("primary", database=DATABASE, roles=roles, commit_seconds=0))
+        self.replica = self.memory.add(MemoryServer("replica", database=DATABASE, roles=roles, upstream=self.primary))
+
+    def target(self, credentials: Credentials = MONITOR, **changes: Any) -> ConnectionTarget:
+        return ConnectionTarget(
+            **{"host": "primary", "port": 5432, "database": DATABASE, **changes}, credentials=credentials
+        )
+
+    def replica_target(self) -> ConnectionTarget:
+        return self.target(host="replica")
+
+    def other_process(self) -> Postgres:
+        return self.track(MemoryPostgres(self.clock, self.fence, holder="headroom-2", servers=self.memory.servers))
+
+    def now(self) -> float:
+        return self.clock.monotonic()
+
+    def write(self) -> None:
+        self.primary.write(8192)
+
+    def pause_replay(self, *, is_paused: bool) -> None:
+        self.replica.is_paused = is_paused
+
+    def promote(self) -> None:
+        self.replica.promote()
+
+    def cut_off(self) -> None:
+        self.replica.is_cut_off = True
+
+    def open_session(self, *, on_replica: bool, state: str = "idle", is_superuser: bool = False) -> Callable[[], bool]:
+        server = self.replica if on_replica else self.primary
+        session = MemorySession("postgres" if is_superuser else APPLICATION.username, state)
+        server.sessions.append(session)
+        return lambda: any(session is other for other in server.sessions)
+
+    def use_slot(self, name: str) -> None:
+        self.primary.slots[name].is_active = True
+
+    def stop(self) -> None:
+        self.primary.is_down = True
+        self.primary.restart()
+
+    def start(self) -> None:
+        self.primary.is_down = False
+
+    def revoke(self, right: str) -> None:
+        role = self.primary.roles[MONITOR.username]
+        role.rights -= {right}
+
+    def fill_connections(self) -> None:
+        self.primary.sessions += [MemorySession() for _ in range(self.primary.usable_connections)]
+
+
+@dataclass
+class RealContractWorld(World):
+    """Real servers of one major version."""
+
+    servers: ServerMaker
+    fence: SwitchFence = field(default_factory=SwitchFence)
+    links: list[Any] = field(default_factory=list)
+    _clients: list[Any] = field(default_factory=list)
+    _receivers: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.clock = SystemClock()
+        self.postgres = self._adapter("one")
+        self.primary: Server = self.servers.make()
+        self._replica: Server | None = None
+
+    @property
+    def replica(self) -> Server:
+        if self._replica is None:
+            self._replica = self.servers.make_replica(self.primary)
+        return self._replica
+
+    def _adapter(self, holder: str) -> Postgres:
+        return self.track(PsycopgPostgres("contract", SessionNames("lease", holder), self.fence, self.clock))
+
+    def target(self, credentials: Credentials = MONITOR, **changes: Any) -> ConnectionTarget:
+        return self.primary.target(credentials, **changes)
+
+    def replica_target(self) -> ConnectionTarget:
+        return self.replica.target()
+
+    def other_process(self) -> Postgres:
+        return self._adapter("two")
+
+    def now(self) -> float:
+        return self.clock.monotonic()
+
+    def write(self) -> None:
+        self.primary.sql("SELECT pg_logical_emit_message(true, 'test', repeat('x', 8000))")
+
+    def pause_replay(self, *, is_paused: bool) -> None:
+        self.replica.sql("SELECT pg_wal_replay_pause()" if is_paused else "SELECT pg_wal_replay_resume()")
+        wanted = "paused" if is_paused else "not paused"
+        end = time.monotonic() + 10
+        while self.replica.sql("SELECT pg_get_wal_replay_pause_state() AS state")[0]["state"] != wanted:
+            # A pause takes effect at the next record, which an idle primary does not send.
+            self.write()
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    def promote(self) -> None:
+        self.replica.sql("SELECT pg_promote()")
+
+    def cut_off(self) -> None:
+        self.replica.sql("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'")
+        self.replica.sql("SELECT pg_reload_conf()")
+
+    def open_session(self, *, on_replica: bool, state: str = "idle", is_superuser: bool = False) -> Callable[[], bool]:
+        server = self.replica if on_replica else self.primary
+        user = ("postgres", "") if is_superuser else (APPLICATION.username, APPLICATION.password)
+        client = server.connect(*user)
+        self._clients.append(client)
+        pid = client.info.backend_pid
+        client.execute("SELECT 1")
+        if state == "active":
+            client.pgconn.send_query(b"SELECT pg_sleep(60)")
+        elif state == "idle in transaction":
+            client.execute("BEGIN")
+        return lambda: bool(server.sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid]))
+
+    def use_slot(self, name: str) -> None:
+        conninfo = (
+            f"host=127.0.0.1 port={self.primary.port} user={REPLICATION.username} password={REPLICATION.password}"
+        )
+        folder = self.primary.folder / "received"
+        folder.mkdir()
+        folder.chmod(0o777)
+        receiver = self.servers.spawn(self.primary, "pg_receivewal", "-d", conninfo, "-S", name, "-D", str(folder))
+        self._receivers.append(receiver)
+        end = time.monotonic() + 10
+        while not self.primary.sql("SELECT active FROM pg_replication_slots WHERE slot_name = %s", [name])[0]["active"]:
+            assert time.monotonic() < end, "the receiver did not connect"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self.primary.stop()
+
+    def start(self) -> None:
+        self.primary.start()
+
+    def revoke(self, right: str) -> None:
+        self.primary.sql(f'REVOKE {right} FROM "{MONITOR.username}"')
+        if self._replica is not None:
+            self._replica.wait_for_replay(self.primary)
+
+    def fill_connections(self) -> None:
+        while True:
+            try:
+                self._clients.append(self.primary.connect(APPLICATION.username, APPLICATION.password))
+            except psycopg.OperationalError:
+                return
+
+    def close(self) -> None:
+        """End what the test's own clients hold."""
+        for client in self._clients:
+            client.pgconn.finish()
+        for receiver in self._receivers:
+            receiver.kill()
+            receiver.wait(10)

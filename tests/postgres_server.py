@@ -1,0 +1,385 @@
+"""Real PostgreSQL servers for tests: made from a template, on loopback, as an unprivileged user, gone at the end.
+
+Binaries are taken from /usr/lib/postgresql/*/bin and from the root file systems in the cluster helper's cache, newest
+major first; fixtures that take `installation` run once for each.
+"""
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from headroom.model.database import ConnectionTarget, Credentials
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SETUP_SQL = REPOSITORY / "charts" / "headroom" / "files" / "headroom-setup.sql"
+NO_SERVER = (
+    "no PostgreSQL server binaries in /usr/lib/postgresql/*/bin and none in the cluster helper's cache: "
+    "run `make setup-postgres`"
+)
+DATABASE = "store"
+MONITOR = Credentials("headroom_monitor", "monitor-password")
+REPLICATION = Credentials("headroom_replication", "replication-password")
+APPLICATION = Credentials("shop", "shop-password")
+START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+SETTINGS: Mapping[str, str] = {
+    "fsync": "off",
+    "listen_addresses": "127.0.0.1",
+    "max_connections": "40",
+    "max_wal_senders": "10",
+    "max_replication_slots": "10",
+    "shared_buffers": "16MB",
+    "wal_level": "replica",
+    "wal_keep_size": "32MB",
+    "max_wal_size": "32MB",
+    "min_wal_size": "2MB",
+    "max_slot_wal_keep_size": "512MB",
+    "hot_standby": "on",
+    "wal_retrieve_retry_interval": "200ms",
+    "wal_receiver_status_interval": "1s",
+    "log_min_messages": "warning",
+    "autovacuum": "off",
+}
+HBA = """
+local all all trust
+host all postgres 127.0.0.1/32 trust
+host all all 127.0.0.1/32 scram-sha-256
+host replication all 127.0.0.1/32 scram-sha-256
+"""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """One major version's programs; `root` is a file system to run them in, None for this one."""
+
+    major: int
+    bin_folder: Path
+    root: Path | None = None
+
+    def __str__(self) -> str:
+        return f"postgresql-{self.major}"
+
+    @property
+    def ids(self) -> tuple[int, int]:
+        """Whom to run servers as: PostgreSQL refuses root, and wants a user that its system knows."""
+        if os.geteuid() != 0:
+            return os.geteuid(), os.getegid()
+        users = ((self.root or Path("/")) / "etc" / "passwd").read_text().splitlines()
+        known = {fields[0]: (int(fields[2]), int(fields[3])) for fields in (line.split(":") for line in users)}
+        return known.get("postgres") or known["nobody"]
+
+    def make_folder(self) -> Path:
+        """A folder that user owns; pytest's own are closed to it."""
+        folder = Path(tempfile.mkdtemp(prefix="headroom-pg-", dir=_roomy_memory() or "/tmp"))
+        if os.geteuid() == 0:
+            os.chown(folder, *self.ids)
+        return folder
+
+    def command(self, folder: Path, tool: str, *arguments: str) -> list[str]:
+        """What runs a tool as an unprivileged user who sees `folder` under its own path."""
+        uid, gid = self.ids
+        program = [str(self.bin_folder / tool), *arguments]
+        if self.root is None:
+            if os.geteuid() != 0:
+                return program
+            return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--", *program]
+        script = (
+            f"mount -t tmpfs none {self.root}/tmp && mount --rbind /dev {self.root}/dev "
+            f"&& mkdir -p {self.root}{folder} && mount --bind {folder} {self.root}{folder} "
+            f"&& exec chroot --userspec={uid}:{gid} {self.root} {shlex.join(program)}"
+        )
+        return ["unshare", "--mount", "--propagation=private", "sh", "-ec", script]
+
+
+@cache
+def _roomy_memory() -> str | None:
+    """A folder in memory with room for some servers: what is tested here is not the disk."""
+    folder = Path("/dev/shm")
+    is_roomy = folder.is_dir() and shutil.disk_usage(folder).free > 2 << 30
+    return str(folder) if is_roomy and os.access(folder, os.W_OK) else None
+
+
+@cache
+def find_installations() -> tuple[Installation, ...]:
+    """Every PostgreSQL from 14 on that this machine has, newest first, one for each major."""
+    found: dict[int, Installation] = {}
+    for root in (None, *_find_roots()):
+        base = Path("/usr/lib/postgresql")
+        for folder in sorted((base if root is None else root / base.relative_to("/")).glob("*/bin")):
+            major = int(folder.parent.name) if folder.parent.name.isdigit() else 0
+            if major >= 14 and (folder / "initdb").is_file():
+                found.setdefault(major, Installation(major, base / str(major) / "bin", root))
+    return tuple(found[major] for major in sorted(found, reverse=True))
+
+
+def _find_roots() -> list[Path]:
+    if os.geteuid() != 0:
+        return []
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cluster = Path(os.environ.get("HEADROOM_CLUSTER_CACHE") or base / "headroom" / "cluster")
+    return sorted(path for path in (cluster / "roots").glob("*") if path.is_dir() and path.suffix != ".partial")
+
+
+def find_free_port() -> int:
+    """A loopback port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(eq=False)
+class Server:
+    """One server: its folder, its port, its process."""
+
+    installation: Installation
+    folder: Path
+    port: int = field(default_factory=find_free_port)
+    settings: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self.folder / "data"
+
+    @property
+    def log(self) -> Path:
+        """What the server said."""
+        return self.folder / "log"
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it and wait until it accepts connections."""
+        (self.data / "pg_hba.conf").write_text(HBA)
+        options = [f"-c{name}={value}" for name, value in {**SETTINGS, **self.settings}.items()]
+        command = self.installation.command(
+            self.folder, "postgres", "-D", str(self.data), f"-p{self.port}", f"-k{self.folder}", *options
+        )
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        if wait:
+            self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Return when a superuser can connect; fails with the server's log."""
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            assert self.process is not None
+            if self.process.poll() is not None:
+                break
+            with contextlib.suppress(psycopg.OperationalError):
+                self.sql("SELECT 1", database="postgres")
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"PostgreSQL did not start within {START_SECONDS:g} s:\n{self.log.read_text()}")
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Fast shutdown by default; SIGQUIT is a crash."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.thaw()
+            self.process.send_signal(how)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait(STOP_SECONDS)
+        self.process = None
+
+    def restart(self) -> None:
+        """Stop fast and start again on the same port."""
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """Stop every process of it in its tracks: connections stay open and nothing answers."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, what: signal.Signals) -> None:
+        assert self.process is not None
+        for pid in [self.process.pid, *_children(self.process.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, what)
+
+    def sql(self, statement: str, parameters: Sequence[Any] | None = None, *, database: str = DATABASE) -> list[Any]:
+        """Run a statement as the superuser; rows as dicts, none for a statement without."""
+        with self.connect(database=database) as connection:
+            cursor = connection.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def connect(self, user: str = "postgres", password: str = "", *, database: str = DATABASE) -> Any:
+        """A blocking connection, autocommit, for the test's own use."""
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user=user, password=password, dbname=database, autocommit=True,
+            row_factory=dict_row, connect_timeout=3,
+        )  # fmt: skip
+
+    def target(self, credentials: Credentials = MONITOR, **changes: Any) -> ConnectionTarget:
+        """How Headroom reaches it."""
+        parts = {"host": "127.0.0.1", "port": self.port, "database": DATABASE, "tls_mode": "prefer", **changes}
+        return ConnectionTarget(credentials=credentials, **parts)
+
+    def set_up(self) -> None:
+        """Make the database, run headroom-setup.sql as its users do, and make an ordinary role."""
+        self.sql(f"CREATE DATABASE {DATABASE}", database="postgres")
+        self.run_setup_script()
+        self.sql(f"CREATE ROLE {APPLICATION.username} LOGIN PASSWORD '{APPLICATION.password}'")
+
+    def run_setup_script(self, **variables: str) -> str:
+        """Run headroom-setup.sql by psql; returns what it printed, raises with its errors."""
+        script = self.folder / SETUP_SQL.name
+        shutil.copyfile(SETUP_SQL, script)
+        script.chmod(0o644)
+        given = {"monitor_password": MONITOR.password, "replication_password": REPLICATION.password, **variables}
+        options = [f"-v{name}={value}" for name, value in given.items()]
+        return self.run_tool(
+            "psql", "-X", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", DATABASE, *options,
+            "-f", str(script),
+        )  # fmt: skip
+
+    def wait_for_replay(self, primary: "Server") -> None:
+        """Return when this standby has replayed all that the primary has written by now."""
+        wanted = primary.sql("SELECT pg_current_wal_insert_lsn()::text AS lsn")[0]["lsn"]
+        end = time.monotonic() + START_SECONDS
+        while not self.sql("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn AS has", [wanted])[0]["has"]:
+            assert time.monotonic() < end, f"the standby did not reach {wanted}"
+            time.sleep(0.02)
+
+    def run_tool(self, tool: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+        """Run one of this version's programs to its end."""
+        done = subprocess.run(
+            self.installation.command(self.folder, tool, *arguments),
+            env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise AssertionError(f"{tool} failed ({done.returncode}):\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def make_replica(self, *, slot: str | None = None, settings: Mapping[str, str] | None = None) -> "Server":
+        """A streaming standby of this server, by base backup."""
+        replica = Server(self.installation, self.installation.make_folder(), settings=dict(settings or {}))
+        options = ["--create-slot", f"--slot={slot}"] if slot else []
+        conninfo = (
+            f"host=127.0.0.1 port={self.port} user={REPLICATION.username} password={REPLICATION.password} "
+            f"application_name=replica-{replica.port}"
+        )
+        replica.run_tool(
+            "pg_basebackup", "-d", conninfo, "-D", str(replica.data), "-R", "-X", "stream", "--checkpoint=fast",
+            "--no-sync", *options,
+        )  # fmt: skip
+        return replica
+
+    def remove(self) -> None:
+        """Stop it and delete its folder."""
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(text) for text in path.read_text().split()] if path.exists() else []
+
+
+@dataclass
+class ServerMaker:
+    """Copies of one initialised and set-up data directory: initdb once, a copy takes a tenth of a second."""
+
+    installation: Installation
+    _template: Path | None = None
+    _made: list[Server] = field(default_factory=list)
+
+    def make(self, *, start: bool = True, **settings: str) -> Server:
+        """A new primary with the database and roles of `Server.set_up`."""
+        template = self._ensure_template()
+        server = Server(self.installation, self.installation.make_folder(), settings=settings)
+        self._made.append(server)
+        subprocess.run(["cp", "-a", str(template), str(server.data)], check=True)
+        if start:
+            server.start()
+        return server
+
+    def make_replica(self, primary: Server, **options: Any) -> Server:
+        """A started standby of `primary`."""
+        replica = primary.make_replica(**options)
+        self._made.append(replica)
+        replica.start()
+        return replica
+
+    def _ensure_template(self) -> Path:
+        if self._template is None:
+            server = Server(self.installation, self.installation.make_folder())
+            self._made.append(server)  # until it is whole, it goes with the others
+            options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--wal-segsize=1")
+            server.run_tool("initdb", "-D", str(server.data), *options)
+            server.start()
+            server.set_up()
+            server.stop()
+            self._made.remove(server)
+            self._template = server.data
+        return self._template
+
+    def spawn(self, server: Server, tool: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start one of this version's programs beside the server; the caller ends it."""
+        with server.log.open("ab") as log:
+            command = self.installation.command(server.folder, tool, *arguments)
+            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    def remove_made(self) -> None:
+        """Remove every server of one test."""
+        while self._made:
+            self._made.pop().remove()
+
+    def close(self) -> None:
+        """Remove the template as well."""
+        self.remove_made()
+        if self._template is not None:
+            shutil.rmtree(self._template.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", params=find_installations() or (None,), ids=str)
+def installation(request: pytest.FixtureRequest) -> Installation:
+    """Each PostgreSQL of this machine in turn."""
+    if request.param is None:
+        pytest.fail(NO_SERVER)
+    assert isinstance(request.param, Installation)
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def server_maker(installation: Installation) -> Iterator[ServerMaker]:
+    """Makes servers; the template lives as long as the session."""
+    maker = ServerMaker(installation)
+    yield maker
+    maker.close()
+
+
+@pytest.fixture
+def servers(server_maker: ServerMaker) -> Iterator[ServerMaker]:
+    """Makes servers for one test and removes them after it."""
+    yield server_maker
+    server_maker.remove_made()
+
+
+@pytest.fixture
+def primary(servers: ServerMaker) -> Server:
+    """A running primary that was set up by headroom-setup.sql."""
+    return servers.make()
