@@ -47,20 +47,17 @@ def render(crd: Json) -> str:
     return HEADER + yaml.dump(crd, sort_keys=False, width=WIDTH, Dumper=_Dumper, allow_unicode=True)
 
 
-def build_files(output: Path, docs: Path | None) -> dict[Path, str]:
+def build_files(output: Path, docs: Path) -> dict[Path, str]:
     """Every generated file with the text it must have."""
-    files = {output / f"{GROUP}_{kind.plural}.yaml": render(build_crd(kind)) for kind in KINDS}
-    if docs is not None:
-        files[docs / "api.md"] = build_api_page(KINDS)
-        files[docs / "reasons.md"] = build_reasons_page()
-    return files
+    crds = {output / f"{GROUP}_{kind.plural}.yaml": render(build_crd(kind)) for kind in KINDS}
+    return {**crds, docs / "api.md": build_api_page(KINDS), docs / "reasons.md": build_reasons_page()}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the files, or with `--check` list those that differ and return 1 if there are any."""
     parser = argparse.ArgumentParser(description="Generate CRDs and reference pages from the typed models.")
     parser.add_argument("--output", type=Path, required=True, help="folder of the CRDs")
-    parser.add_argument("--docs", type=Path, help="folder of the reference pages")
+    parser.add_argument("--docs", type=Path, default=Path("docs/reference"), help="folder of the reference pages")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file differs")
     options = parser.parse_args(arguments)
     files = build_files(options.output, options.docs)

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
@@ -9,10 +10,19 @@ from headroom.api.base import VALIDATIONS, Json
 from headroom.api.kinds import KindDefinition
 from headroom.api.structural import build_schema
 from headroom.api.v1alpha1.common import GROUP, VERSION
+from headroom.api.values import DECIMAL_PATTERN, DURATION_PATTERN, QUANTITY_PATTERN
 from headroom.reasons import ConditionType, Reason
 
 HEADER = "<!-- Generated from operator/headroom by `make crds`. Do not edit. -->\n"
 FIX = "Fix:"
+TEXT_TYPES = {DURATION_PATTERN: "duration", QUANTITY_PATTERN: "quantity", DECIMAL_PATTERN: "decimal in quotes"}
+LIMITS = {
+    "minimum": "≥",
+    "maximum": "≤",
+    "minItems": "entries ≥",
+    "maxItems": "entries ≤",
+    "maxProperties": "entries ≤",
+}
 INTRODUCTION = """\
 Durations are text such as `500ms`, `30s`, `5m`, `1h30m`; sizes are quantities such as `512Mi` or `20Gi`; ratios are
 whole percents. A field without a default may be left out unless it is required; left out means what its description
@@ -61,8 +71,14 @@ def describe(members: type[StrEnum]) -> dict[str, tuple[str, str]]:
 
 
 def _texts_table(title: str, members: type[StrEnum]) -> list[str]:
-    rows = [f"| `{name}` | {meaning} | {fix} |" for name, (meaning, fix) in sorted(describe(members).items())]
+    texts = sorted(describe(members).items())
+    rows = [f"| `{name}` | {meaning} | {_sentence(fix)} |" for name, (meaning, fix) in texts]
     return [f"| {title} | Meaning | What to do |", "| --- | --- | --- |", *rows, ""]
+
+
+def _sentence(text: str) -> str:
+    first = text.partition(" ")[0]
+    return text if "_" in first or not first.islower() else text[:1].upper() + text[1:]
 
 
 def _kind_section(kind: KindDefinition) -> list[str]:
@@ -94,60 +110,64 @@ def _objects(path: str, schema: Json) -> Iterator[tuple[str, Json]]:
 
 
 def _object_section(kind: KindDefinition, path: str, schema: Json) -> list[str]:
-    rules = [entry["message"] for entry in schema.get(VALIDATIONS, [])]
     required = set(schema.get("required", []))
-    rows = [_row(name, inner, name in required) for name, inner in schema["properties"].items()]
+    rows = [_row(f"{kind.kind} {path}", name, inner, required) for name, inner in schema["properties"].items()]
+    rules = [f"* {_escape(entry['message'])}" for entry in schema.get(VALIDATIONS, [])]
     return [
         f"### {kind.kind} `{path}`\n",
         "| Field | Type | Default | Bounds | Description |",
         "| --- | --- | --- | --- | --- |",
         *rows,
         "",
-        *([f"Rules: {'; '.join(_escape(message) for message in rules)}.\n"] if rules else []),
+        *(["What is refused, and what to do:\n", *rules, ""] if rules else []),
     ]
 
 
-def _row(name: str, schema: Json, is_required: bool) -> str:  # noqa: FBT001
-    default = "**required**" if is_required else f"`{_default(schema)}`" if _default(schema) else ""
-    cells = [f"`{name}`", _type(schema), default, _bounds(schema), schema.get("description", "")]
+def _row(owner: str, name: str, schema: Json, required: set[str]) -> str:
+    default = "**required**" if name in required else _default(schema)
+    cells = [f"`{name}`", _type(f"{owner}.{name}", schema), default, _bounds(schema), schema.get("description", "")]
     return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
 
 
 def _default(schema: Json) -> str:
     default = schema.get("default")
-    if default is None or default == {}:
+    if default is None or isinstance(default, dict):
         return ""
-    return str(default).lower() if isinstance(default, bool) else str(default)
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
-def _type(schema: Json) -> str:
+def _type(path: str, schema: Json) -> str:
+    if "properties" in schema:
+        return f"[object](#{_anchor(path)})"
     if "items" in schema:
-        return f"list of {_type(schema['items'])}"
+        return f"list of {_type(f'{path}[]', schema['items'])}"
     if "additionalProperties" in schema:
-        return f"map to {_type(schema['additionalProperties'])}"
+        return f"map to {_type(path, schema['additionalProperties'])}"
     if "enum" in schema:
-        return "one of " + ", ".join(f"`{value}`" for value in schema["enum"])
-    if schema.get("x-kubernetes-int-or-string"):
-        return "quantity"
-    return str(schema.get("format") or schema["type"])
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("pattern") in TEXT_TYPES:
+        return TEXT_TYPES[schema["pattern"]]
+    return "time" if schema.get("format") == "date-time" else str(schema["type"])
+
+
+def _anchor(heading: str) -> str:
+    """The anchor that GitHub gives to a heading."""
+    return re.sub("[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-")
 
 
 def _bounds(schema: Json) -> str:
-    own = [entry["message"] for entry in schema.get(VALIDATIONS, []) if "properties" not in schema]
-    limits = [
-        (f"{words} {schema[key]}")
-        for key, words in (
-            ("minimum", "≥"),
-            ("maximum", "≤"),
-            ("minItems", "at least"),
-            ("maxItems", "at most"),
-            ("maxProperties", "at most"),
-        )
-        if key in schema
-    ]
-    if not own and "enum" not in schema and "maxLength" in schema:
+    if "properties" in schema or "enum" in schema:
+        return ""
+    rules = [_bound(entry["message"]) for entry in schema.get(VALIDATIONS, [])]
+    limits = [f"{words} {schema[key]}" for key, words in LIMITS.items() if key in schema]
+    if "maxLength" in schema and not rules and schema.get("pattern") not in TEXT_TYPES:
         limits.append(f"at most {schema['maxLength']} characters")
-    return ", ".join(limits + own)
+    return "; ".join([*limits, *dict.fromkeys(rules)])
+
+
+def _bound(remedy: str) -> str:
+    """What a rule allows, from what it tells people to write."""
+    return re.sub(r"^a (duration|size) from (\S+ to \S+),.*$", r"\2", remedy.removeprefix("write "))
 
 
 def _escape(text: str) -> str:

@@ -115,6 +115,17 @@ def test_the_defaults_of_the_schema_are_those_of_the_models() -> None:
         assert parse(filled).spec == parse(body).spec
 
 
+def test_every_link_within_the_api_page_has_its_heading() -> None:
+    page = FILES[ROOT / "docs" / "reference" / "api.md"]
+    headings = {
+        re.sub("[^a-z0-9 -]", "", line.lower()).replace(" ", "-") for line in re.findall("^#+ (.*)$", page, re.MULTILINE)
+    }
+    links = set(re.findall(r"\(#([^)]*)\)", page))
+
+    assert len(links) > 50
+    assert links - headings == set()
+
+
 def test_no_banned_word_is_in_any_text_a_user_sees() -> None:
     assert {path.name: BANNED.findall(text) for path, text in FILES.items() if BANNED.search(text)} == {}
 
