@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from e2e.cluster.console import Console
+from e2e.cluster.console import Console, Step
 from e2e.cluster.prerequisites import require_go
 from e2e.cluster.settings import MODULE_FOLDER, Settings
 from e2e.cluster.shell import run, stream
@@ -74,19 +74,15 @@ def build_binaries(settings: Settings, console: Console) -> None:
 def _install(target: Path, packages: list[str], console: Console, *, title: str) -> None:
     go = require_go()
     draft = target.with_name(target.name + ".partial")
+    is_resumed = draft.exists()
     draft.mkdir(parents=True, exist_ok=True)
     env = {**os.environ, "CGO_ENABLED": "0", "GOBIN": str(draft), "GOFLAGS": "-mod=readonly"}
+    programs = len(TOOL_PROGRAMS) if packages == ["tool"] else len(packages)
     with console.step(title) as step:
-        step.update(0, 0, "downloading modules")
-        listed = run([go, "list", "-deps", *packages], env=env, cwd=MODULE_FOLDER)
-        total, done = len(listed.split()), 0
-        programs = len(TOOL_PROGRAMS) if packages == ["tool"] else len(packages)
+        total, done = _count_packages(go, packages, env, step, is_resumed=is_resumed), 0
 
         def on_line(line: str) -> None:
             nonlocal done
-            if line.startswith("go: "):
-                step.update(0, 0, line.removeprefix("go: "))
-                return
             done += 1
             linked = sum(1 for path in draft.iterdir() if os.access(path, os.X_OK))
             step.update(done, total, f"packages, {linked}/{programs} programs, now {line}")
@@ -97,6 +93,26 @@ def _install(target: Path, packages: list[str], console: Console, *, title: str)
             (draft / "server").rename(draft / "etcd")
             _copy_crds(go, draft)
     draft.rename(target)
+
+
+def _count_packages(go: Path, packages: list[str], env: Mapping[str, str], step: Step, *, is_resumed: bool) -> int:
+    """Return how many packages are to be compiled; the modules are downloaded on the way.
+
+    Which ones are left costs Go a while to find out: that is only worth it after an interruption.
+    """
+    listed, downloaded = 0, 0
+
+    def on_line(line: str) -> None:
+        nonlocal listed, downloaded
+        if line.startswith("go: "):
+            downloaded += 1
+            step.update(downloaded, 0, "modules, " + line.removeprefix("go: "))
+        elif line:
+            listed += 1
+
+    chosen = ["-trimpath", "-f", "{{if .Stale}}{{.ImportPath}}{{end}}"] if is_resumed else []
+    stream([go, "list", "-deps", *chosen, *packages], on_line, env=env, cwd=MODULE_FOLDER)
+    return listed
 
 
 def _copy_crds(go: Path, target: Path) -> None:
