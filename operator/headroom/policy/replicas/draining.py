@@ -34,9 +34,9 @@ def decide_drain(member: MemberFacts, limits: DrainLimits, now: datetime) -> Dra
     pod = member.pod
     if pod is None or pod.is_ended or pod.is_deleting:
         return DrainStep.DONE
-    if member.is_listed:
-        return DrainStep.WAIT
     elapsed = now - (pod.draining_since or now)
+    if member.is_listed or elapsed < timeouts.DRAIN_SETTLES:
+        return DrainStep.WAIT
     is_by_choice = pod.why in BY_CHOICE
     limit = limits.timeout if is_by_choice else limits.eject_grace
     if member.probe is not None and not member.unanswered and member.probe.sessions == 0:

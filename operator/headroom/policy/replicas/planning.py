@@ -111,7 +111,7 @@ def decide_plan(members: Sequence[Judged], targets: Targets, now: datetime) -> P
         to_pool=to_pool,
         retire=(*failed, *drained, *excess),
         remake=_remake(remaining, targets),
-        provision=_count_missing(remaining, targets),
+        provision=0 if any(entry.is_failure for entry in failed) else _count_missing(remaining, targets),
         panic=base.panic,
         good=base.good,
     )

@@ -144,7 +144,7 @@ def _check_seed(member: MemberFacts, around: Surroundings) -> StageVerdict | Non
     if member.backup is not None:
         return _copying(member, around)
     if not pod.seed.is_running:
-        if pod.seed.restarts or said:
+        if pod.seed.restarts or pod.seed.message:
             return _seeding(Reason.SEED_FAILED, f"the copy failed and is tried again: {said}")
         return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is starting")
     is_failed = around.has_primary and member.still_seconds > timeouts.PREPARE_LIMIT.total_seconds()
@@ -192,7 +192,9 @@ def _check_lag(member: MemberFacts, around: Surroundings) -> StageVerdict | None
     pod = member.pod
     assert pod is not None
     if pod.role is Role.PROVISIONING and member.within < timeouts.READINGS_TO_ENTER:
-        return StageVerdict(Stage.CAUGHT_UP, Reason.REPLAY_LAG_ABOVE_LIMIT, describe_lag(member.lag))
+        is_over = member.lag is not None and member.lag.seconds is not None and not member.within
+        reason = Reason.REPLAY_LAG_ABOVE_LIMIT if is_over else Reason.REPLAYING
+        return StageVerdict(Stage.CAUGHT_UP, reason, describe_lag(member.lag))
     if pod.role is Role.STANDBY and is_beyond(member.lag, around.readiness):
         return StageVerdict(Stage.CAUGHT_UP, Reason.REPLAY_LAG_ABOVE_LIMIT, describe_lag(member.lag))
     return None

@@ -30,8 +30,12 @@ LONGEST_RETRY = timedelta(minutes=10)
 
 IN_SERVICE_LIMIT = timedelta(seconds=5)
 """From label to a read that answers; beyond it the member goes back and the next is taken."""
+DRAIN_SETTLES = timedelta(seconds=2)
+"""A connection may still be on its way for a moment after the Service stopped to list the member."""
 DRAIN_ENDING_LIMIT = timedelta(seconds=10)
 """Sessions that were told to end are waited for this long; what is left then is not a client."""
+OUTAGE_NOTICE = timedelta(seconds=5)
+"""A primary that does not answer one probe is no news yet; no decision is made on it all the same."""
 SWEEP_AFTER = timedelta(minutes=10)
 ABANDON_AFTER = timedelta(minutes=10)
 

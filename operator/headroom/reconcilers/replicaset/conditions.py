@@ -88,9 +88,10 @@ def _ready(run: Run) -> Condition:
         name = facts.spec.database_ref.name
         message = f"there is no DatabaseGuard {name} in this namespace: create it or correct spec.databaseRef"
         return Condition(kind, Truth.FALSE, Reason.GUARD_NOT_FOUND, message)
-    if facts.outage is not None:
-        said = f"{facts.outage.message}; see dbg/{facts.spec.database_ref.name}; what serves goes on serving"
-        return Condition(kind, Truth.FALSE, facts.outage.reason, said)
+    outage = facts.lasting_outage
+    if outage is not None:
+        said = f"{outage.message}; see dbg/{facts.spec.database_ref.name}; what serves goes on serving"
+        return Condition(kind, Truth.FALSE, outage.reason, said)
     if run.problems:
         return Condition(kind, Truth.FALSE, run.problems[0].reason, run.problems[0].message)
     least = min(decision.goal.desired, facts.spec.readiness.min_serving)
@@ -151,8 +152,9 @@ def _signal_available(run: Run) -> Condition:
 def _stale_reads(run: Run) -> Condition:
     kind = ConditionType.READS_MAY_BE_STALE
     serving_count = sum(member.facts.role is Role.SERVING for member in run.decision.members)
-    if run.facts.primary is None and serving_count:
-        message = f"no replay lag can be measured: {run.facts.outage.message if run.facts.outage else 'no primary'}"
+    outage = run.facts.lasting_outage
+    if outage is not None and serving_count:
+        message = f"no replay lag can be measured: {outage.message}"
         return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, message)
     if run.decision.plan.panic:
         return Condition(kind, Truth.TRUE, Reason.LAG_PANIC, run.decision.plan.panic)

@@ -10,6 +10,7 @@ from headroom.manifests.ownership import Owner
 from headroom.manifests.pod import Upstream
 from headroom.model.database import Mark
 from headroom.model.replica import MemberFacts
+from headroom.policy.replicas.timeouts import OUTAGE_NOTICE
 from headroom.ports.kube import Manifest
 from headroom.ports.postgres import PrimaryLink, SlotLink
 from headroom.reasons import Reason
@@ -67,6 +68,13 @@ class SetFacts:
     outage: Problem | None
     blueprint: Blueprint | None
     is_guard_missing: bool = False
+
+    @property
+    def lasting_outage(self) -> Problem | None:
+        """The outage, once it has lasted long enough to be news."""
+        since = self.memory.outage_since
+        is_news = since is not None and self.gathered_at - since >= OUTAGE_NOTICE.total_seconds()
+        return self.outage if is_news else None
 
     def member(self, name: str) -> MemberFacts:
         """The member of this name."""

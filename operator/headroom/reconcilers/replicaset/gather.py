@@ -1,6 +1,7 @@
 """All reads of a pass: children from the API server, slots and copies from the primary, one probe of each member."""
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -66,6 +67,7 @@ async def gather_facts(services: Services, memory: SetMemory, body: Manifest, sp
     )
     await _probe(services, memory, spec, children, remote)
     now = services.clock.monotonic()
+    _note_outage(memory, remote, now)
     slots = {slot.name: slot for slot in remote.slots}
     backups = {backup.application_name: backup for backup in remote.backups}
     assembly = _Assembly(services, memory, owner, children, slots, backups, now)
@@ -132,6 +134,15 @@ def _find_stranger(position: Mark, status: Mapping[str, Any]) -> Problem | None:
         message = f"a server on timeline {position.timeline} answers, and {highest} was seen: an old primary came back"
         return Problem(Reason.PRIMARY_STALE, message)
     return None
+
+
+def _note_outage(memory: SetMemory, remote: _Remote, now: float) -> None:
+    """A process that has just started cannot tell how long the outage is: it says so at once."""
+    if remote.primary is not None:
+        memory.outage_since = None
+        memory.has_seen_primary = True
+    elif memory.outage_since is None:
+        memory.outage_since = now if memory.has_seen_primary else -math.inf
 
 
 async def _gather_guard(services: Services, memory: SetMemory, owner: Owner, spec: ReplicaSetSpec) -> None:

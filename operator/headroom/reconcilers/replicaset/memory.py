@@ -64,6 +64,8 @@ class SetMemory:
     guard_read_at: float | None = None
     has_guard: bool = False
     copies: dict[str, tuple[tuple[str, int], float]] = field(default_factory=dict)
+    outage_since: float | None = None
+    has_seen_primary: bool = False
     desired: int | None = None
     history: deque[Recommendation] = field(default_factory=deque)
     warm: LeadTimes = field(default_factory=LeadTimes)

@@ -8,7 +8,7 @@ from headroom.manifests.routing import build_serving_labels
 from headroom.model.conditions import Truth, format_time, merge_conditions
 from headroom.model.replica import Role, Stage
 from headroom.policy.replicas.ejection import Judged
-from headroom.policy.replicas.timeouts import ATTEMPTS_BEFORE_STALLED
+from headroom.policy.replicas.timeouts import ATTEMPTS_BEFORE_STALLED, CLAIM_NOTICE
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.conditions import count_warm, member_conditions, set_conditions
@@ -160,15 +160,18 @@ def next_pass(run: Run) -> timedelta:
     verdicts = [member.verdict.stage for member in run.decision.members]
     if run.has_moved:
         return timedelta(milliseconds=50)
-    if Stage.CAUGHT_UP in verdicts or any(_waits_for_volume(member) for member in run.decision.members):
+    if Stage.CAUGHT_UP in verdicts or any(_waits_for_volume(member, run) for member in run.decision.members):
         return timedelta(milliseconds=250)
     is_calm = all(stage in (Stage.STANDBY, Stage.SERVING) for stage in verdicts)
     return timedelta(seconds=2 if is_calm and run.facts.spec.autoscaling is None else 1)
 
 
-def _waits_for_volume(member: Judged) -> bool:
+def _waits_for_volume(member: Judged, run: Run) -> bool:
+    """Claims wake nobody, and a volume that comes does so within moments."""
     claim = member.facts.claim
-    return member.facts.pod is None and not member.facts.is_going and (claim is None or not claim.is_bound)
+    if claim is None or claim.is_bound or member.facts.is_going:
+        return False
+    return run.facts.now - claim.created_at < CLAIM_NOTICE
 
 
 def _role_word(member: Judged) -> str:

@@ -25,6 +25,8 @@ NAMESPACE, NAME, INSTALL = "shop", "store", "0123abcd"
 SET = ObjectRef(REPLICA_SET, NAMESPACE, NAME)
 MONITOR, REPLICATION = Credentials("monitor", "m"), Credentials("replication", "r")
 STEP_SECONDS = 0.25
+CONFLICT_SECONDS = 0.1
+QUIET_SECONDS = 3.0
 
 
 class NoFence:
@@ -59,6 +61,7 @@ class World:
     binds: bool = True
     copies: bool = True
     lists: bool = True
+    published: list[str] | None = None
     kube: MemoryKube = field(init=False)
     cluster: Cluster = field(init=False)
     postgres: MemoryPostgres = field(init=False)
@@ -173,11 +176,17 @@ class World:
             self._play_pod(pod)
         if self.lists and any(item["metadata"]["name"] == "store-read" for item in self.children(SERVICE)):
             ready = [name for name in self.serving() if self._is_running(name)]
-            self.cluster.publish_endpoints(NAMESPACE, "store-read", ready)
+            if ready != self.published:
+                self.cluster.publish_endpoints(NAMESPACE, "store-read", ready)
+                self.published = ready
 
     def _is_running(self, name: str) -> bool:
-        pod = self.cluster.read(ObjectRef(POD, NAMESPACE, name))
+        pod = self._peek(ObjectRef(POD, NAMESPACE, name))
         return pod is not None and pod.get("status", {}).get("phase") == "Running"
+
+    def _peek(self, ref: ObjectRef) -> Manifest | None:
+        entry = self.kube.store.entries.get(ref)
+        return entry.manifest if entry is not None else None
 
     def _play_pod(self, pod: Manifest) -> None:
         name = pod["metadata"]["name"]
@@ -187,8 +196,8 @@ class World:
             self._stop(name, slot)
             self.cluster.finish_deletion(ref)
             return
-        claim = self.cluster.read(ObjectRef(CLAIM, NAMESPACE, name))
-        config = self.cluster.read(ObjectRef(CONFIG_MAP, NAMESPACE, pod["spec"]["volumes"][1]["configMap"]["name"]))
+        claim = self._peek(ObjectRef(CLAIM, NAMESPACE, name))
+        config = self._peek(ObjectRef(CONFIG_MAP, NAMESPACE, pod["spec"]["volumes"][1]["configMap"]["name"]))
         if claim is None or claim.get("status", {}).get("phase") != "Bound" or config is None:
             return
         if not self.copies or slot not in self.primary.slots or self.primary.is_down:
@@ -237,9 +246,19 @@ class World:
         """Passes and everybody else, for that long."""
         end = self.clock.monotonic() + seconds
         while self.clock.monotonic() < end:
-            await self.one_pass()
+            pause = await self.one_pass()
             self.play()
-            await self.clock.advance(STEP_SECONDS)
+            await self.clock.advance(pause.total_seconds() if pause is not None else CONFLICT_SECONDS)
+
+    async def settle(self, limit: float = 60.0) -> None:
+        """Passes until one has nothing to do but look, and nothing was written for three seconds."""
+        end, quiet_since, count = self.clock.monotonic() + limit, self.clock.monotonic(), -1
+        while self.clock.monotonic() < min(end, quiet_since + QUIET_SECONDS):
+            pause = await self.one_pass()
+            if len(self.kube.writes) != count:
+                count, quiet_since = len(self.kube.writes), self.clock.monotonic()
+            self.play()
+            await self.clock.advance(pause.total_seconds() if pause is not None else CONFLICT_SECONDS)
 
     async def delete(self, seconds: float = 30.0) -> bool:
         """`kubectl delete`: teardown until the finalizer may go; True if it did within that time."""

@@ -1,0 +1,344 @@
+"""What goes wrong around a set, and that it ends as if it had not."""
+
+import pytest
+
+from headroom.adapters.memory.kube_faults import WRITE, Killed
+from headroom.adapters.memory.postgres_server import MemorySession
+from headroom.errors import Conflict, KubeUnavailable
+from headroom.model.replica import MemberId, format_incarnation, hash8, slot_prefix
+from headroom.ports.kube import CLAIM, CONFIG_MAP, POD, REPLICA_SET, ObjectRef
+from headroom.reasons import Reason
+from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, SET, World
+
+FOREVER = 10**9
+
+
+def check_nothing_is_orphaned(world: World) -> None:
+    """Slots, claims and pods are those of the same members, one each."""
+    members = [slot.removeprefix(slot_prefix(INSTALL, world.body["metadata"]["uid"])) for slot in world.slots()]
+    names = sorted(f"store-{member.replace('_', '-')}" for member in members)
+    assert sorted(pod["metadata"]["name"] for pod in world.children(POD)) == names
+    assert sorted(claim["metadata"]["name"] for claim in world.children(CLAIM)) == names
+    assert len(world.children(CONFIG_MAP)) == 1
+
+
+async def crash_and_resume(nth: int, *, is_after: bool) -> tuple[World, bool]:
+    """Kill the process at its nth write of a life (made, scaled up, scaled down); then a new one goes on."""
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    error = Killed(f"write {nth}")
+    if is_after:
+        world.kube.faults.lose_response(verb=WRITE, nth=nth, error=error)
+        world.kube.faults.fail(error, verb=WRITE, nth=nth + 1, times=FOREVER)
+    else:
+        world.kube.faults.fail(error, verb=WRITE, nth=nth, times=FOREVER)
+    was_killed = False
+    for count in (1, 2, 1):
+        world.edit_spec(replicas=count)
+        try:
+            await world.settle()
+        except Killed:
+            was_killed = True
+            world.kube.faults.clear()
+            world.restart()
+            await world.settle()
+    return world, was_killed
+
+
+@pytest.mark.parametrize("is_after", [False, True], ids=["before the write", "after the write"])
+async def test_a_process_killed_at_any_write_changes_nothing_in_the_end(is_after: bool) -> None:
+    nth, was_killed = 1, True
+    while was_killed:
+        world, was_killed = await crash_and_resume(nth, is_after=is_after)
+        assert world.roles() == ["serving", "standby"], f"killed at write {nth}"
+        check_nothing_is_orphaned(world)
+        nth += 1
+    assert nth > 15
+
+
+async def test_deletion_while_provisioning_leaves_nothing() -> None:
+    world = World(copies=False)
+    world.add_set(replicas=1, standbys=1)
+    await world.run(10)
+    assert world.roles() == ["provisioning"]
+    assert await world.delete()
+    assert world.children(POD) == world.children(CLAIM) == []
+    assert world.slots() == []
+
+
+async def test_a_process_killed_at_any_write_of_a_teardown_leaves_nothing() -> None:
+    for nth in range(1, 7):
+        world = World()
+        world.add_set(replicas=1, standbys=0)
+        await world.settle()
+        world.kube.faults.fail(Killed("teardown"), verb=WRITE, nth=nth, times=FOREVER)
+        try:
+            assert await world.delete()
+        except Killed:
+            world.kube.faults.clear()
+            world.restart()
+            assert await world.delete()
+        assert world.children(POD) == world.children(CLAIM) == []
+        assert world.slots() == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(Conflict("somebody wrote first"), id="409"),
+        pytest.param(KubeUnavailable("too many requests", reason=Reason.KUBE_UNAVAILABLE), id="429"),
+    ],
+)
+async def test_an_api_server_that_refuses_every_third_write_delays_only(error: Exception) -> None:
+    world = World()
+    world.add_set(replicas=2, standbys=1)
+    for nth in range(3, 90, 3):
+        world.kube.faults.fail(error, verb=WRITE, nth=nth)
+    await world.run(40)
+    assert world.roles() == ["serving", "serving", "standby"]
+    check_nothing_is_orphaned(world)
+
+
+async def test_a_primary_that_is_down_for_a_minute_changes_nothing() -> None:
+    world = World()
+    world.add_set(replicas=2, standbys=1)
+    await world.run(30)
+    pods = sorted(pod["metadata"]["uid"] for pod in world.children(POD))
+    world.primary.is_down = True
+    await world.run(60)
+    assert world.condition("Ready")["reason"] == Reason.PRIMARY_UNREACHABLE
+    assert world.condition("ReadsMayBeStale")["status"] == "True"
+    assert world.roles() == ["serving", "serving", "standby"]
+    world.primary.is_down = False
+    world.primary.restart()
+    await world.run(20)
+    assert world.condition("Ready")["status"] == "True"
+    assert world.condition("ReadsMayBeStale")["status"] == "False"
+    assert sorted(pod["metadata"]["uid"] for pod in world.children(POD)) == pods
+
+
+async def test_a_claim_that_never_binds_is_said_and_its_slot_given_back() -> None:
+    world = World(binds=False)
+    world.add_set(replicas=1, standbys=0)
+    await world.run(60)
+    stalled = world.condition("Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", Reason.VOLUME_NOT_BOUND)
+    assert "storageClassName" in stalled["message"]
+    await world.run(700)
+    assert world.condition("Stalled")["reason"] == Reason.SEED_ATTEMPTS_EXHAUSTED
+    world.binds = True
+    await world.run(400)
+    assert world.roles() == ["serving"]
+    assert world.condition("Stalled")["status"] == "False"
+    check_nothing_is_orphaned(world)
+
+
+async def test_a_stalled_set_holds_nothing_while_it_waits() -> None:
+    world = World(binds=False)
+    world.add_set(replicas=1, standbys=0)
+    seen = []
+    for _ in range(80):
+        await world.run(10)
+        seen.append((len(world.slots()), len(world.children(CLAIM))))
+    assert (0, 0) in seen
+    assert max(slots for slots, _ in seen) == 1
+
+
+async def test_a_failed_pod_is_made_again_on_its_claim() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    await world.run(20)
+    [name] = world.serving()
+    claims = {claim["metadata"]["uid"] for claim in world.children(CLAIM)}
+    world.cluster.end_pod(ObjectRef(POD, NAMESPACE, name))
+    await world.run(20)
+    assert world.roles() == ["serving", "standby"]
+    assert {claim["metadata"]["uid"] for claim in world.children(CLAIM)} == claims
+
+
+async def test_a_lost_slot_makes_a_new_member_and_readers_keep_one() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    await world.run(20)
+    [name] = world.serving()
+    member = MemberId.parse_object("store", name)
+    assert member is not None
+    slot = member.slot_name(INSTALL, world.body["metadata"]["uid"])
+    world.primary.slots[slot].wal_status = "lost"
+    for _ in range(12):
+        await world.one_pass()
+        world.play()
+        await world.clock.advance(0.25)
+        assert world.serving()
+    await world.run(20)
+    assert world.roles() == ["serving", "standby"]
+    assert slot not in world.slots()
+
+
+async def test_a_promoted_member_leaves_the_service_at_once_and_is_made_anew() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    await world.run(20)
+    [name] = world.serving()
+    world.replica(name).promote()
+    await world.one_pass()
+    assert name not in world.serving()
+    assert Reason.MEMBER_PROMOTED in world.telemetry.reasons("store")
+    await world.run(20)
+    assert world.roles() == ["serving", "standby"]
+    assert name not in [pod["metadata"]["name"] for pod in world.children(POD)]
+
+
+async def test_a_member_that_the_service_never_lists_is_put_back() -> None:
+    world = World(lists=False)
+    world.add_set(replicas=1, standbys=0)
+    await world.run(12)
+    assert Reason.NOT_IN_SERVICE_IN_TIME in world.telemetry.reasons("store")
+    world.lists = True
+    await world.run(10)
+    assert world.roles() == ["serving"]
+
+
+async def test_an_unreachable_member_is_replaced_and_the_last_one_never_taken_out() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=0)
+    await world.run(15)
+    [name] = world.serving()
+    world.replica(name).is_hung = True
+    await world.run(20)
+    assert world.serving() == [name]
+    world.replica(name).is_hung = False
+    world.edit_spec(replicas=2)
+    await world.run(20)
+    world.replica(name).is_hung = True
+    await world.run(8)
+    assert world.serving()
+    assert name not in world.serving()
+
+
+async def test_sessions_that_outstay_the_drain_are_ended() -> None:
+    world = World()
+    world.add_set(replicas=2, standbys=0, drain={"timeout": "5s"})
+    await world.run(25)
+    for name in world.serving():
+        world.replica(name).sessions = [MemorySession(state="active"), MemorySession()]
+    world.edit_spec(replicas=1)
+    await world.run(4)
+    assert sorted(world.roles()) == ["draining", "serving"]
+    await world.run(10)
+    assert world.roles() == ["serving"]
+    assert Reason.SESSIONS_TERMINATED in world.telemetry.reasons("store")
+
+
+async def test_a_set_without_its_guard_says_so_and_can_be_deleted() -> None:
+    world = World()
+    world.add_set(databaseRef={"name": "nowhere"})
+    await world.run(5)
+    assert world.condition("Ready")["reason"] == Reason.GUARD_NOT_FOUND
+    assert await world.delete(5)
+
+
+async def test_teardown_waits_for_the_primary_ten_minutes_and_then_says_what_is_left() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    await world.run(20)
+    slots = world.slots()
+    world.primary.is_down = True
+    assert not await world.delete(60)
+    assert world.children(POD) == world.children(CLAIM) == []
+    assert await world.delete(700)
+    assert Reason.ABANDONED in world.telemetry.reasons("store")
+    assert world.slots() == slots
+
+
+async def test_an_abandoned_set_is_let_go_at_once_and_names_its_slots() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    await world.run(20)
+    world.primary.is_down = True
+    annotation = {"headroom.dev/abandon": "true"}
+    world.cluster.edit(SET, lambda item: item["metadata"].update(annotations=annotation))
+    assert await world.delete(5)
+    left = next(event for event in world.telemetry.events if event.reason is Reason.SLOT_LEFT_BEHIND)
+    assert all(slot in left.message for slot in world.slots())
+
+
+async def test_retained_volumes_outlive_the_set_without_an_owner() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=0, retention={"volumes": "Retain"})
+    await world.run(20)
+    assert await world.delete()
+    [claim] = world.children(CLAIM)
+    assert "ownerReferences" not in claim["metadata"]
+    assert claim["metadata"]["labels"]["headroom.dev/retained-from"] == "store"
+    assert world.slots() == []
+
+
+async def test_slots_of_sets_that_are_gone_are_swept_and_all_others_left() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=0)
+    await world.run(5)
+    gone = f"hr_{INSTALL}_{hash8('a set that is gone')}_0_{format_incarnation(world.clock.now())}"
+    other = f"hr_ffffffff_{hash8('a set of another installation')}_0_a"
+    replication = world.primary.roles["replication"]
+    for name in (gone, other, "patroni_1"):
+        world.primary.create_slot(name, replication, world.clock.monotonic())
+    await world.run(500)
+    assert gone in world.primary.slots
+    await world.run(300)
+    assert gone not in world.primary.slots
+    assert {other, "patroni_1"} <= world.primary.slots.keys()
+
+
+async def test_a_paused_set_makes_and_moves_nothing() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1, mode="Paused")
+    await world.run(10)
+    assert world.children(POD) == world.children(CLAIM) == []
+    assert world.slots() == []
+    assert world.condition("Ready")["status"] == "False"
+
+
+async def test_a_primary_with_unlimited_slots_needs_a_cap_and_says_which_field() -> None:
+    world = World()
+    world.primary.settings["max_slot_wal_keep_size"] = "-1"
+    world.add_set()
+    await world.run(5)
+    stalled = world.condition("Stalled")
+    assert stalled["reason"] == Reason.WAL_CAP_REQUIRED
+    assert "provisioning.maxSlotWAL" in stalled["message"]
+    assert world.slots() == []
+    world.edit_spec(provisioning={"maxSlotWAL": "8Gi"})
+    await world.run(15)
+    assert world.roles() == ["serving", "standby"]
+
+
+async def test_a_foreign_service_of_the_same_name_stays_untouched() -> None:
+    world = World()
+    world.cluster.seed(
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "store-read", "namespace": NAMESPACE}, "spec": {}}
+    )
+    world.add_set()
+    await world.run(5)
+    assert world.condition("Ready")["reason"] == Reason.NAME_CONFLICT
+
+
+async def test_another_system_behind_the_same_name_is_not_believed() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    await world.run(20)
+    pods = world.roles()
+    world.primary.system_identifier = "7300000000000000002"
+    await world.run(20)
+    assert world.condition("Ready")["reason"] == Reason.PRIMARY_REPLACED
+    assert world.roles() == pods
+
+
+async def test_a_set_is_read_live_so_that_an_old_view_deletes_nothing() -> None:
+    world = World()
+    old = world.add_set(replicas=0, standbys=0)
+    world.edit_spec(replicas=1, standbys=1)
+    await world.run(20)
+    await world.reconciler.reconcile(old)
+    assert world.roles() == ["serving", "standby"]
+    assert world.kube.store.entries[ObjectRef(REPLICA_SET, NAMESPACE, "store")]
