@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from headroom.api.base import CelRule, Json
+from headroom.api.bounds import explain
 from headroom.api.kinds import KINDS, KindDefinition
 from headroom.api.reference import build_api_page, build_reasons_page
 from headroom.api.structural import build_schema
@@ -105,7 +106,7 @@ def _build_root(kind: KindDefinition) -> Json:
             "apiVersion": {"description": f"{GROUP}/{VERSION}", "type": "string", "maxLength": 64},
             "kind": {"description": kind.kind, "type": "string", "maxLength": 64},
             "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}},
-            "spec": build_schema(kind.spec),
+            "spec": explain(build_schema(kind.spec)),
             "status": build_schema(kind.status),
         },
         "required": ["spec"],

@@ -7,22 +7,14 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 from headroom.api.base import VALIDATIONS, Json
+from headroom.api.bounds import TEXT_TYPES, describe_bounds, describe_default
 from headroom.api.kinds import KindDefinition
 from headroom.api.structural import build_schema
 from headroom.api.v1alpha1.common import GROUP, VERSION
-from headroom.api.values import DECIMAL_PATTERN, DURATION_PATTERN, QUANTITY_PATTERN
 from headroom.reasons import ConditionType, Reason
 
 HEADER = "<!-- Generated from operator/headroom by `make crds`. Do not edit. -->\n"
 FIX = "Fix:"
-TEXT_TYPES = {DURATION_PATTERN: "duration", QUANTITY_PATTERN: "quantity", DECIMAL_PATTERN: "decimal in quotes"}
-LIMITS = {
-    "minimum": "≥",
-    "maximum": "≤",
-    "minItems": "entries ≥",
-    "maxItems": "entries ≤",
-    "maxProperties": "entries ≤",
-}
 INTRODUCTION = """\
 Durations are text such as `500ms`, `30s`, `5m`, `1h30m`; sizes are quantities such as `512Mi` or `20Gi`; ratios are
 whole percents. A field without a default may be left out unless it is required; left out means what its description
@@ -124,16 +116,15 @@ def _object_section(kind: KindDefinition, path: str, schema: Json) -> list[str]:
 
 
 def _row(owner: str, name: str, schema: Json, required: set[str]) -> str:
-    default = "**required**" if name in required else _default(schema)
-    cells = [f"`{name}`", _type(f"{owner}.{name}", schema), default, _bounds(schema), schema.get("description", "")]
+    default = f"`{describe_default(schema)}`" if describe_default(schema) else ""
+    cells = [
+        f"`{name}`",
+        _type(f"{owner}.{name}", schema),
+        "**required**" if name in required else default,
+        describe_bounds(schema),
+        schema.get("description", ""),
+    ]
     return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
-
-
-def _default(schema: Json) -> str:
-    default = schema.get("default")
-    if default is None or isinstance(default, dict):
-        return ""
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
 def _type(path: str, schema: Json) -> str:
@@ -153,21 +144,6 @@ def _type(path: str, schema: Json) -> str:
 def _anchor(heading: str) -> str:
     """The anchor that GitHub gives to a heading."""
     return re.sub("[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-")
-
-
-def _bounds(schema: Json) -> str:
-    if "properties" in schema or "enum" in schema:
-        return ""
-    rules = [_bound(entry["message"]) for entry in schema.get(VALIDATIONS, [])]
-    limits = [f"{words} {schema[key]}" for key, words in LIMITS.items() if key in schema]
-    if "maxLength" in schema and not rules and schema.get("pattern") not in TEXT_TYPES:
-        limits.append(f"at most {schema['maxLength']} characters")
-    return "; ".join([*limits, *dict.fromkeys(rules)])
-
-
-def _bound(remedy: str) -> str:
-    """What a rule allows, from what it tells people to write."""
-    return re.sub(r"^a (duration|size) from (\S+ to \S+),.*$", r"\2", remedy.removeprefix("write "))
 
 
 def _escape(text: str) -> str:

@@ -117,9 +117,8 @@ def test_the_defaults_of_the_schema_are_those_of_the_models() -> None:
 
 def test_every_link_within_the_api_page_has_its_heading() -> None:
     page = FILES[ROOT / "docs" / "reference" / "api.md"]
-    headings = {
-        re.sub("[^a-z0-9 -]", "", line.lower()).replace(" ", "-") for line in re.findall("^#+ (.*)$", page, re.MULTILINE)
-    }
+    titles = re.findall("^#+ (.*)$", page, re.MULTILINE)
+    headings = {re.sub("[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
     links = set(re.findall(r"\(#([^)]*)\)", page))
 
     assert len(links) > 50
@@ -147,6 +146,14 @@ def test_every_rule_is_proven_by_a_row_of_the_table() -> None:
         for field, message in sorted(declared)
         if not any(field == proven_field and says in message for proven_field, says in proven)
     ] == []
+
+
+def test_explain_says_type_bounds_and_default() -> None:
+    nodes = dict(NODES)
+
+    assert nodes["ReplicaSet.spec.drain.timeout"]["description"].endswith("(duration; 0s to 1h; default 1m)")
+    assert nodes["ReplicaSet.spec.replicas"]["description"].endswith("(≥ 0; ≤ 48; default 1)")
+    assert nodes["ReplicaSet.spec.mode"]["description"].endswith("(default Active)")
 
 
 def test_a_default_of_a_duration_is_written_as_a_user_writes_it() -> None:
