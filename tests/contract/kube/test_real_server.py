@@ -10,6 +10,8 @@ from headroom.adapters.clock import SystemClock
 from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.kube.connect import connect
 from headroom.adapters.kube.lease import LEASE_LIMITS, LeaseElector
+from headroom.adapters.memory.clock import MemoryClock
+from headroom.adapters.telemetry.events import SERIES_SECONDS, EventRecorder
 from headroom.errors import KubeUnavailable, NotLeading, Refused
 from headroom.ports.kube import CONFIG_MAP, EVENT, LEASE, NAMESPACE, POD, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
@@ -140,8 +142,27 @@ async def test_two_processes_lead_one_after_the_other(real: ApiKube, namespace: 
     assert found["spec"]["holderIdentity"] == ""
 
 
-async def test_events_are_accepted(real: ApiKube, namespace: str) -> None:
-    assert await real.list(EVENT, namespace) == []
+async def test_events_are_accepted_and_counted_on(real: ApiKube, namespace: str) -> None:
+    about = await real.create(build_map(namespace))
+    moments = MemoryClock(spins=2)
+    counts: list[tuple[str, str]] = []
+    recorder = EventRecorder(moments, lambda *outcome: counts.append(outcome), "operator-1")
+    posting = asyncio.create_task(recorder.run(real))
+    recorder.announce(about, Reason.ACTIVATED, "took over", "Normal")
+    recorder.announce(about, Reason.ACTIVATED, "took over", "Normal")
+
+    async def are_posted(number: int) -> bool:
+        return counts.count((str(Reason.ACTIVATED), "posted")) == number
+
+    await eventually(lambda: are_posted(1), "the event to be posted")
+    (event,) = await real.list(EVENT, namespace)
+    assert event["note"] == "took over"
+    await moments.advance(SERIES_SECONDS + 1)
+    recorder.sweep()
+    await eventually(lambda: are_posted(2), "the series to be posted")
+    (event,) = await real.list(EVENT, namespace)
+    assert event["series"]["count"] == 2
+    posting.cancel()
 
 
 async def _unreachable(*_args: object, **_more: object) -> Manifest:

@@ -1,1 +1,7 @@
-"""Metrics, events and logs."""
+"""Metrics for Prometheus, events for Kubernetes, logs for people and machines, and the lag of the event loop."""
+
+from headroom.adapters.telemetry.logs import configure_logs
+from headroom.adapters.telemetry.loop import LoopMonitor
+from headroom.adapters.telemetry.service import PrometheusTelemetry
+
+__all__ = ["LoopMonitor", "PrometheusTelemetry", "configure_logs"]

@@ -1,0 +1,1 @@
+"""What the operator serves itself: probes and metrics, outside Kopf, so that followers answer too."""

@@ -1,0 +1,206 @@
+"""Kubernetes events that never block and never flood: merged into series, limited, queued, posted in the background."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from headroom.adapters.kube.lease_record import format_micro_time
+from headroom.adapters.kube.limits import TokenBucket
+from headroom.errors import Conflict, HeadroomError, KubeUnavailable
+from headroom.ports.clock import Clock
+from headroom.ports.kube import EVENT, KubeWriter, Manifest, ObjectRef
+from headroom.reasons import Reason
+
+logger = logging.getLogger(__name__)
+
+CONTROLLER = "headroom.dev/operator"
+ACTION = "Reconcile"
+SERIES_SECONDS = 300.0
+SWEEP_SECONDS = 10.0
+OBJECT_BURST, OBJECT_RATE = 10, 10 / 60
+OVERALL_BURST, OVERALL_RATE = 25, 5.0
+QUEUE_LIMIT = 500
+ATTEMPTS = 3
+MAX_NOTE = 1024
+MAX_NAME_STEM = 200
+Count = Callable[[str, str], None]
+"""Told the reason and the outcome of every announcement."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    uid: str
+    reason: str
+    type: str
+
+
+@dataclass(slots=True)
+class _Series:
+    """Repetitions of an event within one window; `written` is the count that was posted."""
+
+    ref: ObjectRef
+    window_ends_at: float
+    count: int
+    written: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Post:
+    """One write to come: a new event, or the count of a series."""
+
+    key: _Key
+    ref: ObjectRef
+    manifest: Manifest | None = None
+    count: int = 0
+    last_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class EventRecorder:
+    """`announce` returns at once; `run` posts until it is cancelled."""
+
+    clock: Clock
+    count: Count
+    instance: str
+    _series: dict[_Key, _Series] = field(default_factory=dict)
+    _objects: dict[str, TokenBucket] = field(default_factory=dict)
+    _overall: TokenBucket = field(default_factory=lambda: TokenBucket(OVERALL_RATE, OVERALL_BURST))
+    _queue: "asyncio.Queue[_Post]" = field(default_factory=lambda: asyncio.Queue(QUEUE_LIMIT))
+
+    def announce(self, about: Mapping[str, Any], reason: Reason, message: str, type_: str) -> None:
+        """Queue an event, or count it as a repetition, or drop it and count that."""
+        key = _Key((about.get("metadata") or {}).get("uid", ""), str(reason), type_)
+        now, moment = self.clock.monotonic(), self.clock.now()
+        series = self._series.get(key)
+        if series is not None and now < series.window_ends_at:
+            series.count, series.last_at = series.count + 1, moment
+            self.count(key.reason, "merged")
+            return
+        refusal = self._find_refusal(key.uid, now)
+        if refusal is not None:
+            self.count(key.reason, refusal)
+            return
+        manifest = build_event(about, key.reason, message, type_=type_, moment=moment, instance=self.instance)
+        ref = ObjectRef(EVENT, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        self._series[key] = _Series(ref, now + SERIES_SECONDS, 1, 1, moment)
+        self._enqueue(_Post(key, ref, manifest))
+
+    async def run(self, writer: KubeWriter) -> None:
+        """Post what is queued, one at a time, and the counts of series as their windows end."""
+        sweeper = asyncio.create_task(self._sweep_forever())
+        try:
+            while True:
+                await self._post(writer, await self._queue.get())
+        finally:
+            sweeper.cancel()
+
+    def sweep(self) -> None:
+        """End the windows that are over: the count of a series is posted and counts on, what was alone is forgotten."""
+        now = self.clock.monotonic()
+        for key, series in list(self._series.items()):
+            if now < series.window_ends_at:
+                continue
+            if series.count == series.written:
+                del self._series[key]
+                continue
+            series.written, series.window_ends_at = series.count, now + SERIES_SECONDS
+            self._enqueue(_Post(key, series.ref, None, series.count, series.last_at))
+        self._objects = {uid: bucket for uid, bucket in self._objects.items() if not bucket.is_full(now)}
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await self.clock.sleep(SWEEP_SECONDS)
+            self.sweep()
+
+    def _find_refusal(self, uid: str, now: float) -> str | None:
+        bucket = self._objects.setdefault(uid, TokenBucket(OBJECT_RATE, OBJECT_BURST))
+        if not bucket.try_take(now):
+            return "object_limit"
+        return None if self._overall.try_take(now) else "overall_limit"
+
+    def _enqueue(self, post: _Post) -> None:
+        try:
+            self._queue.put_nowait(post)
+        except asyncio.QueueFull:
+            self._drop(post, "queue_full")
+
+    def _drop(self, post: _Post, outcome: str) -> None:
+        # Nothing of it is there to count on: the next one begins anew.
+        self._series.pop(post.key, None)
+        self.count(post.key.reason, outcome)
+
+    async def _post(self, writer: KubeWriter, post: _Post) -> None:
+        outcome = await self._try_to_send(writer, post)
+        if outcome == "posted":
+            self.count(post.key.reason, outcome)
+        else:
+            self._drop(post, outcome)
+
+    async def _try_to_send(self, writer: KubeWriter, post: _Post) -> str:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await _send(writer, post)
+            except KubeUnavailable as error:
+                if attempt < ATTEMPTS:
+                    await self.clock.sleep(error.retry_after.total_seconds())
+            except Conflict:
+                # A new event that is there was posted by the attempt before; the one of a series has expired.
+                return "posted" if post.manifest is not None else "expired"
+            except HeadroomError as error:
+                logger.debug("Event %s about %s was not accepted: %s", post.key.reason, post.key.uid, error)
+                return "refused"
+            else:
+                return "posted"
+        return "unavailable"
+
+
+def build_event(
+    about: Mapping[str, Any], reason: str, message: str, *, type_: str, moment: datetime, instance: str
+) -> Manifest:
+    """An events.k8s.io/v1 Event; its name follows from its content, so that posting it twice makes one."""
+    metadata = about.get("metadata") or {}
+    name, uid = metadata.get("name", ""), metadata.get("uid", "")
+    at = format_micro_time(moment)
+    digest = hashlib.sha256(f"{uid} {reason} {type_} {at} {instance}".encode()).hexdigest()[:16]
+    regarding = {
+        "apiVersion": about.get("apiVersion", ""),
+        "kind": about.get("kind", ""),
+        "namespace": metadata.get("namespace", ""),
+        "name": name,
+        "uid": uid,
+    }
+    return {
+        "apiVersion": EVENT.api_version,
+        "kind": EVENT.name,
+        "metadata": {
+            "namespace": metadata.get("namespace") or "default",
+            "name": f"{name[:MAX_NAME_STEM]}.{digest}".lstrip("."),
+        },
+        "eventTime": at,
+        "reportingController": CONTROLLER,
+        "reportingInstance": instance,
+        "action": ACTION,
+        "reason": reason,
+        "regarding": {key: value for key, value in regarding.items() if value},
+        "note": _shorten(message),
+        "type": type_,
+    }
+
+
+async def _send(writer: KubeWriter, post: _Post) -> None:
+    if post.manifest is not None:
+        await writer.create(post.manifest)
+    elif post.last_at is not None:
+        series = {"count": post.count, "lastObservedTime": format_micro_time(post.last_at)}
+        await writer.patch(post.ref, [{"op": "add", "path": "/series", "value": series}])
+
+
+def _shorten(message: str) -> str:
+    # The limit is in bytes.
+    raw = message.encode()
+    return message if len(raw) <= MAX_NOTE else raw[: MAX_NOTE - 3].decode(errors="ignore") + "..."

@@ -1,0 +1,206 @@
+"""Events: what is posted, merged, limited and dropped, on a clock that only the test moves."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from headroom.adapters.memory.clock import MemoryClock
+from headroom.adapters.memory.kube import MemoryKube
+from headroom.adapters.memory.kube_cluster import Cluster
+from headroom.adapters.telemetry.events import QUEUE_LIMIT, EventRecorder, build_event
+from headroom.errors import KubeUnavailable, Refused
+from headroom.ports.kube import EVENT, Manifest, ObjectRef
+from headroom.reasons import Reason
+
+
+def build_object(name: str = "store", *, namespace: str = "shop") -> dict[str, Any]:
+    metadata = {"namespace": namespace, "name": name, "uid": f"uid-{name}"}
+    return {"apiVersion": "headroom.dev/v1alpha1", "kind": "ReplicaSet", "metadata": metadata}
+
+
+class Desk:
+    """A recorder with its server and what it counted."""
+
+    def __init__(self) -> None:
+        self.clock = MemoryClock(spins=8)
+        self.kube = MemoryKube(clock=self.clock)
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.recorder = EventRecorder(self.clock, lambda *key: self.counts.update([key]), "operator-1")
+
+    def announce(self, name: str = "store", reason: Reason = Reason.ACTIVATED, message: str = "took over") -> None:
+        self.recorder.announce(build_object(name), reason, message, "Normal")
+
+    def stored(self) -> list[Manifest]:
+        return [entry.manifest for ref, entry in self.kube.store.entries.items() if ref.kind == EVENT]
+
+    def outcomes(self) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for (_, outcome), count in self.counts.items():
+            total[outcome] += count
+        return dict(total)
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    desk = Desk()
+    task = asyncio.create_task(desk.recorder.run(desk.kube))
+    yield desk
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_event_says_what_who_and_when(desk: Desk) -> None:
+    desk.announce()
+    await desk.clock.advance(0.1)
+    (event,) = desk.stored()
+    assert event["eventTime"] == "2026-01-01T00:00:00.000000Z"
+    assert (event["reason"], event["note"], event["type"]) == ("Activated", "took over", "Normal")
+    assert event["regarding"] == {
+        "apiVersion": "headroom.dev/v1alpha1",
+        "kind": "ReplicaSet",
+        "namespace": "shop",
+        "name": "store",
+        "uid": "uid-store",
+    }
+    assert (event["reportingController"], event["reportingInstance"]) == ("headroom.dev/operator", "operator-1")
+    assert event["action"]
+    assert "series" not in event
+
+
+async def test_repetitions_become_a_series_once_in_five_minutes(desk: Desk) -> None:
+    for _ in range(299):
+        desk.announce()
+        await desk.clock.advance(1)
+    assert len(desk.stored()) == 1
+    assert "series" not in desk.stored()[0]
+    await desk.clock.advance(15)
+    assert desk.stored()[0]["series"]["count"] == 299
+    assert desk.stored()[0]["series"]["lastObservedTime"] == "2026-01-01T00:04:58.000000Z"
+    assert [verb for verb, _ in desk.kube.writes] == ["create", "patch"]
+    desk.announce()
+    await desk.clock.advance(320)
+    assert desk.stored()[0]["series"]["count"] == 300
+    assert desk.outcomes() == {"posted": 3, "merged": 299}
+
+
+async def test_after_a_quiet_window_it_is_a_new_event(desk: Desk) -> None:
+    desk.announce()
+    await desk.clock.advance(400)
+    desk.announce()
+    await desk.clock.advance(1)
+    assert len(desk.stored()) == 2
+
+
+async def test_reasons_and_objects_are_told_apart(desk: Desk) -> None:
+    desk.announce()
+    desk.announce(reason=Reason.DRAINING)
+    desk.announce("other")
+    await desk.clock.advance(1)
+    assert len(desk.stored()) == 3
+
+
+async def test_one_object_gets_ten_and_then_ten_a_minute(desk: Desk) -> None:
+    reasons = list(Reason)
+    for reason in reasons[:25]:
+        desk.announce(reason=reason)
+    await desk.clock.advance(1)
+    assert len(desk.stored()) == 10
+    assert desk.outcomes()["object_limit"] == 15
+    await desk.clock.advance(60)
+    for reason in reasons[25:50]:
+        desk.announce(reason=reason)
+    await desk.clock.advance(1)
+    assert len(desk.stored()) == 20
+    desk.announce("other")
+    await desk.clock.advance(1)
+    assert len(desk.stored()) == 21
+
+
+async def test_all_objects_together_get_five_a_second(desk: Desk) -> None:
+    for number in range(100):
+        desk.announce(f"set-{number}")
+    await desk.clock.advance(1)
+    first = len(desk.stored())
+    assert first == 25
+    await desk.clock.advance(2)
+    for number in range(100):
+        desk.announce(f"later-{number}")
+    await desk.clock.advance(1)
+    assert len(desk.stored()) == first + 15
+    assert desk.outcomes()["overall_limit"] == 75 + 85
+
+
+async def test_nothing_blocks_when_nobody_posts() -> None:
+    desk = Desk()
+    for number in range(QUEUE_LIMIT + 100):
+        await desk.clock.advance(0.2)
+        desk.announce(f"set-{number}")
+    assert desk.outcomes() == {"queue_full": 100}
+
+
+async def test_a_lost_response_makes_one_event(desk: Desk) -> None:
+    desk.kube.faults.lose_response(verb="create")
+    desk.announce()
+    await desk.clock.advance(5)
+    assert len(desk.stored()) == 1
+    assert desk.outcomes() == {"posted": 1}
+
+
+async def test_an_outage_is_waited_out_and_then_given_up(desk: Desk) -> None:
+    desk.kube.faults.fail(KubeUnavailable("HTTP 429", reason=Reason.KUBE_UNAVAILABLE), verb="create", nth=1, times=2)
+    desk.announce()
+    await desk.clock.advance(10)
+    assert desk.outcomes() == {"posted": 1}
+    desk.kube.faults.fail(KubeUnavailable("HTTP 503", reason=Reason.KUBE_UNAVAILABLE), verb="create", times=3)
+    desk.announce("other")
+    await desk.clock.advance(10)
+    assert desk.outcomes() == {"posted": 1, "unavailable": 1}
+
+
+async def test_a_refused_event_is_counted_and_the_next_tried(desk: Desk) -> None:
+    desk.kube.faults.fail(Refused("HTTP 403", reason=Reason.FORBIDDEN), verb="create")
+    desk.announce()
+    await desk.clock.advance(1)
+    desk.announce()
+    await desk.clock.advance(1)
+    assert desk.outcomes() == {"refused": 1, "posted": 1}
+
+
+async def test_a_series_whose_event_expired_begins_anew(desk: Desk) -> None:
+    desk.announce()
+    await desk.clock.advance(1)
+    desk.announce()
+    name = desk.stored()[0]["metadata"]["name"]
+    Cluster(desk.kube).remove(ObjectRef(EVENT, "shop", name))
+    await desk.clock.advance(320)
+    assert desk.outcomes()["expired"] == 1
+    desk.announce()
+    await desk.clock.advance(1)
+    assert len(desk.stored()) == 1
+
+
+async def test_what_is_over_is_not_kept(desk: Desk) -> None:
+    for number in range(20):
+        desk.announce(f"set-{number}")
+    await desk.clock.advance(700)
+    assert desk.recorder._series == {}
+    assert desk.recorder._objects == {}
+
+
+@pytest.mark.parametrize("message", ["x" * 5000, "ü" * 3000])
+def test_a_long_message_is_cut_to_the_limit_of_bytes(message: str) -> None:
+    event = build_event(
+        build_object(), "Activated", message, type_="Normal", moment=MemoryClock().now(), instance="operator-1"
+    )
+    assert len(event["note"].encode()) <= 1024
+    assert event["note"].endswith("...")
+
+
+def test_an_object_without_a_namespace_or_a_name_is_no_error() -> None:
+    desk = Desk()
+    desk.recorder.announce({"kind": "Node", "metadata": {"name": "n1"}}, Reason.NODE_LOST, "", "Warning")
+    desk.recorder.announce({}, Reason.NODE_LOST, "", "Warning")
+    assert desk.outcomes() in ({}, {"merged": 1})

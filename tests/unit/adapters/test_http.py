@@ -1,0 +1,69 @@
+"""Probes and metrics over a real socket on loopback."""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from headroom.adapters.clock import SystemClock
+from headroom.adapters.http.server import STALE_AFTER_SECONDS, ProbeServer
+from headroom.adapters.telemetry import PrometheusTelemetry
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ProbeServer]:
+    telemetry = PrometheusTelemetry(SystemClock())
+    async with ProbeServer(telemetry, port=0, host="127.0.0.1") as server:
+        yield server
+
+
+async def ask(server: ProbeServer, path: str, accept: str = "*/*") -> tuple[int, str, str]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{server.port}{path}", headers={"Accept": accept}) as response,
+    ):
+        return response.status, response.headers["Content-Type"], await response.text()
+
+
+async def test_a_new_process_is_alive_and_ready(server: ProbeServer) -> None:
+    assert (await ask(server, "/healthz"))[0] == 200
+    assert (await ask(server, "/readyz"))[0] == 200
+    assert (await ask(server, "/nothing"))[0] == 404
+
+
+async def test_a_check_that_fails_is_named(server: ProbeServer) -> None:
+    server.ready["watch"] = lambda: "the first list is under way"
+    status, _, text = await ask(server, "/readyz")
+    assert (status, text) == (503, "loop: ok\nwatch: the first list is under way\n")
+    assert (await ask(server, "/healthz"))[0] == 200
+    server.ready["watch"] = lambda: None
+    assert (await ask(server, "/readyz"))[0] == 200
+
+
+async def test_a_loop_that_stood_still_is_not_alive(server: ProbeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(server.monitor), "age_seconds", lambda _self: STALE_AFTER_SECONDS + 1)
+    for path in ("/healthz", "/readyz"):
+        status, _, text = await ask(server, path)
+        assert status == 503
+        assert "stood still for 16 s" in text
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [("*/*", "text/plain"), ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text")],
+)
+async def test_metrics_come_as_asked(server: ProbeServer, accept: str, content_type: str) -> None:
+    status, found, text = await ask(server, "/metrics", accept)
+    assert status == 200
+    assert found.startswith(content_type)
+    assert "headroom_build_info" in text
+    assert "process_resident_memory_bytes" in text
+
+
+async def test_it_is_gone_after_it_was_left() -> None:
+    async with ProbeServer(PrometheusTelemetry(SystemClock()), port=0, host="127.0.0.1") as server:
+        port = server.port
+    assert server.port == 0
+    with pytest.raises(aiohttp.ClientConnectorError):
+        async with aiohttp.ClientSession() as session:
+            await session.get(f"http://127.0.0.1:{port}/healthz")

@@ -1,0 +1,180 @@
+"""Metrics, logs and the loop monitor."""
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from headroom.adapters.memory.clock import MemoryClock
+from headroom.adapters.memory.telemetry import MemoryTelemetry
+from headroom.adapters.telemetry import LoopMonitor, PrometheusTelemetry, configure_logs
+from headroom.adapters.telemetry.catalogue import LOOP_LAG, LOOP_LAG_P99
+from headroom.adapters.telemetry.logs import hide_secrets
+from headroom.model.metrics import Metric, MetricType
+from headroom.ports.subject import current_subject, working_on
+from headroom.ports.telemetry import Telemetry
+
+LAG = Metric("test_lag_seconds", MetricType.GAUGE, "Lag.", ("namespace", "name", "queue"))
+JOBS = Metric("test_jobs_total", MetricType.COUNTER, "Jobs.", ("namespace", "name"))
+TIMES = Metric("test_seconds", MetricType.HISTOGRAM, "Times.", (), (0.1, 1.0))
+METADATA = {"namespace": "shop", "name": "store", "uid": "u-1"}
+
+
+@pytest.fixture
+def telemetry() -> PrometheusTelemetry:
+    return PrometheusTelemetry(MemoryClock())
+
+
+def lines(telemetry: PrometheusTelemetry) -> list[str]:
+    text = telemetry.registry.expose()[0].decode()
+    return [line for line in text.splitlines() if line.startswith(("test_", "headroom_"))]
+
+
+class TestMetrics:
+    def test_each_type_does_what_it_says(self, telemetry: PrometheusTelemetry) -> None:
+        for value in (3.0, 1.0):
+            telemetry.record(LAG, value, namespace="shop", name="pool", queue="q")
+            telemetry.record(JOBS, value, namespace="shop", name="pool")
+            telemetry.record(TIMES, value)
+        found = lines(telemetry)
+        assert 'test_lag_seconds{name="pool",namespace="shop",queue="q"} 1.0' in found
+        assert 'test_jobs_total{name="pool",namespace="shop"} 4.0' in found
+        assert {'test_seconds_bucket{le="0.1"} 0.0', 'test_seconds_bucket{le="1.0"} 1.0'} <= set(found)
+        assert "test_seconds_count 2.0" in found
+
+    def test_the_build_is_named(self, telemetry: PrometheusTelemetry) -> None:
+        assert any(line.startswith("headroom_build_info{") and 'version="' in line for line in lines(telemetry))
+
+    def test_what_is_gone_is_forgotten_and_the_rest_stays(self, telemetry: PrometheusTelemetry) -> None:
+        for name in ("pool", "other"):
+            for queue in ("a", "b"):
+                telemetry.record(LAG, 1, namespace="shop", name=name, queue=queue)
+            telemetry.record(JOBS, 1, namespace="shop", name=name)
+        telemetry.record(TIMES, 1)
+        telemetry.forget(namespace="shop", name="pool")
+        text = "\n".join(lines(telemetry))
+        assert 'name="pool"' not in text
+        assert text.count('name="other"') == 2 + 2  # the counter's _created line too
+        assert "test_seconds_count 1.0" in text
+        telemetry.forget()
+        assert 'name="other"' in "\n".join(lines(telemetry))
+
+    @pytest.mark.parametrize("labels", [{}, {"namespace": "x"}, {"namespace": "x", "name": "y", "more": "z"}])
+    def test_wrong_labels_are_counted_and_never_raised(
+        self, telemetry: PrometheusTelemetry, labels: dict[str, str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        telemetry.record(JOBS, 1, **labels)
+        assert 'headroom_telemetry_errors_total{metric="test_jobs_total"} 1.0' in lines(telemetry)
+        assert "test_jobs_total" in caplog.text
+
+    def test_a_counter_that_goes_down_and_a_name_used_twice(self, telemetry: PrometheusTelemetry) -> None:
+        telemetry.record(JOBS, -1, namespace="x", name="y")
+        telemetry.record(Metric("test_jobs_total", MetricType.GAUGE, "Other."), 1)
+        assert 'headroom_telemetry_errors_total{metric="test_jobs_total"} 2.0' in lines(telemetry)
+
+    def test_both_are_the_port(self, telemetry: PrometheusTelemetry) -> None:
+        ports: list[Telemetry] = [telemetry, MemoryTelemetry()]
+        for port in ports:
+            port.record(TIMES, 1)
+            port.forget(name="nobody")
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield io.StringIO()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+class TestLogs:
+    def test_json_names_the_object(self, stream: io.StringIO) -> None:
+        configure_logs("json", "INFO", stream)
+        with working_on("ReplicaSet", METADATA):
+            logging.getLogger("headroom.x").warning("lag is %d s", 3)
+        logging.getLogger("headroom.x").debug("not shown")
+        (line,) = stream.getvalue().splitlines()
+        found = json.loads(line)
+        assert found["ts"].endswith("Z")
+        assert (found["level"], found["logger"], found["message"]) == ("warning", "headroom.x", "lag is 3 s")
+        assert found["object"] == {"kind": "ReplicaSet", "namespace": "shop", "name": "store", "uid": "u-1"}
+
+    def test_an_exception_stays_on_the_line(self, stream: io.StringIO) -> None:
+        configure_logs("json", "INFO", stream)
+        try:
+            int("password=hunter2")
+        except ValueError:
+            logging.getLogger("x").exception("failed")
+        (line,) = stream.getvalue().splitlines()
+        assert "ValueError" in json.loads(line)["exception"]
+        assert "hunter2" not in line
+        assert "object" not in json.loads(line)
+
+    def test_text_is_for_people(self, stream: io.StringIO) -> None:
+        configure_logs("text", "INFO", stream)
+        with working_on("ReplicaSet", METADATA):
+            logging.getLogger("x").info("ready, password=hunter2")
+        assert stream.getvalue().endswith("INFO    ReplicaSet shop/store: ready, password=***\n")
+
+    def test_what_kopf_attaches_is_used(self, stream: io.StringIO) -> None:
+        configure_logs("json", "INFO", stream)
+        reference = {"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "p", "uid": None}
+        logging.getLogger("kopf.objects").info("x", extra={"k8s_ref": reference})
+        found = json.loads(stream.getvalue())["object"]
+        assert found == {"kind": "Pod", "namespace": "shop", "name": "p", "uid": ""}
+
+    async def test_tasks_do_not_mix_their_objects(self) -> None:
+        async def work(name: str) -> str:
+            with working_on("ReplicaSet", {"name": name}):
+                await asyncio.sleep(0)
+                subject = current_subject()
+                assert subject is not None
+                return subject.name
+
+        assert await asyncio.gather(*(work(str(number)) for number in range(5))) == ["0", "1", "2", "3", "4"]
+        assert current_subject() is None
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("host=db password=hunter2 port=5432", "host=db password=*** port=5432"),
+            ("password='hun ter' x", "password=*** x"),
+            ("postgresql://bob:hunter2@db/app", "postgresql://bob:***@db/app"),
+            ('{"password": "hunter2", "a": 1}', '{"password": ***, "a": 1}'),
+            ("Token: abc.def", "Token: ***"),
+            ("the password was rejected", "the password was rejected"),
+            ("http://prometheus:9090/api", "http://prometheus:9090/api"),
+        ],
+    )
+    def test_passwords_are_hidden(self, text: str, expected: str) -> None:
+        assert hide_secrets(text) == expected
+
+
+class TestLoopMonitor:
+    async def test_it_measures_by_how_much_it_overslept(self) -> None:
+        class Late(MemoryClock):
+            late = 0.0
+
+            async def sleep(self, seconds: float) -> None:
+                await super().sleep(seconds + self.late)
+
+        clock, telemetry = Late(spins=5), MemoryTelemetry()
+        monitor = LoopMonitor(clock, telemetry)
+        task = asyncio.create_task(monitor.run())
+        await clock.advance(10)
+        assert monitor.percentile(99) == pytest.approx(0, abs=1e-6)
+        clock.late = 0.3
+        await clock.advance(3)
+        assert monitor.percentile(99) == pytest.approx(0.3)
+        assert monitor.percentile(50) == pytest.approx(0, abs=1e-6)
+        await clock.advance(20)
+        assert telemetry.value(LOOP_LAG_P99) == pytest.approx(0.3)
+        assert max(telemetry.observations[LOOP_LAG.name, ()]) == pytest.approx(0.3)
+        assert monitor.age_seconds() <= 0.4
+        task.cancel()
+        await clock.advance(20)
+        assert monitor.age_seconds() >= 20
