@@ -12,9 +12,13 @@ from headroom.adapters.telemetry import PrometheusTelemetry
 
 @pytest.fixture
 async def server() -> AsyncIterator[ProbeServer]:
-    telemetry = PrometheusTelemetry(SystemClock())
-    async with ProbeServer(telemetry, port=0, host="127.0.0.1") as server:
+    async with build_server() as server:
         yield server
+
+
+def build_server() -> ProbeServer:
+    clock = SystemClock()
+    return ProbeServer(PrometheusTelemetry(clock), clock=clock, port=0, host="127.0.0.1")
 
 
 async def ask(server: ProbeServer, path: str, accept: str = "*/*") -> tuple[int, str, str]:
@@ -61,7 +65,7 @@ async def test_metrics_come_as_asked(server: ProbeServer, accept: str, content_t
 
 
 async def test_it_is_gone_after_it_was_left() -> None:
-    async with ProbeServer(PrometheusTelemetry(SystemClock()), port=0, host="127.0.0.1") as server:
+    async with build_server() as server:
         port = server.port
     assert server.port == 0
     with pytest.raises(aiohttp.ClientConnectorError):

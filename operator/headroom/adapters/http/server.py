@@ -7,6 +7,7 @@ from types import TracebackType
 from aiohttp import web
 
 from headroom.adapters.telemetry import LoopMonitor, PrometheusTelemetry
+from headroom.ports.clock import Clock
 
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  probes come from the node, metrics from another pod
 STALE_AFTER_SECONDS = 15.0
@@ -18,8 +19,8 @@ Check = Callable[[], str | None]
 class ProbeServer:
     """Answers while it is entered. `live` and `ready` hold checks by name; leading is no part of being ready."""
 
-    def __init__(self, telemetry: PrometheusTelemetry, *, port: int, host: str = EVERY_ADDRESS) -> None:
-        self.monitor = LoopMonitor(telemetry.clock, telemetry)
+    def __init__(self, telemetry: PrometheusTelemetry, *, clock: Clock, port: int, host: str = EVERY_ADDRESS) -> None:
+        self.monitor = LoopMonitor(clock, telemetry)
         self.live: dict[str, Check] = {"loop": self._find_stale_loop}
         self.ready: dict[str, Check] = {}
         self.app = web.Application()

@@ -19,7 +19,6 @@ class PrometheusTelemetry:
     """
 
     def __init__(self, clock: Clock, *, instance: str = "headroom") -> None:
-        self.clock = clock
         self.registry = Registry()
         self._events = EventRecorder(clock, self._count_event, instance)
 
