@@ -5,9 +5,9 @@ from headroom.manifests.configuration import ReplicaSettings
 from headroom.manifests.ownership import Owner
 from headroom.manifests.pod import Upstream, build_template_hash
 from headroom.manifests.storage import build_config
+from headroom.model.database import ServerFacts
 from headroom.reconcilers.board import GuardView
-from headroom.reconcilers.replicaset.facts import Blueprint
-from headroom.reconcilers.replicaset.memory import SetMemory
+from headroom.reconcilers.replicaset.memory import Blueprint, SetMemory
 
 
 def build_blueprint(owner: Owner, spec: ReplicaSetSpec, view: GuardView | None, memory: SetMemory) -> Blueprint | None:
@@ -16,14 +16,6 @@ def build_blueprint(owner: Owner, spec: ReplicaSetSpec, view: GuardView | None, 
         return None
     if not memory.replication_secret:
         return None
-    settings = ReplicaSettings(
-        parameters=spec.postgresql.parameters,
-        hba=spec.postgresql.hba,
-        has_hot_standby_feedback=spec.postgresql.hot_standby_feedback,
-        eject_replay_lag=spec.readiness.eject_replay_lag,
-        has_certificate=spec.tls is not None,
-        monitor_role=view.target.credentials.username,
-    )
     upstream = Upstream(
         target=view.target,
         user=view.replication.username,
@@ -32,6 +24,21 @@ def build_blueprint(owner: Owner, spec: ReplicaSetSpec, view: GuardView | None, 
         major=view.server.major,
         monitor_role=view.target.credentials.username,
     )
-    config = build_config(owner, settings, view.server, view.target.ca_pem)
+    made_from = (memory.generation, upstream, view.server.settings)
+    if memory.blueprint is None or memory.blueprint[0] != made_from:
+        memory.blueprint = made_from, _draw(owner, spec, view.server, upstream)
+    return memory.blueprint[1]
+
+
+def _draw(owner: Owner, spec: ReplicaSetSpec, server: ServerFacts, upstream: Upstream) -> Blueprint:
+    settings = ReplicaSettings(
+        parameters=spec.postgresql.parameters,
+        hba=spec.postgresql.hba,
+        has_hot_standby_feedback=spec.postgresql.hot_standby_feedback,
+        eject_replay_lag=spec.readiness.eject_replay_lag,
+        has_certificate=spec.tls is not None,
+        monitor_role=upstream.monitor_role,
+    )
+    config = build_config(owner, settings, server, upstream.target.ca_pem)
     name = str(config["metadata"]["name"])
     return Blueprint(config, upstream, build_template_hash(owner, spec, config=name, upstream=upstream))

@@ -1,13 +1,11 @@
 """Everything one pass knows of a set, gathered before anything is decided."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.manifests.ownership import Owner
-from headroom.manifests.pod import Upstream
 from headroom.model.database import Mark
 from headroom.model.replica import MemberFacts
 from headroom.policy.replicas.timeouts import OUTAGE_NOTICE
@@ -15,22 +13,8 @@ from headroom.ports.kube import Manifest
 from headroom.ports.postgres import PrimaryLink, SlotLink
 from headroom.reasons import Reason
 from headroom.reconcilers.board import GuardView
-from headroom.reconcilers.replicaset.memory import SetMemory
+from headroom.reconcilers.replicaset.memory import Blueprint, SetMemory
 from headroom.reconcilers.replicaset.services import Services
-
-
-@dataclass(frozen=True, slots=True)
-class Blueprint:
-    """What a pod made now would be made from; known only while the primary is."""
-
-    config: Mapping[str, Any]
-    upstream: Upstream
-    template: str
-
-    @property
-    def config_name(self) -> str:
-        """Name of the ConfigMap."""
-        return str(self.config["metadata"]["name"])
 
 
 @dataclass(frozen=True, slots=True)

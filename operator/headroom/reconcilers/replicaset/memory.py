@@ -3,8 +3,12 @@
 import asyncio
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.manifests.pod import Upstream
 from headroom.model.database import ConnectionTarget, ReplicaProbe
 from headroom.model.replica import Lag
 from headroom.policy.replay_lag import LagVerdict
@@ -54,6 +58,20 @@ class LeadTimes:
         return ordered[math.ceil(0.9 * len(ordered)) - 1]
 
 
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What a pod made now would be made from; known only while the primary is."""
+
+    config: Mapping[str, Any]
+    upstream: Upstream
+    template: str
+
+    @property
+    def config_name(self) -> str:
+        """Name of the ConfigMap."""
+        return str(self.config["metadata"]["name"])
+
+
 @dataclass(slots=True)
 class SetMemory:
     """All of one set; rebuilt from status where it matters when a process starts."""
@@ -74,6 +92,8 @@ class SetMemory:
     failed_at: float | None = None
     failure: tuple[Reason, str] | None = None
     generation: int | None = None
+    spec: ReplicaSetSpec | None = None
+    blueprint: tuple[object, Blueprint] | None = None
     routing_digest: str = ""
     routing_checked_at: float | None = None
     swept_at: float | None = None

@@ -81,14 +81,15 @@ class ReplicaSetReconciler:
         return live if live is not None and live["metadata"]["uid"] == metadata["uid"] else None
 
     async def _begin(self, live: Manifest) -> Run:
-        spec = parse_spec(live)
         metadata = live["metadata"]
         memory = self._memories.setdefault(metadata["uid"], SetMemory())
+        if memory.spec is None or memory.generation != metadata["generation"]:
+            memory.spec = parse_spec(live)
         restore(memory, live.get("status") or {}, self.services.clock.monotonic())
         if memory.generation not in (None, metadata["generation"]):
             memory.succeed()
         memory.generation = metadata["generation"]
-        facts = await gather_facts(self.services, memory, live, spec)
+        facts = await gather_facts(self.services, memory, live, memory.spec)
         decision = decide(facts)
         memory.desired = decision.goal.desired
         memory.recommend(facts.gathered_at, decision.goal.wanted)

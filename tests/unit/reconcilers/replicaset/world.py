@@ -26,14 +26,24 @@ SET = ObjectRef(REPLICA_SET, NAMESPACE, NAME)
 MONITOR, REPLICATION = Credentials("monitor", "m"), Credentials("replication", "r")
 STEP_SECONDS = 0.25
 CONFLICT_SECONDS = 0.1
-QUIET_SECONDS = 3.0
+QUIET_SECONDS = 2.5
 
 
-class NoFence:
-    """This process always leads."""
+@dataclass(slots=True)
+class CrashFence:
+    """Asked before every write, to Kubernetes and to PostgreSQL: ends the process before its `nth`, and all later ones.
+
+    Ending it before write n + 1 is ending it after write n: what a process knew dies with it either way.
+    """
+
+    nth: int | None = None
+    seen: int = 0
 
     def check(self, timeout_seconds: float) -> None:
-        """Nothing is in the way."""
+        """Count a write."""
+        self.seen += 1
+        if self.nth is not None and self.seen >= self.nth:
+            raise Killed(f"write {self.nth}")
 
 
 def make_set(**spec: Any) -> Manifest:
@@ -58,6 +68,7 @@ class World:
 
     clock: MemoryClock = field(default_factory=MemoryClock)
     telemetry: MemoryTelemetry = field(default_factory=MemoryTelemetry)
+    fence: CrashFence = field(default_factory=CrashFence)
     binds: bool = True
     copies: bool = True
     lists: bool = True
@@ -73,9 +84,9 @@ class World:
     ips: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.kube = MemoryKube(clock=self.clock)
+        self.kube = MemoryKube(clock=self.clock, fence=self.fence)
         self.cluster = Cluster(self.kube)
-        self.postgres = MemoryPostgres(self.clock, NoFence())
+        self.postgres = MemoryPostgres(self.clock, self.fence)
         roles = {"monitor": MemoryRole("m"), "replication": MemoryRole("r", may_replicate=True)}
         self.primary = self.postgres.add(MemoryServer("primary", roles=roles))
         self.primary.settings["max_slot_wal_keep_size"] = "1024"
@@ -91,6 +102,7 @@ class World:
 
     def restart(self) -> None:
         """A new process: nothing in memory is left."""
+        self.fence.nth = None
         services = Services(
             kube=self.kube,
             postgres=self.postgres,
@@ -242,16 +254,17 @@ class World:
             await self.clock.advance(0.05)
         return await work
 
-    async def run(self, seconds: float = 20.0) -> None:
-        """Passes and everybody else, for that long."""
+    async def run(self, seconds: float = 20.0, *, step: float = 0.0) -> None:
+        """Passes and everybody else, for that long; `step` stretches the pauses where nothing happens for long."""
         end = self.clock.monotonic() + seconds
         while self.clock.monotonic() < end:
             pause = await self.one_pass()
             self.play()
-            await self.clock.advance(pause.total_seconds() if pause is not None else CONFLICT_SECONDS)
+            seconds = pause.total_seconds() if pause is not None else CONFLICT_SECONDS
+            await self.clock.advance(max(seconds, step))
 
     async def settle(self, limit: float = 60.0) -> None:
-        """Passes until one has nothing to do but look, and nothing was written for three seconds."""
+        """Passes until one has nothing to do but look, and nothing was written for a while."""
         end, quiet_since, count = self.clock.monotonic() + limit, self.clock.monotonic(), -1
         while self.clock.monotonic() < min(end, quiet_since + QUIET_SECONDS):
             pause = await self.one_pass()
@@ -260,7 +273,7 @@ class World:
             self.play()
             await self.clock.advance(pause.total_seconds() if pause is not None else CONFLICT_SECONDS)
 
-    async def delete(self, seconds: float = 30.0) -> bool:
+    async def delete(self, seconds: float = 30.0, *, step: float = STEP_SECONDS) -> bool:
         """`kubectl delete`: teardown until the finalizer may go; True if it did within that time."""
         if "deletionTimestamp" not in self.body["metadata"]:
             self.cluster.delete(SET)
@@ -273,7 +286,7 @@ class World:
             except (Conflict, Unavailable):
                 pass
             self.play()
-            await self.clock.advance(STEP_SECONDS)
+            await self.clock.advance(step)
         return False
 
 
