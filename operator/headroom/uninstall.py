@@ -12,12 +12,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 from headroom.adapters.clock import SystemClock
 from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.kube.connect import connect
-from headroom.adapters.kube.transport import HttpClient
 from headroom.errors import Conflict, HeadroomError
 from headroom.handlers.configure import FINALIZER
 from headroom.model.replica import SET_LABEL, hash8
@@ -184,8 +182,7 @@ def parse_release(arguments: Sequence[str], environment: Mapping[str, str]) -> R
 async def run(release: Release) -> int:
     """Uninstall with the API server this process can reach; returns the exit status."""
     clock = SystemClock()
-    # The generated client spells its parameters out, which is narrower than what is used of it.
-    kube = ApiKube(cast("HttpClient", await connect()), clock=clock)
+    kube = ApiKube(await connect(), clock=clock)
     try:
         await uninstall(kube, clock, release, partial(print, flush=True))
     except HeadroomError as error:

@@ -5,7 +5,7 @@ from typing import Any
 
 import kopf
 
-from headroom.ports.kube import DATABASE_GUARD, ENDPOINT_SLICE, POD, REPLICA_SET, WORKER_POOL, Kind
+from headroom.ports.kube import ENDPOINT_SLICE, POD, REPLICA_SET, Kind
 from headroom.reconcilers.level import LevelLoops, Stopped
 
 SET_LABEL = "headroom.dev/replica-set"
@@ -13,8 +13,8 @@ STOP_WITHIN = 5.0
 
 
 def register(registry: kopf.OperatorRegistry, loops: LevelLoops) -> None:
-    """Put the handlers of our kinds and of their children into a registry."""
-    for kind in (DATABASE_GUARD, REPLICA_SET, WORKER_POOL):
+    """Put the handlers of the kinds that have a reconciler, and of their children, into a registry."""
+    for kind in loops.reconcilers:
         register_loop(registry, loops, kind)
         register_wake(registry, loops, kind)
     for child in (POD, ENDPOINT_SLICE):

@@ -69,9 +69,7 @@ class KubeReader(Protocol):
         """The object, or None when there is none."""
         ...
 
-    async def list(
-        self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None
-    ) -> list[Manifest]:
+    async def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None) -> list[Manifest]:
         """Objects of a namespace (all namespaces when empty) whose labels equal all of `labels`."""
         ...
 
@@ -92,7 +90,12 @@ class KubeWriter(Protocol):
         ...
 
     async def delete(
-        self, ref: ObjectRef, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
+        self,
+        ref: ObjectRef,
+        *,
+        uid: str,
+        resource_version: str | None = None,
+        grace_seconds: int | None = None,
     ) -> None:
         """Delete exactly this incarnation; gone already is success, another uid is a Conflict."""
         ...

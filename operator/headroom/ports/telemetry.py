@@ -19,7 +19,12 @@ class Telemetry(Protocol):
         ...
 
     def event(
-        self, about: Mapping[str, Any], reason: Reason, message: str, *, type_: Literal["Normal", "Warning"] = "Normal"
+        self,
+        about: Mapping[str, Any],
+        reason: Reason,
+        message: str,
+        *,
+        type_: Literal["Normal", "Warning"] = "Normal",
     ) -> None:
         """Queue a Kubernetes event about an object; repeated and excess ones are merged or dropped and counted."""
         ...

@@ -13,6 +13,7 @@ from headroom.errors import Conflict, HeadroomError, Unavailable
 from headroom.model.metrics import Metric, MetricType
 from headroom.ports.clock import Clock
 from headroom.ports.kube import Kind, KubeReader, Manifest, ObjectRef
+from headroom.ports.subject import working_on
 from headroom.ports.telemetry import Telemetry
 from headroom.reconcilers.contract import Reconciler
 
@@ -117,8 +118,9 @@ class LevelLoops:
     async def _pass(self, kind: Kind, body: Manifest, failures: int) -> tuple[timedelta, int]:
         started, outcome = self.clock.monotonic(), "ok"
         try:
-            async with asyncio.timeout(PASS_DEADLINE.total_seconds()):
-                return await self.reconcilers[kind].reconcile(body), 0
+            with working_on(kind.name, body["metadata"]):
+                async with asyncio.timeout(PASS_DEADLINE.total_seconds()):
+                    return await self.reconcilers[kind].reconcile(body), 0
         except Exception as error:  # noqa: BLE001  the loop outlives any pass; each error is counted and logged
             outcome = type(error).__name__
             return self._classify(kind, body["metadata"], error, failures), failures + 1
@@ -132,8 +134,9 @@ class LevelLoops:
             body = await self.reader.get(ref)
             if body is None:
                 return None, 0
-            async with asyncio.timeout(PASS_DEADLINE.total_seconds()):
-                return await self.reconcilers[ref.kind].teardown(body), 0
+            with working_on(ref.kind.name, body["metadata"]):
+                async with asyncio.timeout(PASS_DEADLINE.total_seconds()):
+                    return await self.reconcilers[ref.kind].teardown(body), 0
         except Exception as error:  # noqa: BLE001  as above
             return self._classify(ref.kind, metadata, error, failures), failures + 1
 

@@ -61,9 +61,7 @@ class StatusReporter:
         if not self._is_worth_writing(metadata["uid"], old, wanted, draft):
             return body
         ref = ObjectRef(self.kind, metadata["namespace"], metadata["name"])
-        written = await self.writer.replace_status(
-            ref, resource_version=metadata["resourceVersion"], status=wanted
-        )
+        written = await self.writer.replace_status(ref, resource_version=metadata["resourceVersion"], status=wanted)
         self._written[metadata["uid"]] = self.clock.monotonic()
         return written
 

@@ -32,12 +32,13 @@ def test_children_are_filtered_by_the_server() -> None:
 
 def test_each_kind_has_a_loop_a_wake_up_and_a_teardown() -> None:
     registry = kopf.OperatorRegistry()
-    register(registry, LevelLoops({}, None, None, None))  # type: ignore[arg-type]
+    kinds = (DATABASE_GUARD, REPLICA_SET, WORKER_POOL)
+    register(registry, LevelLoops(dict.fromkeys(kinds), None, None, None))  # type: ignore[arg-type]
     spawned = [handler.selector for handler in registry._spawning.get_all_handlers()]
     deleted = [handler.selector for handler in registry._changing.get_all_handlers()]
     watched = [handler.selector for handler in registry._watching.get_all_handlers()]
     assert len(spawned) == len(deleted) == 3
     assert len(watched) == 5
-    plurals = {kind.plural for kind in (DATABASE_GUARD, REPLICA_SET, WORKER_POOL)}
+    plurals = {kind.plural for kind in kinds}
     assert {selector.any_name for selector in spawned if selector} == plurals
     assert all(selector.group == "headroom.dev" for selector in (*spawned, *deleted) if selector)

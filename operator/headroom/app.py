@@ -1,0 +1,181 @@
+"""The composition root: settings in, adapters made once, reconcilers over them, Kopf around it all.
+
+Order of a life: probes and metrics answer, the Lease is awaited, then Kopf watches and the loops run. Losing the Lease
+ends the process at once, without clean-up: whatever it would still send might meet the next leader's writes. SIGTERM
+stops the loops first and then gives the Lease up, so that the next leader need not wait it out.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+import signal
+import uuid
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import kopf
+
+from headroom.adapters.clock import SystemClock
+from headroom.adapters.http.server import ProbeServer
+from headroom.adapters.kube.api import ApiKube
+from headroom.adapters.kube.connect import connect
+from headroom.adapters.kube.leader_label import LeaderLabel, build_holder
+from headroom.adapters.kube.lease import LEASE_LIMITS, LeaseElector
+from headroom.adapters.postgres import PsycopgPostgres, SessionNames
+from headroom.adapters.telemetry import PrometheusTelemetry
+from headroom.errors import HeadroomError, InvalidSpec
+from headroom.handlers.configure import build_kopf_settings, register_login
+from headroom.handlers.watch import register
+from headroom.ports.kube import DATABASE_GUARD, LEASE, NAMESPACE, REPLICA_SET, Kind, ObjectRef
+from headroom.reconcilers.board import GuardBoard
+from headroom.reconcilers.contract import Reconciler
+from headroom.reconcilers.databaseguard import GuardReconciler
+from headroom.reconcilers.level import LevelLoops
+from headroom.reconcilers.replicaset import ReplicaSetReconciler
+from headroom.reconcilers.replicaset.services import Services
+from headroom.reconcilers.status import StatusReporter
+from headroom.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+LOST_LEASE_STATUS = 3
+INSTALLATION_DIGITS = 8
+
+
+@dataclass(slots=True)
+class Process:
+    """What is made once for a process and lives as long as it does."""
+
+    settings: Settings
+    clock: SystemClock
+    telemetry: PrometheusTelemetry
+    kube: ApiKube
+    """The API behind the fence: it writes only while the Lease lasts."""
+    elector: LeaseElector
+    stop: asyncio.Event
+
+
+async def run(settings: Settings) -> int:
+    """Wait for the Lease, reconcile until SIGTERM; returns the exit status."""
+    process = await _build_process(settings)
+    async with ProbeServer(process.telemetry, clock=process.clock, port=settings.http_port):
+        try:
+            if await _is_first(process.elector.acquire(), process.stop.wait()):
+                await _lead(process)
+        finally:
+            await process.elector.release()
+            await process.kube.close()
+    return 0
+
+
+async def _build_process(settings: Settings) -> Process:
+    clock = SystemClock()
+    telemetry = PrometheusTelemetry(clock, instance=settings.pod_name)
+    client = await connect()
+    elector = LeaseElector(
+        ApiKube(client, clock=clock, telemetry=telemetry, limits=LEASE_LIMITS),
+        clock,
+        lease=ObjectRef(LEASE, settings.namespace, settings.lease_name),
+        holder=build_holder(settings.pod_name, settings.pod_uid),
+        telemetry=telemetry,
+        on_lost=_exit_at_once,
+    )
+    kube = ApiKube(client, clock=clock, fence=elector, telemetry=telemetry)
+    return Process(settings, clock, telemetry, kube, elector, _stop_on_signals())
+
+
+async def _lead(process: Process) -> None:
+    """Watch and reconcile while the Lease is ours and nobody asks to stop."""
+    events = asyncio.create_task(process.telemetry.run_events(process.kube))
+    await _put_label_on(process)
+    loops = await build_loops(process)
+    registry = kopf.OperatorRegistry()
+    register_login(registry)
+    register(registry, loops)
+    namespaces = process.settings.watch_namespaces
+    operator = kopf.operator(
+        registry=registry,
+        settings=build_kopf_settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        stop_flag=process.stop,
+    )
+    try:
+        await operator
+    finally:
+        events.cancel()
+
+
+async def build_loops(process: Process) -> LevelLoops:
+    """The reconcilers over the real adapters."""
+    installation = await find_installation(process.settings, process.kube)
+    kube, clock, telemetry, board = process.kube, process.clock, process.telemetry, GuardBoard()
+    names = SessionNames(lease=installation, holder=uuid.uuid4().hex[:INSTALLATION_DIGITS])
+    postgres = PsycopgPostgres(installation, names, process.elector, clock)
+
+    def reporter(kind: Kind) -> StatusReporter:
+        return StatusReporter(kube, clock, kind)
+
+    replicas = Services(
+        kube, postgres, clock, telemetry, board, reporter(REPLICA_SET), installation, process.settings.watch_namespaces
+    )
+    reconcilers: dict[Kind, Reconciler] = {
+        DATABASE_GUARD: GuardReconciler(kube, reporter(DATABASE_GUARD), postgres, clock, telemetry, board),
+        REPLICA_SET: ReplicaSetReconciler(replicas),
+    }
+    return LevelLoops(reconcilers, kube, clock, telemetry)
+
+
+async def find_installation(settings: Settings, kube: ApiKube) -> str:
+    """Eight digits that are the same for all pods of this installation and for no other one on the same primary.
+
+    Derived from the cluster's own uid (kube-system's), or, where only listed namespaces may be read, from that of the
+    operator's namespace; `HEADROOM_INSTALLATION` wins over both.
+    """
+    if settings.installation:
+        source = settings.installation
+    else:
+        name = settings.namespace if settings.watch_namespaces else "kube-system"
+        found = await kube.get(ObjectRef(NAMESPACE, "", name))
+        if found is None:
+            raise InvalidSpec("HEADROOM_INSTALLATION", f"namespace {name} was not found", "set any unique text")
+        source = f"{found['metadata']['uid']}/{settings.namespace}"
+    return hashlib.sha256(source.encode()).hexdigest()[:INSTALLATION_DIGITS]
+
+
+async def _put_label_on(process: Process) -> None:
+    term = process.elector.term
+    holder = build_holder(process.settings.pod_name, process.settings.pod_uid)
+    try:
+        label = LeaderLabel(process.kube, process.kube, process.settings.namespace)
+        await label.put_on(holder, previous_holder=term.previous_holder if term else "")
+    except HeadroomError as error:
+        logger.warning("The leader's pod is not labelled: %s", error)
+
+
+async def _is_first(wanted: Coroutine[Any, Any, object], other: Coroutine[Any, Any, object]) -> bool:
+    """Wait for either of two; True when the wanted one came. The one that did not is cancelled."""
+    tasks = [asyncio.create_task(wanted), asyncio.create_task(other)]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    for task in done:
+        task.result()
+    return tasks[0] in done
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _exit_at_once(because: str) -> NoReturn:
+    # Not sys.exit: nothing may run any more, and a `finally` somewhere would.
+    logger.error("The process ends at once: %s", because)
+    logging.shutdown()
+    os._exit(LOST_LEASE_STATUS)
