@@ -24,11 +24,13 @@ NO_ANSWER = 0
 class HttpClient(Protocol):
     """What is used of `kubernetes.aio.client.ApiClient`."""
 
-    async def param_serialize(self, method: str, resource_path: str, **rest: Any) -> tuple[Any, ...]:
-        """Build URL, headers and body."""
+    async def param_serialize(
+        self, method: str, resource_path: str, *, query_params: Any, header_params: Any, body: Any, auth_settings: Any
+    ) -> tuple[Any, Any, Any, Any, Any]:
+        """Build method, URL, headers, body and form."""
         ...
 
-    async def call_api(self, *serialized: Any, _request_timeout: Any) -> Any:
+    async def call_api(self, method: Any, url: Any, header_params: Any, body: Any, *, _request_timeout: Any) -> Any:
         """Send the request."""
         ...
 
@@ -79,7 +81,7 @@ class Transport:
     async def _exchange(self, call: Call, seconds: float) -> Answer:
         # The server is told too, so that a write does not take effect after we gave it up.
         query = {**call.query, "timeout": f"{math.ceil(seconds)}s"} if call.is_write else call.query
-        serialized = await self.client.param_serialize(
+        method, url, headers, body, _ = await self.client.param_serialize(
             call.method,
             call.path,
             query_params=list(query.items()),
@@ -88,9 +90,9 @@ class Transport:
             auth_settings=AUTHENTICATION,
         )
         timeout = aiohttp.ClientTimeout(total=seconds)
-        response = await self.client.call_api(*serialized, _request_timeout=timeout)
-        body = await response.read()
-        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, body)
+        response = await self.client.call_api(method, url, headers, body, _request_timeout=timeout)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status, headers, await response.read())
 
     def _record(self, metric: Metric, value: float, **labels: str) -> None:
         if self.telemetry is not None:
