@@ -38,7 +38,7 @@ class Measurements:
     """
 
     commit_seconds: float | None = None
-    lock_waiters: int | None = None
+    lock_waiters: float | None = None
     active_per_core_percent: float | None = None
     connections_percent: float | None = None
     oldest_transaction_seconds: float | None = None
@@ -57,6 +57,22 @@ class Measurements:
                 self.oldest_transaction_seconds,
             )
         )
+
+
+def worst_of(one: Measurements, other: Measurements) -> Measurements:
+    """The worse of each measurement; what only one has is taken from it."""
+    return Measurements(
+        commit_seconds=_larger(one.commit_seconds, other.commit_seconds),
+        lock_waiters=_larger(one.lock_waiters, other.lock_waiters),
+        active_per_core_percent=_larger(one.active_per_core_percent, other.active_per_core_percent),
+        connections_percent=_larger(one.connections_percent, other.connections_percent),
+        oldest_transaction_seconds=_larger(one.oldest_transaction_seconds, other.oldest_transaction_seconds),
+        is_drowning=one.is_drowning or other.is_drowning,
+    )
+
+
+def _larger(one: float | None, other: float | None) -> float | None:
+    return max((value for value in (one, other) if value is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

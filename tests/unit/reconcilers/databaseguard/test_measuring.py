@@ -1,0 +1,174 @@
+"""The canary, the state that follows from it, and what is left when the guard goes."""
+
+import asyncio
+
+import pytest
+
+from headroom.adapters.memory.postgres_server import MemorySession
+from headroom.errors import PrimaryUnavailable
+from headroom.reasons import Reason
+from headroom.reconcilers.databaseguard import metrics
+from tests.unit.reconcilers.databaseguard.world import NAMESPACE, GuardWorld, make_guard
+
+LABELS = {"namespace": NAMESPACE, "name": "store"}
+
+
+async def test_the_canary_keeps_its_pace_whatever_a_pass_waits_for(world: GuardWorld) -> None:
+    await world.step()
+    before = len(world.view.marks)
+    await world.clock.advance(20)  # no pass at all
+    await world.step()
+    assert len(world.view.marks) - before >= 19
+
+
+async def test_an_unanswered_commit_counts_at_its_age(world: GuardWorld) -> None:
+    await world.run(10)
+    world.server.commit_seconds = 8
+    await world.run(14)
+    assert world.status["commitLatencyMilliseconds"] >= 3000
+
+
+async def test_slow_commits_raise_the_state_and_fast_ones_lower_it_slowly(world: GuardWorld) -> None:
+    await world.run(8)
+    assert world.status["state"] == "Healthy"
+    world.server.commit_seconds = 2
+    await world.run(20)
+    assert world.status["state"] == "Overloaded"
+    assert world.status["stateSignal"] == "commitLatency"
+    assert Reason.STATE_CHANGED in world.telemetry.reasons("store")
+    world.server.commit_seconds = 0.001
+    await world.run(60)
+    assert world.status["state"] == "Overloaded", "not yet"
+    await world.run(90)
+    assert world.status["state"] == "Brownout", "one level at a time"
+    await world.run(150)
+    assert world.status["state"] == "Healthy"
+    assert world.ready[0] == "True", "Ready does not follow the state"
+
+
+async def test_connections_count_towards_the_state(world: GuardWorld) -> None:
+    world.server.sessions = [MemorySession(state="active") for _ in range(85)]
+    await world.run(14)
+    assert world.status["state"] == "Overloaded"
+    assert world.status["stateSignal"] == "connectionsPercent"
+
+
+async def test_a_server_that_hangs_after_it_answered_is_drowning(world: GuardWorld) -> None:
+    await world.run(10)
+    world.server.is_hung = True
+    await world.run(20)
+    assert world.status["state"] == "Overloaded"
+    assert world.status["stateSignal"] == "drowning"
+
+
+async def test_a_server_that_is_gone_is_unknown_not_overloaded(world: GuardWorld) -> None:
+    await world.run(10)
+    world.server.is_down = True
+    await world.run(20)
+    assert world.status["state"] == "Unknown"
+
+
+async def test_the_state_survives_a_restart_of_the_operator(world: GuardWorld) -> None:
+    await world.run(8)
+    world.server.commit_seconds = 2
+    await world.run(20)
+    await world.close()
+    world.restart()
+    world.server.commit_seconds = 0.001
+    await world.run(10)
+    assert world.status["state"] == "Overloaded"
+
+
+async def test_without_a_canary_the_position_makes_the_marks(world: GuardWorld) -> None:
+    world.edit_spec(lambda spec: spec.update(canary={"enabled": False}))
+    lsn = world.server.lsn
+    await world.run(8)
+    assert world.server.lsn == lsn, "nothing is written"
+    assert len(world.view.marks) >= 5
+    assert {mark.commit_seconds for mark in world.view.marks} == {None}
+    assert "commitLatencyMilliseconds" not in world.status
+    assert world.condition("SignalAvailable")["reason"] == "CanaryDisabled"
+
+
+async def test_a_round_after_a_late_wake_is_void(world: GuardWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.run(3)
+    sleep = world.clock.sleep
+
+    async def late(seconds: float) -> None:
+        await sleep(seconds + 0.2 if seconds > 0.5 else seconds)
+
+    monkeypatch.setattr(world.clock, "sleep", late)
+    await world.run(5)
+    voided = world.telemetry.value(metrics.CANARY_FAILURES, reason="void", **LABELS)
+    assert voided is not None
+    assert voided >= 3
+    assert world.view.marks[-1].taken_at > world.clock.monotonic() - 3, "a void round is still a mark"
+
+
+async def test_metrics_are_those_of_the_catalogue(world: GuardWorld) -> None:
+    world.server.sessions = [MemorySession(), MemorySession(state="active")]
+    await world.run(7)
+    value = world.telemetry.value
+    assert value(metrics.READY, **LABELS) == 1
+    assert value(metrics.STATE, **LABELS) == 0
+    assert value(metrics.CONNECTIONS, what="used", **LABELS) == 2
+    assert value(metrics.CONNECTIONS, what="active", **LABELS) == 1
+    assert value(metrics.CONNECTIONS, what="budget", **LABELS) == 55
+    assert value(metrics.MISSING_RIGHT, **LABELS) == 0
+    known = {metric.name for metric in metrics.ALL}
+    recorded = {name for name, _ in (*world.telemetry.values, *world.telemetry.observations)}
+    assert {name for name in recorded if name.startswith("headroom_guard_")} <= known
+
+
+async def test_behind_a_pooler_the_budget_is_its_size(world: GuardWorld) -> None:
+    world.edit_spec(lambda spec: spec["connection"].update(via={"poolSize": 40}))
+    await world.run(2)
+    assert world.status["connections"]["budget"] == 40
+
+
+async def test_teardown_waits_for_replica_sets_and_keeps_the_server_at_hand(world: GuardWorld) -> None:
+    await world.run(2)
+    world.add_set("read-one")
+    world.add_set("of-another-guard", guard="other")
+    assert await world.reconciler.teardown(world.body()) is not None
+    assert world.ready == ("False", "Deleting")
+    assert "dbrs/read-one" in world.condition()["message"]
+    assert "of-another-guard" not in world.condition()["message"]
+    assert world.view.slots is not None, "the set needs it to drop its slots"
+
+
+async def test_teardown_needs_no_secret(world: GuardWorld) -> None:
+    world.add_set("read-one")
+    world.remove_secret("store-monitor")
+    assert await world.reconciler.teardown(world.body()) is not None
+    assert world.view.reason is Reason.SECRET_NOT_FOUND
+
+
+async def test_without_replica_sets_teardown_is_over_at_once(world: GuardWorld) -> None:
+    await world.run(2)
+    link = world.view.primary
+    assert link is not None
+    assert await world.reconciler.teardown(world.body()) is None
+    assert world.board.read(NAMESPACE, "store") is None
+    assert world.server.lock_holder is None
+    with pytest.raises(PrimaryUnavailable):
+        await link.identify()
+
+
+async def test_forgetting_ends_the_canary_and_every_series(world: GuardWorld) -> None:
+    await world.run(3)
+    await world.reconciler.forget(world.body()["metadata"]["uid"])
+    lsn = world.server.lsn
+    await world.clock.advance(5)
+    assert world.server.lsn == lsn
+    assert not [name for name, _ in world.telemetry.values if name.startswith("headroom_guard_")]
+    assert not [task for task in asyncio.all_tasks() if "CanaryLoop" in repr(task)]
+
+
+async def test_forgetting_one_of_two_guards_leaves_the_other(world: GuardWorld) -> None:
+    world.cluster.seed(make_guard("second"))
+    await world.step()
+    await world.step("second")
+    await world.reconciler.forget(world.body("second")["metadata"]["uid"])
+    await world.step()
+    assert world.ready[0] == "True"

@@ -1,0 +1,265 @@
+"""Ready: the precise reason for everything that can be wrong, the remedy in the message, and recovery by itself."""
+
+import pytest
+
+from headroom.model.lsn import Lsn
+from headroom.reasons import Reason
+from tests.unit.reconcilers.databaseguard.world import GuardWorld, make_guard
+
+
+async def test_first_sight_writes_every_condition_as_unknown(world: GuardWorld) -> None:
+    seen: list[dict[str, str]] = []
+    report = world.kube.replace_status
+
+    async def watch(*args: object, **kwargs: object) -> object:
+        status = kwargs["status"]
+        seen.append({entry["type"]: entry["status"] for entry in status["conditions"]})  # type: ignore[index]
+        return await report(*args, **kwargs)  # type: ignore[arg-type]
+
+    world.kube.replace_status = watch  # type: ignore[method-assign,assignment]
+    await world.step()
+    assert seen[0] == {"Ready": "Unknown", "SignalAvailable": "Unknown", "Stalled": "Unknown"}
+    assert set(seen[-1]) == set(seen[0])
+
+
+async def test_a_healthy_server_is_ready_and_on_the_board(world: GuardWorld) -> None:
+    await world.run(8)
+    assert world.ready == ("True", "Connected")
+    assert world.condition("Stalled")["status"] == "False"
+    assert world.condition("SignalAvailable")["status"] == "True"
+    status = world.status
+    assert status["systemIdentifier"] == world.server.system_identifier
+    assert status["state"] == "Healthy"
+    assert status["connections"] == {"used": 0, "usable": 92, "budget": 55}
+    assert status["commitLatencyMilliseconds"] > 0
+    view = world.view
+    assert view.is_ready
+    assert view.target is not None
+    assert view.target.host == "store-primary.shop.svc"
+    assert view.replication is not None
+    assert view.primary is not None
+    assert view.slots is not None
+    assert view.server is not None
+    assert len(view.marks) >= 5
+    assert [mark.lsn for mark in view.marks] == sorted({mark.lsn for mark in view.marks})
+    assert isinstance(view.marks[-1].lsn, Lsn)
+
+
+CASES = {
+    "down": (lambda w: setattr(w.server, "is_down", True), Reason.PRIMARY_UNREACHABLE, "False"),
+    "hung": (lambda w: setattr(w.server, "is_hung", True), Reason.PRIMARY_TIMEOUT, "False"),
+    "unknown host": (lambda w: w.postgres.servers.clear(), Reason.HOST_NOT_FOUND, "True"),
+    "wrong password": (
+        lambda w: setattr(w.server.roles["headroom_monitor"], "password", "changed"),
+        Reason.PASSWORD_REJECTED,
+        "True",
+    ),
+    "no database": (lambda w: setattr(w.server, "database", "other"), Reason.DATABASE_NOT_FOUND, "True"),
+    "pooler": (lambda w: setattr(w.server, "is_pooler", True), Reason.NOT_A_DIRECT_CONNECTION, "True"),
+    "too old": (lambda w: setattr(w.server, "version", 130_012), Reason.UNSUPPORTED_VERSION, "True"),
+    "too new": (lambda w: setattr(w.server, "version", 190_000), Reason.UNSUPPORTED_VERSION, "True"),
+    "full": (lambda w: w.server.settings.update(max_connections="3"), Reason.NO_CONNECTION_LEFT, "False"),
+    "no secret": (lambda w: w.remove_secret("store-monitor"), Reason.SECRET_NOT_FOUND, "True"),
+    "no key": (lambda w: w.set_secret("store-monitor", username="x"), Reason.SECRET_KEY_MISSING, "True"),
+    "empty key": (lambda w: w.set_secret("store-monitor", username="x", password="\n"), Reason.SECRET_INVALID, "True"),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+async def test_what_is_wrong_is_named(world: GuardWorld, case: tuple[object, Reason, str]) -> None:
+    disturb, reason, is_stalled = case
+    disturb(world)  # type: ignore[operator]
+    await world.run(3)
+    assert world.ready == ("False", str(reason))
+    assert world.condition()["message"]
+    assert world.condition("Stalled")["status"] == is_stalled
+    assert world.condition("SignalAvailable")["status"] == "False"
+    assert not world.view.is_ready
+    assert world.view.reason is reason
+    assert world.view.primary is None
+    assert world.status["state"] == "Unknown"
+    assert "monitor-password" not in str(world.status)
+
+
+async def test_in_recovery_is_not_a_primary(world: GuardWorld) -> None:
+    world.server.upstream = world.server
+    await world.run(2)
+    assert world.ready == ("False", "NotAPrimary")
+
+
+async def test_a_corrected_secret_is_found_within_seconds(world: GuardWorld) -> None:
+    world.set_secret("store-monitor", username="headroom_monitor", password="wrong")
+    await world.run(5)
+    assert world.ready == ("False", "PasswordRejected")
+    world.set_secret("store-monitor", username="headroom_monitor", password="monitor-password")
+    before = world.clock.monotonic()
+    while world.ready[0] != "True":
+        await world.step()
+    assert world.clock.monotonic() - before <= 4
+
+
+async def test_a_refused_login_is_not_repeated_every_second(world: GuardWorld) -> None:
+    world.set_secret("store-monitor", username="headroom_monitor", password="wrong")
+    await world.run(60)
+    assert 4 <= world.postgres.opened.count("primary") <= 8
+
+
+async def test_a_password_mended_on_the_server_is_found(world: GuardWorld) -> None:
+    world.server.roles["headroom_monitor"].password = "rotated"
+    await world.run(3)
+    assert world.ready == ("False", "PasswordRejected")
+    world.server.roles["headroom_monitor"].password = "monitor-password"
+    await world.run(12)
+    assert world.ready == ("True", "Connected")
+
+
+async def test_a_rotated_secret_is_taken_up_within_a_minute(world: GuardWorld) -> None:
+    await world.run(2)
+    world.server.roles["headroom_monitor"].password = "rotated"
+    world.set_secret("store-monitor", username="headroom_monitor", password="rotated")
+    await world.run(63)
+    assert world.ready == ("True", "Connected")
+    assert world.view.target is not None
+    assert world.view.target.credentials.password == "rotated"
+
+
+async def test_a_restart_of_the_server_passes_by_itself(world: GuardWorld) -> None:
+    await world.run(3)
+    world.server.is_down = True
+    world.server.restart()
+    await world.run(60)
+    assert world.ready == ("False", "PrimaryUnreachable")
+    world.server.is_down = False
+    await world.run(4)
+    assert world.ready == ("True", "Connected")
+    assert world.view.marks[-1].taken_at >= world.clock.monotonic() - 3, "the canary goes on as well"
+
+
+@pytest.mark.parametrize(
+    "right", ["pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_use_reserved_connections"]
+)
+async def test_a_missing_right_is_named_with_its_grant_and_leaves_ready_true(world: GuardWorld, right: str) -> None:
+    world.server.roles["headroom_monitor"].rights -= {right}
+    await world.run(3)
+    assert world.ready == ("True", "MissingRight")
+    assert f'GRANT {right} TO "headroom_monitor"' in world.condition()["message"]
+    assert world.view.is_ready
+    expected = "False" if right == "pg_monitor" else "True"
+    assert world.condition("SignalAvailable")["status"] == expected
+    assert ("lockWaiters" in world.status) == (right != "pg_monitor")
+
+
+@pytest.mark.parametrize(
+    ("disturb", "reason"),
+    [
+        (lambda w: w.remove_secret("store-replication"), Reason.SECRET_NOT_FOUND),
+        (lambda w: w.set_secret("store-replication", username="nobody", password="x"), Reason.PASSWORD_REJECTED),
+    ],
+    ids=["no secret", "wrong login"],
+)
+async def test_a_broken_replication_login_is_said_and_the_rest_works(
+    world: GuardWorld, disturb: object, reason: Reason
+) -> None:
+    disturb(world)  # type: ignore[operator]
+    await world.run(6)
+    assert world.ready == ("False", str(reason))
+    assert "replicas cannot be made" in world.condition()["message"]
+    assert world.view.is_ready, "pools and guard go on"
+    assert world.view.slots is None
+    world.set_secret("store-replication", username="headroom_replication", password="replication-password")
+    await world.run(8)
+    assert world.ready == ("True", "Connected")
+    assert world.view.slots is not None
+
+
+async def test_without_a_replication_login_nothing_is_missing(world: GuardWorld) -> None:
+    world.edit_spec(lambda spec: spec["connection"].pop("replicationSecretRef"))
+    await world.run(2)
+    assert world.ready == ("True", "Connected")
+    assert world.view.slots is None
+
+
+async def test_tls_that_verifies_nothing_is_said(world: GuardWorld) -> None:
+    world.edit_spec(lambda spec: spec["connection"].update(tls={"mode": "disable"}))
+    await world.run(2)
+    assert world.ready[0] == "True"
+    assert "not encrypted" in world.condition()["message"]
+
+
+async def test_an_ip_or_dotted_host_is_left_as_it_is(world: GuardWorld) -> None:
+    other = world.postgres.add(type(world.server)("10.1.2.3", roles=world.server.roles))
+    world.edit_spec(lambda spec: spec["connection"].update(host="10.1.2.3"))
+    await world.run(2)
+    assert world.view.target is not None
+    assert world.view.target.host == other.host
+
+
+async def test_a_spec_that_cannot_be_acted_on_is_named_by_field(world: GuardWorld) -> None:
+    world.edit_spec(lambda spec: spec.update(cores=0))
+    await world.step()
+    assert world.ready == ("False", "InvalidSpec")
+    assert "spec.cores" in world.condition()["message"]
+
+
+async def test_another_system_is_held_until_a_person_accepts_it(world: GuardWorld) -> None:
+    await world.run(2)
+    first = world.server.system_identifier
+    world.server.system_identifier = "7400000000000000009"
+    world.server.restart()
+    await world.run(4)
+    assert world.ready == ("False", "PrimaryReplaced")
+    assert world.condition("Stalled")["status"] == "True"
+    assert "headroom.dev/accept-system-identifier=7400000000000000009" in world.condition()["message"]
+    assert world.status["systemIdentifier"] == first, "the pin stays"
+    assert not world.view.is_ready
+    world.annotate(**{"headroom.dev/accept-system-identifier": "7400000000000000009"})
+    await world.run(4)
+    assert world.ready == ("True", "Connected")
+    assert world.status["systemIdentifier"] == "7400000000000000009"
+
+
+async def test_the_pin_survives_a_restart_of_the_operator(world: GuardWorld) -> None:
+    await world.run(2)
+    await world.close()
+    world.restart()
+    world.server.system_identifier = "7400000000000000009"
+    await world.run(2)
+    assert world.ready == ("False", "PrimaryReplaced")
+
+
+async def test_a_lower_timeline_is_an_old_primary(world: GuardWorld) -> None:
+    world.server.timeline = 4
+    await world.run(3)
+    world.server.timeline = 3
+    await world.run(3)
+    assert world.ready == ("False", "PrimaryStale")
+    world.server.timeline = 5
+    await world.run(3)
+    assert world.ready == ("True", "Connected")
+
+
+async def test_two_guards_on_one_server_say_so(world: GuardWorld) -> None:
+    world.cluster.seed(make_guard("second"))
+    for _ in range(3):
+        await world.step()
+        await world.step("second")
+    await world.step()
+    assert world.ready == ("True", "SharedInstance")
+    assert "dbg/second" in world.condition()["message"]
+
+
+async def test_a_steady_guard_writes_nothing(world: GuardWorld) -> None:
+    await world.run(30)
+    before = len(world.kube.writes)
+    await world.run(60)
+    assert len(world.kube.writes) == before
+
+
+async def test_events_tell_each_change_once(world: GuardWorld) -> None:
+    await world.run(5)
+    world.server.is_down = True
+    await world.run(10)
+    world.server.is_down = False
+    await world.run(5)
+    ready = [reason for reason in world.telemetry.reasons("store") if reason is not Reason.STATE_CHANGED]
+    assert ready == [Reason.CONNECTED, Reason.PRIMARY_UNREACHABLE, Reason.CONNECTED]
