@@ -40,6 +40,7 @@ NEVER = [
 def release() -> Iterator[Release]:
     release = Release(choose_cluster().image("operator"))
     remove(release)
+    remove_kinds()
     for space in (WATCHED, OTHER):
         space.ensure_namespace()
     yield release
@@ -51,6 +52,18 @@ def release() -> Iterator[Release]:
 def remove(release: Release) -> None:
     if run(("helm", "list", "-n", release.namespace, "-q", "--filter", f"^{release.name}$")).strip():
         release.uninstall()
+
+
+def remove_kinds() -> None:
+    """Start as on a fresh cluster, unless somebody's resources would go with the kinds."""
+    kinds = run(("kubectl", "get", "crd", "-l", "app.kubernetes.io/part-of=headroom", "-o", "name")).split()
+    names = [kind.rpartition("/")[2] for kind in kinds]
+    in_use = [name for name in names if run(("kubectl", "get", name, "-A", "-o", "name")).strip()]
+    if in_use:
+        message = f"the cluster holds {', '.join(in_use)} of somebody: delete them first"
+        raise RuntimeError(message)
+    if kinds:
+        run(("kubectl", "delete", "--wait=true", "--timeout=60s", *kinds), timeout=70)
 
 
 def guard() -> Manifest:
