@@ -24,11 +24,16 @@ _WITHOUT: dict[str, str] = {
 }
 
 
+def quote_role(name: str) -> str:
+    """A role's name as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def explain_missing_rights(missing: Iterable[str], role: str) -> list[Note]:
     """One note for each right that the login lacks."""
     return [
         Note(Reason.MISSING_RIGHT, f'{right} is missing: {_WITHOUT.get(right, "a feature is off")}; '
-             f'run: GRANT {right} TO "{role}"')
+             f'run: GRANT {right} TO {quote_role(role)}')
         for right in missing
     ]  # fmt: skip
 

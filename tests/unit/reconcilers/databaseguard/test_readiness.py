@@ -13,10 +13,10 @@ async def test_first_sight_writes_every_condition_as_unknown(world: GuardWorld) 
 
     async def watch(*args: object, **kwargs: object) -> object:
         status = kwargs["status"]
-        seen.append({entry["type"]: entry["status"] for entry in status["conditions"]})  # type: ignore[index]
-        return await report(*args, **kwargs)  # type: ignore[arg-type]
+        seen.append({entry["type"]: entry["status"] for entry in status["conditions"]})
+        return await report(*args, **kwargs)
 
-    world.kube.replace_status = watch  # type: ignore[method-assign,assignment]
+    world.kube.replace_status = watch
     await world.step()
     assert seen[0] == {"Ready": "Unknown", "SignalAvailable": "Unknown", "Stalled": "Unknown"}
     assert set(seen[-1]) == set(seen[0])
@@ -68,7 +68,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 async def test_what_is_wrong_is_named(world: GuardWorld, case: tuple[object, Reason, str]) -> None:
     disturb, reason, is_stalled = case
-    disturb(world)  # type: ignore[operator]
+    disturb(world)
     await world.run(3)
     assert world.ready == ("False", str(reason))
     assert world.condition()["message"]
@@ -160,7 +160,7 @@ async def test_a_missing_right_is_named_with_its_grant_and_leaves_ready_true(wor
 async def test_a_broken_replication_login_is_said_and_the_rest_works(
     world: GuardWorld, disturb: object, reason: Reason
 ) -> None:
-    disturb(world)  # type: ignore[operator]
+    disturb(world)
     await world.run(6)
     assert world.ready == ("False", str(reason))
     assert "replicas cannot be made" in world.condition()["message"]

@@ -1,0 +1,129 @@
+"""What libpq and the server say, as the reason a person can act on."""
+
+import psycopg
+import pytest
+from psycopg import errors as pg
+
+from headroom.adapters.postgres.errors import (
+    MAX_QUOTE,
+    classify_connect_text,
+    quote,
+    translate_connect_error,
+    translate_statement_error,
+)
+from headroom.adapters.postgres.queue import explain_query_error
+from headroom.errors import PrimaryUnavailable, Refused, SignalUnavailable
+from headroom.model.database import ConnectionTarget, Credentials
+from headroom.reasons import Reason
+
+TARGET = ConnectionTarget("db", 5432, "store", Credentials("monitor", "very-secret"))
+FATAL = 'connection failed: connection to server at "10.0.0.1", port 5432 failed: FATAL:  '
+FAILED = 'connection failed: connection to server at "10.0.0.1", port 5432 failed: '
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (FATAL + 'password authentication failed for user "monitor"', Reason.PASSWORD_REJECTED),
+        (FAILED + "fe_sendauth: no password supplied", Reason.PASSWORD_REJECTED),
+        (FATAL + 'role "monitor" does not exist', Reason.PASSWORD_REJECTED),
+        (FATAL + 'role "monitor" is not permitted to log in', Reason.PASSWORD_REJECTED),
+        (
+            FATAL + 'no pg_hba.conf entry for host "10.0.0.9", user "monitor", database "store", no encryption',
+            Reason.PASSWORD_REJECTED,
+        ),
+        (
+            FATAL + 'pg_hba.conf rejects connection for host "10.0.0.9", user "m", database "d", SSL encryption',
+            Reason.PASSWORD_REJECTED,
+        ),
+        (FATAL + 'database "store" does not exist', Reason.DATABASE_NOT_FOUND),
+        (FATAL + 'permission denied for database "store"', Reason.MISSING_RIGHT),
+        (FATAL + "sorry, too many clients already", Reason.NO_CONNECTION_LEFT),
+        (FATAL + 'too many connections for role "monitor"', Reason.NO_CONNECTION_LEFT),
+        (
+            FATAL + "remaining connection slots are reserved for roles with the SUPERUSER attribute",
+            Reason.NO_CONNECTION_LEFT,
+        ),
+        (FATAL + "unsupported startup parameter: options", Reason.NOT_A_DIRECT_CONNECTION),
+        (FAILED + "server does not support SSL, but SSL was required", Reason.TLS_FAILED),
+        (FAILED + "SSL error: certificate verify failed", Reason.TLS_FAILED),
+        (FAILED + 'server certificate for "x" does not match host name "db"', Reason.TLS_FAILED),
+        (FAILED + "Connection refused\n\tIs the server running on that host?", Reason.PRIMARY_UNREACHABLE),
+        (FAILED + "server closed the connection unexpectedly", Reason.PRIMARY_UNREACHABLE),
+        (FATAL + "the database system is starting up", Reason.PRIMARY_UNREACHABLE),
+        (FAILED + "No route to host", Reason.PRIMARY_UNREACHABLE),
+        ("failed to resolve host 'db': [Errno -2] Name or service not known", Reason.HOST_NOT_FOUND),
+        ("connection timeout expired", Reason.PRIMARY_TIMEOUT),
+        ("something nobody has seen before", Reason.PRIMARY_UNREACHABLE),
+    ],
+)
+def test_connection_errors_are_told_apart_by_their_words(text: str, reason: Reason) -> None:
+    error = translate_connect_error(psycopg.OperationalError(text), TARGET)
+    assert error.reason is reason
+    assert str(error).startswith("db:5432")
+    assert "very-secret" not in str(error)
+
+
+def test_several_addresses_are_judged_by_the_most_telling_one() -> None:
+    text = f"{FAILED}Connection refused\nAll failures were:\n- {FATAL}password authentication failed"
+    assert classify_connect_text(text) is Reason.PASSWORD_REJECTED
+
+
+def test_a_deadline_of_our_own_is_a_timeout() -> None:
+    assert translate_connect_error(TimeoutError(), TARGET).reason is Reason.PRIMARY_TIMEOUT
+    assert translate_connect_error(pg.ConnectionTimeout("x"), TARGET).reason is Reason.PRIMARY_TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (pg.InsufficientPrivilege("no"), Refused, Reason.MISSING_RIGHT),
+        (pg.QueryCanceled("statement timeout"), PrimaryUnavailable, Reason.PRIMARY_TIMEOUT),
+        (pg.LockNotAvailable("lock"), PrimaryUnavailable, Reason.PRIMARY_TIMEOUT),
+        (pg.AdminShutdown("bye"), PrimaryUnavailable, Reason.PRIMARY_UNREACHABLE),
+        (pg.ReadOnlySqlTransaction("ro"), PrimaryUnavailable, Reason.NOT_A_PRIMARY),
+        (pg.ObjectNotInPrerequisiteState("recovery is in progress"), PrimaryUnavailable, Reason.NOT_A_PRIMARY),
+        (
+            pg.ObjectNotInPrerequisiteState("replication slots can only be used if wal_level >= replica"),
+            PrimaryUnavailable,
+            Reason.REPLICATION_NOT_OFFERED,
+        ),
+        (pg.ConfigurationLimitExceeded("all slots"), PrimaryUnavailable, Reason.SLOTS_EXHAUSTED),
+        (pg.TooManyConnections("full"), PrimaryUnavailable, Reason.NO_CONNECTION_LEFT),
+        (pg.DivisionByZero("?"), PrimaryUnavailable, Reason.QUERY_FAILED),
+        (psycopg.OperationalError("the connection is lost"), PrimaryUnavailable, Reason.PRIMARY_UNREACHABLE),
+    ],
+)
+def test_statement_errors_are_told_apart_by_sqlstate(
+    error: psycopg.Error, kind: type[Exception], reason: Reason
+) -> None:
+    translated = translate_statement_error(error, TARGET, grant="GRANT x TO y")
+    assert isinstance(translated, kind)
+    assert translated.reason is reason
+    assert ("GRANT x TO y" in str(translated)) == (kind is Refused)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (pg.UndefinedTable('relation "card 4111" does not exist'), Reason.QUEUE_NOT_FOUND),
+        (pg.UndefinedFunction("card 4111"), Reason.QUEUE_NOT_FOUND),
+        (pg.InsufficientPrivilege("card 4111"), Reason.MISSING_RIGHT),
+        (pg.QueryCanceled("card 4111"), Reason.QUERY_TIMEOUT),
+        (pg.InvalidTextRepresentation('invalid input syntax: "card 4111"'), Reason.QUERY_FAILED),
+    ],
+)
+def test_a_users_query_fails_without_quoting_data(error: psycopg.Error, reason: Reason) -> None:
+    explained = explain_query_error(error)
+    assert isinstance(explained, SignalUnavailable)
+    assert explained.reason is reason
+    assert "4111" not in str(explained)
+    if reason is not Reason.QUERY_TIMEOUT:
+        assert str(error.sqlstate) in str(explained)
+
+
+def test_a_quote_is_one_bounded_line() -> None:
+    text = quote(psycopg.OperationalError("connection failed: a\nb\t" + "x" * 1000))
+    assert "\n" not in text
+    assert text.startswith("a b ")
+    assert len(text) == MAX_QUOTE + 1
