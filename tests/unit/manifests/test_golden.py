@@ -1,0 +1,116 @@
+"""Every manifest of a replica set as it is sent, beside the file it must equal.
+
+`HEADROOM_UPDATE_GOLDEN=1 pytest tests/unit/manifests` writes the files anew; review the difference.
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.manifests.configuration import ReplicaSettings
+from headroom.manifests.ownership import Owner
+from headroom.manifests.pod import Upstream, build_pod
+from headroom.manifests.routing import build_disruption_budget, build_read_service
+from headroom.manifests.storage import build_claim, build_config
+from headroom.model.database import ConnectionTarget, Credentials, ServerFacts
+from headroom.model.replica import MemberId
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "manifests"
+OWNER = Owner("store", "shop", "2b5e0b1c-6a4e-4b57-9d2f-0c1f6f1f3c55")
+MEMBER = MemberId(7, "t3k9xq")
+SLOT = MEMBER.slot_name("0123abcd", OWNER.uid)
+SERVER = ServerFacts(
+    system_identifier="7300000000000000001",
+    version=170002,
+    is_in_recovery=False,
+    timeline=1,
+    flush_lsn=None,
+    settings={
+        "max_connections": "200",
+        "max_worker_processes": "8",
+        "max_wal_senders": "10",
+        "max_prepared_transactions": "0",
+        "max_locks_per_transaction": "64",
+    },
+    wal_senders_used=0,
+    slots_used=0,
+    is_direct=True,
+)
+SMALL: dict[str, Any] = {"databaseRef": {"name": "store"}, "image": "postgres:17", "storage": {"size": "20Gi"}}
+LARGE: dict[str, Any] = {
+    **SMALL,
+    "storage": {"size": "100Gi", "storageClassName": "fast"},
+    "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
+    "tls": {"certificateSecretRef": {"name": "store-read-tls"}},
+    "postgresql": {
+        "parameters": {"work_mem": "32MB", "max_connections": "300", "search_path": "it's, here"},
+        "hba": ["host analytics reports 10.0.0.0/8 md5"],
+        "hotStandbyFeedback": False,
+    },
+    "template": {
+        "metadata": {"labels": {"team": "shop"}, "annotations": {"example.com/note": "read only"}},
+        "tolerations": [{"key": "dedicated", "value": "db", "effect": "NoSchedule"}],
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [{"matchExpressions": [{"key": "disk", "operator": "In", "values": ["nvme"]}]}]
+                }
+            }
+        },
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}
+        ],
+        "priorityClassName": "important",
+        "securityContext": {"runAsUser": 70, "runAsGroup": 70, "fsGroup": 70, "supplementalGroups": [1001]},
+    },
+    "provisioning": {"maxRate": "100Mi", "maxSlotWAL": "8Gi"},
+    "drain": {"timeout": "90s"},
+}
+
+
+def make_upstream(tls_mode: str, ca_pem: str | None) -> Upstream:
+    target = ConnectionTarget("store-primary", 5432, "store", Credentials("monitor", "m"), tls_mode, ca_pem)
+    return Upstream(target, "replica's role", "store-replication", SERVER.system_identifier, 17, "monitor")
+
+
+def build_all(spec: ReplicaSetSpec, upstream: Upstream) -> list[dict[str, Any]]:
+    settings = ReplicaSettings(
+        parameters=spec.postgresql.parameters,
+        hba=spec.postgresql.hba,
+        has_hot_standby_feedback=spec.postgresql.hot_standby_feedback,
+        eject_replay_lag=timedelta(seconds=10),
+        has_certificate=spec.tls is not None,
+        monitor_role="monitor",
+    )
+    config = build_config(OWNER, settings, SERVER, upstream.target.ca_pem)
+    config["data"] = {name: text for name, text in config["data"].items() if not name.endswith(".sh")}
+    pod = build_pod(OWNER, MEMBER, spec, config=config["metadata"]["name"], slot=SLOT, upstream=upstream)
+    return [
+        config,
+        build_claim(OWNER, MEMBER, spec.storage, slot=SLOT),
+        pod,
+        build_read_service(OWNER, "store-read"),
+        build_disruption_budget(OWNER, desired=3, min_serving=1),
+    ]
+
+
+CASES = {
+    "small": (SMALL, make_upstream("disable", None)),
+    "large": (LARGE, make_upstream("verify-full", "-----BEGIN CERTIFICATE-----\n...\n")),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_manifests_equal_their_golden_file(name: str) -> None:
+    spec, upstream = CASES[name]
+    built = yaml.safe_dump_all(build_all(ReplicaSetSpec.model_validate(spec), upstream), sort_keys=True, width=120)
+    path = GOLDEN / f"{name}.yaml"
+    if os.environ.get("HEADROOM_UPDATE_GOLDEN"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(built)
+    assert built == path.read_text()

@@ -1,0 +1,136 @@
+"""What must hold of a replica's manifests whatever the spec says."""
+
+import shutil
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.manifests.configuration import (
+    ReplicaSettings,
+    build_conninfo,
+    build_floor,
+    build_hba,
+    build_postgresql_conf,
+)
+from headroom.manifests.pod import build_pod, build_template_hash
+from headroom.manifests.routing import build_disruption_budget
+from headroom.manifests.scripts import load_scripts
+from headroom.model.database import ConnectionTarget, Credentials
+from headroom.model.replica import MemberId
+from tests.unit.manifests.test_golden import LARGE, MEMBER, OWNER, SERVER, SLOT, SMALL, make_upstream
+
+UPSTREAM = make_upstream("verify-full", "PEM")
+
+
+def make_pod(spec: dict[str, Any], member: MemberId = MEMBER) -> dict[str, Any]:
+    parsed = ReplicaSetSpec.model_validate(spec)
+    return build_pod(OWNER, member, parsed, config="c", slot=SLOT, upstream=UPSTREAM)
+
+
+def make_settings(**changes: Any) -> ReplicaSettings:
+    known: dict[str, Any] = {
+        "parameters": {},
+        "hba": (),
+        "has_hot_standby_feedback": True,
+        "eject_replay_lag": timedelta(seconds=10),
+        "has_certificate": False,
+        "monitor_role": "monitor",
+    }
+    return ReplicaSettings(**{**known, **changes})
+
+
+@pytest.mark.parametrize("spec", [SMALL, LARGE], ids=["small", "large"])
+def test_pods_pass_the_restricted_pod_security_standard(spec: dict[str, Any]) -> None:
+    pod = make_pod(spec)["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in (*pod["initContainers"], *pod["containers"]):
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert security["readOnlyRootFilesystem"]
+    kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
+    assert kinds <= {"persistentVolumeClaim", "configMap", "secret", "emptyDir"}
+
+
+def test_no_secret_value_is_in_a_manifest() -> None:
+    assert "'m'" not in str(make_pod(LARGE)["spec"]["containers"][0]["env"])
+    variables = {entry["name"] for entry in make_pod(LARGE)["spec"]["containers"][0]["env"]}
+    assert not any("PASSWORD" in name for name in variables)
+
+
+def test_the_server_container_never_sees_the_replication_secret() -> None:
+    [server] = make_pod(SMALL)["spec"]["containers"]
+    assert "replication" not in [mount["name"] for mount in server["volumeMounts"]]
+
+
+def test_a_new_pod_is_not_in_the_service_whatever_its_labels_say() -> None:
+    spec = ReplicaSetSpec.model_validate(SMALL)
+    object.__setattr__(spec.template.metadata, "labels", {"headroom.dev/role": "serving"})
+    pod = build_pod(OWNER, MEMBER, spec, config="c", slot=SLOT, upstream=UPSTREAM)
+    assert pod["metadata"]["labels"]["headroom.dev/role"] == "provisioning"
+
+
+def test_the_template_hash_is_the_same_for_all_members_and_moves_with_the_spec() -> None:
+    spec = ReplicaSetSpec.model_validate(SMALL)
+    hashes = {
+        make_pod(SMALL, member)["metadata"]["annotations"]["headroom.dev/template"]
+        for member in (MEMBER, MemberId(0, "a"))
+    }
+    assert len(hashes) == 1
+    changed = ReplicaSetSpec.model_validate({**SMALL, "image": "postgres:17.3"})
+    assert build_template_hash(OWNER, changed, config="c", upstream=UPSTREAM) not in hashes
+    assert build_template_hash(OWNER, spec, config="d", upstream=UPSTREAM) not in hashes
+
+
+def test_parameters_are_never_below_the_primarys() -> None:
+    floor = build_floor({"max_connections": "50", "max_worker_processes": "64"}, SERVER)
+    assert floor["max_connections"] == "200"
+    assert floor["max_worker_processes"] == "64"
+
+
+def test_a_users_parameter_cannot_undo_ours() -> None:
+    settings = make_settings(parameters={"hot_standby": "off", "restore_command": "cp"})
+    conf = build_postgresql_conf(settings, SERVER)
+    assert "hot_standby = 'on'" in conf
+    assert "restore_command = ''" in conf
+
+
+def test_nobody_replicates_from_a_replica_and_the_users_lines_come_before_the_default() -> None:
+    lines = build_hba(make_settings(hba=["host all bad all reject"], monitor_role='mo"ni')).splitlines()
+    assert lines.index("host replication all all reject") < lines.index("host all bad all reject")
+    assert lines.index("host all bad all reject") < lines.index("host all all all scram-sha-256")
+    assert 'host all "mo""ni" all scram-sha-256' in lines
+
+
+def test_a_conninfo_quotes_what_needs_it() -> None:
+    target = ConnectionTarget("db", 5433, "store", Credentials("m", "m"), "verify-full")
+    text = build_conninfo(target, "it's a role", "hr_a", "/ca.crt")
+    assert "user='it\\'s a role'" in text
+    assert "sslmode=verify-full" in text
+    assert "password" not in text
+
+
+@pytest.mark.parametrize(
+    ("desired", "min_serving", "want"), [(0, 1, 0), (1, 1, 0), (2, 1, 1), (3, 1, 2), (3, 3, 3), (5, 2, 4)]
+)
+def test_a_budget_lets_one_go_at_a_time(desired: int, min_serving: int, want: int) -> None:
+    budget = build_disruption_budget(OWNER, desired=desired, min_serving=min_serving)
+    assert budget["spec"]["minAvailable"] == want
+
+
+def test_scripts_stop_at_the_first_error() -> None:
+    assert all("\nset -eu\n" in text for text in load_scripts().values())
+
+
+@pytest.mark.parametrize("name", load_scripts())
+def test_scripts_are_valid_shell(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(load_scripts()[name])
+    dash = shutil.which("dash") or shutil.which("sh")
+    assert dash is not None
+    assert subprocess.run([dash, "-n", str(path)], check=False).returncode == 0
