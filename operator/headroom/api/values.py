@@ -16,71 +16,25 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from headroom.api.base import RULE_FAILED, VALIDATIONS, CelRule, cel_text
+from headroom.api.quantities import (
+    DECIMAL_MAX_LENGTH,
+    DECIMAL_PATTERN,
+    DURATION_MAX_LENGTH,
+    DURATION_PATTERN,
+    QUANTITY_MAX_LENGTH,
+    QUANTITY_PATTERN,
+    format_bytes,
+    format_duration,
+    parse_duration,
+    parse_quantity,
+)
 
 ValueT = TypeVar("ValueT")
 
-DURATION_PATTERN = "^([0-9]+(ms|s|m|h))+$"
-DURATION_MAX_LENGTH = 16
 DURATION_OVERFLOW = "[0-9]{7}h|[0-9]{8}(s|m[0-9]|m$)|[0-9]{12}"
 """Numbers that `duration()` of the API server cannot count: it would raise an error of its own instead of ours."""
 LONGEST_SHOWN_PATTERN = 96
 """The API server quotes a `pattern` in its error: a longer one would drown the remedy, so that CEL checks it alone."""
-QUANTITY_PATTERN = (
-    r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$"
-)
-QUANTITY_MAX_LENGTH = 20
-DECIMAL_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,9})?$"
-DECIMAL_MAX_LENGTH = 25
-
-_DURATION_UNITS = {
-    "ms": timedelta(milliseconds=1),
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-}
-_BINARY = {f"{prefix}i": Decimal(1024) ** power for power, prefix in enumerate("KMGTPE", start=1)}
-_METRIC = {prefix: Decimal(1000) ** power for power, prefix in enumerate("kMGTPE", start=1)}
-_SMALL = {"n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3")}
-_SUFFIXES = {"": Decimal(1), **_BINARY, **_METRIC, **_SMALL}
-
-
-def parse_duration(text: str) -> timedelta:
-    """Read `1h30m`, `500ms`; raises ValueError for anything else."""
-    if len(text) > DURATION_MAX_LENGTH or not re.fullmatch(DURATION_PATTERN, text):
-        raise ValueError(f"not a duration: {text!r}")
-    parts = re.findall(r"([0-9]+)(ms|s|m|h)", text)
-    try:
-        return sum((int(count) * _DURATION_UNITS[unit] for count, unit in parts), timedelta())
-    except OverflowError as error:
-        raise ValueError(f"a duration too long to count: {text!r}") from error
-
-
-def format_duration(value: timedelta) -> str:
-    """Write a duration back: the shortest text in one or more units, `0s` for none; sub-millisecond parts are cut."""
-    left = value // _DURATION_UNITS["ms"]
-    text = ""
-    for unit, milliseconds in (("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
-        count, left = divmod(left, milliseconds)
-        text += f"{count}{unit}" if count else ""
-    return text or "0s"
-
-
-def parse_quantity(text: str) -> Decimal:
-    """Read a Kubernetes quantity (`20Gi`, `500m`, `1e3`); raises ValueError for anything else."""
-    if len(text) > QUANTITY_MAX_LENGTH or not re.fullmatch(QUANTITY_PATTERN, text):
-        raise ValueError(f"not a quantity: {text!r}")
-    match = re.fullmatch(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9.]+)?)([A-Za-z]*)", text)
-    if match is None:
-        raise ValueError(f"not a quantity: {text!r}")
-    return Decimal(match[1]) * _SUFFIXES[match[2]]
-
-
-def format_bytes(value: int) -> str:
-    """Write bytes as the largest binary unit that divides them (`20Gi`), else as a plain number."""
-    for suffix, factor in reversed(_BINARY.items()):
-        if value and value % int(factor) == 0:
-            return f"{value // int(factor)}{suffix}"
-    return str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +88,10 @@ class ByteRange:
         return f"write a size from {self.least} to {self.most}, such as 512Mi or 20Gi"
 
     def _parse(self, value: str) -> int:
-        parsed = int(_parsed(parse_quantity, value, self._remedy))
+        parsed = _parsed(parse_quantity, value, self._remedy)
         if not parse_quantity(self.least) <= parsed <= parse_quantity(self.most):
             raise _refusal(self._remedy)
-        return parsed
+        return int(parsed)
 
 
 @dataclass(frozen=True, slots=True)

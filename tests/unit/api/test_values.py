@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headroom.api.values import format_bytes, format_duration, parse_duration, parse_quantity
+from headroom.api.quantities import format_bytes, format_duration, parse_duration, parse_quantity
 
 YEARS = timedelta(hours=99_999)
 
@@ -56,7 +56,9 @@ def test_a_quantity_is_read_as_kubernetes_reads_it(text: str, want: Decimal) -> 
     assert parse_quantity(text) == want
 
 
-@pytest.mark.parametrize("text", ["", "Gi", "20 Gi", "20GB", "1_000", "NaN", "inf", "1" * 30])
+@pytest.mark.parametrize(
+    "text", ["", "Gi", "20 Gi", "20GB", "1_000", "NaN", "inf", "1" * 30, "1e1.5", "1e999999999", "1.2.3"]
+)
 def test_what_is_no_quantity_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="quantity"):
         parse_quantity(text)

@@ -8,9 +8,9 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from headroom.api.base import SpecModel, rule
+from headroom.api.quantities import QUANTITY_MAX_LENGTH, QUANTITY_PATTERN, parse_quantity
 from headroom.api.v1alpha1.common import GROUP, ObjectName
 from headroom.api.v1alpha1.scheduling import Affinity, LabelMap, Toleration, TopologySpread
-from headroom.api.values import QUANTITY_MAX_LENGTH, QUANTITY_PATTERN, parse_quantity
 
 AMOUNT_REMEDY = "write amounts of zero or more, such as 500m or 2Gi"
 UserId = Annotated[int, Field(ge=1, le=2_147_483_647)]
