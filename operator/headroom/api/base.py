@@ -8,6 +8,7 @@ an object stored under an older schema).
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
@@ -127,6 +128,7 @@ def _rules_of(cls: type) -> list[CelRule]:
     return list(_rules_by_name(cls).values())
 
 
+@cache
 def _rules_by_name(cls: type) -> dict[str, CelRule]:
     found: dict[str, CelRule] = {}
     for base in reversed(cls.__mro__):

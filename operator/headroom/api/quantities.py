@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 from decimal import Decimal
+from functools import lru_cache
 
 DURATION_PATTERN = "^([0-9]+(ms|s|m|h))+$"
 DURATION_MAX_LENGTH = 16
@@ -12,6 +13,8 @@ QUANTITY_PATTERN = (
 QUANTITY_MAX_LENGTH = 20
 DECIMAL_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,9})?$"
 DECIMAL_MAX_LENGTH = 25
+CACHED = 1024
+"""The same few texts are read on every pass over every object."""
 
 _DURATION_UNITS = {
     "ms": timedelta(milliseconds=1),
@@ -25,6 +28,7 @@ _SMALL = {"n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3")}
 _SUFFIXES = {"": Decimal(1), **_BINARY, **_METRIC, **_SMALL}
 
 
+@lru_cache(maxsize=CACHED)
 def parse_duration(text: str) -> timedelta:
     """Read `1h30m`, `500ms`; raises ValueError for anything else."""
     if len(text) > DURATION_MAX_LENGTH or not re.fullmatch(DURATION_PATTERN, text):
@@ -46,6 +50,7 @@ def format_duration(value: timedelta) -> str:
     return text or "0s"
 
 
+@lru_cache(maxsize=CACHED)
 def parse_quantity(text: str) -> Decimal:
     """Read a Kubernetes quantity (`20Gi`, `500m`, `1e3`); raises ValueError for anything else."""
     if len(text) > QUANTITY_MAX_LENGTH or not re.fullmatch(QUANTITY_PATTERN, text):
