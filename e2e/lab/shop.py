@@ -18,6 +18,8 @@ host all all all scram-sha-256
 host replication headroom_replication all scram-sha-256
 """
 POSTGRES_UID = 999
+PGDATA = "/var/lib/postgresql/data/pgdata"
+"""A folder in the volume: its root belongs to the volume, not to the server."""
 
 
 def secret(name: str, username: str, password: str = PASSWORD) -> Manifest:
@@ -35,7 +37,7 @@ def primary(image: str, *, size: str = "12Gi", settings: Mapping[str, str] | Non
         "image": image,
         "imagePullPolicy": "Never",
         "args": ["-c", "hba_file=/etc/postgresql/pg_hba.conf", *arguments],
-        "env": environment(POSTGRES_PASSWORD=PASSWORD, POSTGRES_USER=OWNER, POSTGRES_DB=DATABASE),
+        "env": environment(POSTGRES_PASSWORD=PASSWORD, POSTGRES_USER=OWNER, POSTGRES_DB=DATABASE, PGDATA=PGDATA),
         "ports": [{"containerPort": 5432, "name": "postgres"}],
         "readinessProbe": {"exec": {"command": ["pg_isready", "-h", "127.0.0.1"]}, "periodSeconds": 1},
         "securityContext": container_security(),

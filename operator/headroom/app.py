@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 LOST_LEASE_STATUS = 3
 INSTALLATION_DIGITS = 8
+KINDS_EVERY_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -91,6 +92,7 @@ async def _lead(process: Process) -> None:
     events = asyncio.create_task(process.telemetry.run_events(process.kube))
     await _put_label_on(process)
     loops = await build_loops(process)
+    await _await_kinds(process, loops.reconcilers)
     registry = kopf.OperatorRegistry()
     register_login(registry)
     register(registry, loops)
@@ -144,6 +146,22 @@ async def find_installation(settings: Settings, kube: ApiKube) -> str:
             raise InvalidSpec("HEADROOM_INSTALLATION", f"namespace {name} was not found", "set any unique text")
         source = f"{found['metadata']['uid']}/{settings.namespace}"
     return hashlib.sha256(source.encode()).hexdigest()[:INSTALLATION_DIGITS]
+
+
+async def _await_kinds(process: Process, kinds: Iterable[Kind]) -> None:
+    """Wait until every kind is served: Kopf looks once, and never again at what was not there then."""
+    for kind in kinds:
+        while not process.stop.is_set() and not await _is_served(process.kube, kind):
+            logger.warning("%s %s is not served yet: install the chart's CRDs", kind.api_version, kind.name)
+            await process.clock.sleep(KINDS_EVERY_SECONDS)
+
+
+async def _is_served(kube: ApiKube, kind: Kind) -> bool:
+    try:
+        return await kube.serves(kind)
+    except HeadroomError as error:
+        logger.warning("Whether %s is served cannot be told: %s", kind.name, error)
+        return False
 
 
 async def _put_label_on(process: Process) -> None:

@@ -53,6 +53,10 @@ class ApiKube:
         """Close the connections, for all that share the client."""
         await self._transport.client.close()
 
+    async def serves(self, kind: Kind) -> bool:
+        """True when the server serves a kind now: a CustomResourceDefinition may still be on its way."""
+        return await self._discovery.serves(kind)
+
     async def get(self, ref: ObjectRef) -> Manifest | None:
         """A quorum read; None when there is no such object."""
         return await self._read(get_call(ref))

@@ -55,6 +55,11 @@ class Discovery:
         group = await self._read(kind.api_version, lambda group: kind.plural in group.scalable)
         return kind.plural in group.scalable
 
+    async def serves(self, kind: Kind) -> bool:
+        """True when the server serves the kind now; asked anew each time."""
+        group = await self._fetch(kind.api_version, self.transport.clock.monotonic())
+        return kind.name in group.kinds
+
     async def _read(self, api_version: str, has_it: Callable[[Group], bool]) -> Group:
         now = self.transport.clock.monotonic()
         group = self._groups.get(api_version)
