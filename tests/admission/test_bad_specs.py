@@ -1,5 +1,7 @@
 """Bad input is refused at admission, by the real API server, with a message that names the field and the remedy."""
 
+import uuid
+
 import pytest
 
 from tests.admission.cases import KINDS, BadSpec, Change, load_bad_specs, load_changes
@@ -40,7 +42,7 @@ def test_the_table_is_as_long_as_promised() -> None:
 
 
 def _change(server: Server, row: Change) -> object:
-    name = f"change-{abs(hash(row.why)) % 10**8}"
+    name = f"change-{uuid.uuid4().hex[:8]}"
     before, after = ({**body, "metadata": {"name": name}} for body in (row.before, row.after))
     before["spec"] = {**before["spec"], "mode": "Paused"}
     after["spec"] = {**after["spec"], "mode": "Paused"}
