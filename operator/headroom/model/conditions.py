@@ -59,3 +59,8 @@ def merge_conditions(
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with whole seconds, as Kubernetes writes it; `moment` must be aware."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def format_moment(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds, for what is measured against; `moment` must be aware."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -16,7 +16,7 @@ SECRETS = re.compile(
 )
 HIDDEN = "***"
 # Chatty at INFO about what our own lines say better.
-QUIET = ("aiohttp.access", "asyncio", "kopf.activities.probe")
+QUIET = ("aiohttp.access", "asyncio", "kopf.activities.probe", "kopf.objects")
 
 
 def hide_secrets(text: str) -> str:

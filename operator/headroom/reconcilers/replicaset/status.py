@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from headroom.manifests.routing import build_serving_labels
-from headroom.model.conditions import Truth, format_time, merge_conditions
+from headroom.model.conditions import Truth, format_moment, format_time, merge_conditions
 from headroom.model.replica import Role, Stage
 from headroom.policy.replicas.ejection import Judged
 from headroom.policy.replicas.timeouts import ATTEMPTS_BEFORE_STALLED, CLAIM_NOTICE
@@ -120,7 +120,7 @@ def build_last_decision(run: Run, old: Mapping[str, Any] | None) -> Mapping[str,
         return old
     serving = sum(member.facts.role is Role.SERVING for member in run.decision.members)
     return {
-        "at": format_time(run.facts.now),
+        "at": format_moment(run.facts.now),
         "from": old["to"] if old is not None else serving,
         "to": goal.desired,
         "rule": goal.rule,
