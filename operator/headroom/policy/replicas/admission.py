@@ -41,7 +41,10 @@ def decide_admission(admission: Admission) -> Refusal | None:
 def _check_login(admission: Admission) -> Refusal | None:
     if admission.has_replication_login:
         return None
-    message = "the DatabaseGuard has no login to replicate with: set connection.replicationSecretRef"
+    message = (
+        "the DatabaseGuard has no login to replicate with: set connection.replicationSecretRef; where it is set, see "
+        "the conditions of the dbg"
+    )
     return Refusal(Reason.REPLICATION_LOGIN_FAILED, message)
 
 
