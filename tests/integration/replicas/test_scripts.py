@@ -90,7 +90,10 @@ class Volume:
     def command(self, script: str) -> list[str]:
         installed = self.primary.installation
         shell = os.path.relpath("/bin/sh", installed.bin_folder)
-        return installed.command(self.folder, shell, str(self.folder / "config" / script))
+        words = installed.command(self.folder, shell, str(self.folder / "config" / script))
+        # A container has /proc, which the stop script reads; the file system that stands for one here has not.
+        proc = f"mount --rbind /proc {installed.root}/proc && exec chroot"
+        return [word.replace("exec chroot", proc) for word in words]
 
     def run(self, script: str, **changes: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
