@@ -150,6 +150,7 @@ class Server:
     folder: Path
     port: int = field(default_factory=find_free_port)
     settings: dict[str, str] = field(default_factory=dict)
+    hba: str = HBA
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -164,7 +165,7 @@ class Server:
 
     def start(self, *, wait: bool = True) -> None:
         """Start it and wait until it accepts connections."""
-        (self.data / "pg_hba.conf").write_text(HBA)
+        (self.data / "pg_hba.conf").write_text(self.hba)
         options = [f"-c{name}={value}" for name, value in {**SETTINGS, **self.settings}.items()]
         command = self.installation.command(
             self.folder, "postgres", "-D", str(self.data), f"-p{self.port}", f"-k{self.folder}", *options
@@ -307,10 +308,10 @@ class ServerMaker:
     _template: Path | None = None
     _made: list[Server] = field(default_factory=list)
 
-    def make(self, *, start: bool = True, **settings: str) -> Server:
+    def make(self, *, start: bool = True, hba: str = HBA, **settings: str) -> Server:
         """A new primary with the database and roles of `Server.set_up`."""
         template = self._ensure_template()
-        server = Server(self.installation, self.installation.make_folder(), settings=settings)
+        server = Server(self.installation, self.installation.make_folder(), settings=settings, hba=hba)
         self._made.append(server)
         subprocess.run(["cp", "-a", str(template), str(server.data)], check=True)
         if start:

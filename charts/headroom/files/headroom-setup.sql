@@ -30,16 +30,18 @@ SELECT set_config('log_statement', 'none', false) WHERE (SELECT rolsuper FROM pg
 SET client_min_messages = warning;
 
 -- A standby is read-only: say so before the first statement fails with something less clear.
-SELECT pg_is_in_recovery() AS is_standby, current_setting('server_version_num')::int / 10000 AS major,
+SELECT pg_is_in_recovery() AS is_standby,
        current_setting('server_version_num')::int >= 160000 AS can_reserve,
        current_setting('server_version_num')::int / 10000 NOT BETWEEN 14 AND 18 AS is_unsupported \gset
 \if :is_standby
-  \echo 'This server is a standby. Run the script on the primary; the standbys get the roles by replication.'
-  \quit 3
+  DO $$ BEGIN
+    RAISE 'this server is a standby' USING HINT = 'Run the script on the primary; standbys get the roles by replication.';
+  END $$;
 \endif
 \if :is_unsupported
-  \echo 'PostgreSQL' :major 'is not supported: 14 to 18 are.'
-  \quit 3
+  DO $$ BEGIN
+    RAISE 'PostgreSQL % is not supported', current_setting('server_version') USING HINT = 'PostgreSQL 14 to 18 are.';
+  END $$;
 \endif
 
 BEGIN;
@@ -50,8 +52,9 @@ SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'monitor_role') AS must
   \if :{?monitor_password}
     CREATE ROLE :"monitor_role" LOGIN;
   \else
-    \echo 'Give the new monitor role a password: -v monitor_password=...'
-    \quit 3
+    DO $$ BEGIN
+      RAISE 'the new monitor role needs a password' USING HINT = 'Call psql with -v monitor_password=...';
+    END $$;
   \endif
 \endif
 \if :{?monitor_password}
@@ -101,8 +104,9 @@ ALTER ROLE :"monitor_role" CONNECTION LIMIT 32;
     \if :{?replication_password}
       CREATE ROLE :"replication_role" LOGIN REPLICATION;
     \else
-      \echo 'Give the new replication role a password: -v replication_password=...'
-      \quit 3
+      DO $$ BEGIN
+        RAISE 'the new replication role needs a password' USING HINT = 'Call psql with -v replication_password=...';
+      END $$;
     \endif
   \endif
   ALTER ROLE :"replication_role" LOGIN REPLICATION;

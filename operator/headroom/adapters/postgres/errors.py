@@ -33,7 +33,7 @@ _CONNECT_PHRASES: tuple[tuple[Reason, tuple[str, ...]], ...] = (
             "authentication failed for user",
         ),
     ),
-    (Reason.TLS_WEAK, ("requirement failed: server requested a cleartext password",)),
+    (Reason.TLS_WEAK, ("server requested a cleartext password",)),
     (Reason.MISSING_RIGHT, ("permission denied for database", "must be superuser or replication role")),
     (
         Reason.TLS_FAILED,

@@ -72,9 +72,10 @@ SELECT pg_current_wal_flush_lsn()::text AS lsn,
 CANARY = """
 BEGIN;
 SET LOCAL synchronous_commit = on;
-SELECT pg_logical_emit_message(true, 'headroom', '')
+SELECT pg_current_wal_flush_lsn(), pg_logical_emit_message(true, 'headroom', '')
 """
-"""A transactional message gets a transaction id, so that its COMMIT is flushed as a user's is; it touches no table."""
+"""A transactional message gets a transaction id, so that its COMMIT is flushed as a user's is; it touches no table.
+The position comes first since it fails, on a server in recovery, with a state of its own."""
 COMMIT = "COMMIT"
 
 # Without pg_monitor the kind of another role's session is hidden, but not the database it is in.

@@ -1,0 +1,1 @@
+"""Probes of queues in PostgreSQL: our SQL for known libraries, the user's own for all else."""

@@ -1,0 +1,213 @@
+"""A server that hangs, restarts, is full, waits for a standby, or changes hands."""
+
+import asyncio
+import time
+
+import pytest
+
+from headroom.adapters.postgres import primary as primary_module
+from headroom.errors import PrimaryUnavailable
+from headroom.ports.postgres import Postgres
+from headroom.reasons import Reason
+from tests.integration.postgres.conftest import Adapters
+from tests.postgres_server import APPLICATION, MONITOR, REPLICATION, Server, ServerMaker
+
+HANG_SECONDS = 5.0
+
+
+async def test_a_hung_server_holds_nobody_longer_than_its_deadline(postgres: Postgres, primary: Server) -> None:
+    link = await postgres.open_primary(primary.target())
+    before = await link.identify()
+    primary.freeze()
+    try:
+        for call in (link.identify, link.connections, link.position):
+            began = time.monotonic()
+            with pytest.raises(PrimaryUnavailable) as caught:
+                await call()
+            assert caught.value.reason is Reason.PRIMARY_TIMEOUT
+            assert time.monotonic() - began < HANG_SECONDS
+        began = time.monotonic()
+        with pytest.raises(PrimaryUnavailable) as caught:
+            await postgres.open_primary(primary.target())
+        assert caught.value.reason is Reason.PRIMARY_TIMEOUT
+        assert time.monotonic() - began < HANG_SECONDS
+    finally:
+        primary.thaw()
+    after = await link.identify()
+    assert after.system_identifier == before.system_identifier
+    assert after.has_installation_lock
+
+
+async def test_probes_are_not_delayed_by_a_commit_that_hangs(postgres: Postgres, primary: Server) -> None:
+    link = await postgres.open_primary(primary.target())
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    primary.sql("SELECT pg_reload_conf()")
+    await asyncio.sleep(0.3)
+    mark = asyncio.create_task(link.mark())
+    await asyncio.sleep(0.5)
+    assert not mark.done(), "the commit waits for a standby that does not exist"
+    began = time.monotonic()
+    assert (await link.connections()).limit > 0
+    assert time.monotonic() - began < 1
+    primary.sql("ALTER SYSTEM RESET synchronous_standby_names")
+    primary.sql("SELECT pg_reload_conf()")
+    answered = await mark
+    assert answered.commit_seconds is not None
+    assert answered.commit_seconds > 0.4
+
+
+async def test_a_commit_nobody_acknowledges_is_given_up_and_leaves_no_backend_behind(
+    postgres: Postgres, primary: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(primary_module, "GIVE_UP_SECONDS", 1.0)
+    link = await postgres.open_primary(primary.target())
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    primary.sql("SELECT pg_reload_conf()")
+    await asyncio.sleep(0.3)
+    for _ in range(3):
+        answered = await link.mark()
+        assert answered.commit_seconds is not None
+        assert answered.commit_seconds > 0.9, "what it waited is what it took"
+    rows = primary.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'headroom/canary/%'")
+    assert rows[0]["count"] == 1
+
+
+async def test_sessions_that_are_ended_come_back(postgres: Postgres, primary: Server) -> None:
+    link = await postgres.open_primary(primary.target())
+    slots = await postgres.open_slots(primary.target(), REPLICATION)
+    await slots.ensure_slot("hr_a")
+    primary.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'headroom/%'")
+    await asyncio.sleep(0.2)
+    assert (await link.identify()).has_installation_lock
+    assert (await link.mark()).commit_seconds is not None
+    assert (await link.connections()).limit > 0
+    assert await slots.drop_slot("hr_a")
+
+
+async def test_a_crash_and_a_restart_pass_by_themselves(postgres: Postgres, primary: Server) -> None:
+    link = await postgres.open_primary(primary.target())
+    primary.restart()
+    assert (await link.identify()).has_installation_lock
+    assert (await link.mark()).lsn > 0
+
+
+async def test_reserved_connections_let_us_in_when_the_server_is_full(postgres: Postgres, servers: ServerMaker) -> None:
+    if servers.installation.major < 16:
+        pytest.skip("reserved_connections came with PostgreSQL 16")
+    server = servers.make(max_connections="20", reserved_connections="5")
+    clients = [server.connect(APPLICATION.username, APPLICATION.password) for _ in range(12)]
+    try:
+        with pytest.raises(PrimaryUnavailable) as caught:
+            await postgres.open_primary(server.target(APPLICATION))
+        assert caught.value.reason is Reason.NO_CONNECTION_LEFT
+        link = await postgres.open_primary(server.target())
+        counts = await link.connections()
+        assert counts.limit == 20 - 3 - 5
+        assert counts.used >= 12
+    finally:
+        for client in clients:
+            client.close()
+
+
+async def test_a_new_leader_ends_the_old_ones_sessions_and_takes_the_lock(adapters: Adapters, primary: Server) -> None:
+    old = await adapters.make("old").open_primary(primary.target())
+    assert (await old.identify()).has_installation_lock
+    bystander = await adapters.make("other", installation="another", lease="elsewhere").open_primary(primary.target())
+    new = await adapters.make("new").open_primary(primary.target())
+    assert (await new.identify()).has_installation_lock
+    names = primary.sql(
+        "SELECT application_name AS name FROM pg_stat_activity WHERE application_name LIKE 'headroom/%'"
+    )
+    holders = {row["name"].split("/")[3] for row in names}
+    assert holders == {"new", "other"}, "another installation is nobody's business"
+    assert (await bystander.identify()).has_installation_lock, "each installation has a lock of its own"
+
+
+async def test_a_slot_is_not_dropped_by_a_process_that_lost_the_lock(adapters: Adapters, primary: Server) -> None:
+    old = adapters.make("old")
+    await old.open_primary(primary.target())
+    slots = await old.open_slots(primary.target(), REPLICATION)
+    await slots.ensure_slot("hr_kept")
+    new = await adapters.make("new").open_primary(primary.target())
+    assert (await new.identify()).has_installation_lock
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await slots.drop_slot("hr_kept")
+    assert caught.value.reason is Reason.GUARD_NOT_READY
+    assert [slot.name for slot in await new.slots("hr_")] == ["hr_kept"]
+
+
+async def test_a_promoted_server_moves_the_timeline_at_once(
+    postgres: Postgres, primary: Server, servers: ServerMaker
+) -> None:
+    replica = servers.make_replica(primary)
+    member = await postgres.open_replica(replica.target())
+    replica.sql("SELECT pg_promote()")
+    link = await postgres.open_primary(replica.target())
+    facts = await link.identify()
+    assert facts.timeline == 2, "the control file still says 1 until the next checkpoint"
+    mark = await link.mark()
+    assert (mark.timeline, mark.system_identifier) == (2, facts.system_identifier)
+    assert not (await member.probe()).is_in_recovery
+
+
+async def test_a_demoted_server_refuses_its_canary(postgres: Postgres, primary: Server, servers: ServerMaker) -> None:
+    replica = servers.make_replica(primary)
+    link = await postgres.open_primary(primary.target())
+    primary.stop()
+    (primary.data / "standby.signal").touch()
+    primary.start()
+    assert replica.sql("SELECT 1")
+    assert (await link.identify()).is_in_recovery
+    for call in (link.mark, link.position):
+        with pytest.raises(PrimaryUnavailable) as caught:
+            await call()
+        assert caught.value.reason is Reason.NOT_A_PRIMARY
+
+
+async def test_a_base_backup_is_seen_under_its_own_name(
+    postgres: Postgres, primary: Server, servers: ServerMaker
+) -> None:
+    link = await postgres.open_primary(primary.target())
+    conninfo = (
+        f"host=127.0.0.1 port={primary.port} user={REPLICATION.username} password={REPLICATION.password}"
+        " application_name=hr_copy"
+    )
+    copy = servers.spawn(
+        primary, "pg_basebackup", "-d", conninfo, "-D", str(primary.folder / "copy"), "--max-rate=2M",
+        "--checkpoint=fast", "--no-sync", "--progress",
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 15
+        seen = []
+        while not any(backup.streamed_bytes > 0 for backup in seen):
+            assert time.monotonic() < end, primary.log.read_text()
+            await asyncio.sleep(0.1)
+            seen = list(await link.backups())
+    finally:
+        copy.kill()
+        copy.wait(10)
+    assert [backup.application_name for backup in seen] == ["hr_copy"]
+    assert seen[0].phase == "streaming database files"
+    assert seen[0].total_bytes > seen[0].streamed_bytes
+
+
+async def test_three_connections_and_no_more(postgres: Postgres, primary: Server) -> None:
+    link = await postgres.open_primary(primary.target())
+    for _ in range(3):
+        await asyncio.gather(link.identify(), link.mark(), link.connections(), link.slots("hr_"), link.position())
+    rows = primary.sql(
+        "SELECT split_part(application_name, '/', 2) AS role, count(*) FROM pg_stat_activity"
+        f" WHERE usename = '{MONITOR.username}' GROUP BY 1 ORDER BY 1"
+    )
+    assert rows == [{"role": role, "count": 1} for role in ("canary", "guard", "probes")]
+
+
+async def test_search_path_is_pinned(postgres: Postgres, primary: Server) -> None:
+    primary.sql(f'ALTER ROLE "{MONITOR.username}" SET search_path = evil, public')
+    primary.sql("CREATE SCHEMA evil")
+    primary.sql(
+        "CREATE FUNCTION evil.pg_current_wal_flush_lsn() RETURNS pg_lsn LANGUAGE sql AS $$ SELECT '0/1'::pg_lsn $$"
+    )
+    link = await postgres.open_primary(primary.target())
+    assert (await link.position()).lsn > 1
+    assert (await link.query("SELECT current_setting('search_path') AS path"))[0]["path"] == "pg_catalog"

@@ -1,0 +1,123 @@
+"""TLS: what each mode accepts and refuses, with certificates that never touch a disk."""
+
+import os
+from dataclasses import dataclass
+
+import pytest
+
+from headroom.errors import PrimaryUnavailable
+from headroom.ports.postgres import Postgres
+from headroom.reasons import Reason
+from tests.certificates import Authority
+from tests.postgres_server import Server, ServerMaker
+
+ENCRYPTED_ONLY = """
+local all all trust
+host all postgres 127.0.0.1/32 trust
+hostssl all all 127.0.0.1/32 {method}
+"""
+
+
+@dataclass
+class TlsServer:
+    server: Server
+    authority: Authority
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+def make_server(servers: ServerMaker, authority: Authority, *names: str, method: str = "scram-sha-256") -> Server:
+    server = servers.make(start=False, ssl="on", hba=ENCRYPTED_ONLY.format(method=method))
+    certificate, key = authority.issue("primary", *names)
+    for name, content in (("server.crt", certificate), ("server.key", key), ("root.crt", authority.ca_pem)):
+        path = server.data / name
+        path.write_text(content)
+        path.chmod(0o600)
+        if os.geteuid() == 0:
+            os.chown(path, *server.installation.ids)
+    server.settings["ssl_ca_file"] = "root.crt"
+    server.start()
+    return server
+
+
+@pytest.fixture
+def tls(servers: ServerMaker, authority: Authority) -> TlsServer:
+    return TlsServer(make_server(servers, authority, "127.0.0.1"), authority)
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
+async def test_encrypted_modes_connect(postgres: Postgres, tls: TlsServer, mode: str) -> None:
+    ca = None if mode == "require" else tls.authority.ca_pem
+    link = await postgres.open_primary(tls.server.target(tls_mode=mode, ca_pem=ca))
+    assert (await link.identify()).missing_rights == ()
+    rows = tls.server.sql(
+        "SELECT bool_and(ssl) AS ssl, count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)"
+        " WHERE application_name LIKE 'headroom/%'"
+    )
+    assert rows == [{"ssl": True, "count": 3}]
+
+
+@pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
+async def test_a_certificate_of_another_authority_is_refused(postgres: Postgres, tls: TlsServer, mode: str) -> None:
+    target = tls.server.target(tls_mode=mode, ca_pem=Authority("somebody else").ca_pem)
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await postgres.open_primary(target)
+    assert caught.value.reason is Reason.TLS_FAILED
+
+
+async def test_the_systems_authorities_do_not_vouch_for_ours(postgres: Postgres, tls: TlsServer) -> None:
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await postgres.open_primary(tls.server.target(tls_mode="verify-full"))
+    assert caught.value.reason is Reason.TLS_FAILED
+
+
+async def test_only_verify_full_looks_at_the_host_name(
+    postgres: Postgres, servers: ServerMaker, authority: Authority
+) -> None:
+    server = make_server(servers, authority, "elsewhere.example")
+    link = await postgres.open_primary(server.target(tls_mode="verify-ca", ca_pem=authority.ca_pem))
+    assert await link.position()
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await postgres.open_primary(server.target(tls_mode="verify-full", ca_pem=authority.ca_pem))
+    assert caught.value.reason is Reason.TLS_FAILED
+    assert "connection.tls" in str(caught.value)
+
+
+async def test_in_the_clear_the_server_refuses_and_the_reason_says_so(postgres: Postgres, tls: TlsServer) -> None:
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await postgres.open_primary(tls.server.target(tls_mode="disable"))
+    assert caught.value.reason is Reason.PASSWORD_REJECTED
+    assert "no encryption" in str(caught.value)
+
+
+async def test_a_server_without_tls_is_told_apart(postgres: Postgres, primary: Server) -> None:
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await postgres.open_primary(primary.target(tls_mode="require"))
+    assert caught.value.reason is Reason.TLS_FAILED
+
+
+async def test_a_client_certificate_logs_in(postgres: Postgres, servers: ServerMaker, authority: Authority) -> None:
+    server = make_server(servers, authority, "127.0.0.1", method="cert")
+    certificate, key = authority.issue("headroom_monitor")
+    target = server.target(
+        tls_mode="verify-full", ca_pem=authority.ca_pem, client_certificate_pem=certificate, client_key_pem=key
+    )
+    link = await postgres.open_primary(target)
+    assert await link.position()
+    stranger, stranger_key = authority.issue("somebody")
+    wrong = server.target(
+        tls_mode="verify-full", ca_pem=authority.ca_pem, client_certificate_pem=stranger, client_key_pem=stranger_key
+    )
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await postgres.open_primary(wrong)
+    assert caught.value.reason is Reason.PASSWORD_REJECTED
+
+
+async def test_a_cleartext_password_is_never_sent_in_the_clear(postgres: Postgres, servers: ServerMaker) -> None:
+    server = servers.make(hba="local all all trust\nhost all postgres all trust\nhost all all all password\n")
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await postgres.open_primary(server.target(tls_mode="disable"))
+    assert caught.value.reason is Reason.TLS_WEAK
