@@ -26,7 +26,8 @@ from headroom.reasons import Reason
 ONE = ObjectRef(CONFIG_MAP, "shop", "one")
 DEPLOYMENT = ObjectRef(Kind("apps/v1", "Deployment", "deployments"), "shop", "workers")
 MANIFEST = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "shop", "name": "one"}}
-PATIENCE = Limits(read_timeout_seconds=0.3, write_timeout_seconds=0.2)
+PATIENCE = Limits(read_timeout_seconds=20, write_timeout_seconds=19)
+IMPATIENCE = Limits(read_timeout_seconds=0.3, write_timeout_seconds=0.2)
 Handler = Callable[[web.Request], "web.Response"]
 
 
@@ -49,6 +50,8 @@ class Server:
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
         self.answer: Handler = lambda _request: web.json_response({})
         self.delay_seconds = 0.0
+        self.gate = asyncio.Event()
+        self.gate.set()
         self.at_once = 0
         self.most_at_once = 0
 
@@ -60,6 +63,7 @@ class Server:
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             await asyncio.sleep(self.delay_seconds)
+            await self.gate.wait()
         finally:
             self.at_once -= 1
         return self.answer(request)
@@ -120,13 +124,13 @@ class TestUnavailable:
             await kube.patch(ONE, [])
         assert error.value.retry_after == timedelta(seconds=expected)
 
-    async def test_no_answer_in_time(self, kube: Kube, server: Server, telemetry: MemoryTelemetry) -> None:
-        server.delay_seconds = 5
+    async def test_no_answer_in_time(self, kube: ApiKube, server: Server, telemetry: MemoryTelemetry) -> None:
+        server.delay_seconds = 15
         clock = SystemClock()
         started_at = clock.monotonic()
         with pytest.raises(KubeUnavailable):
-            await kube.create(MANIFEST)
-        assert clock.monotonic() - started_at < 1
+            await kube.with_limits(IMPATIENCE).create(MANIFEST)
+        assert clock.monotonic() - started_at < 10
         assert telemetry.value(API_CALLS, verb="create", kind="ConfigMap", code="0") == 1
 
     async def test_nobody_listens(self) -> None:
@@ -232,7 +236,7 @@ class TestRequests:
         await kube.create(MANIFEST)
         method, path, query, body = server.requests[0]
         assert (method, path) == ("POST", "/api/v1/namespaces/shop/configmaps")
-        assert query == {"fieldManager": "headroom", "timeout": "1s"}
+        assert query == {"fieldManager": "headroom", "timeout": "19s"}
         assert body == MANIFEST
 
     async def test_a_delete_names_its_incarnation(self, kube: Kube, server: Server) -> None:
@@ -318,7 +322,7 @@ class TestFence:
             lambda: fenced.set_scale(scale, 1),
         ]
         for write in writes:
-            with pytest.raises(NotLeading, match=r"0\.2 s"):
+            with pytest.raises(NotLeading, match=r"19 s"):
                 await write()
         assert {method for method, _, _, _ in server.requests} == {"GET"}
 
@@ -348,14 +352,16 @@ class TestLimits:
     async def test_parts_with_limits_of_their_own_do_not_wait_for_each_other(
         self, server: Server, telemetry: MemoryTelemetry
     ) -> None:
-        clock = SystemClock()
         async for kube in serve(server, telemetry, Limits(concurrency=1)):
-            server.delay_seconds = 0.3
-            slow = asyncio.gather(*(kube.get(ONE) for _ in range(4)))
-            started_at = clock.monotonic()
-            await kube.with_limits(Limits(concurrency=1)).get(ONE)
-            assert clock.monotonic() - started_at < 0.6
-            await slow
+            server.gate.clear()
+            slow = [asyncio.create_task(kube.get(ONE)) for _ in range(4)]
+            other = asyncio.create_task(kube.with_limits(Limits(concurrency=1)).get(ONE))
+            while server.at_once < 2:  # noqa: ASYNC110  the server tells nobody
+                await asyncio.sleep(0.01)
+            assert server.at_once == 2
+            server.gate.set()
+            await asyncio.gather(other, *slow)
+        assert server.most_at_once == 2
 
     def test_a_bucket_lets_a_burst_through_and_then_its_rate(self) -> None:
         bucket = TokenBucket(rate=2.0, burst=3)

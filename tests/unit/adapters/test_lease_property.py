@@ -5,7 +5,7 @@ import itertools
 from dataclasses import dataclass
 from datetime import datetime
 
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from headroom.adapters.kube.lease import LeaseElector
@@ -136,7 +136,12 @@ async def run_world(fates: list[Fate]) -> list[Write]:
 
 
 # Not shrunk: a world takes 50 ms, and the two writes in the message tell what to look at.
-@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 @given(victims, st.lists(others, min_size=1, max_size=2))
 def test_writes_of_two_processes_never_overlap(victim: Fate, others: list[Fate]) -> None:
     writes = asyncio.run(run_world([victim, *others]))

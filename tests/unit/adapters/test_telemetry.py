@@ -123,7 +123,7 @@ class TestLogs:
     def test_what_kopf_attaches_is_used(self, stream: io.StringIO) -> None:
         configure_logs("json", "INFO", stream)
         reference = {"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "p", "uid": None}
-        logging.getLogger("kopf.objects").info("x", extra={"k8s_ref": reference})
+        logging.getLogger("kopf.objects").warning("x", extra={"k8s_ref": reference})
         found = json.loads(stream.getvalue())["object"]
         assert found == {"kind": "Pod", "namespace": "shop", "name": "p", "uid": ""}
 
