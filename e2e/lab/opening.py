@@ -70,7 +70,7 @@ class Shop:
 
     def in_pod(self, pod: str, *command: str, stdin: str | None = None, timeout: float = 120) -> str:
         """Run a command in a PostgreSQL pod with libpq's variables set."""
-        variables = [f"PGUSER={shop.OWNER}", f"PGDATABASE={shop.DATABASE}", "PGHOST=/var/run/postgresql"]
+        variables = [f"{name}={value}" for name, value in shop.login("127.0.0.1").items()]
         flags = ("-i",) if stdin is not None else ()
         return self.kubectl("exec", *flags, pod, "--", "env", *variables, *command, stdin=stdin, timeout=timeout)
 

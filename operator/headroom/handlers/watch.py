@@ -5,7 +5,7 @@ from typing import Any
 
 import kopf
 
-from headroom.ports.kube import ENDPOINT_SLICE, POD, REPLICA_SET, Kind
+from headroom.ports.kube import ENDPOINT_SLICE, POD, REPLICA_SET, Kind, ObjectRef
 from headroom.reconcilers.level import LevelLoops, Stopped
 
 SET_LABEL = "headroom.dev/replica-set"
@@ -30,8 +30,8 @@ def register_loop(registry: kopf.OperatorRegistry, loops: LevelLoops, kind: Kind
         await loops.run(kind, body, stopped)
 
     @kopf.on.delete(group, version, kind.plural, id="teardown", registry=registry)
-    async def teardown(namespace: str | None, name: str, **_: Any) -> None:
-        await loops.teardown(kind, namespace or "", name)
+    async def teardown(namespace: str | None, name: str, uid: str, **_: Any) -> None:
+        await loops.teardown(ObjectRef(kind, namespace or "", name), uid)
 
 
 def register_wake(registry: kopf.OperatorRegistry, loops: LevelLoops, kind: Kind) -> None:
@@ -41,12 +41,15 @@ def register_wake(registry: kopf.OperatorRegistry, loops: LevelLoops, kind: Kind
 
     @kopf.on.event(group, version, kind.plural, id="wake", registry=registry)
     async def wake(event: kopf.RawEvent, meta: kopf.Meta, uid: str, namespace: str | None, name: str, **_: Any) -> None:
+        ref = ObjectRef(kind, namespace or "", name)
         if event["type"] == "DELETED":
             seen.pop(uid, None)
-            await loops.forget(kind, namespace or "", name, uid)
+            await loops.forget(ref, uid)
+        elif meta.get("deletionTimestamp"):
+            loops.end(uid)
         elif seen.get(uid) != (news := _news(meta)):
             seen[uid] = news
-            loops.wake(kind, namespace or "", name)
+            loops.wake(ref)
 
 
 def register_child(registry: kopf.OperatorRegistry, loops: LevelLoops, child: Kind) -> None:
@@ -56,12 +59,12 @@ def register_child(registry: kopf.OperatorRegistry, loops: LevelLoops, child: Ki
 
     @kopf.on.event(group, version, child.plural, id=f"wake-{child.plural}", registry=registry, labels=of_a_set)
     async def wake_owner(namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
-        loops.wake(REPLICA_SET, namespace or "", labels[SET_LABEL])
+        loops.wake(ObjectRef(REPLICA_SET, namespace or "", labels[SET_LABEL]))
 
 
 def _news(meta: kopf.Meta) -> object:
     labels, annotations = sorted(meta.labels.items()), sorted(meta.annotations.items())
-    return meta.get("generation"), meta.get("deletionTimestamp"), labels, annotations
+    return meta.get("generation"), labels, annotations
 
 
 def _group_and_version(kind: Kind) -> tuple[str, str]:

@@ -55,54 +55,69 @@ class Cell:
     bell: asyncio.Event = field(default_factory=asyncio.Event)
     is_tombstoned: bool = False
 
+    def bury(self) -> None:
+        """End the loop after the pass in hand; no other begins."""
+        self.is_tombstoned = True
+        self.bell.set()
+
 
 @dataclass(slots=True)
 class LevelLoops:
-    """All objects' loops; the handlers start, wake and end them."""
+    """All objects' loops; the handlers start, wake and end them.
+
+    Cells are kept by uid, since an object of the same name may come before the news that the old one is gone.
+    """
 
     reconcilers: Mapping[Kind, Reconciler]
     reader: KubeReader
     clock: Clock
     telemetry: Telemetry
-    _cells: dict[tuple[Kind, str, str], Cell] = field(default_factory=dict)
+    _cells: dict[str, Cell] = field(default_factory=dict)
+    _uids: dict[ObjectRef, str] = field(default_factory=dict)
 
-    def wake(self, kind: Kind, namespace: str, name: str) -> None:
+    def wake(self, ref: ObjectRef) -> None:
         """Start the object's next pass now, or as soon as the running one ends."""
-        cell = self._cells.get((kind, namespace, name))
+        cell = self._cells.get(self._uids.get(ref, ""))
         if cell is not None:
             cell.bell.set()
+
+    def end(self, uid: str) -> None:
+        """Let the object's loop end: it is being deleted, and `teardown` takes over."""
+        cell = self._cells.get(uid)
+        if cell is not None:
+            cell.bury()
 
     async def run(self, kind: Kind, body: Mapping[str, Any], stopped: Stopped) -> None:
         """Make passes over an object until `stopped`; `body` is a live view that follows the watch."""
         metadata = body["metadata"]
-        cell = self._cell(kind, metadata["namespace"], metadata["name"])
+        cell = self._cell(ObjectRef(kind, metadata["namespace"], metadata["name"]), metadata["uid"])
         failures = 0
         while not stopped and not cell.is_tombstoned:
             cell.bell.clear()
             pause, failures = await self._guarded_pass(kind, cell, body, failures)
             await _wait(cell.bell, pause.total_seconds() * _jitter())
 
-    async def teardown(self, kind: Kind, namespace: str, name: str) -> None:
+    async def teardown(self, ref: ObjectRef, uid: str) -> None:
         """End the object's loop and work until nothing of it is left; reads the object live each time."""
-        cell = self._cell(kind, namespace, name)
-        cell.is_tombstoned = True
-        cell.bell.set()
-        ref, failures = ObjectRef(kind, namespace, name), 0
+        cell = self._cell(ref, uid)
+        cell.bury()
+        failures = 0
         while True:
             cell.bell.clear()
             async with cell.lock:
-                pause, failures = await self._teardown_pass(ref, failures)
+                pause, failures = await self._teardown_pass(ref, uid, failures)
             if pause is None:
                 return
             await _wait(cell.bell, pause.total_seconds())
 
-    async def forget(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+    async def forget(self, ref: ObjectRef, uid: str) -> None:
         """Drop what is held in memory for an object that is gone."""
-        cell = self._cells.pop((kind, namespace, name), None)
+        cell = self._cells.pop(uid, None)
         if cell is not None:
-            cell.is_tombstoned = True
-            cell.bell.set()
-        await self.reconcilers[kind].forget(uid)
+            cell.bury()
+        if self._uids.get(ref) == uid:
+            del self._uids[ref]
+        await self.reconcilers[ref.kind].forget(uid)
 
     async def _guarded_pass(
         self, kind: Kind, cell: Cell, body: Mapping[str, Any], failures: int
@@ -112,8 +127,9 @@ class LevelLoops:
                 return timedelta(), failures
             return await self._pass(kind, _plain_object(body), failures)
 
-    def _cell(self, kind: Kind, namespace: str, name: str) -> Cell:
-        return self._cells.setdefault((kind, namespace, name), Cell())
+    def _cell(self, ref: ObjectRef, uid: str) -> Cell:
+        self._uids[ref] = uid
+        return self._cells.setdefault(uid, Cell())
 
     async def _pass(self, kind: Kind, body: Manifest, failures: int) -> tuple[timedelta, int]:
         started, outcome = self.clock.monotonic(), "ok"
@@ -128,11 +144,11 @@ class LevelLoops:
             seconds = self.clock.monotonic() - started
             self.telemetry.record(PASSES, seconds, kind=kind.name, outcome=outcome)
 
-    async def _teardown_pass(self, ref: ObjectRef, failures: int) -> tuple[timedelta | None, int]:
+    async def _teardown_pass(self, ref: ObjectRef, uid: str, failures: int) -> tuple[timedelta | None, int]:
         metadata: Mapping[str, Any] = {"namespace": ref.namespace, "name": ref.name}
         try:
             body = await self.reader.get(ref)
-            if body is None:
+            if body is None or body["metadata"]["uid"] != uid:
                 return None, 0
             with working_on(ref.kind.name, body["metadata"]):
                 async with asyncio.timeout(PASS_DEADLINE.total_seconds()):

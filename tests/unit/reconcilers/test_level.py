@@ -13,6 +13,7 @@ from headroom.reasons import Reason
 from headroom.reconcilers.level import ERRORS, LevelLoops
 
 pytestmark = pytest.mark.looptime(start=0)
+POOL = ObjectRef(WORKER_POOL, "shop", "pool")
 BODY: Manifest = {"metadata": {"namespace": "shop", "name": "pool", "uid": "u"}, "spec": {"items": [{"a": 1}]}}
 
 
@@ -78,7 +79,7 @@ async def run_for(loops: LevelLoops, seconds: float) -> None:
     task = asyncio.create_task(loops.run(WORKER_POOL, BODY, flag))
     await asyncio.sleep(seconds)
     flag.is_up = True
-    loops.wake(WORKER_POOL, "shop", "pool")
+    loops.wake(POOL)
     await task
 
 
@@ -91,7 +92,7 @@ async def test_the_pass_says_when_the_next_one_comes() -> None:
 async def test_a_wake_up_does_not_wait_for_the_resync() -> None:
     reconciler = Scripted(60.0, 60.0)
     loops = loops_of(reconciler)
-    asyncio.get_running_loop().call_later(1.0, loops.wake, WORKER_POOL, "shop", "pool")
+    asyncio.get_running_loop().call_later(1.0, loops.wake, POOL)
     await run_for(loops, 2.0)
     assert reconciler.passes[1] == pytest.approx(1.0, abs=0.05)
 
@@ -99,7 +100,7 @@ async def test_a_wake_up_does_not_wait_for_the_resync() -> None:
 async def test_a_wake_up_during_a_pass_is_not_lost() -> None:
     reconciler = Scripted(60.0, 60.0)
     loops = loops_of(reconciler)
-    asyncio.get_running_loop().call_later(0.005, loops.wake, WORKER_POOL, "shop", "pool")
+    asyncio.get_running_loop().call_later(0.005, loops.wake, POOL)
     await run_for(loops, 1.0)
     assert len(reconciler.passes) == 2
 
@@ -158,14 +159,14 @@ async def test_teardown_waits_for_the_running_pass_and_ends_the_loop() -> None:
     task = asyncio.create_task(loops.run(WORKER_POOL, BODY, Flag()))
     await asyncio.sleep(0.005)
     reconciler.steps = [1.0]
-    await loops.teardown(WORKER_POOL, "shop", "pool")
+    await loops.teardown(POOL, "u")
     await task
     assert len(reconciler.passes) == 1
 
 
 async def test_teardown_comes_back_until_nothing_is_left() -> None:
     reconciler = Scripted(1.0, RuntimeError("once"), 1.0)
-    await loops_of(reconciler).teardown(WORKER_POOL, "shop", "pool")
+    await loops_of(reconciler).teardown(POOL, "u")
     assert len(reconciler.teardowns) == 4
 
 
@@ -173,7 +174,7 @@ async def test_teardown_of_what_is_gone_is_done() -> None:
     reconciler = Scripted(1.0)
     loops = loops_of(reconciler)
     loops.reader.body = None  # type: ignore[attr-defined]
-    await loops.teardown(WORKER_POOL, "shop", "pool")
+    await loops.teardown(POOL, "u")
     assert reconciler.teardowns == []
 
 
@@ -182,6 +183,31 @@ async def test_forgetting_ends_the_loop_and_closes_what_was_held() -> None:
     loops = loops_of(reconciler)
     task = asyncio.create_task(loops.run(WORKER_POOL, BODY, Flag()))
     await asyncio.sleep(0.1)
-    await loops.forget(WORKER_POOL, "shop", "pool", "u")
+    await loops.forget(POOL, "u")
     await task
     assert reconciler.forgotten == ["u"]
+
+
+async def test_an_object_on_its_way_out_gets_no_further_pass() -> None:
+    reconciler = Scripted(60.0, 60.0)
+    loops = loops_of(reconciler)
+    task = asyncio.create_task(loops.run(WORKER_POOL, BODY, Flag()))
+    await asyncio.sleep(1.0)
+    loops.end("u")
+    await task
+    assert len(reconciler.passes) == 1
+
+
+async def test_the_end_of_an_old_object_does_not_touch_a_new_one_of_its_name() -> None:
+    reconciler = Scripted(60.0, 60.0)
+    loops = loops_of(reconciler)
+    young = {**BODY, "metadata": {**BODY["metadata"], "uid": "young"}}
+    task = asyncio.create_task(loops.run(WORKER_POOL, young, flag := Flag()))
+    await asyncio.sleep(1.0)
+    await loops.forget(POOL, "u")
+    loops.wake(POOL)
+    await asyncio.sleep(1.0)
+    assert len(reconciler.passes) == 2
+    flag.is_up = True
+    loops.wake(POOL)
+    await task
