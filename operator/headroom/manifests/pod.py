@@ -68,7 +68,12 @@ def build_pod(
 
 
 def build_template_hash(owner: Owner, spec: ReplicaSetSpec, *, config: str, upstream: Upstream) -> str:
-    """A text that differs where a pod made now would differ from one made before, whichever member it is for."""
+    """A text that differs where a pod made now would run differently from one made before, whichever member it is for.
+
+    How fast a copy may go matters to no pod that has its copy.
+    """
+    unhurried = spec.provisioning.model_copy(update={"max_rate": None})
+    spec = spec.model_copy(update={"provisioning": unhurried})
     pod_spec = _build_pod_spec(owner, spec, "member", config=config, slot="slot", upstream=upstream)
     metadata = spec.template.metadata.model_dump(mode="json")
     content = json.dumps([pod_spec, metadata], sort_keys=True)

@@ -83,6 +83,8 @@ def test_the_template_hash_is_the_same_for_all_members_and_moves_with_the_spec()
     }
     assert len(hashes) == 1
     changed = ReplicaSetSpec.model_validate({**SMALL, "image": "postgres:17.3"})
+    slower = ReplicaSetSpec.model_validate({**SMALL, "provisioning": {"maxRate": "1Mi"}})
+    assert build_template_hash(OWNER, slower, config="c", upstream=UPSTREAM) in hashes
     assert build_template_hash(OWNER, changed, config="c", upstream=UPSTREAM) not in hashes
     assert build_template_hash(OWNER, spec, config="d", upstream=UPSTREAM) not in hashes
 
