@@ -7,12 +7,11 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import jsonpatch
-
 from headroom.adapters.kube.ownership import refuse_foreign
 from headroom.adapters.memory import kube_kinds
 from headroom.adapters.memory.kube_faults import READ_VERBS, Faults
 from headroom.adapters.memory.kube_fields import Manager, apply_fields
+from headroom.adapters.memory.kube_patch import patch_manifest
 from headroom.adapters.memory.kube_store import Store, check_identity
 from headroom.errors import Conflict, KubeUnavailable, Refused
 from headroom.ports.clock import Clock
@@ -110,7 +109,7 @@ class MemoryKube:
             old = self._peek(ref)
             if old is None:
                 raise Conflict(f"{ref} is gone")
-            new = _patched(ref, old, operations)
+            new = patch_manifest(ref, old, operations)
             check_identity(ref, old, new)
             _check_version(ref, old, new["metadata"].get("resourceVersion"))
             if self.kinds.has_status(ref.kind):
@@ -214,28 +213,6 @@ class MemoryKube:
         if ref.kind != NAMESPACE and ref.namespace in self.terminating_namespaces:
             message = f"{ref}: namespace {ref.namespace} is being terminated"
             raise Refused(message, reason=Reason.NAMESPACE_TERMINATING)
-
-
-def _patched(ref: ObjectRef, old: Manifest, operations: Sequence[JsonOp]) -> Manifest:
-    patched = old
-    for operation in operations:
-        # The server lets a `replace` add a member that is not there.
-        attempts = [dict(operation)]
-        if operation["op"] == "replace":
-            attempts.append({**operation, "op": "add"})
-        patched = _patched_by_first(ref, patched, attempts)
-    return patched
-
-
-def _patched_by_first(ref: ObjectRef, old: Manifest, attempts: list[dict[str, Any]]) -> Manifest:
-    for attempt in attempts:
-        try:
-            patched: Manifest = jsonpatch.apply_patch(old, [attempt])
-        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as misfit:
-            failure = misfit
-        else:
-            return patched
-    raise Conflict(f"{ref} is not what the patch expects: {failure}") from failure
 
 
 def _check_version(ref: ObjectRef, live: Manifest, expected: str | None) -> None:
