@@ -239,6 +239,13 @@ class Server:
         parts = {"host": "127.0.0.1", "port": self.port, "database": DATABASE, "tls_mode": "prefer", **changes}
         return ConnectionTarget(credentials=credentials, **parts)
 
+    def initialise(self) -> None:
+        """Make the data directory, start on it and set it up."""
+        options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--wal-segsize=1")
+        self.run_tool("initdb", "-D", str(self.data), *options)
+        self.start()
+        self.set_up()
+
     def set_up(self) -> None:
         """Make the database, run headroom-setup.sql as its users do, and make an ordinary role."""
         self.sql(f"CREATE DATABASE {DATABASE}", database="postgres")
@@ -318,6 +325,13 @@ class ServerMaker:
             server.start()
         return server
 
+    def make_anew(self, **options: Any) -> Server:
+        """A primary of another history: the same set-up, another system identifier."""
+        server = Server(self.installation, self.installation.make_folder(), **options)
+        self._made.append(server)
+        server.initialise()
+        return server
+
     def make_replica(self, primary: Server, **options: Any) -> Server:
         """A started standby of `primary`."""
         replica = primary.make_replica(**options)
@@ -329,10 +343,7 @@ class ServerMaker:
         if self._template is None:
             server = Server(self.installation, self.installation.make_folder())
             self._made.append(server)  # until it is whole, it goes with the others
-            options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--wal-segsize=1")
-            server.run_tool("initdb", "-D", str(server.data), *options)
-            server.start()
-            server.set_up()
+            server.initialise()
             server.stop()
             self._made.remove(server)
             self._template = server.data

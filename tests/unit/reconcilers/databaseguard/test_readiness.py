@@ -238,6 +238,18 @@ async def test_a_lower_timeline_is_an_old_primary(world: GuardWorld) -> None:
     assert world.ready == ("True", "Connected")
 
 
+async def test_a_timeline_that_moved_makes_every_connection_anew(world: GuardWorld) -> None:
+    await world.run(3)
+    old = world.view.primary
+    world.server.timeline = 2
+    await world.reconciler.reconcile(world.body())
+    assert world.ready == ("False", "InProgress"), "the canary's last mark is of timeline 1"
+    await world.run(3)
+    assert world.ready == ("True", "Connected")
+    assert world.view.primary is not old
+    assert world.view.marks[-1].timeline == 2
+
+
 async def test_two_guards_on_one_server_say_so(world: GuardWorld) -> None:
     world.cluster.seed(make_guard("second"))
     for _ in range(3):
