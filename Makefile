@@ -7,7 +7,7 @@ PYTEST := .venv/bin/pytest
 CODE := operator tests e2e
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster demo bench bench-replicas crds goldens clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster demo bench bench-replicas crds clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -60,4 +60,4 @@ crds: setup ## generate the CRDs and the API reference from the typed models
 clean: ## remove what the targets made in this folder
 	rm -rf build .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
--include e2e/cluster/cluster.mk
+include charts/chart.mk docs/docs.mk e2e/cluster/cluster.mk

@@ -12,7 +12,7 @@ import os
 import signal
 import uuid
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import kopf
@@ -56,12 +56,20 @@ class Process:
     """The API behind the fence: it writes only while the Lease lasts."""
     elector: LeaseElector
     stop: asyncio.Event
+    is_watching: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def find_unready(self) -> str | None:
+        """A leader is ready when it watches; a follower always is."""
+        if not self.elector.is_leading or self.is_watching.is_set():
+            return None
+        return "leading, and not watching yet"
 
 
 async def run(settings: Settings) -> int:
     """Wait for the Lease, reconcile until SIGTERM; returns the exit status."""
     process = await _build_process(settings)
-    async with ProbeServer(process.telemetry, clock=process.clock, port=settings.http_port):
+    async with ProbeServer(process.telemetry, clock=process.clock, port=settings.http_port) as server:
+        server.ready["watch"] = process.find_unready
         try:
             if await _is_first(process.elector.acquire(), process.stop.wait()):
                 await _lead(process)
@@ -104,6 +112,7 @@ async def _lead(process: Process) -> None:
         clusterwide=not namespaces,
         namespaces=namespaces,
         stop_flag=process.stop,
+        ready_flag=process.is_watching,
     )
     try:
         await operator
