@@ -192,6 +192,27 @@ def test_else_a_fifth_of_them_goes() -> None:
     assert (decision.allowed, decision.limit, decision.reason) == (24, Rule.STEP, Reason.STEP_LIMITED)
 
 
+def test_the_smallest_count_is_named() -> None:
+    seen, track = pool(present=3, rate=0.0, sample=replace(BUSY, in_flight=0))
+    decision = decide(replace(LIMITS, min_workers=3), (seen, track))
+    assert (decision.wanted, decision.allowed, decision.limit) == (0, 3, Rule.MIN_WORKERS)
+    assert decision.reason is Reason.AT_MINIMUM
+    assert not decision.is_held_back
+
+
+def test_the_first_sample_never_takes_workers_away() -> None:
+    at_once = replace(LIMITS, down_window_seconds=0.0, expected_job_seconds=1.0)
+    seen, _ = pool(present=30, rate=0.0)
+    first = decide_workers(at_once, seen, Track())
+    assert first.decision.allowed == 30
+    assert first.track.wants == Wants()
+    second = replace(seen, now=NOW + 5, sample=replace(BUSY, taken_at=NOW + 5))
+    assert decide_workers(at_once, second, first.track).decision.allowed < 30
+    _, long_watched = pool(present=30, rate=0.0)
+    begun_anew = decide_workers(at_once, seen, replace(long_watched, window=()))
+    assert begun_anew.decision.allowed == 30
+
+
 def test_failing_jobs_get_no_further_workers() -> None:
     seen, track = pool(present=10, rate=16.0)
     first = track.window[0]

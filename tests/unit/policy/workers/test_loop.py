@@ -50,7 +50,7 @@ def test_the_ceiling_is_respected_and_named() -> None:
     assert (present, outcome.decision.limit) == (6, Rule.MAX_WORKERS)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.floats(0.5, 40), st.integers(1, 10**6))
 def test_no_flapping_a_rise_is_not_taken_back_within_a_window(rate: float, seed: int) -> None:
     world = World(lambda _: rate, 0.25, LIMITS, seed=seed)

@@ -1,5 +1,6 @@
 """From samples to rates: exact on plain input, honest on gaps, bulk inserts, restarts and missing counts."""
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -98,12 +99,10 @@ def test_arrivals_follow_from_the_backlog_and_what_left_it() -> None:
 def test_what_came_during_a_gap_is_no_rate() -> None:
     steady = window(length=20)
     late = [
-        Observation(
-            replace(one.sample, taken_at=one.sample.taken_at + 40, arrived=one.sample.arrived + 9000), one.slots
-        )
-        for one in steady[10:]
+        Observation(replace(one.sample, taken_at=one.sample.taken_at + 40, arrived=one.sample.arrived + 300), one.slots)
+        for one in steady[15:]
     ]
-    assert rates_of([*steady[:10], *late]).arrivals_per_second == pytest.approx(10.0)
+    assert rates_of([*steady[:15], *late]).arrivals_per_second == pytest.approx(10.0)
 
 
 def test_a_bulk_insert_is_no_rate_and_a_lasting_step_is() -> None:
@@ -123,6 +122,12 @@ def test_a_steady_trend_is_seen_and_noise_is_not() -> None:
     noisy = window(length=24, rate=lambda at: 10 + 4 * (-1) ** round(at / 5))
     assert rates_of(noisy).arrivals_growth == 0.0
     assert rates_of(window(length=24, rate=lambda at: 40 - 0.2 * at)).arrivals_growth == 0.0
+
+
+def test_chance_alone_seldom_looks_like_growth() -> None:
+    chance = random.Random(7)
+    seen = [rates_of(window(length=24, rate=lambda _: chance.gauss(10, 1.4))).arrivals_growth for _ in range(300)]
+    assert sum(growth > 0 for growth in seen) <= 5
 
 
 def test_a_count_that_begins_anew_tells_nothing_of_that_interval() -> None:

@@ -1,0 +1,35 @@
+"""Measurements of queues, wherever they live.
+
+Errors: `SignalUnavailable` with the precise reason and what to do (a missing table, right, row or index), and
+`Unavailable` of the source itself (unreachable, wrong password, timeout). No error is ever a zero.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from headroom.api.v1alpha1.queue import PostgresQueue
+from headroom.model.queue import QueueQuestion, QueueSample
+
+
+class SqlRunner(Protocol):
+    """Runs one read-only statement, bounded in time and rows; every link to a database that has a `query` is one."""
+
+    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The rows of a statement."""
+        ...
+
+
+class QueueProbe(Protocol):
+    """Samples the queues of one pool; what it counts begins when it is made."""
+
+    async def sample(self, question: QueueQuestion) -> QueueSample:
+        """Look once."""
+        ...
+
+
+class QueueProbes(Protocol):
+    """Makes probes."""
+
+    def open(self, queue: PostgresQueue, runner: SqlRunner) -> QueueProbe:
+        """A probe for a library's tables or for SQL of the spec; InvalidSpec for a library it does not know."""
+        ...
