@@ -121,7 +121,10 @@ class ContainerFacts:
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """A member's pod; `template` is the hash of what it was made from, `why` the reason it drains for."""
+    """A member's pod; `template` is the hash of what it was made from, `why` the reason it drains for.
+
+    `ends_at`: when the grace period of a pod that is being deleted is over.
+    """
 
     name: str
     uid: str
@@ -131,6 +134,7 @@ class PodFacts:
     phase: str = "Pending"
     is_ready: bool = False
     is_deleting: bool = False
+    ends_at: datetime | None = None
     ip: str = ""
     node: str = ""
     config: str = ""
@@ -179,7 +183,8 @@ class MemberFacts:
 
     `within` counts readings in a row within the enter bounds, `beyond` readings in a row beyond the leave bounds,
     `unanswered` probes in a row without an answer; `silent_seconds` is how long no probe was answered, `still_seconds`
-    how long its copy has not moved, `refused_seconds` how long it has been refused for the same reason.
+    how long its copy has not moved, `refused_seconds` how long it has been refused for the same reason. `is_node_lost`
+    is true only if the node itself was seen not to answer.
     """
 
     id: MemberId
@@ -198,6 +203,7 @@ class MemberFacts:
     silent_seconds: float = 0.0
     still_seconds: float = 0.0
     refused_seconds: float = 0.0
+    is_node_lost: bool = False
 
     @property
     def role(self) -> Role | None:

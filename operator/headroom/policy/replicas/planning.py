@@ -95,22 +95,25 @@ def decide_plan(members: Sequence[Judged], targets: Targets, now: datetime) -> P
     base = Plan(eject=ejections.gone, accept=_accept(staying), panic=ejections.panic, good=len(ejections.good))
     if not targets.is_acting:
         return base
-    good = list(ejections.good)
-    needed = targets.desired - len(good)
-    to_pool, drained = _settle_drained(staying, targets, now)
+    good = ejections.good
+    needed = max(targets.desired - len(good), 0) or _swap_drifted(good, candidates, targets)
+    # Any candidate may be called into the Service in this pass: nothing else is planned for one of them.
+    called = {member.name for member in candidates} if needed else set()
+    to_pool, drained = _settle_drained(staying, called, targets, now)
     failed = _retire_failed(staying)
     leaving = {*(entry.name for entry in (*failed, *drained))}
     remaining = [member for member in staying if member.name not in leaving]
-    excess = _retire_excess(remaining, targets)
+    excess = _retire_excess(remaining, called, targets)
+    taken = {*to_pool, *base.accept, *(entry.name for entry in excess)}
     return Plan(
-        needed=max(needed, 0) or _swap_drifted(good, candidates, targets, needed),
+        needed=needed,
         activate=tuple(member.name for member in candidates),
         eject=base.eject,
         drain=_scale_in(staying, good, targets) if not base.eject else (),
         accept=base.accept,
         to_pool=to_pool,
         retire=(*failed, *drained, *excess),
-        remake=_remake(remaining, targets),
+        remake=_remake([member for member in remaining if member.name not in taken], targets, is_calm=not needed),
         provision=0 if any(entry.is_failure for entry in failed) else _count_missing(remaining, targets),
         panic=base.panic,
         good=base.good,
@@ -139,11 +142,11 @@ def _rank_candidates(staying: Sequence[Judged], targets: Targets) -> list[Judged
     return sorted((member for member in staying if is_fit(member)), key=rank)
 
 
-def _swap_drifted(good: Sequence[Judged], candidates: Sequence[Judged], targets: Targets, needed: int) -> int:
+def _swap_drifted(good: Sequence[Judged], candidates: Sequence[Judged], targets: Targets) -> int:
     """One more than wanted, for a moment: a member of the present template joins before one of an older leaves."""
     has_old = any(_is_drifted(member, targets) for member in good)
     has_new = any(not _is_drifted(member, targets) for member in candidates)
-    return 1 if needed == 0 and has_old and has_new and targets.has_primary else 0
+    return 1 if len(good) == targets.desired and has_old and has_new and targets.has_primary else 0
 
 
 def _scale_in(staying: Sequence[Judged], good: Sequence[Judged], targets: Targets) -> tuple[Ejection, ...]:
@@ -172,21 +175,26 @@ def _accept(staying: Sequence[Judged]) -> tuple[str, ...]:
 
 
 def _settle_drained(
-    staying: Sequence[Judged], targets: Targets, now: datetime
+    staying: Sequence[Judged], called: set[str], targets: Targets, now: datetime
 ) -> tuple[tuple[str, ...], list[Retirement]]:
     """A drained member goes back to the pool where warm ones are short, else it goes for good."""
     drained = [
         member
         for member in staying
         if member.facts.role is Role.DRAINING
+        and member.name not in called
         and not member.verdict.is_failed
         and decide_drain(member.facts, targets.drain, now) is DrainStep.DONE
     ]
-    warm = sum(member.facts.role in (Role.SERVING, Role.STANDBY) and not member.verdict.is_failed for member in staying)
+    warm = sum(_is_warm(member) or member.name in called for member in staying)
     room = max(targets.desired + targets.standbys - warm, 0)
     to_pool = tuple(member.name for member in drained[:room])
     gone = [Retirement(member.name, Reason.RETIRED, "it is not needed any more") for member in drained[room:]]
     return to_pool, gone
+
+
+def _is_warm(member: Judged) -> bool:
+    return member.facts.role in (Role.SERVING, Role.STANDBY) and not member.verdict.is_failed
 
 
 def _retire_failed(staying: Sequence[Judged]) -> list[Retirement]:
@@ -203,14 +211,15 @@ def _retire_failed(staying: Sequence[Judged]) -> list[Retirement]:
     ]
 
 
-def _retire_excess(remaining: Sequence[Judged], targets: Targets) -> list[Retirement]:
+def _retire_excess(remaining: Sequence[Judged], called: set[str], targets: Targets) -> list[Retirement]:
     """More members than wanted beside those that serve: the least far go first; draining ones settle by themselves."""
     if not targets.has_primary:
         return []
     serving = sum(member.facts.role is Role.SERVING for member in remaining)
     movable = [member for member in remaining if member.facts.role not in (Role.SERVING, Role.DRAINING)]
     surplus = len(movable) - targets.standbys - max(targets.desired - serving, 0)
-    goers = sorted(movable, key=lambda member: _keep_rank(member, targets))[: max(surplus, 0)]
+    free = [member for member in movable if member.name not in called]
+    goers = sorted(free, key=lambda member: _keep_rank(member, targets))[: max(surplus, 0)]
     return [Retirement(member.name, Reason.RETIRED, "it is not needed any more") for member in goers]
 
 
@@ -223,10 +232,10 @@ def _keep_rank(member: Judged, targets: Targets) -> tuple[int, bool, float, int]
     return STAGE_ORDER[member.verdict.stage], not _is_drifted(member, targets), -seconds, -member.facts.id.ordinal
 
 
-def _remake(remaining: Sequence[Judged], targets: Targets) -> tuple[str, ...]:
+def _remake(remaining: Sequence[Judged], targets: Targets, *, is_calm: bool) -> tuple[str, ...]:
     """Pods that ended are made again on their claim; one standby of an older template at a time, when all is calm."""
     ended = [member.name for member in remaining if member.facts.pod is not None and member.facts.pod.is_ended]
-    is_calm = all(member.verdict.stage in (Stage.STANDBY, Stage.SERVING) for member in remaining)
+    is_calm = is_calm and all(member.verdict.stage in (Stage.STANDBY, Stage.SERVING) for member in remaining)
     old = [
         member.name
         for member in remaining

@@ -88,12 +88,15 @@ def _check_slot(member: MemberFacts, around: Surroundings) -> StageVerdict | Non
 
 
 def _check_lost(member: MemberFacts, around: Surroundings) -> StageVerdict | None:
+    """A silent server on a live node is the kubelet's to restart: to copy anew under load would only add to it."""
     pod = member.pod
-    if pod is None or not around.has_primary or pod.is_ready or pod.role is Role.PROVISIONING:
+    if pod is None or not around.has_primary:
         return None
-    if member.silent_seconds > timeouts.NODE_LOST_AFTER.total_seconds():
-        message = f"neither the server nor node {pod.node} has answered for {member.silent_seconds:.0f} s"
-        return StageVerdict(Stage.STREAMING, Reason.NODE_LOST, f"{message}; another is made", is_failed=True)
+    has_outlived_deletion = pod.ends_at is not None and around.now - pod.ends_at > timeouts.NODE_LOST_AFTER
+    is_silent = member.silent_seconds > timeouts.NODE_LOST_AFTER.total_seconds()
+    if has_outlived_deletion or (member.is_node_lost and is_silent):
+        message = f"node {pod.node} does not answer; another member is made, and this one goes when the node comes back"
+        return StageVerdict(Stage.STREAMING, Reason.NODE_LOST, message, is_failed=True)
     return None
 
 
@@ -121,7 +124,7 @@ def _check_pod(member: MemberFacts, around: Surroundings) -> StageVerdict | None
     if pod.is_deleting:
         return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is ending and is made again")
     if pod.is_ended:
-        return _seeding(Reason.POD_FAILING, f"pod {pod.name} ended ({pod.phase}) and is made again")
+        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} ended ({pod.phase}) and is made again")
     if pod.unschedulable:
         is_failed = around.now - pod.created_at > timeouts.SCHEDULE_LIMIT and pod.role is Role.PROVISIONING
         return _seeding(Reason.POD_UNSCHEDULABLE, f"no node takes it: {pod.unschedulable}", is_failed=is_failed)
@@ -169,7 +172,9 @@ def _check_server(member: MemberFacts, _: Surroundings) -> StageVerdict | None:
     assert pod is not None
     if pod.server.is_running or not (pod.server.restarts or pod.server.message):
         return None
-    is_failed = pod.server.restarts >= timeouts.SERVER_RESTARTS and pod.role is Role.PROVISIONING
+    if pod.server.restarts < timeouts.SERVER_RESTARTS_NOTICE:
+        return StageVerdict(Stage.STREAMING, Reason.REPLAYING, f"the server ended: {_last_line(pod.server.message)}")
+    is_failed = pod.server.restarts >= timeouts.SERVER_RESTARTS and pod.role is not Role.SERVING
     message = f"the server ended {pod.server.restarts} times: {_last_line(pod.server.message)}"
     return StageVerdict(Stage.STREAMING, Reason.POD_FAILING, message, is_failed=is_failed)
 

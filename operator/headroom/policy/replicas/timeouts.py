@@ -12,8 +12,9 @@ PREPARE_LIMIT = timedelta(minutes=10)
 """Connecting, the primary's checkpoint, the estimate and the final fsync: each is given this, none is a stall."""
 SEED_RUNS = 2
 """Restarts of the seed step that are waited for; each run tries more than once."""
-SERVER_RESTARTS = 5
-"""A new member whose server ends this often without ever streaming is given up."""
+SERVER_RESTARTS_NOTICE = 3
+SERVER_RESTARTS = 6
+"""A member whose server ends this often is given up and made anew, unless it serves."""
 DIVERGED_LIMIT = timedelta(minutes=1)
 """A failover moves all members to the new timeline within seconds; one that stays behind received past the fork."""
 NODE_LOST_AFTER = timedelta(seconds=60)

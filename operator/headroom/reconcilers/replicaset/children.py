@@ -43,6 +43,7 @@ def parse_pod(manifest: Manifest) -> PodFacts:
         phase=status.get("phase", "Pending"),
         is_ready=_condition(status, "Ready").get("status") == "True",
         is_deleting="deletionTimestamp" in metadata,
+        ends_at=parse_time(metadata.get("deletionTimestamp")),
         ip=status.get("podIP", ""),
         node=manifest.get("spec", {}).get("nodeName", ""),
         config=annotations.get(CONFIG_ANNOTATION, ""),
@@ -77,6 +78,11 @@ def parse_listed(slices: Iterable[Manifest]) -> set[str]:
         for endpoint in manifest.get("endpoints") or ()
         if endpoint.get("conditions", {}).get("ready") and "uid" in endpoint.get("targetRef", {})
     }
+
+
+def is_node_lost(manifest: Manifest | None) -> bool:
+    """A node that is gone, or whose kubelet has not reported for as long as the cluster waits."""
+    return manifest is None or _condition(manifest.get("status", {}), "Ready").get("status") != "True"
 
 
 def parse_time(text: str | None) -> datetime | None:

@@ -3,26 +3,28 @@
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
-from headroom.errors import InvalidSpec, Unavailable
+from headroom.errors import InvalidSpec, Refused, Unavailable
 from headroom.manifests.ownership import Owner
 from headroom.model.database import BackupProgress, ConnectionTarget, Mark, SlotFacts
 from headroom.model.replica import SET_LABEL, ClaimFacts, MemberFacts, MemberId, PodFacts, slot_prefix
-from headroom.ports.kube import CLAIM, DATABASE_GUARD, ENDPOINT_SLICE, POD, Manifest, ObjectRef
+from headroom.ports.kube import CLAIM, DATABASE_GUARD, ENDPOINT_SLICE, POD, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.board import GuardView
 from headroom.reconcilers.replicaset.blueprint import build_blueprint
-from headroom.reconcilers.replicaset.children import is_owned, parse_claim, parse_listed, parse_pod
+from headroom.reconcilers.replicaset.children import is_node_lost, is_owned, parse_claim, parse_listed, parse_pod
 from headroom.reconcilers.replicaset.facts import Primary, Problem, SetFacts
 from headroom.reconcilers.replicaset.memory import MemberMemory, SetMemory
 from headroom.reconcilers.replicaset.prober import Prober
 from headroom.reconcilers.replicaset.services import Services
 
+NODE = Kind("v1", "Node", "nodes")
 GUARD_EVERY_SECONDS = 10.0
 SERVICE_LABEL = "kubernetes.io/service-name"
 FRESH_SECONDS = 10.0
@@ -66,11 +68,12 @@ async def gather_facts(services: Services, memory: SetMemory, body: Manifest, sp
         _gather_guard(services, memory, owner, spec),
     )
     await _probe(services, memory, spec, children, remote)
+    lost = await _gather_lost_nodes(services, memory, children)
     now = services.clock.monotonic()
     _note_outage(memory, remote, now)
     slots = {slot.name: slot for slot in remote.slots}
     backups = {backup.application_name: backup for backup in remote.backups}
-    assembly = _Assembly(services, memory, owner, children, slots, backups, now)
+    assembly = _Assembly(services, memory, owner, children, slots, backups, lost, now)
     return SetFacts(
         services=services,
         memory=memory,
@@ -169,6 +172,21 @@ async def _probe(
         await prober.probe_all(children.pods.values(), memory.target, marks)
 
 
+async def _gather_lost_nodes(services: Services, memory: SetMemory, children: _Children) -> set[str]:
+    """Looks at a node only when a member on it is silent and not ready; where that is not allowed no node is lost."""
+    suspects = {
+        pod.node
+        for pod in children.pods.values()
+        if pod.node and not pod.is_ready and (known := memory.members.get(pod.name)) is not None and known.unanswered
+    }
+    lost = set()
+    for node in suspects:
+        with suppress(Refused):
+            if is_node_lost(await services.kube.get(ObjectRef(NODE, "", node))):
+                lost.add(node)
+    return lost
+
+
 def _member_target(primary: ConnectionTarget, spec: ReplicaSetSpec) -> ConnectionTarget:
     """A member is reached by its pod address, which no certificate names."""
     mode = "require" if spec.tls is not None else "disable"
@@ -185,6 +203,7 @@ class _Assembly:
     children: _Children
     slots: dict[str, SlotFacts]
     backups: dict[str, BackupProgress]
+    lost_nodes: set[str]
     now: float
 
     def members(self) -> list[MemberFacts]:
@@ -211,6 +230,7 @@ class _Assembly:
             backup=backup,
             is_listed=pod is not None and pod.uid in self.children.listed,
             still_seconds=_still_seconds(self.memory, pod, backup, self.now),
+            is_node_lost=pod is not None and pod.node in self.lost_nodes,
         )
         return facts if known is None else _with_readings(facts, known, self.now)
 

@@ -1,8 +1,9 @@
 """Retired: marked first, then pod, slot and claim in that order; a process that comes later finds each step again."""
 
 from headroom.api.v1alpha1.serving import VolumeRetention
-from headroom.model.replica import RETAINED_LABEL, RETIRE_ANNOTATION, SET_LABEL, ClaimFacts, MemberFacts
+from headroom.model.replica import RETAINED_LABEL, RETIRE_ANNOTATION, SET_LABEL, ClaimFacts, MemberFacts, PodFacts
 from headroom.policy.replicas.planning import Retirement
+from headroom.policy.replicas.timeouts import NODE_LOST_AFTER
 from headroom.ports.kube import CLAIM, POD, JsonOp, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset import metrics
@@ -58,6 +59,8 @@ async def remove_member(run: Run, member: MemberFacts, *, must_drop_slot: bool =
         if not member.pod.is_deleting:
             await run.writer.delete(ObjectRef(POD, namespace, member.pod.name), uid=member.pod.uid)
             run.has_moved = True
+        elif _is_stuck(run, member.pod):
+            await _drop_slot(run, member)
         return False
     if not await _drop_slot(run, member) and must_drop_slot:
         return False
@@ -66,6 +69,11 @@ async def remove_member(run: Run, member: MemberFacts, *, must_drop_slot: bool =
         run.announce(Reason.RETIRED, f"{member.name} is gone, with its slot and claim")
         run.has_moved = True
     return True
+
+
+def _is_stuck(run: Run, pod: PodFacts) -> bool:
+    """Its node does not answer: the pod stays until it does, and the WAL must not. No other pod ever has this slot."""
+    return pod.ends_at is not None and run.facts.now - pod.ends_at > NODE_LOST_AFTER
 
 
 async def _drop_slot(run: Run, member: MemberFacts) -> bool:

@@ -63,6 +63,8 @@ def test_each_member_is_asked_for_one_thing(world: tuple[list[MemberFacts], Targ
         *plan.accept,
         *plan.to_pool,
         *(entry.name for entry in plan.retire),
+        *plan.remake,
+        *(plan.activate if plan.needed else ()),
     ]
     assert len(asked) == len(set(asked))
 

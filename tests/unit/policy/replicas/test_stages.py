@@ -83,7 +83,7 @@ CASES: dict[str, tuple[MemberFacts, Stage, Reason, bool]] = {
         False,
     ),
     "image cannot be pulled": (seeding(waiting="ErrImagePull"), Stage.SEEDED, Reason.IMAGE_NOT_PULLED, False),
-    "pod ended": (make_member(pod=make_pod(phase="Failed")), Stage.SEEDED, Reason.POD_FAILING, False),
+    "pod ended": (make_member(pod=make_pod(phase="Failed")), Stage.SEEDED, Reason.IN_PROGRESS, False),
     "pod starting": (seeding(), Stage.SEEDED, Reason.IN_PROGRESS, False),
     "seed step failed once": (
         seeding(restarts=1, waiting="CrashLoopBackOff", message="pg_basebackup: error: no"),
@@ -131,11 +131,30 @@ CASES: dict[str, tuple[MemberFacts, Stage, Reason, bool]] = {
         True,
     ),
     "node lost": (
-        make_member(Role.SERVING, pod=make_pod(Role.SERVING, is_ready=False), silent_seconds=90, unanswered=9),
+        make_member(
+            Role.SERVING,
+            pod=make_pod(Role.SERVING, is_ready=False),
+            silent_seconds=90,
+            unanswered=9,
+            is_node_lost=True,
+        ),
         Stage.STREAMING,
         Reason.NODE_LOST,
         True,
     ),
+    "silent on a live node": (
+        make_member(pod=make_pod(is_ready=False), silent_seconds=900, unanswered=9),
+        Stage.STREAMING,
+        Reason.REPLAYING,
+        False,
+    ),
+    "deleted and still there": (
+        make_member(pod=make_pod(is_ready=False, is_deleting=True, ends_at=old(2))),
+        Stage.STREAMING,
+        Reason.NODE_LOST,
+        True,
+    ),
+    "server ended once": (serving(restarts=1, message="FATAL: oh"), Stage.STREAMING, Reason.REPLAYING, False),
     "caught up once": (make_member(NEW, within=1), Stage.CAUGHT_UP, Reason.REPLAYING, False),
     "far behind": (
         make_member(NEW, lag=BEYOND, within=0),
