@@ -76,14 +76,16 @@ def plurals(
     """A server that holds a broken object of each kind, stored under the older schema, and now has the newer one."""
     server = Server(api, namespace)
     newer = [_under_own_group(crd) for crd in crds]
-    server.install([_without_bounds(crd) for crd in newer])
     plurals = {crd["spec"]["names"]["kind"]: crd["spec"]["names"]["plural"] for crd in newer}
-    for kind, spec in STORED.items():
-        server.create(GROUP, plurals[kind], _object(kind, "stored", spec))
-    server.install(newer)
-    yield server, plurals
-    for crd in newer:
-        server.uninstall(crd)
+    try:
+        server.install([_without_bounds(crd) for crd in newer])
+        for kind, spec in STORED.items():
+            server.create(GROUP, plurals[kind], _object(kind, "stored", spec))
+        server.install(newer)
+        yield server, plurals
+    finally:
+        for crd in newer:
+            server.uninstall(crd)
 
 
 @pytest.mark.parametrize("kind", STORED)

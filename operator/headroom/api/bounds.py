@@ -3,9 +3,14 @@
 import re
 
 from headroom.api.base import VALIDATIONS, Json
-from headroom.api.quantities import DECIMAL_PATTERN, DURATION_PATTERN, QUANTITY_PATTERN
+from headroom.api.quantities import AMOUNT_PATTERN, DECIMAL_PATTERN, DURATION_PATTERN, QUANTITY_PATTERN
 
-TEXT_TYPES = {DURATION_PATTERN: "duration", QUANTITY_PATTERN: "quantity", DECIMAL_PATTERN: "decimal in quotes"}
+TEXT_TYPES = {
+    DURATION_PATTERN: "duration",
+    QUANTITY_PATTERN: "quantity",
+    AMOUNT_PATTERN: "quantity",
+    DECIMAL_PATTERN: "decimal in quotes",
+}
 LIMITS = {
     "minimum": "≥",
     "maximum": "≤",

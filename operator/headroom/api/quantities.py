@@ -10,6 +10,7 @@ DURATION_MAX_LENGTH = 16
 QUANTITY_PATTERN = (
     r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$"
 )
+AMOUNT_PATTERN = QUANTITY_PATTERN.replace(r"^(\+|-)?", "^", 1)
 QUANTITY_MAX_LENGTH = 20
 DECIMAL_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,9})?$"
 DECIMAL_MAX_LENGTH = 25

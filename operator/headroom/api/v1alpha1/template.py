@@ -1,5 +1,7 @@
 """What the user may say about the pods of the replicas."""
 
+import re
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -8,10 +10,11 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from headroom.api.base import SpecModel, rule
-from headroom.api.quantities import QUANTITY_MAX_LENGTH, QUANTITY_PATTERN, parse_quantity
+from headroom.api.quantities import AMOUNT_PATTERN, QUANTITY_MAX_LENGTH, parse_quantity
 from headroom.api.v1alpha1.common import GROUP, ObjectName
 from headroom.api.v1alpha1.scheduling import Affinity, LabelMap, Toleration, TopologySpread
 
+COMPARED = ("cpu", "memory")
 AMOUNT_REMEDY = "write amounts of zero or more, such as 500m or 2Gi"
 UserId = Annotated[int, Field(ge=1, le=2_147_483_647)]
 
@@ -28,24 +31,42 @@ class ResourceAmount:
         return {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "x-kubernetes-int-or-string": True,
-            "pattern": QUANTITY_PATTERN,
+            "pattern": AMOUNT_PATTERN,
             "maxLength": QUANTITY_MAX_LENGTH,
         }
 
     def _parse(self, value: object) -> str:
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise PydanticCustomError("amount", AMOUNT_REMEDY)
-        parse_quantity(str(value))
-        return str(value)
+        text = str(value)
+        if len(text) > QUANTITY_MAX_LENGTH or not re.fullmatch(AMOUNT_PATTERN, text):
+            raise PydanticCustomError("amount", AMOUNT_REMEDY)
+        return text
 
 
 Amounts = Annotated[dict[str, Annotated[str, ResourceAmount()]], Field(max_length=8)]
 
 
-def _amounts(field: str) -> str:
-    """CEL: every amount of the map is a quantity of zero or more."""
-    amount = f"string(self.{field}[k])"
-    return f"self.{field}.all(k, isQuantity({amount}) && quantity({amount}).compareTo(quantity('0')) >= 0)"
+def _is_amount(field: str) -> str:
+    """CEL: CPU and memory are quantities. Each is named: the cost of `string()` in a loop is beyond the budget."""
+    amounts = {key: f"string(self.{field}['{key}'])" for key in COMPARED}
+    return " && ".join(
+        f"(!('{key}' in self.{field}) || (isQuantity({amount}) && sign(quantity({amount})) >= 0))"
+        for key, amount in amounts.items()
+    )
+
+
+def _fits(key: str) -> str:
+    """CEL: the request of a resource is at most its limit."""
+    request, limit = (f"quantity(string(self.{field}['{key}']))" for field in ("requests", "limits"))
+    return f"(!('{key}' in self.requests) || !('{key}' in self.limits) || {request}.compareTo({limit}) <= 0)"
+
+
+def _are_amounts(amounts: Mapping[str, str]) -> bool:
+    try:
+        return all(parse_quantity(amounts[key]) >= 0 for key in COMPARED if key in amounts)
+    except ValueError:
+        return False
 
 
 class Resources(SpecModel):
@@ -56,22 +77,21 @@ class Resources(SpecModel):
     limits: Amounts = Field(default_factory=dict)
     """What it may use at most."""
 
-    @rule(f"!has(self.requests) || {_amounts('requests')}", AMOUNT_REMEDY, field=".requests")
+    @rule(f"!has(self.requests) || ({_is_amount('requests')})", AMOUNT_REMEDY, field=".requests")
     def _requests_are_amounts(self) -> bool:
-        return all(parse_quantity(amount) >= 0 for amount in self.requests.values())
+        return _are_amounts(self.requests)
 
-    @rule(f"!has(self.limits) || {_amounts('limits')}", AMOUNT_REMEDY, field=".limits")
+    @rule(f"!has(self.limits) || ({_is_amount('limits')})", AMOUNT_REMEDY, field=".limits")
     def _limits_are_amounts(self) -> bool:
-        return all(parse_quantity(amount) >= 0 for amount in self.limits.values())
+        return _are_amounts(self.limits)
 
     @rule(
-        "!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits)"
-        " || quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)",
+        f"!has(self.requests) || !has(self.limits) || ({' && '.join(_fits(key) for key in COMPARED)})",
         "a request is above its limit: lower the request or raise the limit",
         field=".requests",
     )
     def _requests_fit_limits(self) -> bool:
-        shared = self.requests.keys() & self.limits.keys()
+        shared = [key for key in COMPARED if key in self.requests and key in self.limits]
         return all(self.amount("requests", key) <= self.amount("limits", key) for key in shared)
 
     def amount(self, kind: str, resource: str) -> Decimal:
