@@ -30,7 +30,7 @@ def wait_reason(shop: Shop, reason: str, timeout: float = 40) -> str:
 def test_a_wrong_password_is_said_and_mended_by_the_secret(clean: Shop) -> None:
     clean.kubectl.apply(objects.secret("store-monitor", objects.MONITOR, "wrong"), objects.database_guard())
     try:
-        assert "store-monitor" in wait_reason(clean, "AuthenticationFailed")
+        assert "check username" in wait_reason(clean, "PasswordRejected")
     finally:
         clean.kubectl.apply(objects.secret("store-monitor", objects.MONITOR))
     clean.wait_ready("dbg", GUARD, timeout=70)

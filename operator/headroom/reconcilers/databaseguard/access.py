@@ -30,15 +30,17 @@ class Connector:
     async def ensure_access(self, holding: Holding, connection: PrimaryConnection) -> Access:
         """The logins, read from their Secrets when it is time; raises Refused or KubeUnavailable."""
         now = self.clock.monotonic()
-        is_fresh = holding.access is not None and now - holding.access_read_at < READ_AGAIN_SECONDS
+        is_same = holding.access_of == connection
+        is_fresh = is_same and now - holding.access_read_at < READ_AGAIN_SECONDS
         if holding.access is not None and is_fresh and not holding.must_read_access:
             return holding.access
         try:
             access = await self._read(holding.namespace, connection)
         except KubeUnavailable:
-            if holding.access is None:
+            if holding.access is None or not is_same:
                 raise
             return holding.access
+        holding.access_of = connection
         holding.access, holding.access_read_at, holding.must_read_access = access, now, False
         return access
 

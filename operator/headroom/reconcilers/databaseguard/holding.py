@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from headroom.api.v1alpha1.connection import PrimaryConnection
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.policy.guard_state import Measurements, StateMemory
 from headroom.ports.postgres import PrimaryLink, SlotLink
@@ -46,6 +47,8 @@ class Holding:
     state: StateMemory
     sampled_at: float
     access: Access | None = None
+    access_of: PrimaryConnection | None = None
+    """The part of the spec that `access` was read for: an edit takes effect at once."""
     access_read_at: float = 0.0
     link: PrimaryLink | None = None
     link_target: ConnectionTarget | None = None

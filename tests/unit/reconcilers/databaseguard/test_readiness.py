@@ -98,6 +98,15 @@ async def test_a_corrected_secret_is_found_within_seconds(world: GuardWorld) -> 
     assert world.clock.monotonic() - before <= 4
 
 
+async def test_a_corrected_host_takes_effect_at_once(world: GuardWorld) -> None:
+    world.edit_spec(lambda spec: spec["connection"].update(host="no-such-host"))
+    await world.run(5)
+    assert world.ready[0] == "False"
+    world.edit_spec(lambda spec: spec["connection"].update(host="store-primary"))
+    await world.run(3)
+    assert world.ready == ("True", "Connected")
+
+
 async def test_a_refused_login_is_not_repeated_every_second(world: GuardWorld) -> None:
     world.set_secret("store-monitor", username="headroom_monitor", password="wrong")
     await world.run(60)
