@@ -26,6 +26,7 @@ SCOPES = {
     "operator.watched": "The operator, in each watched namespace (a Role each) or everywhere (a ClusterRole)",
     "operator.own": "The operator, in the namespace of the release",
     "operator.cluster": "The operator, of the cluster, when it watches everywhere",
+    "operator.nodes": "The operator, of the cluster, where namespaces are listed and `rbac.nodes` is set",
     "uninstall.watched": "The uninstall hook, in each watched namespace or everywhere",
     "uninstall.own": "The uninstall hook, in the namespace of the release",
     "users.view": "People with the cluster's `view` role",

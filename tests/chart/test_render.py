@@ -91,6 +91,13 @@ def test_the_whole_cluster_is_watched_with_one_role_and_its_aggregate() -> None:
     assert "rules" not in aggregate, "the aggregation controller owns them; an upgrade must not fight it"
 
 
+def test_nodes_may_be_read_beside_listed_namespaces_on_request() -> None:
+    objects = parse(render("--set", "watchNamespaces={shop},rbac.nodes=true,rbac.aggregateToUserRoles=false"))
+    roles = [found for found in objects if found["kind"] == "ClusterRole"]
+    assert [role["metadata"]["name"] for role in roles] == ["headroom-nodes"]
+    assert roles[0]["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_rendered_rule_has_a_wildcard(name: str) -> None:
     rules = [

@@ -83,9 +83,6 @@ capabilities: {drop: [ALL]}
 {{- range .Values.rbac.scaleTargets }}
 # A scale target named in rbac.scaleTargets.
 - apiGroups: {{ list .apiGroup | toJson }}
-  resources: {{ list .resource | toJson }}
-  verbs: ["get"]
-- apiGroups: {{ list .apiGroup | toJson }}
   resources: {{ list (printf "%s/scale" .resource) | toJson }}
   verbs: ["get", "update"]
 {{- end -}}
