@@ -7,7 +7,7 @@ import ast
 import importlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,16 +32,6 @@ SCOPES = {
     "users.view": "People with the cluster's `view` role",
     "users.edit": "People with the cluster's `edit` or `admin` role, besides",
 }
-
-
-def build_pages() -> dict[str, str]:
-    """Every generated page by its file name."""
-    return {
-        "metrics.md": build_metrics(),
-        "settings.md": build_settings(),
-        "chart-values.md": build_values(),
-        "rights.md": build_rights(),
-    }
 
 
 def build_metrics() -> str:
@@ -141,6 +131,13 @@ def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
+BUILDERS: dict[str, Callable[[], str]] = {
+    "metrics.md": build_metrics,
+    "settings.md": build_settings,
+    "chart-values.md": build_values,
+    "rights.md": build_rights,
+}
+
 if __name__ == "__main__":
-    for file_name, content in build_pages().items():
-        (REFERENCE / file_name).write_text(content)
+    for file_name, build in BUILDERS.items():
+        (REFERENCE / file_name).write_text(build())
