@@ -33,6 +33,7 @@ class MemberMemory:
     lag: Lag | None = None
     answered_at: float | None = None
     unanswered: int = 0
+    counted_at: float = 0.0
     within: int = 0
     beyond: int = 0
     refusal: Reason | None = None

@@ -17,6 +17,11 @@ from headroom.reconcilers.replicaset.memory import MemberMemory, SetMemory
 
 ROUND_SECONDS = 0.7
 """A member that has not answered by then is unanswered in this pass; its probe goes on, and no second is begun."""
+LATE_SECONDS = 0.3
+"""When our own loop wakes this much too late, it is no witness against anybody."""
+
+
+_SILENCES = (HeadroomError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +41,12 @@ class Prober:
                 at = replace(target, host=pod.ip)
                 member.pending = asyncio.create_task(self._ask(member, at))
         tasks = [member.pending for member, _ in due if member.pending is not None]
+        began = self.clock.monotonic()
         if tasks:
             await asyncio.wait(tasks, timeout=ROUND_SECONDS)
+        is_late = self.clock.monotonic() - began > ROUND_SECONDS + LATE_SECONDS
         for member, _ in due:
-            self._note(member, marks)
+            self._note(member, marks, is_late=is_late)
 
     async def probe_now(self, pod: PodFacts, marks: Sequence[Mark]) -> Lag | None:
         """One fresh reading of a member that has a link; None when it does not answer."""
@@ -72,19 +79,26 @@ class Prober:
             member.link = await self.postgres.open_replica(target)
         return await member.link.probe()
 
-    def _note(self, member: MemberMemory, marks: Sequence[Mark]) -> None:
+    def _note(self, member: MemberMemory, marks: Sequence[Mark], *, is_late: bool) -> None:
         pending, now = member.pending, self.clock.monotonic()
-        if pending is None or not pending.done():
-            member.unanswered += 1
-            return
-        member.pending = None
-        if pending.cancelled() or isinstance(pending.exception(), HeadroomError | TimeoutError):
-            member.unanswered += 1
-            member.within = 0
+        is_done = pending is not None and pending.done()
+        if is_done:
+            member.pending = None
+        if pending is None or not is_done or pending.cancelled() or isinstance(pending.exception(), _SILENCES):
+            self._note_silence(member, now, is_late=is_late)
             return
         member.probe = pending.result()
         member.unanswered, member.answered_at = 0, now
         self._judge(member, marks, now)
+
+    def _note_silence(self, member: MemberMemory, now: float, *, is_late: bool) -> None:
+        """Count at most one unanswered probe a second, however fast passes follow each other."""
+        member.within, member.beyond, member.lag = 0, 0, None
+        if is_late:
+            return
+        if member.unanswered == 0 or now - member.counted_at >= 1.0:
+            member.unanswered += 1
+            member.counted_at = now
 
     def _judge(self, member: MemberMemory, marks: Sequence[Mark], now: float) -> None:
         assert member.probe is not None
