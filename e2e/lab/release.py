@@ -8,6 +8,7 @@ from e2e.lab.kubectl import Kubectl, Manifest, condition_of, run
 from e2e.lab.waiting import wait_until
 
 CHART = Path(__file__).parents[2] / "charts/headroom"
+KINDS = ("databaseguards", "replicasets", "workerpools")
 LEADER = "headroom.dev/leader=true"
 
 
@@ -35,9 +36,17 @@ class Release:
         }
         flags = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         self.kubectl.ensure_namespace({"pod-security.kubernetes.io/enforce": "restricted"})
+        self.remove_foreign_definitions()
         wait = ("--wait", f"--timeout={timeout:.0f}s")
         command = ("helm", "upgrade", "--install", self.name, str(CHART), "-n", self.namespace, *flags, *wait)
         run(command, timeout=timeout + 30)
+
+    def remove_foreign_definitions(self) -> None:
+        """Delete CRDs of ours that were not made by Helm: a laboratory's other tests apply them by hand."""
+        for kind in KINDS:
+            found = self.kubectl.get("crd", f"{kind}.headroom.dev")
+            if found and found["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") != "Helm":
+                self.kubectl.delete("crd", f"{kind}.headroom.dev")
 
     def uninstall(self) -> None:
         """`helm uninstall`, hooks included."""

@@ -24,11 +24,12 @@ from headroom.adapters.kube.connect import connect
 from headroom.adapters.kube.leader_label import LeaderLabel, build_holder
 from headroom.adapters.kube.lease import LEASE_LIMITS, LeaseElector
 from headroom.adapters.postgres import PsycopgPostgres, SessionNames
+from headroom.adapters.postgres.queues.probes import PostgresQueueProbes
 from headroom.adapters.telemetry import PrometheusTelemetry
 from headroom.errors import HeadroomError, InvalidSpec
 from headroom.handlers.configure import build_kopf_settings, register_login
 from headroom.handlers.watch import register
-from headroom.ports.kube import DATABASE_GUARD, LEASE, NAMESPACE, REPLICA_SET, Kind, ObjectRef
+from headroom.ports.kube import DATABASE_GUARD, LEASE, NAMESPACE, REPLICA_SET, WORKER_POOL, Kind, ObjectRef
 from headroom.reconcilers.board import GuardBoard
 from headroom.reconcilers.contract import Reconciler
 from headroom.reconcilers.databaseguard import GuardReconciler
@@ -36,6 +37,7 @@ from headroom.reconcilers.level import LevelLoops
 from headroom.reconcilers.replicaset import ReplicaSetReconciler
 from headroom.reconcilers.replicaset.services import Services
 from headroom.reconcilers.status import StatusReporter
+from headroom.reconcilers.workerpool import WorkerPoolReconciler
 from headroom.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -136,6 +138,9 @@ async def build_loops(process: Process) -> LevelLoops:
     reconcilers: dict[Kind, Reconciler] = {
         DATABASE_GUARD: GuardReconciler(kube, reporter(DATABASE_GUARD), postgres, clock, telemetry, board),
         REPLICA_SET: ReplicaSetReconciler(replicas),
+        WORKER_POOL: WorkerPoolReconciler(
+            kube, reporter(WORKER_POOL), postgres, PostgresQueueProbes(), clock, telemetry, board
+        ),
     }
     return LevelLoops(reconcilers, kube, clock, telemetry)
 

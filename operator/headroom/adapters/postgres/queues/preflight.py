@@ -10,6 +10,7 @@ from headroom.ports.signals import SqlRunner
 from headroom.reasons import Reason
 
 FIND_TABLES = """
+SELECT json_agg(to_json(found)) AS tables FROM (
 SELECT n.nspname AS schema_name,
        c.relname AS table_name,
        current_user AS login,
@@ -21,8 +22,9 @@ SELECT n.nspname AS schema_name,
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = ANY(%(tables)s) AND c.relkind IN ('r', 'p', 'v', 'm')
   AND (%(schema)s::text IS NULL OR n.nspname = %(schema)s)
-ORDER BY n.nspname <> 'public', n.nspname
+ORDER BY n.nspname <> 'public', n.nspname) found
 """
+"""One row whatever is there: a link for a user's own SQL keeps no more than two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ async def find_schema(runner: SqlRunner, tables: LibraryTables, schema: str | No
 
     Raises SignalUnavailable: nothing there (QueueNotFound), no right (MissingRight), or columns of another version.
     """
-    rows = await runner.query(FIND_TABLES, {"tables": sorted(tables.columns), "schema": schema})
+    answer = await runner.query(FIND_TABLES, {"tables": sorted(tables.columns), "schema": schema})
+    rows: list[Mapping[str, object]] = answer[0]["tables"] or []
     by_schema: dict[str, dict[str, Mapping[str, object]]] = {}
     for row in rows:
         by_schema.setdefault(str(row["schema_name"]), {})[str(row["table_name"])] = row

@@ -69,17 +69,17 @@ class ProcrastinateProbe:
     async def _ask(self, question: QueueQuestion, schema: str) -> Mapping[str, Any]:
         try:
             rows = await self.runner.query(self._statement(schema), self._parameters(question))
-        except (PrimaryUnavailable, Refused) as error:
+        except (PrimaryUnavailable, Refused, SignalUnavailable) as error:
             await self._explain(schema, error)
             raise
         return rows[0]
 
-    async def _explain(self, schema: str, error: PrimaryUnavailable | Refused) -> None:
+    async def _explain(self, schema: str, error: PrimaryUnavailable | Refused | SignalUnavailable) -> None:
         """Raise a better reason than the server's code where the catalogs have one; the error itself stands else."""
         self._found = None
-        if error.reason in (Reason.QUERY_FAILED, Reason.MISSING_RIGHT):
+        if error.reason in (Reason.QUERY_FAILED, Reason.MISSING_RIGHT, Reason.QUEUE_NOT_FOUND):
             self._found = await find_schema(self.runner, TABLES, self.schema)
-        if error.reason is Reason.PRIMARY_TIMEOUT:
+        if error.reason in (Reason.PRIMARY_TIMEOUT, Reason.QUERY_TIMEOUT):
             said = TOO_SLOW.format(schema=sql.Identifier(schema).as_string(None))
             raise SignalUnavailable(said, reason=Reason.QUERY_TIMEOUT) from error
 

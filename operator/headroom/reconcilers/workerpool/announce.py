@@ -1,0 +1,91 @@
+"""Metrics and events of one pass."""
+
+from typing import Literal
+
+from headroom.model.conditions import Condition, Truth
+from headroom.ports.telemetry import Telemetry
+from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.workerpool import metrics
+from headroom.reconcilers.workerpool.facts import Pass
+
+SAID_ALOUD = (ConditionType.READY, ConditionType.KEEPING_UP, ConditionType.SIGNAL_AVAILABLE)
+QUIET = frozenset({Reason.AS_EXPECTED, Reason.NOT_YET_OBSERVED, Reason.LAG_WITHIN_TARGET})
+
+
+def announce(telemetry: Telemetry, seen: Pass, conditions: tuple[Condition, ...]) -> None:
+    """Record what was read and decided, and say what has changed since the last status."""
+    labels = _labels(seen)
+    telemetry.record(metrics.SIGNAL, float(seen.signal.sample is not None), **labels)
+    _record_queue(telemetry, seen, labels)
+    _record_workers(telemetry, seen, labels)
+    for condition in conditions:
+        if condition.type in SAID_ALOUD:
+            _say_change(telemetry, seen, condition)
+
+
+def announce_scaling(telemetry: Telemetry, seen: Pass, *, due_seconds: float) -> None:
+    """Say that a count was written; `due_seconds` is how long ago the sample was due."""
+    target, outcome, labels = seen.target, seen.outcome, _labels(seen)
+    if target is None or outcome is None or seen.written is None:
+        return
+    before = target.scale.spec_replicas
+    direction = "up" if seen.written > before else "down"
+    telemetry.record(metrics.DECISION_SECONDS, due_seconds, **labels)
+    telemetry.record(metrics.SCALED, 1, direction=direction, **labels)
+    message = f"{target} from {before} to {seen.written} workers; {outcome.decision.message}"
+    telemetry.event(seen.body, outcome.decision.reason, message)
+
+
+def _record_queue(telemetry: Telemetry, seen: Pass, labels: dict[str, str]) -> None:
+    sample, outcome = seen.signal.sample, seen.outcome
+    if sample is not None:
+        telemetry.record(metrics.LAG, sample.lag_seconds, **labels)
+        telemetry.record(metrics.BACKLOG, sample.backlog, **labels)
+        telemetry.record(metrics.BLOCKED, sample.blocked, **labels)
+        telemetry.record(metrics.PHANTOMS, sample.phantoms, **labels)
+        if sample.in_flight is not None:
+            telemetry.record(metrics.IN_FLIGHT, sample.in_flight, **labels)
+    if outcome is None:
+        return
+    found = outcome.estimates
+    for metric, rate in (
+        (metrics.ARRIVALS, found.arrivals_per_second),
+        (metrics.COMPLETIONS, found.completions_per_second),
+        (metrics.SERVICE_RATE, found.service_rate),
+        (metrics.LEAD_SECONDS, seen.lead_seconds),
+    ):
+        if rate is not None:
+            telemetry.record(metric, rate, **labels)
+
+
+def _record_workers(telemetry: Telemetry, seen: Pass, labels: dict[str, str]) -> None:
+    target, outcome = seen.target, seen.outcome
+    if target is None or outcome is None:
+        return
+    decision = outcome.decision
+    counts = {
+        "running": target.pods.running,
+        "ready": target.pods.ready,
+        "present": target.scale.spec_replicas,
+        "wanted": decision.wanted,
+        "allowed": decision.allowed,
+    }
+    for state, count in counts.items():
+        telemetry.record(metrics.WORKERS, count, state=state, **labels)
+    telemetry.record(metrics.LIMITED, float(decision.is_held_back), **labels)
+
+
+def _say_change(telemetry: Telemetry, seen: Pass, condition: Condition) -> None:
+    before = seen.condition(condition.type)
+    if (before.get("status"), before.get("reason")) == (str(condition.status), str(condition.reason)):
+        return
+    was_quiet = not before or before.get("reason") in QUIET
+    if condition.reason in QUIET and was_quiet:
+        return
+    type_: Literal["Normal", "Warning"] = "Normal" if condition.status is Truth.TRUE else "Warning"
+    telemetry.event(seen.body, condition.reason, f"{condition.type}: {condition.message}", type_=type_)
+
+
+def _labels(seen: Pass) -> dict[str, str]:
+    metadata = seen.body["metadata"]
+    return {"namespace": metadata["namespace"], "name": metadata["name"]}

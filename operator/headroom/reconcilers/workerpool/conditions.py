@@ -1,0 +1,162 @@
+"""The verdicts about a pool, in words a tired person understands."""
+
+from headroom.api.v1alpha1.common import Mode
+from headroom.model.conditions import Condition, Truth
+from headroom.model.queue import QueueSample
+from headroom.policy.workers import Rule, drain_seconds
+from headroom.policy.workers.wanted import time_left
+from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.workerpool.facts import Pass, Target
+
+CONDITIONS = (
+    ConditionType.READY,
+    ConditionType.KEEPING_UP,
+    ConditionType.SCALING_LIMITED,
+    ConditionType.EFFECTIVE,
+    ConditionType.SHED,
+    ConditionType.SIGNAL_AVAILABLE,
+)
+BACK_WITHIN = 0.8
+"""Once late, a queue counts as within its target again below this share of it, so that the verdict does not flutter."""
+
+
+def unknown_conditions() -> tuple[Condition, ...]:
+    """All conditions before the first look."""
+    return tuple(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED) for kind in CONDITIONS)
+
+
+def invalid_conditions(message: str) -> tuple[Condition, ...]:
+    """All conditions of a spec that cannot be acted on."""
+    others = tuple(condition for condition in unknown_conditions() if condition.type is not ConditionType.READY)
+    return (Condition(ConditionType.READY, Truth.FALSE, Reason.INVALID_SPEC, message), *others)
+
+
+def pool_conditions(seen: Pass) -> tuple[Condition, ...]:
+    """All conditions of the pool."""
+    return (
+        _ready(seen),
+        _keeping_up(seen),
+        _scaling_limited(seen),
+        Condition(ConditionType.EFFECTIVE, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, "no step has been measured"),
+        Condition(ConditionType.SHED, Truth.FALSE, Reason.AS_EXPECTED),
+        _signal_available(seen),
+    )
+
+
+def _ready(seen: Pass) -> Condition:
+    kind, gap, outcome = ConditionType.READY, seen.signal.gap, seen.outcome
+    if seen.trouble is not None:
+        return Condition(kind, Truth.FALSE, seen.trouble.reason, seen.trouble.message)
+    if outcome is not None and outcome.decision.limit is Rule.TARGET_CONFLICT:
+        return Condition(kind, Truth.FALSE, Reason.TARGET_CONFLICT, outcome.decision.message)
+    if gap is not None and (seen.signal.is_lasting or not seen.has_answered):
+        return Condition(kind, Truth.FALSE, gap.reason, gap.message)
+    if seen.spec.mode is not Mode.ACTIVE:
+        reason = Reason.PAUSED if seen.spec.mode is Mode.PAUSED else Reason.DRY_RUN
+        return Condition(kind, Truth.TRUE, reason, f"spec.mode is {seen.spec.mode}: nothing is scaled")
+    if seen.target is None:
+        return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, "a CronJob is never scaled")
+    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{seen.target} is scaled by this pool")
+
+
+def _keeping_up(seen: Pass) -> Condition:
+    kind, sample, outcome = ConditionType.KEEPING_UP, seen.signal.sample, seen.outcome
+    if sample is None:
+        reason = seen.signal.gap.reason if seen.signal.gap else Reason.NOT_YET_OBSERVED
+        return Condition(kind, Truth.UNKNOWN, reason, "the lag of the queue is not known")
+    if _is_within(seen, sample):
+        return _within(seen, sample)
+    if outcome is None or outcome.demand is None or outcome.wanted is None:
+        return Condition(kind, Truth.FALSE, Reason.LAG_ABOVE_TARGET, _late(seen, sample))
+    if seen.target is not None and seen.target.pods.stuck is not None:
+        return Condition(kind, Truth.FALSE, Reason.WORKERS_NOT_STARTING, seen.target.pods.stuck)
+    if outcome.estimates.service_rate is None:
+        return Condition(kind, Truth.UNKNOWN, Reason.LEARNING_RATE, f"{_late(seen, sample)}; {outcome.wanted.message}")
+    eta = drain_seconds(outcome, outcome.decision.allowed, seen.knobs.concurrency)
+    is_in_time = eta is not None and eta <= time_left(outcome.demand)
+    said = "it would never be gone" if eta is None else f"it will be gone in about {eta:.0f} s"
+    if is_in_time or outcome.decision.allowed >= outcome.wanted.workers:
+        return Condition(kind, Truth.TRUE, Reason.LAG_ABOVE_TARGET, f"{_late(seen, sample)}; {said}")
+    message = f"{_late(seen, sample)}; with {outcome.decision.allowed} workers {said}; see ScalingLimited"
+    return Condition(kind, Truth.FALSE, Reason.CANNOT_MEET_DEADLINE, message)
+
+
+def _is_within(seen: Pass, sample: QueueSample) -> bool:
+    target = seen.knobs.target_lag_seconds
+    was_late = seen.condition(ConditionType.KEEPING_UP).get("reason") not in (
+        None,
+        Reason.NOT_YET_OBSERVED,
+        Reason.LAG_WITHIN_TARGET,
+        Reason.BACKLOG_BLOCKED,
+    )
+    return sample.lag_seconds <= (BACK_WITHIN * target if was_late else target)
+
+
+def _within(seen: Pass, sample: QueueSample) -> Condition:
+    kind, target = ConditionType.KEEPING_UP, seen.knobs.target_lag_seconds
+    if sample.blocked > 0 and sample.blocked_seconds > target:
+        message = (
+            f"{sample.blocked} items wait for a key or a lock, the oldest for {sample.blocked_seconds:.0f} s: more "
+            "workers cannot help; look at what holds the key"
+        )
+        return Condition(kind, Truth.TRUE, Reason.BACKLOG_BLOCKED, message)
+    message = f"the oldest item has waited {sample.lag_seconds:.1f} s of {target:.0f} s"
+    return Condition(kind, Truth.TRUE, Reason.LAG_WITHIN_TARGET, message)
+
+
+def _late(seen: Pass, sample: QueueSample) -> str:
+    more = " or more" if sample.is_truncated else ""
+    return (
+        f"{sample.lag_seconds:.0f} s behind, {seen.knobs.target_lag_seconds:.0f} s are the target; "
+        f"{sample.backlog:,} items{more} wait"
+    )
+
+
+def _scaling_limited(seen: Pass) -> Condition:
+    kind, outcome = ConditionType.SCALING_LIMITED, seen.outcome
+    if outcome is None:
+        reason = seen.problem.reason if seen.problem else Reason.AS_EXPECTED
+        return Condition(kind, Truth.UNKNOWN if seen.problem else Truth.FALSE, reason)
+    decision = outcome.decision
+    if decision.limit is Rule.STALE_SIGNAL:
+        return Condition(kind, Truth.UNKNOWN, Reason.STALE_SIGNAL, decision.message)
+    if decision.is_held_back:
+        return Condition(kind, Truth.TRUE, decision.reason, decision.message)
+    return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED)
+
+
+def _signal_available(seen: Pass) -> Condition:
+    kind, gap, sample = ConditionType.SIGNAL_AVAILABLE, seen.signal.gap, seen.signal.sample
+    if gap is not None:
+        return Condition(kind, Truth.FALSE, gap.reason, gap.message)
+    if sample is None:
+        return Condition(kind, Truth.UNKNOWN, Reason.AS_EXPECTED, "there is no queue to sample")
+    if sample.hides_completions:
+        message = (
+            "finished jobs are deleted, so that nobody can count them: set objective.expectedJobDuration, or let the "
+            "worker keep its jobs (delete_jobs)"
+        )
+        return Condition(kind, Truth.TRUE, Reason.LEARNING_RATE, message)
+    if sample.phantoms > 0:
+        message = (
+            f"{sample.phantoms} items are marked as running and no live worker holds them; requeue them with the "
+            "queue library's own tool"
+        )
+        return Condition(kind, Truth.TRUE, Reason.PHANTOM_IN_FLIGHT, message)
+    if _runs_more_than_declared(seen.target, sample, seen.knobs.concurrency):
+        message = (
+            f"{sample.in_flight} items are in hand of {_running(seen.target)} workers: spec.concurrency "
+            f"{seen.knobs.concurrency} is too small, or others drain the same queue"
+        )
+        return Condition(kind, Truth.TRUE, Reason.CONCURRENCY_MISMATCH, message)
+    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED)
+
+
+def _runs_more_than_declared(target: Target | None, sample: QueueSample, concurrency: int) -> bool:
+    if target is None or sample.in_flight is None or target.pods.ready < target.scale.spec_replicas:
+        return False
+    return sample.in_flight > target.pods.running * concurrency
+
+
+def _running(target: Target | None) -> int:
+    return 0 if target is None else target.pods.running

@@ -1,0 +1,150 @@
+"""The status of a pool, composed from one pass; numbers that moved little keep their old value."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from headroom.api.v1alpha1.common import Mode
+from headroom.model.conditions import format_time
+from headroom.policy.workers import Decision, Rule, drain_seconds
+from headroom.reconcilers.status import SMALLEST_MOVE, StatusDraft
+from headroom.reconcilers.workerpool.conditions import invalid_conditions, pool_conditions, unknown_conditions
+from headroom.reconcilers.workerpool.facts import Pass
+
+LAG_FLOOR_SHARE = 0.1
+BACKLOG_FLOOR = 10.0
+RATE_FLOOR = 0.1
+DRAIN_FLOOR_SECONDS = 5.0
+"""Below these a number of the queue is noise: a calm pool's status is not written for it."""
+KEPT_FACTS = ("workers", "readyWorkers", "desiredWorkers", "lastDecision", "target", "activeSchedules")
+KEPT_NUMBERS = ("queue", "scaling")
+
+
+def unknown_draft(status: Mapping[str, Any]) -> StatusDraft:
+    """The status at first sight."""
+    return _kept(status, StatusDraft(unknown_conditions()))
+
+
+def invalid_draft(status: Mapping[str, Any], message: str) -> StatusDraft:
+    """The status of a spec that cannot be acted on."""
+    return _kept(status, StatusDraft(invalid_conditions(message)))
+
+
+def build_draft(seen: Pass, wall: datetime) -> StatusDraft:
+    """The whole status of this pass; `wall` is wall time."""
+    target, outcome, status = seen.target, seen.outcome, seen.status
+    draft = StatusDraft(pool_conditions(seen))
+    if target is None or outcome is None:
+        draft = _kept(status, draft)
+        return StatusDraft(draft.conditions, draft.facts, {**draft.numbers, "queue": _queue(seen, wall)})
+    decision = outcome.decision
+    is_paused = seen.spec.mode is Mode.PAUSED
+    ref = target.scale.ref
+    facts = {
+        "workers": target.scale.status_replicas,
+        "readyWorkers": target.pods.ready,
+        "desiredWorkers": target.scale.spec_replicas if is_paused else decision.allowed,
+        "lastDecision": status.get("lastDecision") if is_paused else build_last_decision(decision, status, wall),
+        "target": {
+            "apiVersion": ref.kind.api_version,
+            "kind": ref.kind.name,
+            "name": ref.name,
+            "uid": target.scale.uid,
+        },
+    }
+    return StatusDraft(draft.conditions, facts, {"queue": _queue(seen, wall), "scaling": _scaling(seen, wall)})
+
+
+def build_last_decision(decision: Decision, status: Mapping[str, Any], wall: datetime) -> Mapping[str, Any]:
+    """The decision, or the old one while nothing of it is news: its numbers in words move all the time."""
+    old = status.get("lastDecision")
+    if old is not None and _says_the_same(decision, old):
+        return dict(old)
+    new = {
+        "at": format_time(wall),
+        "wanted": decision.wanted,
+        "allowed": decision.allowed,
+        "rule": str(decision.rule),
+        "reason": str(decision.reason),
+        "message": decision.message,
+    }
+    return new if decision.limit is None else {**new, "limit": str(decision.limit)}
+
+
+def _says_the_same(decision: Decision, old: Mapping[str, Any]) -> bool:
+    """Why a count is not higher is news; why it stays as high as it is, is not."""
+    was_held_back = old["allowed"] < old["wanted"] or old.get("limit") in (Rule.TARGET_CONFLICT, Rule.STALE_SIGNAL)
+    if decision.allowed != old["allowed"] or decision.is_held_back != was_held_back:
+        return False
+    if not decision.is_held_back:
+        return True
+    return (str(decision.limit), str(decision.reason)) == (str(old.get("limit")), old["reason"])
+
+
+def _queue(seen: Pass, wall: datetime) -> Mapping[str, Any] | None:
+    sample, outcome = seen.signal.sample, seen.outcome
+    old: Mapping[str, Any] | None = seen.status.get("queue")
+    if sample is None:
+        return old
+    before, found = old or {}, outcome.estimates if outcome else None
+    workers = outcome.decision.allowed if outcome else 0
+    eta = drain_seconds(outcome, workers, seen.knobs.concurrency) if outcome else None
+    lag_floor = LAG_FLOOR_SHARE * seen.knobs.target_lag_seconds
+    numbers: dict[str, float | None] = {
+        "lagSeconds": _calm(before.get("lagSeconds"), float(sample.lag_seconds), lag_floor),
+        "backlog": _calm(before.get("backlog"), sample.backlog, BACKLOG_FLOOR),
+        "lateBacklog": _calm(before.get("lateBacklog"), sample.late, BACKLOG_FLOOR),
+        "blockedBacklog": _calm(before.get("blockedBacklog"), sample.blocked, BACKLOG_FLOOR),
+        "inFlight": _calm(before.get("inFlight"), sample.in_flight, BACKLOG_FLOOR),
+        "drainSeconds": _calm(before.get("drainSeconds"), eta, DRAIN_FLOOR_SECONDS),
+    }
+    if found is not None:
+        rates = {
+            "arrivalsPerSecond": found.arrivals_per_second,
+            "completionsPerSecond": found.completions_per_second,
+            "completionsPerWorkerPerSecond": found.service_rate,
+        }
+        numbers |= {name: _calm(before.get(name), rate, RATE_FLOOR) for name, rate in rates.items()}
+    told = {name: number for name, number in numbers.items() if number is not None}
+    is_same = told == {name: value for name, value in before.items() if name != "measuredAt"}
+    measured_at = before["measuredAt"] if is_same and "measuredAt" in before else format_time(wall)
+    return {**told, "measuredAt": measured_at}
+
+
+def _scaling(seen: Pass, wall: datetime) -> Mapping[str, Any] | None:
+    """What must outlive the process: the service rate, the last start, a hold."""
+    track, old = seen.track, seen.status.get("scaling") or {}
+    starts = [move.at for move in track.moves if move.after > move.before]
+    rate = track.last_good_rate
+    memory: dict[str, Any] = {
+        "completionsPerSlotPerSecond": _calm(old.get("completionsPerSlotPerSecond"), rate, 0.0),
+        "startedAt": _to_wall(max(starts), seen.now, wall, old.get("startedAt")) if starts else old.get("startedAt"),
+    }
+    hold = track.foreign.hold_until
+    if hold is not None and hold > seen.now:
+        memory["heldUntil"] = _to_wall(hold, seen.now, wall, old.get("heldUntil"))
+        memory["heldReason"] = str(Rule.TARGET_CONFLICT)
+    told = {name: value for name, value in memory.items() if value is not None}
+    return told or None
+
+
+def _calm(old: float | None, new: float | None, floor: float) -> float | None:
+    """The old number unless the new one differs by more than the floor and a tenth."""
+    if old is None or new is None or abs(new - old) > max(floor, SMALLEST_MOVE * max(abs(old), abs(new))):
+        return new
+    return old
+
+
+def _to_wall(at: float, now: float, wall: datetime, old: str | None) -> str:
+    """A monotonic moment as wall time; the old text while it means the same second or its neighbour."""
+    moment = wall + timedelta(seconds=at - now)
+    if old is not None and abs((datetime.fromisoformat(old) - moment).total_seconds()) < 2:
+        return old
+    return format_time(moment)
+
+
+def _kept(status: Mapping[str, Any], draft: StatusDraft) -> StatusDraft:
+    """The draft with what status said before, for a pass that has nothing better to say."""
+    facts = {name: status[name] for name in KEPT_FACTS if name in status}
+    numbers = {name: status[name] for name in KEPT_NUMBERS if name in status}
+    return StatusDraft(draft.conditions, {**facts, **draft.facts}, {**numbers, **draft.numbers})
