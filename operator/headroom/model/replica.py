@@ -27,6 +27,7 @@ RETAINED_LABEL = "headroom.dev/retained-from"
 
 SLOT_PATTERN = re.compile(r"^hr_([0-9a-f]{8})_([0-9a-f]{8})_(0|[1-9][0-9]*)_([0-9a-z]+)$")
 MEMBER_PATTERN = re.compile(r"^(.+)-(0|[1-9][0-9]*)-([0-9a-z]+)$")
+ANY_SLOT_PREFIX = "hr_"
 INCARNATION_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -153,7 +154,7 @@ class PodFacts:
 
 @dataclass(frozen=True, slots=True)
 class ClaimFacts:
-    """A member's claim; `retire` is set once it was decided that the member goes."""
+    """A member's claim; `retire` is set once it was decided that the member goes, `slot` names its slot."""
 
     name: str
     uid: str
@@ -162,6 +163,7 @@ class ClaimFacts:
     is_bound: bool = False
     is_deleting: bool = False
     retire: Reason | None = None
+    slot: str = ""
 
 
 @dataclass(frozen=True, slots=True)

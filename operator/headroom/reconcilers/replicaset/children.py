@@ -11,6 +11,7 @@ from headroom.model.replica import (
     DRAINING_WHY_ANNOTATION,
     RETIRE_ANNOTATION,
     ROLE_LABEL,
+    SLOT_ANNOTATION,
     TEMPLATE_ANNOTATION,
     ClaimFacts,
     ContainerFacts,
@@ -67,6 +68,7 @@ def parse_claim(manifest: Manifest) -> ClaimFacts:
         is_bound=manifest.get("status", {}).get("phase") == "Bound",
         is_deleting="deletionTimestamp" in metadata,
         retire=parse_reason(metadata.get("annotations", {}).get(RETIRE_ANNOTATION)),
+        slot=metadata.get("annotations", {}).get(SLOT_ANNOTATION, ""),
     )
 
 

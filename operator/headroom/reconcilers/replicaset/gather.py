@@ -13,7 +13,7 @@ from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.errors import InvalidSpec, Refused, Unavailable
 from headroom.manifests.ownership import Owner
 from headroom.model.database import BackupProgress, ConnectionTarget, Mark, SlotFacts
-from headroom.model.replica import SET_LABEL, ClaimFacts, MemberFacts, MemberId, PodFacts, slot_prefix
+from headroom.model.replica import ANY_SLOT_PREFIX, SET_LABEL, ClaimFacts, MemberFacts, MemberId, PodFacts
 from headroom.ports.kube import CLAIM, DATABASE_GUARD, ENDPOINT_SLICE, POD, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.board import GuardView
@@ -64,7 +64,7 @@ async def gather_facts(services: Services, memory: SetMemory, body: Manifest, sp
     view = services.board.read(owner.namespace, spec.database_ref.name)
     children, remote, _ = await asyncio.gather(
         _gather_children(services, owner, service_name),
-        _gather_remote(services, owner, view, body.get("status") or {}),
+        _gather_remote(services, view, body.get("status") or {}),
         _gather_guard(services, memory, owner, spec),
     )
     await _probe(services, memory, spec, children, remote)
@@ -105,9 +105,7 @@ async def _gather_children(services: Services, owner: Owner, service_name: str) 
     )
 
 
-async def _gather_remote(
-    services: Services, owner: Owner, view: GuardView | None, status: Mapping[str, Any]
-) -> _Remote:
+async def _gather_remote(services: Services, view: GuardView | None, status: Mapping[str, Any]) -> _Remote:
     if view is None:
         return _Remote(None, Problem(Reason.GUARD_NOT_READY, "the DatabaseGuard has not looked at its server yet"))
     if not view.is_ready or view.primary is None:
@@ -116,9 +114,7 @@ async def _gather_remote(
         return _Remote(None, Problem(Reason.GUARD_NOT_READY, "the DatabaseGuard has not looked for too long"))
     link = view.primary
     try:
-        slots, backups, position = await asyncio.gather(
-            link.slots(slot_prefix(services.install_id, owner.uid)), link.backups(), link.position()
-        )
+        slots, backups, position = await asyncio.gather(link.slots(ANY_SLOT_PREFIX), link.backups(), link.position())
     except Unavailable as error:
         return _Remote(None, Problem(error.reason, str(error)))
     stranger = _find_stranger(position, status)
@@ -217,7 +213,9 @@ class _Assembly:
 
     def _member(self, member: MemberId) -> MemberFacts:
         name = member.object_name(self.owner.name)
-        slot_name = member.slot_name(self.services.install_id, self.owner.uid)
+        claim = self.children.claims.get(name)
+        # A claim that an installation of another name made keeps the slot it was made with: the copy is bound to it.
+        slot_name = (claim and claim.slot) or member.slot_name(self.services.install_id, self.owner.uid)
         pod, known = self.children.pods.get(name), self.memory.members.get(name)
         backup = self.backups.get(slot_name)
         facts = MemberFacts(
@@ -225,7 +223,7 @@ class _Assembly:
             name=name,
             slot_name=slot_name,
             pod=pod,
-            claim=self.children.claims.get(name),
+            claim=claim,
             slot=self.slots.get(slot_name),
             backup=backup,
             is_listed=pod is not None and pod.uid in self.children.listed,

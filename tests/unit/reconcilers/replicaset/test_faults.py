@@ -333,3 +333,17 @@ async def test_a_set_is_read_live_so_that_an_old_view_deletes_nothing() -> None:
     await world.reconciler.reconcile(old)
     assert world.roles() == ["serving", "standby"]
     assert world.kube.store.entries[ObjectRef(REPLICA_SET, NAMESPACE, "store")]
+
+
+async def test_an_installation_under_another_name_keeps_the_members_it_finds() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    await world.run(20)
+    pods = sorted(pod["metadata"]["uid"] for pod in world.children(POD))
+    slots = world.slots()
+    world.restart("fedcba98")
+    await world.run(20)
+    assert sorted(pod["metadata"]["uid"] for pod in world.children(POD)) == pods
+    assert sorted(world.primary.slots) == slots
+    assert await world.delete()
+    assert not world.primary.slots

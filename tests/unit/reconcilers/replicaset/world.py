@@ -100,7 +100,7 @@ class World:
         )
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, install_id: str = INSTALL) -> None:
         """A new process: nothing in memory is left."""
         self.fence.nth = None
         services = Services(
@@ -110,7 +110,7 @@ class World:
             telemetry=self.telemetry,
             board=self.board,
             reporter=StatusReporter(self.kube, self.clock, REPLICA_SET),
-            install_id=INSTALL,
+            install_id=install_id,
         )
         self.reconciler = ReplicaSetReconciler(services)
 
