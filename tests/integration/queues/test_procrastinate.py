@@ -269,6 +269,18 @@ async def test_the_grant_in_the_message_mends_a_missing_right(shop: Shop) -> Non
     assert (await look(probe, 1.0)).backlog == 0
 
 
+async def test_a_login_of_its_own_serves_as_well(shop: Shop) -> None:
+    shop.defer(3, ago=50.0)
+    spec = PostgresQueue.model_validate({"preset": "procrastinate"})
+    probe = PostgresQueueProbes().open(spec, await shop.open_queue())
+    sample = await look(probe)
+    assert (sample.backlog, sample.late) == (3, 3)
+    shop.run("ALTER TABLE procrastinate_jobs RENAME TO away")
+    with pytest.raises(SignalUnavailable, match="has no procrastinate_jobs") as refused:
+        await look(probe, 5.0)
+    assert refused.value.reason is Reason.QUEUE_NOT_FOUND
+
+
 async def test_tables_in_another_schema_are_found_and_a_choice_must_be_made_between_two(shop: Shop) -> None:
     shop.run("CREATE SCHEMA jobs")
     for name in ("jobs", "events", "workers"):

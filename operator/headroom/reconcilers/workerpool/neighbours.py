@@ -1,4 +1,4 @@
-"""Who shares a namespace with a pool: autoscalers, other pools, guards. Read at most every ten seconds for all pools."""
+"""Who shares a namespace with a pool: autoscalers, other pools, guards; read at most every ten seconds for all."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
-from headroom.errors import InvalidSpec, Refused
+from headroom.errors import Conflict, InvalidSpec, Refused
 from headroom.model.queue import QueueQuestion
 from headroom.policy.workers import Facts, ForeignWrites, Knobs, Move, Outcome, decide_workers, knobs_of
 from headroom.policy.workers.budget import ConnectionFacts, high_quantile
@@ -188,9 +188,16 @@ class WorkerPoolReconciler:
         before, allowed = target.scale.spec_replicas, outcome.decision.allowed
         if allowed == before:
             return seen
+        known = memory.track
+        # A write whose answer is lost may have happened: then nobody's count is a foreign one.
+        memory.track = replace(known, foreign=replace(known.foreign, written=None))
         try:
             await self.kube.set_scale(target.scale, allowed)
+        except Conflict:
+            memory.track = known
+            raise
         except Refused as error:
+            memory.track = known
             return replace(seen, refusal=Problem(error.reason, str(error)))
         memory.track = memory.track.moved(Move(self.clock.monotonic(), before, allowed))
         return replace(seen, written=allowed, track=memory.track)
