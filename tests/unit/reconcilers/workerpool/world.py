@@ -142,7 +142,7 @@ class PoolWorld:
             arrived=(told.arrived or 0) + arrived,
             ended=(told.ended or 0) + done,
             backlog=max(0, told.backlog + arrived - done),
-            in_flight=min(self.running(), round(rate / service_rate)),
+            in_flight=min(self.running(), round(done / seconds / service_rate)) if seconds else 0,
         )
 
     def running(self) -> int:
