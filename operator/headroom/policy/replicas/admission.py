@@ -106,6 +106,14 @@ def _check_wal_cap(admission: Admission) -> Refusal | None:
     return Refusal(Reason.WAL_CAP_REQUIRED, message)
 
 
+def decide_wal_cap(server: ServerFacts, max_slot_wal: int | None) -> int | None:
+    """Bytes of WAL a slot may keep: the spec's cap, else half of the primary's own; None where neither is known."""
+    if max_slot_wal is not None:
+        return max_slot_wal
+    megabytes = _number(server, "max_slot_wal_keep_size")
+    return megabytes * 1024**2 // 2 if megabytes is not None and megabytes > 0 else None
+
+
 def matches_our_names(synchronous_standby_names: str) -> bool:
     """Whether the list of synchronous standbys takes in a name of ours: by `*`, or by naming it."""
     text = re.sub(r"(?i)^\s*(first|any)?\s*\d+\s*\(", "", synchronous_standby_names)

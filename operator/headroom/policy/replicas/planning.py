@@ -92,7 +92,14 @@ def decide_plan(members: Sequence[Judged], targets: Targets, now: datetime) -> P
         has_primary=targets.has_primary,
         has_substitute=bool(candidates),
     )
-    base = Plan(eject=ejections.gone, accept=_accept(staying), panic=ejections.panic, good=len(ejections.good))
+    failed = _retire_failed(staying)
+    base = Plan(
+        eject=ejections.gone,
+        accept=_accept(staying),
+        retire=tuple(entry for entry in failed if entry.reason is Reason.WAL_CAP_REACHED),
+        panic=ejections.panic,
+        good=len(ejections.good),
+    )
     if not targets.is_acting:
         return base
     good = ejections.good
@@ -100,7 +107,6 @@ def decide_plan(members: Sequence[Judged], targets: Targets, now: datetime) -> P
     # Any candidate may be called into the Service in this pass: nothing else is planned for one of them.
     called = {member.name for member in candidates} if needed else set()
     to_pool, drained = _settle_drained(staying, called, targets, now)
-    failed = _retire_failed(staying)
     leaving = {*(entry.name for entry in (*failed, *drained))}
     remaining = [member for member in staying if member.name not in leaving]
     excess = _retire_excess(remaining, called, targets)

@@ -24,12 +24,17 @@ SEED_REFUSED = 3
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the verdicts need besides the member; `has_primary` is false while the primary does not answer."""
+    """What the verdicts need besides the member; `has_primary` is false while the primary does not answer.
+
+    `flush_lsn` is where the primary's WAL ends, `wal_cap` the bytes of it that a slot may keep; None: not known.
+    """
 
     now: datetime
     has_primary: bool
     readiness: Readiness
     stall_timeout: timedelta
+    flush_lsn: int | None = None
+    wal_cap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,21 @@ def _check_slot(member: MemberFacts, around: Surroundings) -> StageVerdict | Non
     if member.slot is not None and member.slot.wal_status == "lost":
         message = f"the primary gave up the WAL of slot {member.slot_name}; raise max_slot_wal_keep_size"
         return StageVerdict(Stage.SLOT_RESERVED, Reason.SLOT_LOST, message, is_failed=True)
-    return None
+    return _check_kept_wal(member, around)
+
+
+def _check_kept_wal(member: MemberFacts, around: Surroundings) -> StageVerdict | None:
+    """The primary's disk comes before any replica."""
+    if member.slot is None or member.slot.restart_lsn is None or around.flush_lsn is None or around.wal_cap is None:
+        return None
+    kept = around.flush_lsn - member.slot.restart_lsn
+    if kept <= around.wal_cap:
+        return None
+    message = (
+        f"slot {member.slot_name} keeps {kept / 1024**2:.0f} MiB of WAL, {around.wal_cap / 1024**2:.0f} MiB are "
+        "allowed: the member is given up; raise provisioning.maxSlotWAL"
+    )
+    return StageVerdict(Stage.SLOT_RESERVED, Reason.WAL_CAP_REACHED, message, is_failed=True)
 
 
 def _check_lost(member: MemberFacts, around: Surroundings) -> StageVerdict | None:

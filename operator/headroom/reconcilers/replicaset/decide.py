@@ -7,7 +7,7 @@ from datetime import timedelta
 from headroom.api.v1alpha1.common import Mode
 from headroom.model.replica import Role
 from headroom.policy.replicas import timeouts
-from headroom.policy.replicas.admission import Admission, Refusal, decide_admission
+from headroom.policy.replicas.admission import Admission, Refusal, decide_admission, decide_wal_cap
 from headroom.policy.replicas.draining import DrainLimits
 from headroom.policy.replicas.ejection import Judged
 from headroom.policy.replicas.how_many import (
@@ -42,12 +42,7 @@ class Decision:
 
 def decide(facts: SetFacts) -> Decision:
     """Judge the members, set the goal, plan the pass."""
-    around = Surroundings(
-        now=facts.now,
-        has_primary=facts.primary is not None,
-        readiness=facts.spec.readiness,
-        stall_timeout=facts.spec.provisioning.stall_timeout,
-    )
+    around = _look_around(facts)
     members = tuple(Judged(member, decide_stage(member, around)) for member in facts.members)
     goal = decide_goal(facts, members)
     refusal = _refuse(facts)
@@ -65,6 +60,19 @@ def decide(facts: SetFacts) -> Decision:
         template=facts.blueprint.template if facts.blueprint else None,
     )
     return Decision(goal, members, decide_plan(members, targets, facts.now), refusal, is_waiting)
+
+
+def _look_around(facts: SetFacts) -> Surroundings:
+    primary = facts.primary
+    server = primary.view.server if primary is not None else None
+    return Surroundings(
+        now=facts.now,
+        has_primary=primary is not None,
+        readiness=facts.spec.readiness,
+        stall_timeout=facts.spec.provisioning.stall_timeout,
+        flush_lsn=primary.marks[-1].lsn if primary is not None and primary.marks else None,
+        wal_cap=decide_wal_cap(server, facts.spec.provisioning.max_slot_wal) if server is not None else None,
+    )
 
 
 def decide_goal(facts: SetFacts, members: Sequence[Judged]) -> Goal:

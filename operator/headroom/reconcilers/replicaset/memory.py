@@ -99,6 +99,7 @@ class SetMemory:
     routing_checked_at: float | None = None
     swept_at: float | None = None
     inactive_since: dict[str, float] = field(default_factory=dict)
+    measured: set[str] = field(default_factory=set)
     is_restored: bool = False
 
     def recommend(self, at: float, count: int) -> None:

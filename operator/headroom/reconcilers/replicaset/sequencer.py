@@ -25,7 +25,7 @@ from headroom.reconcilers.replicaset.services import Services
 from headroom.reconcilers.replicaset.serving import ensure_serving
 from headroom.reconcilers.replicaset.slot_reserved import ensure_slots
 from headroom.reconcilers.replicaset.standby import ensure_pooled
-from headroom.reconcilers.replicaset.status import build_draft, next_pass, record_kept_wal, record_metrics, restore
+from headroom.reconcilers.replicaset.status import build_draft, next_pass, record_metrics, restore
 from headroom.reconcilers.replicaset.sweep import ensure_swept
 from headroom.reconcilers.replicaset.teardown import teardown_pass
 from headroom.reconcilers.status import StatusDraft
@@ -54,7 +54,6 @@ class ReplicaSetReconciler:
             return INVALID_PAUSE
         await _act(run)
         record_metrics(run)
-        record_kept_wal(run)
         await self.services.reporter.report(live, build_draft(run))
         return next_pass(run)
 
@@ -65,7 +64,10 @@ class ReplicaSetReconciler:
         except InvalidSpec:
             # An object that cannot be read cannot have been acted on since; its children follow by garbage collection.
             return None
-        return await teardown_pass(run)
+        again = await teardown_pass(run)
+        if again is None:
+            self.services.telemetry.forget(**run.labels)
+        return again
 
     async def forget(self, uid: str) -> None:
         """Close the links to the members and drop what was remembered."""

@@ -19,6 +19,7 @@ from headroom.reconcilers.status import StatusDraft, has_moved, round_number
 LAG_STEP_SECONDS = 0.5
 """Lag below it is noise of the probe; in status it counts as this, so that a calm set is not written all the time."""
 MOVING = ("replayLagSeconds", "replayBacklogBytes", "sessions", "progressPercent")
+KEPT_WAL_STEP_BYTES = 64.0 * 1024**2
 BACKLOG_STEP_BYTES = 16 * 1024**2
 METHOD = "BaseBackup"
 
@@ -64,6 +65,7 @@ def build_draft(run: Run) -> StatusDraft:
         numbers={
             "leadTime": lead if any(value is not None for value in lead.values()) else None,
             "maxReplayLagSeconds": _max_lag(members),
+            "slots": _slots(run),
         },
     )
 
@@ -136,6 +138,10 @@ def record_metrics(run: Run) -> None:
     for role in ("Provisioning", "Standby", "Serving", "Draining", "Retiring"):
         run.telemetry.record(metrics.MEMBERS, roles.count(role), **labels, role=role.lower())
     run.telemetry.record(metrics.DESIRED, run.decision.goal.desired, **labels)
+    kept = count_kept_wal(run)
+    if kept is not None:
+        run.telemetry.record(metrics.KEPT_WAL, kept, **labels)
+    _forget_gone(run)
     for member in members:
         lag, probe = member.facts.lag, member.facts.probe
         if lag is not None and lag.seconds is not None and lag.backlog_bytes is not None:
@@ -145,14 +151,30 @@ def record_metrics(run: Run) -> None:
             run.telemetry.record(metrics.SESSIONS, probe.sessions, **labels, member=member.name)
 
 
-def record_kept_wal(run: Run) -> None:
-    """WAL that the set's slots hold back: from the oldest restart_lsn to where the primary is."""
+def count_kept_wal(run: Run) -> int | None:
+    """WAL that the set's slots hold back: from the oldest restart_lsn to where the primary is; None: not known."""
     primary = run.facts.primary
     if primary is None or not primary.marks:
-        return
+        return None
     kept = [member.slot.restart_lsn for member in run.facts.members if member.slot and member.slot.restart_lsn]
-    size = int(primary.marks[-1].lsn) - int(min(kept)) if kept else 0
-    run.telemetry.record(metrics.KEPT_WAL, max(size, 0), **run.labels)
+    return max(int(primary.marks[-1].lsn) - int(min(kept)), 0) if kept else 0
+
+
+def _slots(run: Run) -> dict[str, Any] | None:
+    kept = count_kept_wal(run)
+    if kept is None:
+        return None
+    count = sum(member.slot is not None for member in run.facts.members)
+    # One segment is always kept: below it the number only tells how the primary's segments fall.
+    return {"count": count, "keptWALBytes": max(float(kept), KEPT_WAL_STEP_BYTES)}
+
+
+def _forget_gone(run: Run) -> None:
+    """A member that is gone must not stay in the metrics with its last lag."""
+    names = {member.name for member in run.decision.members}
+    for name in run.facts.memory.measured - names:
+        run.telemetry.forget(**run.labels, member=name)
+    run.facts.memory.measured = names
 
 
 def next_pass(run: Run) -> timedelta:

@@ -5,6 +5,7 @@ import pytest
 from headroom.adapters.memory.kube_faults import WRITE, Killed
 from headroom.adapters.memory.postgres_server import MemorySession
 from headroom.errors import Conflict, KubeUnavailable
+from headroom.model.lsn import Lsn
 from headroom.model.replica import MemberId, format_incarnation, hash8, slot_prefix
 from headroom.ports.kube import CLAIM, CONFIG_MAP, POD, REPLICA_SET, ObjectRef
 from headroom.reasons import Reason
@@ -347,3 +348,27 @@ async def test_an_installation_under_another_name_keeps_the_members_it_finds() -
     assert sorted(world.primary.slots) == slots
     assert await world.delete()
     assert not world.primary.slots
+
+
+async def test_a_slot_that_keeps_too_much_wal_is_given_up_to_protect_the_primary() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1, provisioning={"maxSlotWAL": "64Mi"})
+    await world.run(20)
+    before = world.slots()
+    [standby] = [
+        pod["metadata"]["name"] for pod in world.children(POD) if pod["metadata"]["name"] not in world.serving()
+    ]
+    uid = world.body["metadata"]["uid"]
+    member = MemberId.parse_object("store", standby)
+    assert member is not None
+    kept = member.slot_name(INSTALL, uid)
+    world.replica(standby).is_cut_off = True
+    world.primary.write(100 * 1024**2)
+    for name, slot in world.primary.slots.items():
+        if name != kept:
+            slot.restart_lsn = Lsn(world.primary.lsn)
+    await world.run(20)
+    assert Reason.WAL_CAP_REACHED in world.telemetry.reasons("store")
+    assert kept not in world.slots()
+    assert len(world.slots()) == len(before)
+    assert world.roles() == ["serving", "standby"]
