@@ -136,7 +136,7 @@ def _stalled(run: Run) -> Condition:
 
 def _scaling_limited(run: Run) -> Condition:
     goal, kind = run.decision.goal, ConditionType.SCALING_LIMITED
-    if goal.limit is None or goal.wanted == goal.desired:
+    if goal.limit is None or goal.wanted <= goal.desired:
         return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED)
     message = f"{goal.rule} asks for {goal.wanted}, {goal.desired} are allowed"
     return Condition(kind, Truth.TRUE, goal.limit, message)

@@ -115,11 +115,12 @@ def _settled(entry: dict[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_last_decision(run: Run, old: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Changes only when the count, the rule or the reason does."""
+    """Changes when the count does, or a signal is lost or found: to stay within the tolerance decides nothing."""
     goal = run.decision.goal
-    key = (goal.desired, goal.rule, str(goal.reason))
-    if old is not None and (old.get("to"), old.get("rule"), old.get("reason")) == key:
-        return old
+    if old is not None and old.get("to") == goal.desired:
+        was_blind = old.get("reason") == Reason.STALE_SIGNAL
+        if was_blind == (goal.reason is Reason.STALE_SIGNAL):
+            return old
     serving = sum(member.facts.role is Role.SERVING for member in run.decision.members)
     return {
         "at": format_moment(run.facts.now),
