@@ -101,7 +101,7 @@ def judge(timeline: Timeline, console: Console) -> bool:
         }
         for one in timeline.decisions
     ]
-    path = write_results("demo", figures, decisions=decisions, samples=samples)
+    path = write_results("demo", figures, decisions=decisions, problems=timeline.problems, samples=samples)
     print_summary(console, figures, path, draw(timeline, picture_path()))
     return not missing(figures) and all(figure.met is not False for figure in figures.values())
 

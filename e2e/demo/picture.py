@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 
 from e2e.demo.plan import MAX_CONNECTIONS, TARGET_LAG_SECONDS, UTILIZATION_PERCENT
 from e2e.demo.report import Activation, activations, threshold_crossed_at
-from e2e.demo.timeline import ROLES, Timeline
+from e2e.demo.timeline import Timeline
 
+STACKED = ("serving", "standby", "provisioning", "draining")
 COLORS = {"serving": "#2a9d4e", "standby": "#2f9fc4", "provisioning": "#e0a526", "draining": "#a05fb0"}
 
 
@@ -30,6 +31,7 @@ def draw(timeline: Timeline, path: Path) -> Path:
         for axes in (replicas, reads):
             axes.axvline(crossed, color="crimson", linewidth=0.8, linestyle=":")
     reads.set_xlabel("seconds since the load began")
+    reads.set_xlim(0, max((line["at"] for line in timeline.queue), default=1))
     figure.suptitle("Headroom keeps ahead of a burst: queue lag, workers, read replicas, reads")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
@@ -49,45 +51,44 @@ def _draw_lag(axes: Axes, timeline: Timeline) -> None:
 
 
 def _draw_workers(axes: Axes, timeline: Timeline) -> None:
-    axes.step(
-        [at for at, _ in timeline.workers], [count for _, count in timeline.workers], where="post", color="#444444"
-    )
-    ups = [one for one in timeline.decisions if one.who == "WorkerPool"]
+    at = [moment for moment, _ in timeline.workers]
+    counts = [count for _, count in timeline.workers]
+    end = max((line["at"] for line in timeline.queue), default=0.0)
+    axes.step([*at, end], [*counts, *counts[-1:]], where="post", color="#444444", label="ready")
+    moves = [one for one in timeline.decisions if one.who == "WorkerPool"]
     axes.plot(
-        [one.at - timeline.started for one in ups], [one.after for one in ups], "v", color="#b3372f", label="decided"
+        [one.at - timeline.started for one in moves],
+        [one.after for one in moves],
+        "v",
+        color="#b3372f",
+        label="decided",
     )
-    axes.set_ylabel("ready workers")
+    axes.set_ylabel("workers")
     axes.legend(loc="upper left")
 
 
 def _draw_replicas(axes: Axes, timeline: Timeline) -> None:
-    at = [line["at"] for line in timeline.counts]
-    stacks = [[line[role] for line in timeline.counts] for role in ("serving", "standby", "provisioning", "draining")]
-    if at:
-        axes.stackplot(
-            at,
-            stacks,
-            labels=("serving", "standby", "provisioning", "draining"),
-            colors=[COLORS[role] for role in ("serving", "standby", "provisioning", "draining")],
-            step="post",
-        )
-    axes.set_ylabel(f"replicas of {len(ROLES)} roles")
+    end = max((line["at"] for line in timeline.queue), default=0.0)
+    lines = [*timeline.counts, *({**line, "at": end} for line in timeline.counts[-1:])]
+    stacks = [[line[role] for line in lines] for role in STACKED]
+    if lines:
+        colors = [COLORS[role] for role in STACKED]
+        axes.stackplot([line["at"] for line in lines], stacks, labels=STACKED, colors=colors, step="post")
+    axes.set_ylabel("replicas")
     axes.legend(loc="upper left")
 
 
 def _mark(axes: Axes, one: Activation) -> None:
     kind = "cold" if one.replica.was_seeded_in_load else "warm"
-    top = axes.get_ylim()[1]
+    axes.axvspan(one.decided_at, one.first_read_at, facecolor="none", edgecolor="black", hatch="//", linewidth=0.8)
     axes.annotate(
-        f"{kind}: decision → first read {one.seconds:.2f} s",
-        (one.first_read_at, top * 0.98),
-        ha="right",
-        va="top",
-        rotation=90,
-        fontsize=8,
-    )
-    axes.axvspan(
-        one.decided_at, one.first_read_at, color=COLORS["provisioning" if kind == "cold" else "serving"], alpha=0.25
+        f"{kind}: first read {one.seconds:.2f} s\nafter the decision",
+        (one.first_read_at, 0.15),
+        xytext=(6, 0),
+        textcoords="offset points",
+        fontsize=9,
+        color="black",
+        bbox={"boxstyle": "round", "facecolor": "white", "alpha": 0.85, "edgecolor": "none"},
     )
 
 

@@ -35,7 +35,7 @@ def activations(timeline: Timeline) -> list[Activation]:
     The decision of the n-th replica is the first one that wanted at least n serving ones.
     """
     joined = sorted(
-        (replica for replica in timeline.replicas() if (replica.first_read_at or 0) > timeline.started + 1),
+        (replica for replica in timeline.replicas() if replica.labelled_at and replica.first_read_at),
         key=lambda replica: replica.first_read_at or 0,
     )
     found = []

@@ -25,7 +25,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """What is known of one replica: its address, when it was asked for, and when it first served."""
+    """What is known of one replica: its address, when it was labelled as serving, and when it first answered.
+
+    `labelled_at` is None for one that served before the load began.
+    """
 
     name: str
     address: str = ""
@@ -47,6 +50,7 @@ class Timeline:
     decisions: list[Decision] = field(default_factory=list)
     labelled: dict[str, float] = field(default_factory=dict)
     first_reads: dict[str, float] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
     status: dict[str, Manifest] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -55,7 +59,10 @@ class Timeline:
         self.queue.append({**line, "at": line["t"] - self.started})
 
     def on_reads(self, line: Manifest) -> None:
-        """A line of the readers: `{t, connections, reads, errors, p50_ms, p99_ms, first: {address: t}}`."""
+        """A line of the readers: `{t, connections, reads, errors, p50_ms, p99_ms, first}`, or `{problem}`."""
+        if "problem" in line:
+            self.problems.append(line["problem"])
+            return
         self.reads.append({**line, "at": line["t"] - self.started})
         for address, moment in line.get("first", {}).items():
             self.first_reads.setdefault(address, moment)
@@ -65,7 +72,7 @@ class Timeline:
         pod, now = event["object"], time.time()
         name, role = pod["metadata"]["name"], role_of(pod)
         with self._lock:
-            if role == "serving" and role_of(self.pods.get(name)) != "serving":
+            if role == "serving" and name in self.pods and role_of(self.pods[name]) != "serving":
                 self.labelled[name] = now
             if event["type"] == "DELETED":
                 self.pods.pop(name, None)
