@@ -202,6 +202,19 @@ async def test_three_connections_and_no_more(postgres: Postgres, primary: Server
     assert rows == [{"role": role, "count": 1} for role in ("canary", "guard", "probes")]
 
 
+async def test_a_changed_parameter_is_seen_when_it_is_read_again(
+    postgres: Postgres, primary: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = await postgres.open_primary(primary.target())
+    before = (await link.identify()).settings
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    primary.sql("SELECT pg_reload_conf()")
+    await asyncio.sleep(0.3)
+    assert (await link.identify()).settings == before, "not read every second"
+    monkeypatch.setattr(primary_module, "SETTINGS_EVERY_SECONDS", 0.0)
+    assert (await link.identify()).settings["synchronous_standby_names"] == "nobody"
+
+
 async def test_search_path_is_pinned(postgres: Postgres, primary: Server) -> None:
     primary.sql(f'ALTER ROLE "{MONITOR.username}" SET search_path = evil, public')
     primary.sql("CREATE SCHEMA evil")

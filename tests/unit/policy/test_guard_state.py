@@ -60,9 +60,7 @@ def test_leaving_takes_two_calm_minutes_a_level() -> None:
     assert states[1] is Level.EMERGENCY
     changes = [number for number in range(2, len(states)) if states[number] is not states[number - 1]]
     assert [states[number] for number in changes] == [Level.OVERLOADED, Level.BROWNOUT]
-    assert all(
-        later - earlier >= LEAVE_AFTER_SECONDS / SPAN for earlier, later in itertools.pairwise(changes)
-    )
+    assert all(later - earlier >= LEAVE_AFTER_SECONDS / SPAN for earlier, later in itertools.pairwise(changes))
 
 
 def test_one_sample_above_the_lowered_threshold_starts_the_wait_again() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from psycopg import errors as pg
@@ -28,6 +28,8 @@ GIVE_UP_SECONDS = 8.5
 CANCEL_SECONDS = 1.0
 PROBES_MAX_AGE_SECONDS = 30.0
 """The probes connection is made anew this often, so that a host name that has moved is noticed without a loss."""
+SETTINGS_EVERY_SECONDS = 10.0
+"""Parameters change seldom and cost more to read than all else of a look."""
 MAX_ROWS = 1000
 CANARY_OPTIONS: Mapping[str, str] = {**WRITE_OPTIONS, "statement_timeout": "0"}
 
@@ -40,6 +42,8 @@ class PinnedPrimary:
     guard: GuardSession
     probes: PinnedConnection
     clock: Clock
+    _settings: Mapping[str, str] = field(default_factory=dict)
+    _settings_read_at: float | None = None
 
     async def open(self) -> None:
         """Connect all three, the probes first; refuses a server in recovery."""
@@ -59,8 +63,13 @@ class PinnedPrimary:
         return rows.with_lock(facts, is_held=await self.guard.has_lock(facts.system_identifier))
 
     async def _identify(self) -> ServerFacts:
-        parameters = {"settings": list(sql.SETTINGS), "rights": list(sql.RIGHTS)}
-        return rows.parse_server((await self.probes.fetch(sql.IDENTIFY, parameters))[0])
+        now = self.clock.monotonic()
+        is_due = self._settings_read_at is None or now - self._settings_read_at >= SETTINGS_EVERY_SECONDS
+        parameters = {"settings": list(sql.SETTINGS) if is_due else [], "rights": list(sql.RIGHTS)}
+        facts = rows.parse_server((await self.probes.fetch(sql.IDENTIFY, parameters))[0])
+        if is_due:
+            self._settings, self._settings_read_at = facts.settings, now
+        return replace(facts, settings=self._settings)
 
     async def mark(self) -> Mark:
         """See `PrimaryLink.mark`."""

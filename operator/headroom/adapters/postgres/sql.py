@@ -25,7 +25,9 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text AS system_ident
        pg_is_in_recovery() AS is_in_recovery,
        {_TIMELINE} AS timeline,
        CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn()::text END AS flush_lsn,
-       (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name = ANY(%(settings)s)) AS settings,
+       CASE WHEN cardinality(%(settings)s::text[]) > 0
+            THEN (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name = ANY(%(settings)s))
+       END AS settings,
        (SELECT count(*) FROM pg_stat_replication) AS wal_senders_used,
        (SELECT count(*) FROM pg_replication_slots) AS slots_used,
        ARRAY(SELECT rolname::text FROM pg_roles
@@ -35,6 +37,8 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text AS system_ident
                WHERE spcname NOT IN ('pg_default', 'pg_global')) AS has_user_tablespaces,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser
 """  # noqa: S608  only constants of this module
+
+"""pg_settings is most of its cost, and is left out when no name is asked for."""
 
 SETTINGS = (
     "full_page_writes",
