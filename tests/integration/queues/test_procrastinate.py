@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headroom.adapters.postgres.queues.probes import PostgresQueueProbes
-from headroom.adapters.postgres.queues.procrastinate import ROW_LIMIT
+from headroom.adapters.postgres.queues.procrastinate import ROW_LIMIT, TOO_SLOW
 from headroom.api.v1alpha1.queue import PostgresQueue
 from headroom.errors import SignalUnavailable
 from headroom.model.queue import QueueQuestion, QueueSample
@@ -312,6 +312,18 @@ async def test_the_plan_is_bounded_by_open_jobs_not_by_finished_ones(shop: Shop)
             assert node["Node Type"] != "Seq Scan" or node["Relation Name"] == "procrastinate_workers", node
             touched = node["Actual Rows"] * node["Actual Loops"] + node.get("Rows Removed by Filter", 0)
             assert touched <= 10_000, node
+
+
+async def test_with_the_index_of_the_message_another_queues_backlog_costs_nothing(shop: Shop) -> None:
+    fill(shop, finished=50_000, waiting=30_000)
+    shop.run("UPDATE procrastinate_jobs SET queue_name = 'mails' WHERE status = 'todo'")
+    index = TOO_SLOW.partition("run: ")[2].partition(";")[0].format(schema="public")
+    with shop.server.connect(APPLICATION.username, APPLICATION.password) as connection:
+        connection.execute(index)
+    shop.server.sql("VACUUM ANALYZE procrastinate_jobs")
+    for plan in await plans_of(shop):
+        reads = [node for node in walk(plan) if node.get("Relation Name") == "procrastinate_jobs"]
+        assert max(node.get("Rows Removed by Filter", 0) for node in reads) <= 1_000, reads
 
 
 async def test_a_large_backlog_is_counted_up_to_a_limit_within_the_time_limit(shop: Shop) -> None:

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from headroom.adapters.postgres.queues.counters import Counts, EventCounter
 from headroom.adapters.postgres.queues.preflight import LibraryTables, find_schema
-from headroom.adapters.postgres.queues.procrastinate_sql import SAMPLE
+from headroom.adapters.postgres.queues.procrastinate_sql import ALL_QUEUES, ONE_QUEUE, SAMPLE, SOME_QUEUES
 from headroom.errors import PrimaryUnavailable, Refused, SignalUnavailable
 from headroom.model.queue import QueueQuestion, QueueSample
 from headroom.ports.signals import SqlRunner
@@ -84,11 +84,13 @@ class ProcrastinateProbe:
             raise SignalUnavailable(said, reason=Reason.QUERY_TIMEOUT) from error
 
     def _statement(self, schema: str) -> str:
-        return sql.SQL(SAMPLE).format(schema=sql.Identifier(schema)).as_string(None)
+        is_ours = (ALL_QUEUES, ONE_QUEUE)[len(self.queues)] if len(self.queues) < 2 else SOME_QUEUES
+        return sql.SQL(SAMPLE).format(schema=sql.Identifier(schema), is_ours=sql.SQL(is_ours)).as_string(None)
 
     def _parameters(self, question: QueueQuestion) -> dict[str, Any]:
         return {
-            "queues": list(self.queues) or None,
+            "queue": self.queues[0] if self.queues else None,
+            "queues": list(self.queues),
             "lead_time": question.lead_time_seconds,
             "target_lag": question.target_lag_seconds,
             "row_limit": ROW_LIMIT,

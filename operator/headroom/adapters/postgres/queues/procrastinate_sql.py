@@ -5,13 +5,17 @@ so that finished jobs, which are kept by default, cost nothing. At most `row_lim
 about 400 are looked up in `procrastinate_events`, since a job has no column that says when it became ready.
 """
 
+ONE_QUEUE = "j.queue_name = %(queue)s"
+"""Equality, not ANY: only that lets an index on (queue_name, id) give the rows in order."""
+SOME_QUEUES = "j.queue_name = ANY(%(queues)s)"
+ALL_QUEUES = "true"
+
 SAMPLE = """
 WITH open AS MATERIALIZED (
     -- the oldest open rows of these queues; a row with a lock counts even if it is not due: it bars its successors
     SELECT id, scheduled_at, lock, priority
-    FROM {schema}.procrastinate_jobs
-    WHERE status = 'todo'
-      AND (%(queues)s::text[] IS NULL OR queue_name = ANY(%(queues)s::text[]))
+    FROM {schema}.procrastinate_jobs j
+    WHERE status = 'todo' AND {is_ours}
       AND (scheduled_at IS NULL OR lock IS NOT NULL
            OR scheduled_at <= now() + make_interval(secs => %(lead_time)s))
     ORDER BY id
@@ -58,7 +62,7 @@ WITH open AS MATERIALIZED (
     JOIN {schema}.procrastinate_jobs j ON j.id = e.job_id
     WHERE e.id > %(low)s::bigint AND e.id <= %(low)s::bigint + %(event_limit)s
       AND e.type IN ('deferred', 'started', 'deferred_for_retry', 'failed', 'succeeded', 'aborted', 'cancelled')
-      AND (%(queues)s::text[] IS NULL OR j.queue_name = ANY(%(queues)s::text[]))
+      AND {is_ours}
     GROUP BY 1, 2
 ), hands AS (
     SELECT count(*) FILTER (WHERE w.id IS NOT NULL) AS in_flight,
@@ -67,8 +71,7 @@ WITH open AS MATERIALIZED (
     FROM {schema}.procrastinate_jobs j
     LEFT JOIN {schema}.procrastinate_workers w
            ON w.id = j.worker_id AND w.last_heartbeat > now() - make_interval(secs => %(heartbeat)s)
-    WHERE j.status = 'doing'
-      AND (%(queues)s::text[] IS NULL OR j.queue_name = ANY(%(queues)s::text[]))
+    WHERE j.status = 'doing' AND {is_ours}
 )
 SELECT counted.free, counted.due_soon, counted.is_truncated,
        (SELECT count(*) FROM locked WHERE is_next) AS next,
