@@ -37,6 +37,9 @@ def check_minimum(situation: Situation, allowed: int) -> Ruling | None:
     least = situation.knobs.min_workers
     if allowed >= least:
         return None
+    schedule = situation.knobs.schedule
+    if schedule is not None:
+        return Ruling(Rule.SCHEDULE, least, Reason.SCHEDULED, f"the schedule {schedule} keeps {least}")
     return Ruling(Rule.MIN_WORKERS, least, Reason.AT_MINIMUM, f"minWorkers keeps {least}")
 
 

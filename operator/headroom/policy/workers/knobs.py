@@ -1,8 +1,9 @@
 """What a spec sets of the policy, in plain numbers: the same for the operator, the tests and a simulation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
+from headroom.api.v1alpha1.workerpool import WorkerPoolSpec, WorkerSchedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +24,20 @@ class Knobs:
     down_window_seconds: float = 300.0
     down_step_percent: int = 20
     connections_per_worker: int = 1
+    schedule: str | None = None
+    """The schedule that `min_workers` comes from; None for the spec's own."""
 
 
-def knobs_of(spec: WorkerPoolSpec, *, min_workers: int | None = None) -> Knobs:
-    """Read the knobs from a spec; `min_workers` replaces the spec's own while a schedule holds."""
+def knobs_of(spec: WorkerPoolSpec, active: Sequence[WorkerSchedule] = ()) -> Knobs:
+    """Read the knobs from a spec; of the schedules that hold now the one that asks for most raises the minimum."""
     objective, behavior = spec.objective, spec.behavior
     expected = objective.expected_job_duration
+    most = max(active, key=lambda schedule: schedule.min_workers, default=None)
+    is_raised = most is not None and most.min_workers > spec.min_workers
     return Knobs(
-        min_workers=spec.min_workers if min_workers is None else min_workers,
+        min_workers=min(most.min_workers, spec.max_workers) if most is not None and is_raised else spec.min_workers,
         max_workers=spec.max_workers,
+        schedule=most.name if most is not None and is_raised else None,
         concurrency=spec.concurrency,
         target_lag_seconds=objective.target_lag.total_seconds(),
         drain_within_seconds=objective.drain_within.total_seconds(),

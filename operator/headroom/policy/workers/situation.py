@@ -20,6 +20,7 @@ class Rule(StrEnum):
     TARGET_CONFLICT = "TargetConflict"
     STALE_SIGNAL = "StaleSignal"
     MIN_WORKERS = "MinWorkers"
+    SCHEDULE = "Schedule"
     MAX_WORKERS = "MaxWorkers"
     STEP = "Step"
     JOBS_FAILING = "JobsFailing"

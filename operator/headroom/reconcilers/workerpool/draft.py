@@ -6,6 +6,7 @@ from typing import Any
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.model.conditions import format_time
+from headroom.policy.schedules import find_active
 from headroom.policy.workers import Decision, Rule, drain_seconds
 from headroom.reconcilers.status import SMALLEST_MOVE, StatusDraft
 from headroom.reconcilers.workerpool.conditions import invalid_conditions, pool_conditions, unknown_conditions
@@ -40,7 +41,9 @@ def build_draft(seen: Pass, wall: datetime) -> StatusDraft:
     decision = outcome.decision
     is_paused = seen.spec.mode is Mode.PAUSED
     ref = target.scale.ref
+    active = [schedule.name for schedule in find_active(seen.spec.schedules, wall)]
     facts = {
+        **({"activeSchedules": active} if active else {}),
         "workers": target.scale.status_replicas,
         "readyWorkers": target.pods.ready,
         "desiredWorkers": target.scale.spec_replicas if is_paused else decision.allowed,

@@ -11,6 +11,7 @@ from headroom.api.v1alpha1.common import Mode
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.errors import Conflict, InvalidSpec, Refused
 from headroom.model.queue import QueueQuestion
+from headroom.policy.schedules import find_active
 from headroom.policy.workers import Facts, ForeignWrites, Knobs, Move, Outcome, decide_workers, knobs_of
 from headroom.policy.workers.budget import ConnectionFacts, high_quantile
 from headroom.policy.workers.conflict import find_conflict, watch_writes
@@ -95,7 +96,7 @@ class WorkerPoolReconciler:
         return memory
 
     async def _look(self, memory: PoolMemory, spec: WorkerPoolSpec, body: Manifest, began: float) -> Pass:
-        knobs = knobs_of(spec)
+        knobs = knobs_of(spec, find_active(spec.schedules, self.clock.now()))
         try:
             neighbours = await self._neighbourhood.read(memory.namespace)
         except Refused as error:

@@ -161,6 +161,23 @@ async def test_a_cron_job_is_watched_and_never_scaled() -> None:
     assert world.condition("KeepingUp") == ("False", Reason.LAG_ABOVE_TARGET)
 
 
+async def test_a_schedule_raises_the_minimum_while_it_holds() -> None:
+    evening = {"name": "evening", "cron": "2 0 * * *", "duration": "1m", "minWorkers": 8}
+    quick = {"scaleDown": {"stabilizationWindow": "5s", "maxStepPercent": 100}}
+    world = PoolWorld(spec={"schedules": [evening], "behavior": quick})
+    await world.advance(115, rate=0.1)
+    assert world.asked_for() < 8
+    assert "activeSchedules" not in world.status()
+    await world.advance(20, rate=0.1)
+    assert world.asked_for() == 8, "the way up to a minimum is not stepped"
+    assert world.status()["activeSchedules"] == ["evening"]
+    decision = world.status()["lastDecision"]
+    assert (decision["limit"], decision["reason"]) == ("Schedule", Reason.SCHEDULED)
+    await world.advance(120, rate=0.1)
+    assert world.asked_for() < 8
+    assert "activeSchedules" not in world.status()
+
+
 async def test_another_target_begins_anew_and_the_old_one_stays_as_it_is() -> None:
     world = PoolWorld(replicas=5)
     await world.advance(30, rate=1)
