@@ -88,16 +88,21 @@ async def stop_operator(scales: Scales, release: Release) -> None:
 
 
 async def wait_until_gone(reader: KubeReader, clock: Clock, release: Release) -> None:
-    """Wait until no pod of the operator is left; raises OperatorStillRuns after the time it was given."""
+    """Wait until no pod of the operator runs; raises OperatorStillRuns after the time it was given."""
     deadline = clock.monotonic() + release.timeout_seconds
-    while pods := await reader.list(POD, release.namespace, labels=release.selector):
+    while names := await _list_running(reader, release):
         if clock.monotonic() >= deadline:
-            names = ", ".join(pod["metadata"]["name"] for pod in pods)
             raise OperatorStillRuns(
-                f"after {release.timeout_seconds:g} s these pods still run: {names}; "
+                f"after {release.timeout_seconds:g} s these pods still run: {', '.join(names)}; "
                 "end them, then uninstall again; nothing was changed but the number of operators"
             )
         await clock.sleep(LOOK_EVERY_SECONDS)
+
+
+async def _list_running(reader: KubeReader, release: Release) -> list[str]:
+    """The operator's pods that have not ended: an evicted one stays listed for long and does nothing."""
+    pods = await reader.list(POD, release.namespace, labels=release.selector)
+    return _names([pod for pod in pods if pod.get("status", {}).get("phase") not in ("Failed", "Succeeded")])
 
 
 async def release_finalizer(reader: KubeReader, writer: KubeWriter, ref: ObjectRef) -> None:

@@ -114,6 +114,14 @@ async def test_an_operator_that_does_not_end_keeps_its_finalizers() -> None:
     assert scene.finalizers(REPLICA_SET, "store") == [THEIRS, FINALIZER]
 
 
+async def test_a_pod_that_ended_long_ago_is_not_waited_for() -> None:
+    scene = Scene()
+    evicted = make_manifest(POD, "headroom-0", "headroom", labels=OPERATOR, spec={}, status={"phase": "Failed"})
+    scene.cluster.seed(evicted)
+    await scene.run(make_release())
+    assert scene.said
+
+
 async def test_only_watched_namespaces_are_touched() -> None:
     scene = Scene()
     scene.cluster.seed(make_set())
