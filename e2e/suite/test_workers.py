@@ -108,17 +108,20 @@ def test_a_missing_queue_table_is_named_and_holds(pool: Shop) -> None:
     pool.sql("ALTER TABLE procrastinate_jobs RENAME TO hidden")
     try:
         pool.kubectl.apply(pool_of(minWorkers=1))
-        wait_until("the missing table to be said", lambda: signal(pool)["status"] == "False", timeout=30)
+        wait_until("the missing table to be said", lambda: signal(pool).get("status") == "False", timeout=30)
         assert "procrastinate_jobs" in signal(pool)["message"]
         assert replicas(pool) == 1
     finally:
         pool.sql("ALTER TABLE hidden RENAME TO procrastinate_jobs")
-    wait_until("the signal to be back", lambda: signal(pool)["status"] == "True", timeout=30)
+    wait_until("the signal to be back", lambda: signal(pool).get("status") == "True", timeout=30)
 
 
 @pytest.mark.parametrize(
     ("query", "count"),
-    [("SELECT 1::float8 AS lag_seconds WHERE false", "no row"), ("SELECT generate_series(1, 2) AS lag", "rows")],
+    [
+        ("SELECT 1::float8 AS lag_seconds WHERE false", "no row"),
+        ("SELECT generate_series(1, 2) AS lag", "more than one row"),
+    ],
     ids=["nothing", "two rows"],
 )
 def test_a_query_that_does_not_return_one_row_is_unknown(pool: Shop, query: str, count: str) -> None:
