@@ -115,6 +115,15 @@ def test_a_signal_of_a_type_that_is_not_read_holds_and_says_so() -> None:
     assert goal.reason is Reason.STALE_SIGNAL
 
 
+def test_one_missing_signal_keeps_the_others_from_shrinking_but_not_from_growing() -> None:
+    conns = {"name": "conns", "type": "Connections", "connections": {"utilizationPercent": 70}}
+    cpu = {"name": "cpu", "type": "CPU", "cpu": {"utilizationPercent": 70}}
+    held = decide(used(0), used(0), signals=[conns, cpu])
+    assert held.desired == 2
+    assert [signal.rule for signal in held.missing] == ["cpu"]
+    assert decide(used(90), used(90), signals=[conns, cpu]).desired == 3
+
+
 @given(READINGS, st.integers(1, 6), st.integers(0, 3))
 def test_the_goal_is_within_its_bounds(readings: list[Connections | None], desired: int, standbys: int) -> None:
     goal = decide(*readings, desired=desired, standbys=standbys)

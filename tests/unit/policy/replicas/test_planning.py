@@ -232,3 +232,18 @@ def test_a_failed_attempt_pauses_before_the_next_one() -> None:
     plan = plan_of(failed)
     assert plan.retire[0].is_failure
     assert plan.provision == 0
+
+
+def test_a_drained_member_that_is_called_to_serve_is_neither_pooled_nor_retired() -> None:
+    drained = make_member(Role.DRAINING, 1)
+    plan = plan_of(make_member(Role.SERVING, 0), drained, desired=2, standbys=0)
+    assert plan.activate == (drained.name,)
+    assert plan.to_pool == ()
+    assert plan.retire == ()
+
+
+def test_a_standby_of_an_older_template_is_not_remade_while_it_is_called() -> None:
+    old = replace(make_member(Role.STANDBY, 1), pod=make_pod(name="store-1-a", uid="u1", template="old"))
+    plan = plan_of(make_member(Role.SERVING, 0), old, desired=2, standbys=0)
+    assert plan.activate == (old.name,)
+    assert plan.remake == ()

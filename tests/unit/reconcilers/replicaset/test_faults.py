@@ -9,7 +9,7 @@ from headroom.model.lsn import Lsn
 from headroom.model.replica import MemberId, format_incarnation, hash8, slot_prefix
 from headroom.ports.kube import CLAIM, CONFIG_MAP, POD, REPLICA_SET, ObjectRef
 from headroom.reasons import Reason
-from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, SET, World
+from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, SET, World, make_set
 
 
 def check_nothing_is_orphaned(world: World) -> None:
@@ -272,14 +272,16 @@ async def test_slots_of_sets_that_are_gone_are_swept_and_all_others_left() -> No
     await world.run(5)
     gone = f"hr_{INSTALL}_{hash8('a set that is gone')}_0_{format_incarnation(world.clock.now())}"
     other = f"hr_ffffffff_{hash8('a set of another installation')}_0_a"
+    second = world.cluster.seed({**make_set(), "metadata": {"name": "second", "namespace": "elsewhere"}})
+    alive = f"hr_{INSTALL}_{hash8(second['metadata']['uid'])}_0_a"
     replication = world.primary.roles["replication"]
-    for name in (gone, other, "patroni_1"):
+    for name in (gone, other, alive, "patroni_1"):
         world.primary.create_slot(name, replication, world.clock.monotonic())
     await world.run(500, step=10)
     assert gone in world.primary.slots
     await world.run(300, step=10)
     assert gone not in world.primary.slots
-    assert {other, "patroni_1"} <= world.primary.slots.keys()
+    assert {other, alive, "patroni_1"} <= world.primary.slots.keys()
 
 
 async def test_a_paused_set_makes_and_moves_nothing() -> None:
