@@ -9,7 +9,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from e2e.demo.plan import MAX_CONNECTIONS, TARGET_LAG_SECONDS, UTILIZATION_PERCENT
+from e2e.demo.plan import TARGET_LAG_SECONDS, THRESHOLD_CONNECTIONS
 from e2e.demo.report import Activation, activations, threshold_crossed_at
 from e2e.demo.timeline import Timeline
 
@@ -96,7 +96,7 @@ def _draw_reads(axes: Axes, timeline: Timeline) -> None:
     at = [line["at"] for line in timeline.reads]
     axes.plot(at, [line["connections"] for line in timeline.reads], color="#2f6fb3", label="connections")
     axes.axhline(
-        MAX_CONNECTIONS * UTILIZATION_PERCENT / 100,
+        THRESHOLD_CONNECTIONS,
         color="grey",
         linewidth=0.8,
         linestyle="--",

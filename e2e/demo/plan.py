@@ -10,7 +10,7 @@ Profile = tuple[tuple[float, float], ...]
 
 ARRIVALS: Profile = ((0, 4), (15, 4), (40, 24), (95, 24), (110, 4), (240, 4))
 """Jobs a second put into the queue."""
-READERS: Profile = ((0, 30), (15, 30), (90, 150), (130, 150), (140, 40), (240, 40))
+READERS: Profile = ((0, 30), (15, 30), (90, 180), (130, 180), (140, 40), (240, 40))
 """Connections that readers hold open through the read Service."""
 LOAD_ENDS = 140.0
 LONGEST = 240.0
@@ -19,6 +19,9 @@ LONGEST = 240.0
 SERVICE_SECONDS = 0.1
 MAX_CONNECTIONS = 100
 UTILIZATION_PERCENT = 70
+TOLERANCE_PERCENT = 10
+THRESHOLD_CONNECTIONS = MAX_CONNECTIONS * UTILIZATION_PERCENT / 100 * (1 + TOLERANCE_PERCENT / 100)
+"""Of one replica: above it a second one is asked for; the tolerance is the API's default."""
 TARGET_LAG_SECONDS = 10
 PGBENCH_SCALE = 150
 """15 million accounts, about 2.2 GiB."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from e2e.demo.plan import LOAD_ENDS, MAX_CONNECTIONS, OBJECTIVES, UTILIZATION_PERCENT
+from e2e.demo.plan import LOAD_ENDS, OBJECTIVES, THRESHOLD_CONNECTIONS
 from e2e.demo.timeline import Decision, Replica, Timeline, crossing
 from e2e.lab.results import RESULTS, Figure, at_most
 
@@ -52,9 +52,8 @@ def _decision_for(decisions: Sequence[Decision], serving: int) -> Decision | Non
 
 
 def threshold_crossed_at(timeline: Timeline) -> float | None:
-    """When the readers' own connections first exceeded the utilization of the replica that served alone."""
-    bound = MAX_CONNECTIONS * UTILIZATION_PERCENT / 100
-    return crossing(((line["at"], line["connections"]) for line in timeline.reads), bound)
+    """When the readers' own connections first exceeded what one replica may carry."""
+    return crossing(((line["at"], line["connections"]) for line in timeline.reads), THRESHOLD_CONNECTIONS)
 
 
 def measure(timeline: Timeline) -> dict[str, Figure]:
