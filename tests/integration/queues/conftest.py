@@ -142,5 +142,5 @@ async def running_worker(app: procrastinate.App, **options: Any) -> AsyncIterato
         yield task
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        # Not `await task` with its cancellation suppressed: that would swallow one of our own.
+        await asyncio.wait({task})
