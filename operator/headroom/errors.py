@@ -4,6 +4,7 @@
 
     HeadroomError
      ├─ InvalidSpec          the user must change something; says which field and what to do
+     │   └─ UnsupportedValue  a newer schema's value: hold
      ├─ Unavailable          the other side does not answer now; try again after `retry_after`
      │   ├─ KubeUnavailable
      │   ├─ PrimaryUnavailable
@@ -30,11 +31,19 @@ class HeadroomError(Exception):
 class InvalidSpec(HeadroomError):
     """A field of a resource cannot be acted on; `field` is its path, `remedy` one sentence of what to do."""
 
+    reason = Reason.INVALID_SPEC
+
     def __init__(self, field: str, problem: str, remedy: str) -> None:
         super().__init__(f"{field}: {problem}; {remedy}")
         self.field = field
         self.problem = problem
         self.remedy = remedy
+
+
+class UnsupportedValue(InvalidSpec):
+    """A field holds a value this version does not know, as a newer schema may allow: hold, change nothing."""
+
+    reason = Reason.UNSUPPORTED_VALUE
 
 
 class Unavailable(HeadroomError):

@@ -7,7 +7,6 @@ import pytest
 
 from headroom.api.v1alpha1 import (
     DatabaseGuardStatus,
-    UnsupportedValue,
     WorkerPoolStatus,
     parse_database_guard,
     parse_metadata,
@@ -16,7 +15,7 @@ from headroom.api.v1alpha1 import (
     parse_worker_pool,
     read_service_name,
 )
-from headroom.errors import InvalidSpec
+from headroom.errors import InvalidSpec, UnsupportedValue
 from tests.admission.cases import BadSpec, load_bad_specs, load_good
 
 PARSERS = {

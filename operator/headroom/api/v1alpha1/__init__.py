@@ -12,7 +12,6 @@ from headroom.api.v1alpha1.resources import (
     ObjectMeta,
     ReplicaSet,
     Resource,
-    UnsupportedValue,
     WorkerPool,
     parse_database_guard,
     parse_metadata,
@@ -44,5 +43,4 @@ __all__ = [
     "parse_metadata",
     "parse_status",
     "read_service_name",
-    "UnsupportedValue",
 ]

@@ -13,16 +13,12 @@ from headroom.api.base import RULE_FAILED, SpecModel, StatusModel
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
-from headroom.errors import InvalidSpec
+from headroom.errors import InvalidSpec, UnsupportedValue
 
 SpecT_co = TypeVar("SpecT_co", bound=SpecModel, covariant=True)
 SpecT = TypeVar("SpecT", bound=SpecModel)
 StatusT = TypeVar("StatusT", bound=StatusModel)
 Body = Mapping[str, Any]
-
-
-class UnsupportedValue(InvalidSpec):
-    """A field holds a value this version does not know, as a newer schema may allow: hold, change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +74,17 @@ def parse_metadata(body: Body) -> ObjectMeta:
 
 def parse_worker_pool(body: Body) -> WorkerPool:
     """Read a stored WorkerPool; raises InvalidSpec with the field's path and what to do."""
-    return Resource(parse_metadata(body), _parse_spec(WorkerPoolSpec, body))
+    return Resource(parse_metadata(body), parse_spec(WorkerPoolSpec, body))
 
 
 def parse_replica_set(body: Body) -> ReplicaSet:
     """Read a stored ReplicaSet; raises InvalidSpec with the field's path and what to do."""
-    return Resource(parse_metadata(body), _parse_spec(ReplicaSetSpec, body))
+    return Resource(parse_metadata(body), parse_spec(ReplicaSetSpec, body))
 
 
 def parse_database_guard(body: Body) -> DatabaseGuard:
     """Read a stored DatabaseGuard; raises InvalidSpec with the field's path and what to do."""
-    return Resource(parse_metadata(body), _parse_spec(DatabaseGuardSpec, body))
+    return Resource(parse_metadata(body), parse_spec(DatabaseGuardSpec, body))
 
 
 def parse_status(model: type[StatusT], body: Body) -> StatusT:
@@ -104,7 +100,8 @@ def read_service_name(replica_set: ReplicaSet) -> str:
     return replica_set.spec.routing.service_name or f"{replica_set.metadata.name}-read"
 
 
-def _parse_spec(model: type[SpecT], body: Body) -> SpecT:
+def parse_spec(model: type[SpecT], body: Body) -> SpecT:
+    """Read the spec of a stored object; raises InvalidSpec with the field's path and what to do."""
     try:
         # As JSON, and strictly: as the API server does, which takes no "5432" for a number and no "yes" for true.
         return model.model_validate_json(json.dumps(body.get("spec") or {}), strict=True)

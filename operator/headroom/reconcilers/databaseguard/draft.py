@@ -17,6 +17,7 @@ from headroom.reconcilers.status import StatusDraft
 CONDITIONS = (ConditionType.READY, ConditionType.SIGNAL_AVAILABLE, ConditionType.STALLED)
 ONLY_A_PERSON_HELPS = SECRET_REASONS | {
     Reason.INVALID_SPEC,
+    Reason.UNSUPPORTED_VALUE,
     Reason.PASSWORD_REJECTED,
     Reason.DATABASE_NOT_FOUND,
     Reason.TLS_FAILED,

@@ -3,9 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
+from headroom.api.v1alpha1.resources import parse_spec
 from headroom.errors import InvalidSpec, Refused, Unavailable
 from headroom.model.database import ConnectionCounts, ServerFacts
 from headroom.policy.guard_identity import ACCEPT_ANNOTATION, check_identity
@@ -41,22 +40,12 @@ class Look:
         return self.problem is None and self.server is not None
 
 
-def parse_spec(body: Manifest) -> DatabaseGuardSpec:
-    """The typed spec; InvalidSpec names the first field that does not fit."""
-    try:
-        return DatabaseGuardSpec.model_validate(body["spec"])
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(["spec", *(str(part) for part in first["loc"])])
-        raise InvalidSpec(field, first["msg"], "correct it") from error
-
-
 async def look_at_server(connector: Connector, holding: Holding, body: Manifest) -> Look:
     """Never raises what the server, the Secrets or the spec can cause: it becomes the look's problem."""
     try:
-        spec = parse_spec(body)
+        spec = parse_spec(DatabaseGuardSpec, body)
     except InvalidSpec as error:
-        return Look(None, Problem(Reason.INVALID_SPEC, str(error)))
+        return Look(None, Problem(error.reason, str(error)))
     try:
         async with asyncio.timeout(LOOK_SECONDS):
             look = await _look(connector, holding, body, spec)

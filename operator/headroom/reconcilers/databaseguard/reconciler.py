@@ -161,4 +161,4 @@ def _view(holding: Holding, look: Look, ready: Condition, now: float) -> GuardVi
 def _pause(look: Look) -> timedelta:
     if look.problem is None:
         return PASS_EVERY
-    return INVALID_EVERY if look.problem.reason is Reason.INVALID_SPEC else HELP_EVERY
+    return INVALID_EVERY if look.spec is None else HELP_EVERY

@@ -7,10 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
-
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
-from headroom.errors import InvalidSpec, Refused, Unavailable
+from headroom.errors import Refused, Unavailable
 from headroom.manifests.ownership import Owner
 from headroom.model.database import BackupProgress, ConnectionTarget, Mark, SlotFacts
 from headroom.model.replica import ANY_SLOT_PREFIX, SET_LABEL, ClaimFacts, MemberFacts, MemberId, PodFacts
@@ -44,16 +42,6 @@ class _Remote:
     outage: Problem | None
     slots: Sequence[SlotFacts] = ()
     backups: Sequence[BackupProgress] = ()
-
-
-def parse_spec(body: Manifest) -> ReplicaSetSpec:
-    """The typed spec; InvalidSpec names the first field that does not fit."""
-    try:
-        return ReplicaSetSpec.model_validate(body["spec"])
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(["spec", *(str(part) for part in first["loc"])])
-        raise InvalidSpec(field, first["msg"], "correct it") from error
 
 
 async def gather_facts(services: Services, memory: SetMemory, body: Manifest, spec: ReplicaSetSpec) -> SetFacts:

@@ -5,16 +5,18 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.api.v1alpha1.resources import parse_spec
 from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition, Truth
 from headroom.ports.kube import REPLICA_SET, Manifest, ObjectRef
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import ConditionType
 from headroom.reconcilers.replicaset.admitted import ensure_begun
 from headroom.reconcilers.replicaset.caught_up import ensure_accepted
 from headroom.reconcilers.replicaset.conditions import unknown_conditions
 from headroom.reconcilers.replicaset.decide import decide
 from headroom.reconcilers.replicaset.draining import ensure_ejected, ensure_scaled_in, ensure_sessions_ended
-from headroom.reconcilers.replicaset.gather import gather_facts, parse_spec
+from headroom.reconcilers.replicaset.gather import gather_facts
 from headroom.reconcilers.replicaset.memory import SetMemory
 from headroom.reconcilers.replicaset.prober import close_member
 from headroom.reconcilers.replicaset.retired import ensure_marked, ensure_removed
@@ -86,7 +88,7 @@ class ReplicaSetReconciler:
         metadata = live["metadata"]
         memory = self._memories.setdefault(metadata["uid"], SetMemory())
         if memory.spec is None or memory.generation != metadata["generation"]:
-            memory.spec = parse_spec(live)
+            memory.spec = parse_spec(ReplicaSetSpec, live)
         restore(memory, live.get("status") or {}, self.services.clock.monotonic())
         if memory.generation not in (None, metadata["generation"]):
             memory.succeed()
@@ -98,7 +100,7 @@ class ReplicaSetReconciler:
         return Run(facts, decision, self.services.clock.monotonic())
 
     async def _say_invalid(self, live: Manifest, error: InvalidSpec) -> None:
-        condition = Condition(ConditionType.READY, Truth.FALSE, Reason.INVALID_SPEC, str(error))
+        condition = Condition(ConditionType.READY, Truth.FALSE, error.reason, str(error))
         kept = {key: value for key, value in (live.get("status") or {}).items() if key not in _WRITTEN_BY_REPORTER}
         await self.services.reporter.report(live, StatusDraft((condition,), facts=kept))
 

@@ -1,6 +1,7 @@
 """The verdicts about a pool, in words a tired person understands."""
 
 from headroom.api.v1alpha1.common import Mode
+from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition, Truth
 from headroom.model.queue import QueueSample
 from headroom.policy.workers import Rule, drain_seconds
@@ -25,10 +26,10 @@ def unknown_conditions() -> tuple[Condition, ...]:
     return tuple(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED) for kind in CONDITIONS)
 
 
-def invalid_conditions(message: str) -> tuple[Condition, ...]:
+def invalid_conditions(error: InvalidSpec) -> tuple[Condition, ...]:
     """All conditions of a spec that cannot be acted on."""
     others = tuple(condition for condition in unknown_conditions() if condition.type is not ConditionType.READY)
-    return (Condition(ConditionType.READY, Truth.FALSE, Reason.INVALID_SPEC, message), *others)
+    return (Condition(ConditionType.READY, Truth.FALSE, error.reason, str(error)), *others)
 
 
 def pool_conditions(seen: Pass) -> tuple[Condition, ...]:

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from pydantic import ValidationError
-
 from headroom.api.v1alpha1.common import Mode
+from headroom.api.v1alpha1.resources import parse_spec
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.errors import Conflict, InvalidSpec, Refused
 from headroom.model.queue import QueueQuestion
@@ -65,9 +64,9 @@ class WorkerPoolReconciler:
         memory, began = self._remember(body), self.clock.monotonic()
         due = min(memory.next_due or began, began)
         try:
-            spec = parse_spec(body)
+            spec = parse_spec(WorkerPoolSpec, body)
         except InvalidSpec as error:
-            await self.reporter.report(body, invalid_draft(status, str(error)))
+            await self.reporter.report(body, invalid_draft(status, error))
             return INVALID_EVERY
         seen = await self._apply(memory, await self._look(memory, spec, body, began))
         announce_scaling(self.telemetry, seen, due_seconds=self.clock.monotonic() - due)
@@ -209,13 +208,3 @@ class WorkerPoolReconciler:
         is_late = lag is not None and lag > seen.knobs.target_lag_seconds
         memory.next_due = began + (URGENT_PROBE_SECONDS if is_late else PROBE_SECONDS)
         return timedelta(seconds=max(0.0, memory.next_due - self.clock.monotonic()))
-
-
-def parse_spec(body: Manifest) -> WorkerPoolSpec:
-    """The typed spec; InvalidSpec names the first field that does not fit."""
-    try:
-        return WorkerPoolSpec.model_validate(body["spec"])
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(["spec", *(str(part) for part in first["loc"])])
-        raise InvalidSpec(path, first["msg"], "correct it") from error

@@ -1,1 +1,0 @@
-"""Prometheus queries in bounded threads."""

@@ -1,1 +1,0 @@
-"""The same decisions over a discrete-event world."""
