@@ -314,6 +314,22 @@ async def test_the_plan_is_bounded_by_open_jobs_not_by_finished_ones(shop: Shop)
             assert touched <= 10_000, node
 
 
+async def test_a_burst_into_tables_nobody_has_analyzed_is_read_in_proportion(shop: Shop) -> None:
+    runner = ExplainingRunner(shop, await shop.open_primary())
+    probe = PostgresQueueProbes().open(
+        PostgresQueue.model_validate({"preset": "procrastinate", "queues": ["commands"]}), runner
+    )
+    await look(probe)
+    worker = shop.register_worker()
+    shop.defer(3_000)
+    shop.finish(*shop.claim(50, worker))
+    shop.claim(20, worker)
+    sample = await look(probe, 5.0)
+    assert (sample.backlog, sample.in_flight, sample.ended) == (2_930, 20, 50)
+    touched = [node["Actual Rows"] * node["Actual Loops"] for node in walk(runner.plans[-1])]
+    assert max(touched) <= 3 * 3_120, "each row is read a few times, never once for each other row"
+
+
 async def test_with_the_index_of_the_message_another_queues_backlog_costs_nothing(shop: Shop) -> None:
     fill(shop, finished=50_000, waiting=30_000)
     shop.run("UPDATE procrastinate_jobs SET queue_name = 'mails' WHERE status = 'todo'")

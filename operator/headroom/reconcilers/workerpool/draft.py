@@ -5,9 +5,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from headroom.api.v1alpha1.common import Mode
+from headroom.errors import InvalidSpec
 from headroom.model.conditions import format_time
 from headroom.policy.schedules import find_active
 from headroom.policy.workers import Decision, Rule, drain_seconds
+from headroom.policy.workers.constants import DEADBAND_SHARE, DEADBAND_WORKERS
 from headroom.reconcilers.status import SMALLEST_MOVE, StatusDraft
 from headroom.reconcilers.workerpool.conditions import invalid_conditions, pool_conditions, unknown_conditions
 from headroom.reconcilers.workerpool.facts import Pass
@@ -17,6 +19,7 @@ BACKLOG_FLOOR = 10.0
 RATE_FLOOR = 0.1
 DRAIN_FLOOR_SECONDS = 5.0
 """Below these a number of the queue is noise: a calm pool's status is not written for it."""
+NEXT_TO_NOTHING = 2.0
 KEPT_FACTS = ("workers", "readyWorkers", "desiredWorkers", "lastDecision", "target", "activeSchedules")
 KEPT_NUMBERS = ("queue", "scaling")
 
@@ -26,9 +29,9 @@ def unknown_draft(status: Mapping[str, Any]) -> StatusDraft:
     return _kept(status, StatusDraft(unknown_conditions()))
 
 
-def invalid_draft(status: Mapping[str, Any], message: str) -> StatusDraft:
+def invalid_draft(status: Mapping[str, Any], error: InvalidSpec) -> StatusDraft:
     """The status of a spec that cannot be acted on."""
-    return _kept(status, StatusDraft(invalid_conditions(message)))
+    return _kept(status, StatusDraft(invalid_conditions(error)))
 
 
 def build_draft(seen: Pass, wall: datetime) -> StatusDraft:
@@ -61,8 +64,6 @@ def build_draft(seen: Pass, wall: datetime) -> StatusDraft:
 def build_last_decision(decision: Decision, status: Mapping[str, Any], wall: datetime) -> Mapping[str, Any]:
     """The decision, or the old one while nothing of it is news: its numbers in words move all the time."""
     old = status.get("lastDecision")
-    if old is not None and _says_the_same(decision, old):
-        return dict(old)
     new = {
         "at": format_time(wall),
         "wanted": decision.wanted,
@@ -71,17 +72,21 @@ def build_last_decision(decision: Decision, status: Mapping[str, Any], wall: dat
         "reason": str(decision.reason),
         "message": decision.message,
     }
-    return new if decision.limit is None else {**new, "limit": str(decision.limit)}
+    if decision.limit is not None:
+        new["limit"] = str(decision.limit)
+    return dict(old) if old is not None and _gist(old) == _gist(new) else new
 
 
-def _says_the_same(decision: Decision, old: Mapping[str, Any]) -> bool:
-    """Why a count is not higher is news; why it stays as high as it is, is not."""
-    was_held_back = old["allowed"] < old["wanted"] or old.get("limit") in (Rule.TARGET_CONFLICT, Rule.STALE_SIGNAL)
-    if decision.allowed != old["allowed"] or decision.is_held_back != was_held_back:
-        return False
-    if not decision.is_held_back:
-        return True
-    return (str(decision.limit), str(decision.reason)) == (str(old.get("limit")), old["reason"])
+def _gist(decision: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes a decision news: the count, and why it is not higher, or that it is higher than it need be.
+
+    A want that moves by a worker or a tenth around the count is the same decision.
+    """
+    wanted, allowed, limit = decision["wanted"], decision["allowed"], decision.get("limit")
+    if limit in (Rule.TARGET_CONFLICT, Rule.STALE_SIGNAL) or allowed < wanted:
+        return allowed, limit, decision["reason"]
+    is_covered = allowed - wanted <= max(DEADBAND_WORKERS, DEADBAND_SHARE * allowed)
+    return allowed, "covered" if is_covered else "spare"
 
 
 def _queue(seen: Pass, wall: datetime) -> Mapping[str, Any] | None:
@@ -132,10 +137,10 @@ def _scaling(seen: Pass, wall: datetime) -> Mapping[str, Any] | None:
 
 
 def _calm(old: float | None, new: float | None, floor: float) -> float | None:
-    """The old number unless the new one differs by more than the floor and a tenth."""
-    if old is None or new is None or abs(new - old) > max(floor, SMALLEST_MOVE * max(abs(old), abs(new))):
+    """The old number unless the new one differs by more than the floor and a tenth, or says that nothing is left."""
+    if old is None or new is None or (new == 0 and old > NEXT_TO_NOTHING):
         return new
-    return old
+    return new if abs(new - old) > max(floor, SMALLEST_MOVE * max(abs(old), abs(new))) else old
 
 
 def _to_wall(at: float, now: float, wall: datetime, old: str | None) -> str:

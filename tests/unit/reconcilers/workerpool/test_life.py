@@ -141,12 +141,18 @@ async def test_outside_active_nothing_is_written(mode: str, reason: Reason) -> N
         assert world.status()["desiredWorkers"] == 2
 
 
-async def test_a_spec_that_does_not_parse_is_named() -> None:
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"priority": "Urgent"}, Reason.UNSUPPORTED_VALUE), ({"maxWorkers": "many"}, Reason.INVALID_SPEC)],
+)
+async def test_a_spec_that_cannot_be_acted_on_is_named(change: dict[str, str], reason: Reason) -> None:
     world = PoolWorld()
-    world.cluster.edit(POOL, lambda pool: pool["spec"].update(priority="Urgent"))
+    world.cluster.edit(POOL, lambda pool: pool["spec"].update(change))
+    world.queue(lag_seconds=100.0, backlog=6000, late=6000)
     await world.make_pass()
-    assert world.condition("Ready") == ("False", Reason.INVALID_SPEC)
-    assert "spec.priority" in world.message("Ready")
+    assert world.condition("Ready") == ("False", reason)
+    assert f"spec.{next(iter(change))}" in world.message("Ready")
+    assert world.asked_for() == 2
 
 
 async def test_a_cron_job_is_watched_and_never_scaled() -> None:
@@ -247,3 +253,26 @@ async def test_the_time_from_a_due_sample_to_the_written_count_is_recorded() -> 
     await world.make_pass()
     (observed,) = world.telemetry.observations[metrics.DECISION_SECONDS.name, tuple(sorted(LABELS.items()))]
     assert observed < 1.0
+
+
+async def test_the_last_decision_stays_while_only_its_numbers_move() -> None:
+    world = PoolWorld(replicas=8, spec={"behavior": {"scaleDown": {"stabilizationWindow": "1h"}}})
+    await world.advance(60, rate=5)
+    first = world.status()["lastDecision"]
+    for rate in (5.2, 4.8, 5.1):
+        await world.advance(20, rate=rate)
+        assert world.status()["lastDecision"] == first
+    await world.advance(80, rate=0)
+    spare = world.status()["lastDecision"]
+    assert (spare["allowed"], spare["reason"]) == (first["allowed"], Reason.STABILIZING)
+    assert spare["wanted"] < first["wanted"]
+
+
+async def test_numbers_in_status_go_back_to_nothing() -> None:
+    world = PoolWorld()
+    world.queue(backlog=7, in_flight=2, lag_seconds=2.9)
+    await world.advance(20)
+    world.queue(backlog=0, in_flight=0, lag_seconds=0.0)
+    await world.advance(30)
+    queue = world.status()["queue"]
+    assert (queue["backlog"], queue["lagSeconds"]) == (0, 0.0)

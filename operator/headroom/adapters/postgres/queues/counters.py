@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-OVERLAP_SECONDS = 10.0
+OVERLAP_SECONDS = 5.0
 """Events are counted again for this long: a transaction that began earlier may commit a smaller id later."""
 LONGEST_GAP_SECONDS = 60.0
 """After a longer silence the counts begin anew, so that a statement never has to read an hour of events."""

@@ -32,7 +32,7 @@ TABLES = LibraryTables(
 )
 ROW_LIMIT = 50_001
 """Open rows read at most, about 40 ms of the server's CPU: counting a backlog is load of its own."""
-EVENT_LIMIT = 200_000
+EVENT_LIMIT = 100_000
 HEARTBEAT_SECONDS = 30.0
 """procrastinate's own default after which a worker counts as stalled."""
 KEPT_ROWS = 200

@@ -56,13 +56,19 @@ WITH open AS MATERIALIZED (
         UNION ALL
         (SELECT id, scheduled_at, 'barred' FROM locked WHERE NOT is_next ORDER BY id LIMIT 1)
     ) chosen
-), flow AS (
-    SELECT e.id <= %(settled)s::bigint AS is_settled, e.type::text AS type, count(*) AS events
+), recent AS MATERIALIZED (
+    SELECT e.id <= %(settled)s::bigint AS is_settled, e.type, e.job_id
     FROM {schema}.procrastinate_events e
-    JOIN {schema}.procrastinate_jobs j ON j.id = e.job_id
     WHERE e.id > %(low)s::bigint AND e.id <= %(low)s::bigint + %(event_limit)s
       AND e.type IN ('deferred', 'started', 'deferred_for_retry', 'failed', 'succeeded', 'aborted', 'cancelled')
-      AND {is_ours}
+), flow AS (
+    -- LIMIT keeps this a look-up by key: joined freely, tables without statistics are read once for each other's row
+    SELECT recent.is_settled, recent.type::text AS type, count(*) AS events
+    FROM recent
+    CROSS JOIN LATERAL (
+        SELECT job.queue_name FROM {schema}.procrastinate_jobs job WHERE job.id = recent.job_id LIMIT 1
+    ) j
+    WHERE {is_ours}
     GROUP BY 1, 2
 ), hands AS (
     SELECT count(*) FILTER (WHERE w.id IS NOT NULL) AS in_flight,
