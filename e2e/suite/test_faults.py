@@ -3,6 +3,7 @@
 import pytest
 
 from e2e.lab import shop as objects
+from e2e.lab.kubectl import Manifest
 from e2e.lab.opening import Shop
 from e2e.lab.processes import kill_pod_processes
 from e2e.lab.release import Release
@@ -12,19 +13,19 @@ from e2e.suite.test_replicas import CHILDREN, SET, apply_set, endpoints, slots
 GUARD = objects.GUARD
 
 
-def guard_reason(shop: Shop) -> str:
-    return str(shop.kubectl.condition("dbg", GUARD, "Ready").get("reason", ""))
+def guard(shop: Shop) -> Manifest:
+    return shop.kubectl.condition("dbg", GUARD, "Ready")
 
 
 def wait_reason(shop: Shop, reason: str, timeout: float = 40) -> str:
     """Wait for the guard's reason; returns the message beside it."""
 
     def look() -> bool:
-        assert guard_reason(shop) == reason, shop.kubectl.condition("dbg", GUARD, "Ready")
+        assert guard(shop).get("reason") == reason, guard(shop)
         return True
 
     wait_until(f"dbg/{GUARD} to say {reason}", look, timeout=timeout)
-    return str(shop.kubectl.condition("dbg", GUARD, "Ready")["message"])
+    return str(guard(shop)["message"])
 
 
 def test_a_wrong_password_is_said_and_mended_by_the_secret(clean: Shop) -> None:
@@ -37,9 +38,9 @@ def test_a_wrong_password_is_said_and_mended_by_the_secret(clean: Shop) -> None:
 
 
 def test_an_unknown_host_is_said_and_mended_by_the_spec(clean: Shop) -> None:
-    guard = objects.database_guard()
-    guard["spec"]["connection"]["host"] = "no-such-host"
-    clean.kubectl.apply(guard)
+    lost = objects.database_guard()
+    lost["spec"]["connection"]["host"] = "no-such-host"
+    clean.kubectl.apply(lost)
     assert "no-such-host" in wait_reason(clean, "HostNotFound")
     clean.kubectl.apply(objects.database_guard())
     clean.wait_ready("dbg", GUARD, timeout=40)
@@ -51,7 +52,8 @@ def test_a_primary_away_for_a_minute_loses_nothing(clean: Shop) -> None:
     before = {pod["metadata"]["uid"] for pod in clean.kubectl.list("pods", CHILDREN)}
     clean.kubectl.scale(f"statefulset/{objects.PRIMARY}", 0)
     try:
-        wait_until("the guard to notice", lambda: "Ready" and guard_reason(clean) != "AsExpected", timeout=40)
+        wait_until("the primary to be gone", lambda: not clean.kubectl.list("pods", PRIMARY), timeout=60)
+        wait_until("the guard to notice", lambda: guard(clean).get("status") == "False", timeout=40)
         assert len(endpoints(clean)) == 1
     finally:
         clean.kubectl.scale(f"statefulset/{objects.PRIMARY}", 1)
@@ -62,11 +64,14 @@ def test_a_primary_away_for_a_minute_loses_nothing(clean: Shop) -> None:
     assert len(slots(clean)) == 2
 
 
+PRIMARY = f"app={objects.PRIMARY}"
+
+
 def test_a_claim_that_never_binds_is_said_and_cleaned_up(clean: Shop) -> None:
     apply_set(clean, replicas=1, standbys=0, storage={"size": "1Gi", "storageClassName": "no-such-class"})
     wait_until(
         "the unbound claim to be said",
-        lambda: "no-such-class" in str(clean.kubectl.get("dbrs", SET)),
+        lambda: "VolumeNotBound" in str((clean.kubectl.get("dbrs", SET) or {}).get("status")),
         timeout=60,
     )
     clean.kubectl("delete", "dbrs", SET, "--timeout=60s", timeout=70)
