@@ -7,6 +7,7 @@ from itertools import pairwise
 from headroom.model.queue import QueueSample
 from headroom.policy.workers.constants import SERVICE_WINDOW_MOST_SECONDS, TREND_WINDOW_SECONDS
 
+MOST_OBSERVATIONS = 200
 KEEP_SECONDS = max(SERVICE_WINDOW_MOST_SECONDS, TREND_WINDOW_SECONDS)
 
 
@@ -37,9 +38,16 @@ class Interval:
 
 
 def observe(window: Sequence[Observation], newest: Observation) -> tuple[Observation, ...]:
-    """Append a sample and drop what no estimate looks at any more."""
+    """Append a sample, drop what no estimate looks at any more, and thin out what is old when there are too many.
+
+    Counts that only grow lose nothing by it, and a decision must not take longer the longer a queue is late.
+    """
     since = newest.sample.taken_at - KEEP_SECONDS
-    return (*(kept for kept in window if kept.sample.taken_at >= since), newest)
+    kept = tuple(seen for seen in window if seen.sample.taken_at >= since)
+    if len(kept) >= MOST_OBSERVATIONS:
+        half = len(kept) // 2
+        kept = (*kept[:half:2], *kept[half:])
+    return (*kept, newest)
 
 
 def intervals(window: Sequence[Observation]) -> tuple[Interval, ...]:

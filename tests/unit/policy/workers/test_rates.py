@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headroom.model.queue import QueueSample
 from headroom.policy.workers.rates import Estimates, estimate
-from headroom.policy.workers.window import Observation, intervals
+from headroom.policy.workers.window import MOST_OBSERVATIONS, Observation, intervals, observe
 
 
 def window(
@@ -139,6 +139,17 @@ def test_a_count_that_begins_anew_tells_nothing_of_that_interval() -> None:
     found = rates_of([*observations[:6], *reset])
     assert found.arrivals_per_second == pytest.approx(10.0)
     assert found.service_rate == pytest.approx(2.0)
+
+
+def test_a_long_row_of_samples_is_thinned_and_tells_the_same() -> None:
+    kept: tuple[Observation, ...] = ()
+    for one in window(length=900, every=1.0, rate=3.0, busy=6, backlog=5):
+        kept = observe(kept, one)
+        assert len(kept) <= MOST_OBSERVATIONS + 1
+    found = rates_of(list(kept))
+    assert found.arrivals_per_second == pytest.approx(3.0)
+    assert found.service_rate == pytest.approx(0.5)
+    assert kept[-1].sample.taken_at - kept[0].sample.taken_at > 400
 
 
 def test_failures_are_counted_over_two_minutes() -> None:
