@@ -9,6 +9,9 @@ STALE_AFTER_SECONDS = 15.0
 
 RATE_WINDOW_SECONDS = 60.0
 """Window of the arrival rate: 5 % error at 7 arrivals a second (Poisson), a minute of memory after a change."""
+CHANGE_SPANS = 3
+CHANGE_SIGNIFICANCE = 3.0
+"""The rate has risen when the middle one of the three newest spans is 3 standard deviations above the window's rate."""
 TREND_WINDOW_SECONDS = 120.0
 """Window of the arrival trend: at least twelve intervals, else chance alone makes slopes."""
 TREND_LEAST_INTERVALS = 12

@@ -8,6 +8,8 @@ from statistics import median
 from headroom.policy.workers.constants import (
     BULK_FLOOR,
     BULK_LEAST_INTERVALS,
+    CHANGE_SIGNIFICANCE,
+    CHANGE_SPANS,
     FAILING_WINDOW_SECONDS,
     GAP_FACTOR,
     KNOWN_AFTER_JOBS,
@@ -54,7 +56,7 @@ def estimate(
     since = spans[-1].ended_at - RATE_WINDOW_SECONDS if spans else math.inf
     failing = recent(spans, FAILING_WINDOW_SECONDS)
     return Estimates(
-        arrivals_per_second=_rate([point for point in arrivals if point.at > since]),
+        arrivals_per_second=_rate_now([point for point in arrivals if point.at > since]),
         arrivals_growth=_growth(arrivals),
         completions_per_second=_completions(recent(spans, RATE_WINDOW_SECONDS)),
         service_rate=service_rate,
@@ -135,6 +137,36 @@ def _without_bulk(points: list[_Arrivals]) -> list[_Arrivals]:
     if len(points) < BULK_LEAST_INTERVALS:
         return points
     return [point for point in points if point.count <= max(BULK_FLOOR, total / 2)]
+
+
+def _rate_now(points: Sequence[_Arrivals]) -> float | None:
+    """The rate of the whole window, unless the newest spans say that it has changed since.
+
+    The middle one of three spans counts, so that no single batch is taken for a change, and only where it is beyond
+    what chance makes of the window's rate (Poisson).
+    """
+    mean = _rate(points)
+    spans = _newest_spans(points)
+    if mean is None or len(spans) < CHANGE_SPANS:
+        return mean
+    middle = sorted(spans, key=lambda span: span.count / span.seconds)[CHANGE_SPANS // 2]
+    expected = mean * middle.seconds
+    has_changed = middle.count > expected + CHANGE_SIGNIFICANCE * math.sqrt(expected + 1)
+    return middle.count / middle.seconds if has_changed else mean
+
+
+def _newest_spans(points: Sequence[_Arrivals]) -> list[_Arrivals]:
+    """The newest intervals, put together until each span lasts as long as a calm probe interval."""
+    spans: list[_Arrivals] = []
+    seconds = count = 0.0
+    for point in reversed(points):
+        seconds, count = seconds + point.seconds, count + point.count
+        if seconds >= PROBE_SECONDS * 0.8:
+            spans.append(_Arrivals(point.at, seconds, count))
+            seconds = count = 0.0
+        if len(spans) == CHANGE_SPANS:
+            break
+    return spans
 
 
 def _rate(points: Sequence[_Arrivals]) -> float | None:

@@ -113,8 +113,37 @@ def test_a_bulk_insert_is_no_rate_and_a_lasting_step_is() -> None:
         return 10.0 + (200.0 if at >= 50 else 0.0)
 
     assert rates_of(window(rate=bulk)).arrivals_per_second == pytest.approx(10.0)
-    found = rates_of(window(rate=step)).arrivals_per_second
-    assert found == pytest.approx((60 * 10 + 15 * 200) / 60)
+    assert rates_of(window(rate=step)).arrivals_per_second == pytest.approx(210.0)
+
+
+@pytest.mark.parametrize("every", [1.0, 5.0])
+def test_a_new_rate_counts_after_two_spans_and_a_lower_one_after_the_window(every: float) -> None:
+    def told_after(seconds: float, *, before: float, after: float) -> float | None:
+        length = round((100 + seconds) / every) + 1
+        return rates_of(
+            window(length=length, every=every, rate=lambda at: after if at > 100 else before)
+        ).arrivals_per_second
+
+    assert told_after(5.0, before=10.0, after=30.0) == pytest.approx(10 + 20 * 5 / 60, abs=0.5)
+    assert told_after(10.0, before=10.0, after=30.0) == pytest.approx(30.0)
+    assert told_after(10.0, before=30.0, after=10.0) == pytest.approx(30 - 20 * 10 / 60, abs=0.5)
+    assert told_after(60.0, before=30.0, after=10.0) == pytest.approx(10.0, abs=0.5)
+
+
+def test_batches_are_no_change_of_the_rate() -> None:
+    batches = window(length=25, rate=lambda at: 100.0 if at % 20 == 0 else 0.0)
+    assert rates_of(batches).arrivals_per_second == pytest.approx(25.0)
+
+
+def test_chance_alone_is_seldom_a_change_of_the_rate() -> None:
+    chance = random.Random(11)
+    for mean in (1.0, 10.0, 100.0):
+        seen = [
+            rates_of(window(rate=lambda _, mean=mean: max(0.0, chance.gauss(mean, (mean / 5) ** 0.5))))
+            for _ in range(200)
+        ]
+        high = [found for found in seen if (found.arrivals_per_second or 0) > mean + 4 * (mean / 60) ** 0.5]
+        assert len(high) <= 2
 
 
 def test_a_steady_trend_is_seen_and_noise_is_not() -> None:
