@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from e2e.demo.plan import TARGET_LAG_SECONDS, THRESHOLD_CONNECTIONS
-from e2e.demo.report import Activation, activations, threshold_crossed_at
+from e2e.demo.report import Activation, activations, cold_seconds, threshold_crossed_at
 from e2e.demo.timeline import Timeline
 
 STACKED = ("serving", "standby", "provisioning", "draining")
@@ -79,10 +79,13 @@ def _draw_replicas(axes: Axes, timeline: Timeline) -> None:
 
 
 def _mark(axes: Axes, one: Activation) -> None:
-    kind = "cold" if one.replica.was_seeded_in_load else "warm"
+    if one.replica.was_seeded_in_load:
+        text = f"cold: {cold_seconds(one.replica):.0f} s from its pod\nto its first read"
+    else:
+        text = f"warm: first read {one.seconds:.2f} s\nafter the decision"
     axes.axvspan(one.decided_at, one.first_read_at, facecolor="none", edgecolor="black", hatch="//", linewidth=0.8)
     axes.annotate(
-        f"{kind}: first read {one.seconds:.2f} s\nafter the decision",
+        text,
         (one.first_read_at, 0.15),
         xytext=(6, 0),
         textcoords="offset points",

@@ -27,12 +27,15 @@ class Decision:
 class Replica:
     """What is known of one replica: its address, when it was labelled as serving, and when it first answered.
 
-    `labelled_at` is None for one that served before the load began.
+    `labelled_at` is None for one that served before the load began. It was provisioned from `asked_at`, when its pod
+    was made, to `able_at`.
     """
 
     name: str
     address: str = ""
     was_seeded_in_load: bool = False
+    asked_at: float | None = None
+    able_at: float | None = None
     labelled_at: float | None = None
     first_read_at: float | None = None
 
@@ -48,6 +51,8 @@ class Timeline:
     counts: list[dict[str, float]] = field(default_factory=list)
     workers: list[tuple[float, int]] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    asked: dict[str, float] = field(default_factory=dict)
+    able: dict[str, float] = field(default_factory=dict)
     labelled: dict[str, float] = field(default_factory=dict)
     first_reads: dict[str, float] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -72,6 +77,9 @@ class Timeline:
         pod, now = event["object"], time.time()
         name, role = pod["metadata"]["name"], role_of(pod)
         with self._lock:
+            self.asked.setdefault(name, now)
+            if role in ("standby", "serving"):
+                self.able.setdefault(name, now)
             if role == "serving" and name in self.pods and role_of(self.pods[name]) != "serving":
                 self.labelled[name] = now
             if event["type"] == "DELETED":
@@ -108,6 +116,8 @@ class Timeline:
                 name=name,
                 address=(address := pod.get("status", {}).get("podIP", "")),
                 was_seeded_in_load=parse_time(pod["metadata"]["creationTimestamp"]) >= self.started,
+                asked_at=self.asked.get(name),
+                able_at=self.able.get(name),
                 labelled_at=self.labelled.get(name),
                 first_read_at=self.first_reads.get(address),
             )
