@@ -1,5 +1,6 @@
 """The status of a pool, composed from one pass; numbers that moved little keep their old value."""
 
+import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,15 +10,16 @@ from headroom.errors import InvalidSpec
 from headroom.model.conditions import format_time
 from headroom.policy.schedules import find_active
 from headroom.policy.workers import Decision, Rule, drain_seconds
-from headroom.policy.workers.constants import DEADBAND_SHARE, DEADBAND_WORKERS
+from headroom.policy.workers.constants import DEADBAND_SHARE, DEADBAND_WORKERS, RATE_WINDOW_SECONDS
 from headroom.reconcilers.status import SMALLEST_MOVE, StatusDraft
 from headroom.reconcilers.workerpool.conditions import invalid_conditions, pool_conditions, unknown_conditions
 from headroom.reconcilers.workerpool.facts import Pass
 
 LAG_FLOOR_SHARE = 0.1
 BACKLOG_FLOOR = 10.0
-RATE_FLOOR = 0.1
 DRAIN_FLOOR_SECONDS = 5.0
+RATE_FLOOR_SIGMAS = 3.0
+SERVICE_RATE_FLOOR_SHARE = 0.25
 """Below these a number of the queue is noise: a calm pool's status is not written for it."""
 NEXT_TO_NOTHING = 2.0
 KEPT_FACTS = ("workers", "readyWorkers", "desiredWorkers", "lastDecision", "target", "activeSchedules")
@@ -96,7 +98,8 @@ def _queue(seen: Pass, wall: datetime) -> Mapping[str, Any] | None:
         return old
     before, found = old or {}, outcome.estimates if outcome else None
     workers = outcome.decision.allowed if outcome else 0
-    eta = drain_seconds(outcome, workers, seen.knobs.concurrency) if outcome else None
+    has_excess = outcome is not None and outcome.wanted is not None and outcome.wanted.excess > 0
+    eta = drain_seconds(outcome, workers, seen.knobs.concurrency) if outcome and has_excess else None
     lag_floor = LAG_FLOOR_SHARE * seen.knobs.target_lag_seconds
     numbers: dict[str, float | None] = {
         "lagSeconds": _calm(before.get("lagSeconds"), float(sample.lag_seconds), lag_floor),
@@ -107,12 +110,10 @@ def _queue(seen: Pass, wall: datetime) -> Mapping[str, Any] | None:
         "drainSeconds": _calm(before.get("drainSeconds"), eta, DRAIN_FLOOR_SECONDS),
     }
     if found is not None:
-        rates = {
-            "arrivalsPerSecond": found.arrivals_per_second,
-            "completionsPerSecond": found.completions_per_second,
-            "completionsPerWorkerPerSecond": found.service_rate,
-        }
-        numbers |= {name: _calm(before.get(name), rate, RATE_FLOOR) for name, rate in rates.items()}
+        rates = {"arrivalsPerSecond": found.arrivals_per_second, "completionsPerSecond": found.completions_per_second}
+        numbers |= {name: _calm(before.get(name), rate, _noise(rate)) for name, rate in rates.items()}
+        name, rate = "completionsPerWorkerPerSecond", found.service_rate
+        numbers[name] = _calm(before.get(name), rate, SERVICE_RATE_FLOOR_SHARE * (rate or 0.0))
     told = {name: number for name, number in numbers.items() if number is not None}
     is_same = told == {name: value for name, value in before.items() if name != "measuredAt"}
     measured_at = before["measuredAt"] if is_same and "measuredAt" in before else format_time(wall)
@@ -134,6 +135,11 @@ def _scaling(seen: Pass, wall: datetime) -> Mapping[str, Any] | None:
         memory["heldReason"] = str(Rule.TARGET_CONFLICT)
     told = {name: value for name, value in memory.items() if value is not None}
     return told or None
+
+
+def _noise(rate: float | None) -> float:
+    """How far chance moves a rate that is counted over a minute (Poisson)."""
+    return RATE_FLOOR_SIGMAS * math.sqrt((rate or 0.0) / RATE_WINDOW_SECONDS)
 
 
 def _calm(old: float | None, new: float | None, floor: float) -> float | None:

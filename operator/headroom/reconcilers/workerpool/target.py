@@ -10,8 +10,6 @@ from headroom.reasons import Reason
 from headroom.reconcilers.workerpool.facts import Pods, Problem, Target
 from headroom.reconcilers.workerpool.pods import count_pods, parse_selector
 
-OWN_GROUP = "headroom.dev/"
-
 
 @dataclass(slots=True)
 class TargetGatherer:
@@ -23,9 +21,6 @@ class TargetGatherer:
     async def gather(self, ref: TargetRef, namespace: str, known_lead_seconds: float | None) -> Target | Problem:
         """The target, or the problem with it and its remedy; raises KubeUnavailable."""
         said = f"{ref.kind.lower()}/{ref.name}"
-        if ref.api_version.startswith(OWN_GROUP):
-            message = f"{said} is a kind of ours: name a Deployment, a StatefulSet or another workload"
-            return Problem(Reason.TARGET_NOT_SCALABLE, message)
         kind = await self.kube.resolve(ref.api_version, ref.kind)
         if kind is None:
             message = f"the API server knows no kind {ref.kind} in {ref.api_version}: correct spec.workers.targetRef"

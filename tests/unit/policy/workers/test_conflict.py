@@ -5,9 +5,11 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headroom.model.queue import QueueSample
 from headroom.policy.workers.budget import ConnectionFacts, budget_of, high_quantile, workers_within
 from headroom.policy.workers.conflict import AutoscalerClaim, PoolClaim, TargetId, find_conflict, watch_writes
-from headroom.policy.workers.track import ForeignWrites, Wants
+from headroom.policy.workers.track import ForeignWrites, Track, Wants
+from headroom.policy.workers.window import Observation
 
 DEPLOYMENT = TargetId("apps", "Deployment", "mailer")
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,6 +68,16 @@ def test_the_peak_of_the_wants_is_that_of_the_window(steps: list[tuple[float, in
         seen.append((now, workers))
         assert wants.peak() == max(count for at, count in seen if at >= now - 60.0)
     assert len(wants.peaks) <= len(steps)
+
+
+def test_lateness_begins_with_the_first_late_sample_and_ends_with_the_first_other() -> None:
+    track = Track()
+    lags = [(0.0, 10.0), (5.0, 31.0), (6.0, 40.0), (7.0, 29.0), (12.0, 31.0)]
+    late_for = []
+    for at, lag in lags:
+        track = track.seen(Observation(QueueSample(at, lag, 5), 1), 30.0)
+        late_for.append(track.late_for_seconds(at))
+    assert late_for == [0.0, 0.0, 1.0, 0.0, 0.0]
 
 
 def test_a_hole_begins_a_new_row_of_wants() -> None:

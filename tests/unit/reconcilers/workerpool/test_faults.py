@@ -224,6 +224,17 @@ async def test_of_two_pools_on_one_target_the_younger_stands_back() -> None:
     assert "the older WorkerPool mail" in ready["message"]
     await world.make_pass()
     assert world.condition("Ready")[0] == "True"
+    older = ObjectRef(POOL.kind, NAMESPACE, "mail")
+    world.cluster.edit(older, lambda pool: pool["metadata"].update(finalizers=["headroom.dev/finalizer"]))
+    world.cluster.delete(older)
+    await world.clock.advance(15)
+    body = world.cluster.read(younger)
+    assert body is not None
+    await world.reconciler.reconcile(body)
+    live = world.cluster.read(younger)
+    assert live is not None
+    ready = next(entry for entry in live["status"]["conditions"] if entry["type"] == "Ready")
+    assert ready["status"] == "True", "a pool that is being deleted claims nothing any more"
 
 
 async def test_a_person_may_change_the_count_once_and_a_rival_makes_us_hold() -> None:

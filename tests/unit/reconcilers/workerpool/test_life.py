@@ -200,6 +200,55 @@ async def test_another_target_begins_anew_and_the_old_one_stays_as_it_is() -> No
     assert world.condition("Ready") == ("True", Reason.AS_EXPECTED)
 
 
+async def test_targets_that_come_and_go_are_no_rivals() -> None:
+    world = PoolWorld(replicas=5)
+    selector = {"matchLabels": {"app": "other"}}
+    world.cluster.seed(make_object(TARGET.kind, "other", spec={"replicas": 2, "selector": selector}))
+    for name in ("mailer", "other", "mailer", "other", "mailer"):
+        ref = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+        world.cluster.edit(POOL, lambda pool, ref=ref: pool["spec"]["workers"].update(targetRef=ref))
+        await world.advance(10, rate=20)
+        assert world.condition("Ready") == ("True", Reason.AS_EXPECTED)
+
+
+async def test_a_new_link_of_the_guard_gets_a_new_probe() -> None:
+    world = PoolWorld()
+    await world.advance(30)
+    assert len(world.probes.opened) == 1
+    world.post_guard()
+    await world.advance(30)
+    assert len(world.probes.opened) == 2
+    world.cluster.edit(POOL, lambda pool: pool["spec"]["queue"]["postgres"].update(queues=["mails", "news"]))
+    await world.advance(10)
+    assert [queue.queues for queue, _ in world.probes.opened][-1] == ("mails", "news")
+
+
+async def test_a_calm_pool_asks_little_and_announces_nothing() -> None:
+    world = PoolWorld()
+    await world.advance(120, rate=0.5)
+    autoscaler_lists = [ref for verb, ref in world.kube.calls if verb == "list" and ref.kind.plural.startswith("horiz")]
+    assert len(autoscaler_lists) <= 13
+    assert world.telemetry.events == []
+
+
+async def test_a_little_backlog_that_comes_and_goes_is_not_written() -> None:
+    world = PoolWorld()
+    await world.advance(90, rate=0.5)
+    writes = len(world.kube.writes)
+    for step, backlog in enumerate((4, 1, 6, 2, 9, 1, 5, 0, 7)):
+        told = world.probes.numbers
+        count = 4 + step % 3
+        world.queue(
+            backlog=backlog,
+            lag_seconds=0.1 * backlog,
+            in_flight=backlog % 3,
+            arrived=(told.arrived or 0) + count,
+            ended=(told.ended or 0) + count,
+        )
+        await world.advance(10)
+    assert len(world.kube.writes) <= writes + 1
+
+
 async def test_blocked_items_are_said_and_scale_nothing() -> None:
     world = PoolWorld()
     world.queue(blocked=40, blocked_seconds=500.0)
