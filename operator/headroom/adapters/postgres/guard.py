@@ -30,7 +30,7 @@ class GuardSession:
         self.connection.greet = self._take
 
     async def has_lock(self, system_identifier: str) -> bool:
-        """True when the server says that this session, or another of this process, holds the lock."""
+        """True when the server says that this connection, or another one of this process, holds the lock."""
         await self.connection.run(self._confirm)
         return self.locks.find_pid(system_identifier) is not None
 
