@@ -8,10 +8,9 @@ import argparse
 import json
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rich.console import Console
 
@@ -19,8 +18,9 @@ from e2e.bench.bare import bare_base_backup
 from e2e.cluster.provider import choose_cluster
 from e2e.demo.timeline import parse_time
 from e2e.lab import shop as objects
-from e2e.lab.kubectl import Kubectl, Manifest, follow_logs
+from e2e.lab.kubectl import Kubectl, Manifest
 from e2e.lab.opening import Shop
+from e2e.lab.prober import Prober
 from e2e.lab.release import Release
 from e2e.lab.results import Figure, at_most, percentile, write_results
 from e2e.lab.waiting import wait_until
@@ -33,30 +33,11 @@ WARM_P50, WARM_P99, BASE_BACKUP_RATIO = 0.2, 1.0, 1.15
 
 
 @dataclass(slots=True)
-class Answers:
-    """First answers of servers, as the prober saw them, and its last totals."""
-
-    first: list[tuple[float, str]] = field(default_factory=list)
-    totals: Manifest = field(default_factory=dict)
-
-    def on_line(self, line: Manifest) -> None:
-        """Take in one line of the prober."""
-        if "address" in line:
-            self.first.append((line["t"], line["address"]))
-        else:
-            self.totals = line
-
-    def first_after(self, address: str, moment: float) -> float | None:
-        """When a server first answered after a moment (epoch seconds)."""
-        return min((at for at, who in self.first if who == address and at >= moment), default=None)
-
-
-@dataclass(slots=True)
 class Bench:
     """One set of replicas, measured again and again."""
 
     shop: Shop
-    answers: Answers
+    prober: Prober
     console: Console
 
     def resize(self, replicas: int, standbys: int) -> float:
@@ -73,7 +54,7 @@ class Bench:
         pod = wait_until("one more to serve", lambda: self._newcomer(known), timeout=600, every=0.2)
         address = pod["status"]["podIP"]
         answered = wait_until(
-            f"the first read of {address}", lambda: self.answers.first_after(address, decided - 0.5), timeout=30
+            f"the first read of {address}", lambda: self.prober.first_after(address, decided - 0.5), timeout=30
         )
         return answered - decided
 
@@ -134,21 +115,22 @@ def main() -> int:
 def measure(shop: Shop, gib: int, warm: int, cold: int, console: Console) -> dict[str, Figure]:
     """All figures of one size of the database."""
     console.rule(f"{gib} GiB")
-    answers = Answers()
-    stop = set_the_scene(shop, gib, answers, console)
-    bench = Bench(shop, answers, console)
+    set_the_scene(shop, gib, console)
     try:
-        warm_samples = bench.repeat(f"warm {gib} GiB", warm, lambda: bench.join_and_leave(standbys=1))
-        bench.leave(standbys=0)
-        cold_samples = bench.repeat(f"base backup {gib} GiB", cold, lambda: bench.join_and_leave(standbys=0))
-        bare_samples = bench.repeat(f"bare pg_basebackup {gib} GiB", cold, lambda: bare_base_backup(shop))
+        with Prober(shop) as prober:
+            bench = Bench(shop, prober, console)
+            warm_samples = bench.repeat(f"warm {gib} GiB", warm, lambda: bench.join_and_leave(standbys=1))
+            bench.leave(standbys=0)
+            cold_samples = bench.repeat(f"base backup {gib} GiB", cold, lambda: bench.join_and_leave(standbys=0))
+            bare_samples = bench.repeat(f"bare pg_basebackup {gib} GiB", cold, lambda: bare_base_backup(shop))
+            totals = prober.totals
     finally:
-        stop()
+        clear_the_scene(shop)
     figures = {
         f"warm_p50_{gib}gib": at_most(percentile(warm_samples, 0.5), WARM_P50, samples=warm_samples),
         f"warm_p99_{gib}gib": at_most(percentile(warm_samples, 0.99), WARM_P99, samples=warm_samples),
     }
-    return figures | compare(gib, cold_samples, bare_samples) | count(gib, answers.totals)
+    return figures | compare(gib, cold_samples, bare_samples) | count(gib, totals)
 
 
 def compare(gib: int, cold: list[float], bare: list[float]) -> dict[str, Figure]:
@@ -170,33 +152,19 @@ def count(gib: int, totals: Manifest) -> dict[str, Figure]:
     }
 
 
-def set_the_scene(shop: Shop, gib: int, answers: Answers, console: Console) -> Callable[[], None]:
-    """Primary, guard, set, stamps and prober; returns what ends them."""
+def set_the_scene(shop: Shop, gib: int, console: Console) -> None:
+    """Primary with data, guard, set."""
     shop.open(scale=round(gib / GIB_PER_SCALE), size=VOLUME, say=console.print)
-    stamping = keep_stamping(shop)
     image = shop.postgres_image
     shop.kubectl.apply(
         objects.database_guard(), objects.replica_set(image, replicas=1, standbys=1, storage={"size": VOLUME})
     )
     shop.wait_counts(serving=1, standbys=1, timeout=600)
-    login = objects.login(objects.READ_SERVICE, objects.READER)
-    command = ["python3", "/app/prober.py", "--duration", "3600"]
-    shop.kubectl.apply(objects.app_pod("prober", shop.worker_image, command, login))
-    wait_until("the prober to run", lambda: phase_of(shop.kubectl.get("pod", "prober")) == "Running", timeout=60)
-    logs = follow_logs(shop.kubectl.namespace, "prober", answers.on_line)
-
-    def stop() -> None:
-        logs.stop()
-        stamping.set()
-        shop.kubectl.delete("pod", "prober")
-        shop.kubectl("delete", "dbrs,dbg", "--all", "--timeout=120s", timeout=130)
-
-    return stop
 
 
-def phase_of(pod: Manifest | None) -> str:
-    """A pod's phase, empty when there is none."""
-    return str(((pod or {}).get("status") or {}).get("phase", ""))
+def clear_the_scene(shop: Shop) -> None:
+    """Nothing of ours stays; the primary does."""
+    shop.kubectl("delete", "dbrs,dbg", "--all", "--timeout=120s", timeout=130)
 
 
 def summarize_warm(figures: dict[str, Figure]) -> dict[str, Figure]:
@@ -206,20 +174,6 @@ def summarize_warm(figures: dict[str, Figure]) -> dict[str, Figure]:
         "warm_p50": at_most(percentile(samples, 0.5), WARM_P50, samples=samples),
         "warm_p99": at_most(percentile(samples, 0.99), WARM_P99, samples=samples),
     }
-
-
-def keep_stamping(shop: Shop) -> threading.Event:
-    """Stamp a row on the primary each second until the event is set, so that readers can tell how old they read."""
-    shop.sql("CREATE TABLE IF NOT EXISTS headroom_stamp (at timestamptz)")
-    done = threading.Event()
-
-    def stamp() -> None:
-        while not done.wait(1.0):
-            shop.sql("UPDATE headroom_stamp SET at = clock_timestamp()")
-
-    shop.sql("INSERT INTO headroom_stamp SELECT clock_timestamp() WHERE NOT EXISTS (SELECT FROM headroom_stamp)")
-    threading.Thread(target=stamp, daemon=True).start()
-    return done
 
 
 if __name__ == "__main__":

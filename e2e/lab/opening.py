@@ -15,11 +15,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """A shop in a namespace of its own."""
+    """A shop in a namespace of its own; `node` pins the primary, so that a test may take another node away."""
 
     kubectl: Kubectl
     postgres_image: str
     worker_image: str
+    node: str | None = None
 
     def open(self, *, scale: int = 1, size: str = "12Gi", say: Say = lambda _: None) -> None:
         """Start the primary, set up its roles, and load `scale` x 100,000 pgbench accounts (about 15 MiB each)."""
@@ -28,7 +29,7 @@ class Shop:
         self.kubectl.apply(
             shop.secret("store-monitor", shop.MONITOR),
             shop.secret("store-replication", shop.REPLICATION),
-            *shop.primary(self.postgres_image, size=size),
+            *shop.primary(self.postgres_image, size=size, node=self.node),
         )
         wait_until("the primary to be Ready", self.is_primary_ready, timeout=120)
         say("primary: roles")

@@ -18,6 +18,9 @@ host all all all scram-sha-256
 host replication headroom_replication all scram-sha-256
 """
 POSTGRES_UID = 999
+APP_GRACE_SECONDS = 2
+WORKER_GRACE_SECONDS = 25
+"""A worker ends its job first, for at most 20 s."""
 PGDATA = "/var/lib/postgresql/data/pgdata"
 """A folder in the volume: its root belongs to the volume, not to the server."""
 
@@ -28,9 +31,31 @@ def secret(name: str, username: str, password: str = PASSWORD) -> Manifest:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
 
 
-def primary(image: str, *, size: str = "12Gi", settings: Mapping[str, str] | None = None) -> list[Manifest]:
+def primary(
+    image: str, *, size: str = "12Gi", node: str | None = None, settings: Mapping[str, str] | None = None
+) -> list[Manifest]:
     """A primary as a StatefulSet of one, with its Service and its host-based authentication."""
-    parameters = {"shared_buffers": "256MB", "max_wal_size": "4GB", "max_connections": "100", **(settings or {})}
+    labels = {"app": PRIMARY}
+    claim = {
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}},
+    }
+    spec = {
+        "serviceName": PRIMARY,
+        "replicas": 1,
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": _primary_pod(image, node, settings or {})},
+        "volumeClaimTemplates": [claim],
+    }
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": PRIMARY}, "data": {"pg_hba.conf": HBA}},
+        service(PRIMARY, labels),
+        {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": PRIMARY}, "spec": spec},
+    ]
+
+
+def _primary_pod(image: str, node: str | None, settings: Mapping[str, str]) -> Manifest:
+    parameters = {"shared_buffers": "256MB", "max_wal_size": "4GB", "max_connections": "100", **settings}
     arguments = [part for key, value in parameters.items() for part in ("-c", f"{key}={value}")]
     container = {
         "name": "postgres",
@@ -49,9 +74,10 @@ def primary(image: str, *, size: str = "12Gi", settings: Mapping[str, str] | Non
         ],
         "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}},
     }
-    pod = {
+    return {
         "securityContext": pod_security(POSTGRES_UID),
         "terminationGracePeriodSeconds": 10,
+        **_on_node(node),
         "containers": [container],
         "volumes": [
             {"name": "hba", "configMap": {"name": PRIMARY}},
@@ -59,23 +85,6 @@ def primary(image: str, *, size: str = "12Gi", settings: Mapping[str, str] | Non
             {"name": "tmp", "emptyDir": {}},
         ],
     }
-    claim = {
-        "metadata": {"name": "data"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}},
-    }
-    labels = {"app": PRIMARY}
-    spec = {
-        "serviceName": PRIMARY,
-        "replicas": 1,
-        "selector": {"matchLabels": labels},
-        "template": {"metadata": {"labels": labels}, "spec": pod},
-        "volumeClaimTemplates": [claim],
-    }
-    return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": PRIMARY}, "data": {"pg_hba.conf": HBA}},
-        service(PRIMARY, labels),
-        {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": PRIMARY}, "spec": spec},
-    ]
 
 
 def service(name: str, selector: Mapping[str, str]) -> Manifest:
@@ -144,11 +153,14 @@ def app_container(name: str, image: str, command: Sequence[str], variables: Mapp
     }
 
 
-def app_pod(name: str, image: str, command: Sequence[str], variables: Mapping[str, str]) -> Manifest:
+def app_pod(
+    name: str, image: str, command: Sequence[str], variables: Mapping[str, str], *, node: str | None = None
+) -> Manifest:
     """A pod that runs an app once."""
     spec = {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": 2,
+        "terminationGracePeriodSeconds": APP_GRACE_SECONDS,
+        **_on_node(node),
         "securityContext": pod_security(65532),
         "containers": [app_container(name, image, command, variables)],
     }
@@ -159,11 +171,16 @@ def app_deployment(name: str, image: str, command: Sequence[str], variables: Map
     """A Deployment of an app; its size is left to whoever scales it."""
     template = app_pod(name, image, command, variables)["spec"]
     template.pop("restartPolicy")
+    template["terminationGracePeriodSeconds"] = WORKER_GRACE_SECONDS
     spec = {
         "selector": {"matchLabels": {"app": name}},
         "template": {"metadata": {"labels": {"app": name}}, "spec": template},
     }
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
+def _on_node(node: str | None) -> Manifest:
+    return {"nodeSelector": {"kubernetes.io/hostname": node}} if node else {}
 
 
 def login(host: str, user: str = OWNER) -> dict[str, str]:

@@ -31,7 +31,8 @@ def release(cluster: Cluster) -> Iterator[Release]:
 @pytest.fixture(scope="session")
 def shop(cluster: Cluster, release: Release) -> Iterator[Shop]:
     """A shop whose primary holds about 75 MiB; tests share the primary and bring their own resources."""
-    shop = Shop(Kubectl(SPACE), cluster.image("postgres17"), cluster.image("worker"))
+    images = cluster.image("postgres17"), cluster.image("worker")
+    shop = Shop(Kubectl(SPACE), *images, node=cluster.node_names()[0])
     if shop.kubectl.get("namespace", SPACE):
         shop.close()
     shop.open(scale=5, size="2Gi")

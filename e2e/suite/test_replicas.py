@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from e2e.cluster.provider import Cluster
 from e2e.lab import shop as objects
 from e2e.lab.kubectl import Kubectl, Manifest
 from e2e.lab.opening import Shop
@@ -123,3 +124,18 @@ def test_what_is_immutable_is_refused(clean: Shop, field: str) -> None:
     apply_set(clean, replicas=0, standbys=0)
     with pytest.raises(AssertionError, match=field):
         apply_set(clean, replicas=0, standbys=0, storage={"size": "1Gi", field: "other"})
+
+
+def test_the_older_major_works_the_same(clean: Shop, cluster: Cluster) -> None:
+    older = replace(clean, kubectl=Kubectl("e2e-older"), postgres_image=cluster.image("postgres15"))
+    older.open(scale=1, size="1Gi")
+    try:
+        assert older.sql("SHOW server_version").startswith("15.")
+        apply_set(older, replicas=1, standbys=1)
+        older.wait_counts(serving=1, standbys=1)
+        older.kubectl.scale(f"dbrs/{SET}", 2)
+        older.wait_counts(serving=2, standbys=0, timeout=30)
+        older.kubectl.scale(f"dbrs/{SET}", 1)
+        older.wait_counts(serving=1, standbys=1)
+    finally:
+        older.close()

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from headroom.model.moments import format_time
 from headroom.reasons import ConditionType, Reason
 
 MAX_MESSAGE = 1024
@@ -54,13 +55,3 @@ def merge_conditions(
             "lastTransitionTime": format_time(now) if moved else before["lastTransitionTime"],
         }
     return list(kept.values())
-
-
-def format_time(moment: datetime) -> str:
-    """RFC 3339 in UTC with whole seconds, as Kubernetes writes it; `moment` must be aware."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def format_moment(moment: datetime) -> str:
-    """RFC 3339 in UTC with microseconds, for what is measured against; `moment` must be aware."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

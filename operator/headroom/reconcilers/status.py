@@ -1,6 +1,7 @@
 """The one writer of status: on change only, with the resourceVersion it was derived from."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,6 +14,7 @@ from headroom.ports.kube import Kind, Manifest, ObjectRef, StatusWriter
 NUMBERS_AT_MOST_EVERY = timedelta(seconds=10)
 SMALLEST_MOVE = 0.10
 SIGNIFICANT_DIGITS = 2
+NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 def round_number(value: float) -> float:
@@ -34,7 +36,7 @@ def has_moved(old: Any, new: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class StatusDraft:
-    """What a pass wants to say: `facts` are written at once when they change, `numbers` seldom.
+    """What a pass wants to say: `facts` are written at once when they change, `numbers` and words of messages seldom.
 
     `numbers` is a tree of measured values keyed as in status; the writer rounds them.
     """
@@ -85,7 +87,8 @@ class StatusReporter:
         numbers = draft.numbers.keys()
         if _without(old, numbers) != _without(wanted, numbers):
             return True
-        if not any(has_moved(old.get(key), wanted.get(key)) for key in numbers):
+        is_new = any(has_moved(old.get(key), wanted.get(key)) for key in numbers) or _words(old) != _words(wanted)
+        if not is_new:
             return False
         last = self._written.get(uid)
         return last is None or self.clock.monotonic() - last >= NUMBERS_AT_MOST_EVERY.total_seconds()
@@ -108,6 +111,10 @@ def _without(status: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     return kept
 
 
-def _verdict(condition: Mapping[str, Any]) -> dict[str, Any]:
+def _words(status: Mapping[str, Any]) -> list[str]:
     # A message may carry a moving number: alone it is no reason for a write.
+    return [NUMBER.sub("#", condition.get("message", "")) for condition in status.get("conditions", [])]
+
+
+def _verdict(condition: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in condition.items() if key != "message"}

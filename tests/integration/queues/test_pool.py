@@ -17,7 +17,7 @@ from headroom.adapters.memory.kube_kinds import DEPLOYMENT
 from headroom.adapters.memory.telemetry import MemoryTelemetry
 from headroom.adapters.postgres.queues.probes import PostgresQueueProbes
 from headroom.errors import Conflict
-from headroom.model.conditions import format_time
+from headroom.model.moments import format_time
 from headroom.ports.kube import DATABASE_GUARD, POD, WORKER_POOL, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.board import GuardBoard, GuardView

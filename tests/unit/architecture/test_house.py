@@ -2,12 +2,16 @@
 
 import ast
 import operator
+import re
 from pathlib import Path
 
 import pytest
 
+from headroom.reasons import ConditionType, Reason
+
 ROOT = Path(__file__).parents[3]
 MODULES = sorted((ROOT / "operator").rglob("*.py")) + sorted((ROOT / "e2e").rglob("*.py"))
+SAID = "".join(path.read_text() for path in MODULES if path.name != "reasons.py")
 MAX_MODULE, MAX_FUNCTION = 400, 50
 
 
@@ -30,6 +34,12 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
 def test_no_type_is_waved_through_in_the_operator(path: Path) -> None:
     if path.is_relative_to(ROOT / "operator"):
         assert "type: ignore" not in path.read_text()
+
+
+@pytest.mark.parametrize("name", [*ConditionType.__members__, *Reason.__members__])
+def test_every_reason_and_condition_is_said_somewhere(name: str) -> None:
+    """A reason that nothing gives would be a promise in the reference that nobody keeps."""
+    assert re.search(rf"\.{name}\b", SAID)
 
 
 def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

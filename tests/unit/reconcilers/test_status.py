@@ -54,11 +54,23 @@ async def test_first_sight_is_written_without_empty_fields(reporter: StatusRepor
     assert writer.written[0]["observedGeneration"] == 1
 
 
-async def test_saying_the_same_again_writes_nothing(reporter: StatusReporter, writer: Writer) -> None:
-    seen = await reporter.report(body(), draft())
-    for _ in range(3):
-        seen = await reporter.report(seen, draft(message="now 3.2 s"))
+async def test_another_number_in_the_same_words_writes_nothing(
+    reporter: StatusReporter, writer: Writer, clock: MemoryClock
+) -> None:
+    seen = await reporter.report(body(), draft(message="now 3.2 s"))
+    for said in ("now 3.2 s", "now 4 s", "now 12.25 s"):
+        await clock.advance(10)
+        seen = await reporter.report(seen, draft(message=said))
     assert len(writer.written) == 1
+
+
+async def test_other_words_wait_their_turn(reporter: StatusReporter, writer: Writer, clock: MemoryClock) -> None:
+    seen = await reporter.report(body(), draft(message="copying"))
+    seen = await reporter.report(seen, draft(message="syncing"))
+    assert len(writer.written) == 1
+    await clock.advance(10)
+    await reporter.report(seen, draft(message="syncing"))
+    assert writer.written[-1]["conditions"][0]["message"] == "syncing"
 
 
 @pytest.mark.parametrize("changed", [draft(desired=2), draft(truth=Truth.FALSE)], ids=["count", "verdict"])

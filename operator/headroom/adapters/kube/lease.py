@@ -21,12 +21,12 @@ from headroom.adapters.kube.lease_record import (
     build_release,
     build_renewal,
     build_takeover,
-    format_micro_time,
     parse_lease,
 )
 from headroom.adapters.kube.limits import Limits
 from headroom.adapters.kube.metrics import LEADER, LEASE_RENEWALS
 from headroom.errors import Conflict, HeadroomError, NotLeading
+from headroom.model.moments import format_moment
 from headroom.ports.clock import Clock
 from headroom.ports.kube import KubeReader, KubeWriter, ObjectRef
 from headroom.ports.telemetry import Telemetry
@@ -147,7 +147,7 @@ class LeaseElector:
             return None
         sent_at, now = self._clock.monotonic(), self._clock.now()
         # Remembered before it is sent: should the response be lost, the next look knows the term as ours.
-        self._asked = (format_micro_time(now), record.holder if record else "")
+        self._asked = (format_moment(now), record.holder if record else "")
         try:
             if record is None:
                 taken = await self._kube.create(build_lease(self._lease, self._holder, now, self._times))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from headroom.model.moments import format_moment
 from headroom.ports.kube import LEASE, JsonOp, Manifest, ObjectRef
 
 
@@ -71,7 +72,7 @@ def build_renewal(holder: str, acquired_at: str, now: datetime) -> list[JsonOp]:
     """Renew our own term, whatever else was written to the Lease, and also after a lost response."""
     return [
         *_test_term(holder, acquired_at),
-        {"op": "add", "path": "/spec/renewTime", "value": format_micro_time(now)},
+        {"op": "add", "path": "/spec/renewTime", "value": format_moment(now)},
     ]
 
 
@@ -80,13 +81,8 @@ def build_release(holder: str, acquired_at: str, now: datetime) -> list[JsonOp]:
     return [
         *_test_term(holder, acquired_at),
         {"op": "replace", "path": "/spec/holderIdentity", "value": ""},
-        {"op": "add", "path": "/spec/renewTime", "value": format_micro_time(now)},
+        {"op": "add", "path": "/spec/renewTime", "value": format_moment(now)},
     ]
-
-
-def format_micro_time(moment: datetime) -> str:
-    """RFC 3339 with microseconds, as a Lease keeps it; for people, never for decisions."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _test_term(holder: str, acquired_at: str) -> list[Mapping[str, Any]]:
@@ -97,7 +93,7 @@ def _test_term(holder: str, acquired_at: str) -> list[Mapping[str, Any]]:
 
 
 def _build_spec(holder: str, now: datetime, times: LeaseTimes, transitions: int) -> dict[str, Any]:
-    moment = format_micro_time(now)
+    moment = format_moment(now)
     return {
         "holderIdentity": holder,
         "leaseDurationSeconds": round(times.lease_seconds),

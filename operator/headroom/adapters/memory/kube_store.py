@@ -9,7 +9,7 @@ from typing import Any
 
 from headroom.adapters.memory.kube_fields import Manager, Owners, record_update, render_owners
 from headroom.errors import Conflict, Refused
-from headroom.model.conditions import format_time
+from headroom.model.moments import format_time
 from headroom.ports.clock import Clock
 from headroom.ports.kube import CLAIM, POD, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason

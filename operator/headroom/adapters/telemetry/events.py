@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from headroom.adapters.kube.lease_record import format_micro_time
 from headroom.adapters.kube.limits import TokenBucket
 from headroom.errors import Conflict, HeadroomError, KubeUnavailable
+from headroom.model.moments import format_moment
 from headroom.ports.clock import Clock
 from headroom.ports.kube import EVENT, KubeWriter, Manifest, ObjectRef
 from headroom.reasons import Reason
@@ -165,7 +165,7 @@ def build_event(
     """An events.k8s.io/v1 Event; its name follows from its content, so that posting it twice makes one."""
     metadata = about.get("metadata") or {}
     name, uid = metadata.get("name", ""), metadata.get("uid", "")
-    at = format_micro_time(moment)
+    at = format_moment(moment)
     digest = hashlib.sha256(f"{uid} {reason} {type_} {at} {instance}".encode()).hexdigest()[:16]
     regarding = {
         "apiVersion": about.get("apiVersion", ""),
@@ -196,7 +196,7 @@ async def _send(writer: KubeWriter, post: _Post) -> None:
     if post.manifest is not None:
         await writer.create(post.manifest)
     elif post.last_at is not None:
-        series = {"count": post.count, "lastObservedTime": format_micro_time(post.last_at)}
+        series = {"count": post.count, "lastObservedTime": format_moment(post.last_at)}
         await writer.patch(post.ref, [{"op": "add", "path": "/series", "value": series}])
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from headroom.model.conditions import Condition, Truth, format_time
+from headroom.model.conditions import Condition, Truth
+from headroom.model.moments import format_time
 from headroom.policy.guard_budget import ConnectionBudget, decide_connection_budget
 from headroom.policy.guard_rights import Note
 from headroom.policy.guard_state import StateMemory

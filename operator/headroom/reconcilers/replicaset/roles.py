@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from headroom.model.conditions import format_time
+from headroom.model.moments import format_time
 from headroom.model.replica import (
     DRAINING_SINCE_ANNOTATION,
     DRAINING_WHY_ANNOTATION,

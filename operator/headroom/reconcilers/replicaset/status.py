@@ -5,7 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 from headroom.manifests.routing import build_serving_labels
-from headroom.model.conditions import Truth, format_moment, format_time, merge_conditions
+from headroom.model.conditions import Truth, merge_conditions
+from headroom.model.moments import format_moment, format_time
 from headroom.model.replica import Role, Stage
 from headroom.policy.replicas.ejection import Judged
 from headroom.policy.replicas.timeouts import ATTEMPTS_BEFORE_STALLED, CLAIM_NOTICE

@@ -7,7 +7,7 @@ from typing import Any
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.errors import InvalidSpec
-from headroom.model.conditions import format_time
+from headroom.model.moments import format_moment, format_time
 from headroom.policy.schedules import find_active
 from headroom.policy.workers import Decision, Rule, drain_seconds
 from headroom.policy.workers.constants import DEADBAND_SHARE, DEADBAND_WORKERS, RATE_WINDOW_SECONDS
@@ -67,7 +67,7 @@ def build_last_decision(decision: Decision, status: Mapping[str, Any], wall: dat
     """The decision, or the old one while nothing of it is news: its numbers in words move all the time."""
     old = status.get("lastDecision")
     new = {
-        "at": format_time(wall),
+        "at": format_moment(wall),
         "wanted": decision.wanted,
         "allowed": decision.allowed,
         "rule": str(decision.rule),

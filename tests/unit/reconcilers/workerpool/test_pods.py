@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headroom.model.conditions import format_time
+from headroom.model.moments import format_time
 from headroom.ports.kube import Manifest
 from headroom.reconcilers.workerpool.facts import Pods
 from headroom.reconcilers.workerpool.pods import count_pods, measure_lead, parse_selector

@@ -14,8 +14,8 @@ from headroom.adapters.memory.postgres_server import MemoryRole, MemoryServer
 from headroom.adapters.memory.queues import MemoryQueueProbes
 from headroom.adapters.memory.telemetry import MemoryTelemetry
 from headroom.errors import Conflict
-from headroom.model.conditions import format_time
 from headroom.model.database import ConnectionCounts, ConnectionTarget, Credentials
+from headroom.model.moments import format_time
 from headroom.ports.kube import (
     DATABASE_GUARD,
     HORIZONTAL_POD_AUTOSCALER,

@@ -1,0 +1,117 @@
+"""An API server that refuses for a while, and another writer on the same objects: later, but as if undisturbed."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from e2e.lab.kubectl import CommandFailed, Kubectl, Manifest
+from e2e.lab.opening import Shop
+from e2e.lab.release import Release
+from e2e.lab.waiting import wait_until
+from e2e.suite.test_replicas import CHILDREN, SET, apply_set, slots, status
+
+EVERYWHERE = Kubectl("default")
+NAME = "headroom-squeezed"
+SQUEEZE_SECONDS = 25
+
+
+def refusal(release: Release, resources: list[str]) -> list[Manifest]:
+    """API Priority and Fairness without a seat for the operator: each such request is answered with 429."""
+    api = "flowcontrol.apiserver.k8s.io/v1"
+    subject = {
+        "kind": "ServiceAccount",
+        "serviceAccount": {"name": "headroom", "namespace": release.namespace},
+    }
+    rule = {
+        "verbs": ["*"],
+        "apiGroups": ["*"],
+        "resources": resources,
+        "namespaces": ["*"],
+        "clusterScope": True,
+    }
+    limited = {
+        "nominalConcurrencyShares": 0,
+        "lendablePercent": 0,
+        "borrowingLimitPercent": 0,
+        "limitResponse": {"type": "Reject"},
+    }
+    level = {"type": "Limited", "limited": limited}
+    schema = {
+        "matchingPrecedence": 1,
+        "priorityLevelConfiguration": {"name": NAME},
+        "rules": [{"subjects": [subject], "resourceRules": [rule]}],
+    }
+    return [
+        {"apiVersion": api, "kind": "PriorityLevelConfiguration", "metadata": {"name": NAME}, "spec": level},
+        {"apiVersion": api, "kind": "FlowSchema", "metadata": {"name": NAME}, "spec": schema},
+    ]
+
+
+@contextmanager
+def squeezed(release: Release, *resources: str) -> Iterator[None]:
+    EVERYWHERE.apply(*refusal(release, list(resources)))
+    try:
+        yield
+    finally:
+        EVERYWHERE("delete", f"flowschema/{NAME}", f"prioritylevelconfiguration/{NAME}")
+
+
+def rejected(shop: Shop) -> float:
+    """Requests that the API server has answered with 429 under our level so far."""
+    lines = EVERYWHERE("get", "--raw", "/metrics").splitlines()
+    mark = f'priority_level="{NAME}"'
+    name = "apiserver_flowcontrol_rejected_requests_total"
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name) and mark in line)
+
+
+@pytest.mark.parametrize("resources", [("pods", "persistentvolumeclaims", "replicasets", "replicasets/status"), ("*",)])
+def test_429_for_a_while_only_delays(clean: Shop, release: Release, resources: tuple[str, ...]) -> None:
+    """The second time leases too: whoever leads has to stop, and one leads again afterwards."""
+    apply_set(clean, replicas=1, standbys=1)
+    clean.wait_counts(serving=1, standbys=1)
+    before = rejected(clean)
+    with squeezed(release, *resources):
+        wait_until("the API server to refuse the operator", lambda: rejected(clean) > before, timeout=30)
+        clean.kubectl.scale(f"dbrs/{SET}", 2)
+        threading.Event().wait(SQUEEZE_SECONDS)
+        assert len(clean.replicas("serving")) == 1, "nothing was written while every request was refused"
+    clean.wait_counts(serving=2, standbys=1, timeout=120)
+    assert len(clean.kubectl.list("pods", CHILDREN)) == len(slots(clean)) == 3
+
+
+def has_serving(shop: Shop, count: int) -> bool:
+    return len(shop.replicas("serving")) == count
+
+
+def test_another_writer_on_the_same_objects_only_delays(clean: Shop) -> None:
+    apply_set(clean, replicas=1, standbys=1)
+    clean.wait_counts(serving=1, standbys=1)
+    done, writes = threading.Event(), [0]
+
+    def scribble() -> None:
+        while not done.is_set():
+            writes[0] += 1
+            note = json.dumps({"metadata": {"annotations": {"example.com/scribble": str(writes[0])}}})
+            for pod in clean.kubectl.list("pods", CHILDREN):
+                try:
+                    clean.kubectl("patch", "pod", pod["metadata"]["name"], "--type=merge", "-p", note)
+                except CommandFailed:
+                    continue
+
+    thread = threading.Thread(target=scribble, daemon=True)
+    thread.start()
+    try:
+        for wanted in (2, 1, 2):
+            clean.kubectl.scale(f"dbrs/{SET}", wanted)
+            wait_until(f"{wanted} to serve", partial(has_serving, clean, wanted), timeout=120)
+    finally:
+        done.set()
+        thread.join(timeout=60)
+    assert writes[0] > 0
+    clean.wait_counts(serving=2, standbys=1, timeout=120)
+    wait_until("as many slots as members", lambda: len(slots(clean)) == 3, timeout=60)
+    assert status(clean)["replicas"] == 2
