@@ -21,6 +21,7 @@ from headroom.adapters.clock import SystemClock
 from headroom.adapters.http.server import ProbeServer
 from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.kube.connect import connect
+from headroom.adapters.kube.lanes import Lanes, build_lanes
 from headroom.adapters.kube.leader_label import LeaderLabel, build_holder
 from headroom.adapters.kube.lease import LEASE_LIMITS, LeaseElector
 from headroom.adapters.postgres import PsycopgPostgres, SessionNames
@@ -55,7 +56,8 @@ class Process:
     clock: SystemClock
     telemetry: PrometheusTelemetry
     kube: ApiKube
-    """The API behind the fence: it writes only while the Lease lasts."""
+    """The API behind the fence: it writes only while the Lease lasts. For what is done once; the rest has a lane."""
+    lanes: Lanes
     elector: LeaseElector
     stop: asyncio.Event
     is_watching: asyncio.Event = field(default_factory=asyncio.Event)
@@ -94,12 +96,12 @@ async def _build_process(settings: Settings) -> Process:
         on_lost=_exit_at_once,
     )
     kube = ApiKube(client, clock=clock, fence=elector, telemetry=telemetry)
-    return Process(settings, clock, telemetry, kube, elector, _stop_on_signals())
+    return Process(settings, clock, telemetry, kube, build_lanes(kube), elector, _stop_on_signals())
 
 
 async def _lead(process: Process) -> None:
     """Watch and reconcile while the Lease is ours and nobody asks to stop."""
-    events = asyncio.create_task(process.telemetry.run_events(process.kube))
+    events = asyncio.create_task(process.telemetry.run_events(process.lanes.events))
     await _put_label_on(process)
     loops = await build_loops(process)
     await _await_kinds(process, loops.reconcilers)
@@ -123,26 +125,34 @@ async def _lead(process: Process) -> None:
 
 
 async def build_loops(process: Process) -> LevelLoops:
-    """The reconcilers over the real adapters."""
+    """The reconcilers over the real adapters, each kind on a lane of its own."""
     installation = await find_installation(process.settings, process.kube)
-    kube, clock, telemetry, board = process.kube, process.clock, process.telemetry, GuardBoard()
+    lanes, clock, telemetry, board = process.lanes, process.clock, process.telemetry, GuardBoard()
     names = SessionNames(lease=installation, holder=uuid.uuid4().hex[:INSTALLATION_DIGITS])
     postgres = PsycopgPostgres(installation, names, process.elector, clock)
 
-    def reporter(kind: Kind) -> StatusReporter:
-        return StatusReporter(kube, clock, kind)
+    def reporter(kind: Kind, lane: ApiKube) -> StatusReporter:
+        return StatusReporter(lane, clock, kind)
 
     replicas = Services(
-        kube, postgres, clock, telemetry, board, reporter(REPLICA_SET), installation, process.settings.watch_namespaces
+        lanes.replicas,
+        postgres,
+        clock,
+        telemetry,
+        board,
+        reporter(REPLICA_SET, lanes.replicas),
+        installation,
+        process.settings.watch_namespaces,
     )
+    guard_reporter, pool_reporter = reporter(DATABASE_GUARD, lanes.guards), reporter(WORKER_POOL, lanes.pools)
     reconcilers: dict[Kind, Reconciler] = {
-        DATABASE_GUARD: GuardReconciler(kube, reporter(DATABASE_GUARD), postgres, clock, telemetry, board),
+        DATABASE_GUARD: GuardReconciler(lanes.guards, guard_reporter, postgres, clock, telemetry, board),
         REPLICA_SET: ReplicaSetReconciler(replicas),
         WORKER_POOL: WorkerPoolReconciler(
-            kube, reporter(WORKER_POOL), postgres, PostgresQueueProbes(), clock, telemetry, board
+            lanes.pools, pool_reporter, postgres, PostgresQueueProbes(), clock, telemetry, board
         ),
     }
-    return LevelLoops(reconcilers, kube, clock, telemetry)
+    return LevelLoops(reconcilers, process.kube, clock, telemetry)
 
 
 async def find_installation(settings: Settings, kube: ApiKube) -> str:
