@@ -42,7 +42,9 @@ test: check test-here test-cluster ## everything: check, contract, integration, 
 test-here: setup setup-postgres ## what needs PostgreSQL but no cluster
 	$(PYTEST) -q -m "not cluster" tests/contract tests/integration
 
-test-cluster: setup ## what needs a cluster: contract, admission, chart, end to end (HEADROOM_CLUSTER=bundled|kind|kubeconfig)
+test-cluster: export NODES ?= 2
+test-cluster: setup ## what needs a cluster: storage, contract, admission, chart, end to end (HEADROOM_CLUSTER=bundled|kind|kubeconfig)
+	$(PYTHON) -m e2e.cluster csi-sanity
 	$(PYTHON) -m e2e.run $(PYTEST) -q tests/chart tests/admission tests/contract/kube
 	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=400 e2e/suite
 

@@ -29,6 +29,8 @@ SET = "store"
 GIB_PER_SCALE = 1 / 68
 """pgbench accounts and their key: about 15 MiB a unit of scale."""
 VOLUME = "30Gi"
+SILENCE_SECONDS = 1.5
+"""The prober calls a server new after a second of silence."""
 WARM_P50, WARM_P99, BASE_BACKUP_RATIO = 0.2, 1.0, 1.15
 
 
@@ -40,29 +42,24 @@ class Bench:
     prober: Prober
     console: Console
 
-    def resize(self, replicas: int, standbys: int) -> float:
-        """Change both counts in one write; returns when the operator decided, in epoch seconds."""
-        before = self._decided()
-        patch = json.dumps({"spec": {"replicas": replicas, "standbys": standbys}})
-        self.shop.kubectl("patch", "dbrs", SET, "--type=merge", "-p", patch)
-        return wait_until("a decision", lambda: (at := self._decided()) != before and at, timeout=30, every=0.2)
-
     def join(self, standbys_before: int) -> float:
         """Make one more replica serve; returns seconds from the decision to its first read."""
-        known = {pod["metadata"]["name"] for pod in self.shop.replicas("serving")}
-        decided = self.resize(len(known) + 1, standbys_before - 1 if standbys_before else 0)
+        known, before = {pod["metadata"]["name"] for pod in self.shop.replicas("serving")}, self._decided()
+        self._ask(len(known) + 1, max(standbys_before - 1, 0))
+        decided = wait_until("a decision", lambda: (at := self._decided()) != before and at, timeout=30, every=0.2)
         pod = wait_until("one more to serve", lambda: self._newcomer(known), timeout=600, every=0.2)
         address = pod["status"]["podIP"]
         answered = wait_until(
-            f"the first read of {address}", lambda: self.prober.first_after(address, decided - 0.5), timeout=30
+            f"the first read of {address}", lambda: self.prober.first_after(address, decided), timeout=30
         )
         return answered - decided
 
     def leave(self, standbys: int) -> None:
-        """Back to one serving replica."""
-        self.resize(1, standbys)
+        """Back to one serving replica, and nobody on the way out."""
+        self._ask(1, standbys)
         self.shop.wait_counts(serving=1, standbys=standbys, timeout=200)
-        time.sleep(1.5)  # the prober calls a server new after a second of silence
+        wait_until("the others to be gone", lambda: len(self._members()) == 1 + standbys, timeout=120)
+        time.sleep(SILENCE_SECONDS)
 
     def join_and_leave(self, *, standbys: int) -> float:
         """One measurement, and back to how it was."""
@@ -72,6 +69,14 @@ class Bench:
 
     def _newcomer(self, known: set[str]) -> Manifest | None:
         return next((pod for pod in self.shop.replicas("serving") if pod["metadata"]["name"] not in known), None)
+
+    def _members(self) -> list[Manifest]:
+        return self.shop.kubectl.list("pods", f"headroom.dev/replica-set={SET}")
+
+    def _ask(self, replicas: int, standbys: int) -> None:
+        """Change both counts in one write."""
+        patch = json.dumps({"spec": {"replicas": replicas, "standbys": standbys}})
+        self.shop.kubectl("patch", "dbrs", SET, "--type=merge", "-p", patch)
 
     def _decided(self) -> float:
         status = (self.shop.kubectl.get("dbrs", SET) or {}).get("status") or {}

@@ -10,7 +10,7 @@ from rich.live import Live
 
 from e2e.cluster.provider import choose_cluster
 from e2e.demo.picture import draw
-from e2e.demo.plan import LOAD_ENDS, LONGEST
+from e2e.demo.plan import JOBS_END, LOAD_ENDS, LONGEST
 from e2e.demo.report import lag_zero_after, measure, missing, picture_path, print_summary
 from e2e.demo.scene import Scene
 from e2e.demo.timeline import Timeline
@@ -84,7 +84,7 @@ def is_over(timeline: Timeline, now: float) -> bool:
     if elapsed >= LONGEST:
         return True
     back = lag_zero_after(timeline)
-    return back is not None and elapsed >= LOAD_ENDS + back + SETTLED
+    return back is not None and elapsed >= max(LOAD_ENDS, JOBS_END + back) + SETTLED
 
 
 def judge(timeline: Timeline, console: Console) -> bool:

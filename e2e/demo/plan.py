@@ -12,7 +12,8 @@ ARRIVALS: Profile = ((0, 4), (15, 4), (40, 24), (95, 24), (110, 4), (240, 4))
 """Jobs a second put into the queue."""
 READERS: Profile = ((0, 30), (15, 30), (90, 180), (130, 180), (140, 40), (240, 40))
 """Connections that readers hold open through the read Service."""
-LOAD_ENDS = 140.0
+JOBS_END, LOAD_ENDS = 110.0, 140.0
+"""When the burst of jobs is over, and when that of reads is."""
 LONGEST = 240.0
 """Seconds after which the demo ends, whatever the lag is then."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from e2e.demo.plan import LOAD_ENDS, OBJECTIVES, THRESHOLD_CONNECTIONS
+from e2e.demo.plan import JOBS_END, OBJECTIVES, THRESHOLD_CONNECTIONS
 from e2e.demo.timeline import Decision, Replica, Timeline, crossing
 from e2e.lab.results import RESULTS, Figure, at_most
 
@@ -47,7 +47,7 @@ def activations(timeline: Timeline) -> list[Activation]:
 
 
 def _decision_for(decisions: Sequence[Decision], serving: int) -> Decision | None:
-    ups = (one for one in decisions if one.who == "ReplicaSet" and one.before < serving <= one.after)
+    ups = (one for one in decisions if one.who == "ReplicaSet" and (one.before or 0) < serving <= one.after)
     return min(ups, key=lambda one: one.at, default=None)
 
 
@@ -96,7 +96,7 @@ def lag_zero_after(timeline: Timeline) -> float | None:
     late = [line["at"] for line in timeline.queue if line["lag_seconds"] > LAG_IS_ZERO]
     if not timeline.queue or (late and late[-1] >= timeline.queue[-1]["at"]):
         return None
-    return max(0.0, (late[-1] if late else 0.0) - LOAD_ENDS)
+    return max(0.0, (late[-1] if late else 0.0) - JOBS_END)
 
 
 def missing(figures: dict[str, Figure]) -> list[str]:

@@ -14,11 +14,11 @@ ROLES = ("provisioning", "standby", "serving", "draining")
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A decision the operator published: `at` in epoch seconds."""
+    """A decision the operator published: `at` in epoch seconds; `before` is None where nothing was seen before it."""
 
     who: str
     at: float
-    before: int
+    before: int | None
     after: int
     words: str
 
@@ -101,11 +101,10 @@ class Timeline:
         self.status[who] = status
         decision = status.get("lastDecision")
         if decision:
-            self._note(parse_decision(who, decision))
-
-    def _note(self, decision: Decision) -> None:
-        if decision not in self.decisions:
-            self.decisions.append(decision)
+            last = next((one for one in reversed(self.decisions) if one.who == who), None)
+            found = parse_decision(who, decision, last.after if last else None)
+            if last is None or (found.at, found.words) != (last.at, last.words):
+                self.decisions.append(found)
 
     def replicas(self) -> list[Replica]:
         """Every replica seen, in the order of their names."""
@@ -131,12 +130,12 @@ def role_of(pod: Manifest | None) -> str:
     return labels.get("headroom.dev/role", "")
 
 
-def parse_decision(who: str, entry: Manifest) -> Decision:
-    """A `lastDecision` of either kind."""
+def parse_decision(who: str, entry: Manifest, last: int | None) -> Decision:
+    """A `lastDecision` of either kind; a WorkerPool's does not name the size before it, the one before that does."""
     return Decision(
         who=who,
         at=parse_time(entry["at"]),
-        before=entry.get("from", -1),
+        before=entry.get("from", last),
         after=int(entry["to"] if "to" in entry else entry["allowed"]),
         words=f"{entry.get('rule', '')} {entry.get('reason', '')}: {entry.get('message', '')}",
     )

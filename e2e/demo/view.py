@@ -73,7 +73,7 @@ def _decisions(timeline: Timeline) -> RenderableType:
     table = Table.grid(padding=(0, 1))
     moves = [one for one in timeline.decisions if one.before != one.after]
     for decision in sorted(moves, key=lambda one: one.at)[-DECISIONS_SHOWN:]:
-        moved = f"{decision.before} → {decision.after}" if decision.before >= 0 else f"→ {decision.after}"
+        moved = f"{decision.before} → {decision.after}" if decision.before is not None else f"→ {decision.after}"
         table.add_row(f"{decision.at - timeline.started:5.0f} s", decision.who, moved, decision.words)
     return table
 

@@ -22,9 +22,10 @@ def far_node(cluster: Cluster, clean: Shop) -> Iterator[str]:
         pytest.skip("one node only: NODES=2 gives the bundled cluster a second one")
     far = next(name for name in names if name != clean.node)
     yield far
-    cluster.start_node(far)
     EVERYWHERE("uncordon", *names)
-    wait_until(f"{far} to be Ready", lambda: is_ready(far), timeout=60)
+    if not is_ready(far):
+        cluster.start_node(far)
+        wait_until(f"{far} to be Ready", lambda: is_ready(far), timeout=60)
 
 
 def is_ready(node: str) -> bool:

@@ -102,6 +102,16 @@ def test_a_missing_target_is_named_and_found_when_it_comes(clean: Shop) -> None:
     clean.kubectl.apply(objects.database_guard(), pool_of())
     wait_until("the missing target to be said", lambda: has_reason(clean, "TargetNotFound"), timeout=30)
     assert "commands" in clean.kubectl.condition("wp", POOL, "Ready")["message"]
+    command = ("python3", "/app/worker.py", "--queue", POOL)
+    clean.kubectl.apply(
+        objects.app_deployment(
+            POOL, clean.worker_image, command, {**objects.login(objects.PRIMARY), "CONCURRENCY": "1"}
+        )
+    )
+    try:
+        clean.wait_ready("wp", POOL, timeout=60)
+    finally:
+        clean.kubectl.delete("deployment", POOL)
 
 
 def test_a_missing_queue_table_is_named_and_holds(pool: Shop) -> None:
@@ -137,6 +147,9 @@ def test_a_query_that_does_not_return_one_row_is_unknown(pool: Shop, query: str,
     wait_until("the odd answer to be said", lambda: signal(pool).get("status") == "False", timeout=30)
     assert count in signal(pool)["message"].lower()
     assert replicas(pool) == 1
+    custom["lagQuery"] = "SELECT 0::float8"
+    pool.kubectl.apply(pool_of(queue=queue))
+    wait_until("the signal to be back", lambda: signal(pool).get("status") == "True", timeout=30)
 
 
 def signal(shop: Shop) -> Manifest:
