@@ -6,7 +6,7 @@ import time
 import pytest
 
 from headroom.adapters.postgres import primary as primary_module
-from headroom.errors import PrimaryUnavailable
+from headroom.errors import NotLeading, PrimaryUnavailable
 from headroom.ports.postgres import Postgres
 from headroom.reasons import Reason
 from tests.integration.postgres.conftest import Adapters
@@ -121,6 +121,56 @@ async def test_a_new_leader_ends_the_old_ones_sessions_and_takes_the_lock(adapte
     holders = {row["name"].split("/")[3] for row in names}
     assert holders == {"new", "other"}, "another installation is nobody's business"
     assert (await bystander.identify()).has_installation_lock, "each installation has a lock of its own"
+
+
+async def test_a_new_leader_ends_old_sessions_that_hold_no_lock(adapters: Adapters, primary: Server) -> None:
+    await adapters.make("old").open_slots(primary.target(), REPLICATION)
+    adapters.fence.is_leading = False
+    new = await adapters.make("new").open_primary(primary.target())
+    assert count_sessions(primary, "old") == 1, "without the lease nobody's session is ended"
+    adapters.fence.is_leading = True
+    assert (await new.identify()).has_installation_lock
+    end = time.monotonic() + 5
+    while count_sessions(primary, "old"):
+        assert time.monotonic() < end, "a session of an older holder lives on beside the new leader"
+        await asyncio.sleep(0.05)
+    assert count_sessions(primary, "new") == 3
+
+
+def count_sessions(server: Server, holder: str) -> int:
+    found = server.sql(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'headroom/%%/lease/' || %s", [holder]
+    )
+    return int(found[0]["count"])
+
+
+@pytest.mark.parametrize("change", ["ensure", "drop", "end"])
+async def test_a_lease_lost_while_a_change_waited_stops_the_change(
+    adapters: Adapters, primary: Server, change: str
+) -> None:
+    postgres = adapters.make()
+    link = await postgres.open_primary(primary.target())
+    slots = await postgres.open_slots(primary.target(), REPLICATION)
+    member = await postgres.open_replica(primary.target())
+    await slots.ensure_slot("hr_kept")
+    client = primary.connect(APPLICATION.username, APPLICATION.password)
+    changes = {
+        "ensure": lambda: slots.ensure_slot("hr_new"),
+        "drop": lambda: slots.drop_slot("hr_kept"),
+        "end": lambda: member.end_sessions(only_idle=False),
+    }
+    primary.freeze()
+    try:
+        waiting = asyncio.ensure_future(changes[change]())
+        await asyncio.sleep(0.3)
+        adapters.fence.is_leading = False
+    finally:
+        primary.thaw()
+    with pytest.raises(NotLeading):
+        await waiting
+    assert [slot.name for slot in await link.slots("hr_")] == ["hr_kept"]
+    assert client.execute("SELECT 1 AS one").fetchall() == [{"one": 1}]
+    client.close()
 
 
 async def test_a_slot_is_not_dropped_by_a_process_that_lost_the_lock(adapters: Adapters, primary: Server) -> None:

@@ -25,6 +25,7 @@ class GuardSession:
     fence: Fence
     locks: HeldLocks
     lock_key: int
+    _has_swept: bool = False
 
     def __post_init__(self) -> None:
         self.connection.greet = self._take
@@ -43,24 +44,27 @@ class GuardSession:
         row = await fetch_one(link, sql.HAS_LOCK, {"lock_key": self.lock_key, "guard_pid": link.info.backend_pid})
         if not row["is_held"]:
             await self._take(link)
+        elif not self._has_swept:
+            await self._end_older_holders(link)
 
     async def _take(self, link: Link) -> None:
-        """Try for the lock; sessions that an earlier holder of the lease left behind are ended first."""
+        """Try for the lock; sessions that an earlier holder of the lease left behind, lock or not, are ended first."""
         self.locks.remove(self.connection)
+        await self._end_older_holders(link)
         system_identifier = str((await fetch_one(link, sql.SYSTEM_IDENTIFIER))["system_identifier"])
-        for attempt in range(LOCK_TRIES):
+        for _ in range(LOCK_TRIES):
             if (await fetch_one(link, sql.TRY_LOCK, {"lock_key": self.lock_key}))["is_held"]:
                 self.locks.add(system_identifier, self.connection)
                 return
             if self.locks.find_pid(system_identifier) is not None:
                 return
-            if attempt == 0:
-                await self._end_older_holders(link)
             await asyncio.sleep(LOCK_PAUSE_SECONDS)
 
     async def _end_older_holders(self, link: Link) -> None:
+        self._has_swept = False
         try:
             self.fence.check(TAKEOVER_SECONDS)
         except NotLeading:
             return  # anyone may look; only the lease holder ends sessions, and the next pass asks again
         await link.execute(sql.END_OLDER_HOLDERS, {"lease": self.names.lease, "holder": self.names.holder})
+        self._has_swept = True

@@ -36,15 +36,16 @@ class PinnedReplica:
 
         async def work(link: Link) -> int:
             seen = await (await link.execute(sql.SESSIONS, {"only_idle": only_idle})).fetchall()
-            return sum([await _end(link, session, only_idle=only_idle) for session in seen])
+            return sum([await self._end(link, session, only_idle=only_idle) for session in seen])
 
         return await self.connection.run(work, seconds=END_SECONDS)
+
+    async def _end(self, link: Link, session: Row, *, only_idle: bool) -> int:
+        # Turn, connect and look may have taken seconds, in which a process that was frozen lost its lease.
+        self.fence.check(END_SECONDS)
+        row = await fetch_one(link, sql.END_SESSION, {**session, "only_idle": only_idle})
+        return int(row["ended"])
 
     async def close(self) -> None:
         """End the connection."""
         await self.connection.close()
-
-
-async def _end(link: Link, session: Row, *, only_idle: bool) -> int:
-    row = await fetch_one(link, sql.END_SESSION, {**session, "only_idle": only_idle})
-    return int(row["ended"])

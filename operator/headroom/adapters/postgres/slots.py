@@ -46,7 +46,7 @@ class PinnedSlots:
         async def work(link: Link) -> SlotFacts:
             found = await (await link.execute(sql.SLOT, {"name": name})).fetchone()
             if found is None:
-                await _create(link, name)
+                await self._create(link, name)
                 found = await fetch_one(link, sql.SLOT, {"name": name})
             return rows.parse_slot(found)
 
@@ -57,10 +57,19 @@ class PinnedSlots:
         self.fence.check(SLOT_SECONDS)
         return await self.connection.run(lambda link: self._drop(link, name), seconds=SLOT_SECONDS)
 
+    async def _create(self, link: Link, name: str) -> None:
+        # Turn, connect and look may have taken seconds, in which a process that was frozen lost its lease.
+        self.fence.check(SLOT_SECONDS)
+        try:
+            await link.execute(sql.CREATE_SLOT, {"name": name})
+        except pg.DuplicateObject:
+            return  # made between our look and our call: what is there counts
+
     async def _drop(self, link: Link, name: str) -> bool:
         system_identifier = str((await fetch_one(link, sql.SYSTEM_IDENTIFIER))["system_identifier"])
         pid = self.locks.find_pid(system_identifier) or 0
         parameters = {"name": name, "guard_pid": pid, "lock_key": self.lock_key}
+        self.fence.check(SLOT_SECONDS)
         try:
             await link.execute(sql.DROP_SLOT, parameters)
         except pg.ObjectInUse:
@@ -77,13 +86,6 @@ class PinnedSlots:
     async def close(self) -> None:
         """End the connection."""
         await self.connection.close()
-
-
-async def _create(link: Link, name: str) -> None:
-    try:
-        await link.execute(sql.CREATE_SLOT, {"name": name})
-    except pg.DuplicateObject:
-        return  # made between our look and our call: what is there counts
 
 
 async def _identify_system(target: ConnectionTarget, login_name: str) -> str:
