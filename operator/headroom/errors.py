@@ -7,6 +7,7 @@
      │   └─ UnsupportedValue  a newer schema's value: hold
      ├─ Unavailable          the other side does not answer now; try again after `retry_after`
      │   ├─ KubeUnavailable
+     │   │   └─ NotServed      the API server has no such kind now: unknown, never none
      │   ├─ PrimaryUnavailable
      │   └─ SignalUnavailable
      ├─ Refused              the other side answered and said no; trying again alone will not help
@@ -57,6 +58,13 @@ class Unavailable(HeadroomError):
 
 class KubeUnavailable(Unavailable):
     """The API server timed out, was unreachable, or answered 429 or 5xx."""
+
+
+class NotServed(KubeUnavailable):
+    """The API server does not serve a kind: its definition is gone, or not there yet. What exists of it is unknown."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason=Reason.KUBE_UNAVAILABLE)
 
 
 class PrimaryUnavailable(Unavailable):

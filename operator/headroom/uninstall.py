@@ -16,7 +16,7 @@ from functools import partial
 from headroom.adapters.clock import SystemClock
 from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.kube.connect import connect
-from headroom.errors import Conflict, HeadroomError
+from headroom.errors import Conflict, HeadroomError, NotServed
 from headroom.handlers.configure import FINALIZER
 from headroom.model.replica import SET_LABEL, hash8
 from headroom.ports.clock import Clock
@@ -162,7 +162,11 @@ def _describe_pool(body: Manifest) -> str:
 
 
 async def _list_watched(reader: KubeReader, kind: Kind, release: Release) -> list[Manifest]:
-    return [body for namespace in release.watched or ("",) for body in await reader.list(kind, namespace)]
+    """All of a kind; none where its definition is gone, since its resources went with it."""
+    try:
+        return [body for namespace in release.watched or ("",) for body in await reader.list(kind, namespace)]
+    except NotServed:
+        return []
 
 
 def _ref_of(kind: Kind, body: Manifest) -> ObjectRef:

@@ -1,7 +1,8 @@
 """The Kubernetes API as plain dicts: five small protocols, so that each caller asks only for what it uses.
 
 Errors: `KubeUnavailable` (timeout, 429, 5xx), `Refused` (403, quota, admission, validation), `Conflict` (409, failed
-test of a JSON patch, create of what exists). A missing object is `None`, never an error.
+test of a JSON patch, create of what exists). A missing object is `None`, never an error; a missing kind is `NotServed`
+(a KubeUnavailable) to a list, so that nobody takes what cannot be told for an empty list.
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,7 +71,7 @@ class KubeReader(Protocol):
         ...
 
     async def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None) -> list[Manifest]:
-        """Objects of a namespace (all namespaces when empty) whose labels equal all of `labels`."""
+        """Objects of a namespace (all namespaces when empty) whose labels equal all of `labels`; NotServed: unknown."""
         ...
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.memory.kube import MemoryKube
-from headroom.errors import Conflict, Refused
+from headroom.errors import Conflict, NotServed, Refused
 from headroom.ports.kube import (
     CLAIM,
     CONFIG_MAP,
@@ -142,6 +142,11 @@ class TestReading:
         await world.kube.create(build_config_map(world, labels={"contract": world.namespace}))
         found = await world.kube.list(CONFIG_MAP, "", labels={"contract": world.namespace})
         assert [item["metadata"]["namespace"] for item in found] == [world.namespace]
+
+    async def test_a_kind_that_is_not_served_has_no_list_at_all(self, world: World) -> None:
+        nowhere = Kind("contract.headroom.dev/v1", "Gadget", "gadgets")
+        with pytest.raises(NotServed):
+            await world.kube.list(nowhere, world.namespace)
 
 
 class TestCreating:

@@ -19,7 +19,7 @@ from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.kube.limits import Limits, TokenBucket
 from headroom.adapters.kube.metrics import API_CALLS
 from headroom.adapters.memory.telemetry import MemoryTelemetry
-from headroom.errors import Conflict, HeadroomError, KubeUnavailable, NotLeading, Refused
+from headroom.errors import Conflict, HeadroomError, KubeUnavailable, NotLeading, NotServed, Refused
 from headroom.ports.kube import CONFIG_MAP, POD, Kind, Kube, ObjectRef
 from headroom.reasons import Reason
 
@@ -228,7 +228,11 @@ class TestConflict:
             await kube.patch(ONE, [])
         await kube.delete(ONE, uid="u")
         assert await kube.get(ONE) is None
-        assert await kube.list(CONFIG_MAP, "shop") == []
+
+    async def test_a_list_of_what_is_not_served_is_unknown_and_never_empty(self, kube: Kube, server: Server) -> None:
+        server.say(404, "the server could not find the requested resource")
+        with pytest.raises(NotServed, match="ConfigMap"):
+            await kube.list(CONFIG_MAP, "shop")
 
 
 class TestRequests:

@@ -156,3 +156,11 @@ async def test_it_may_run_twice() -> None:
     before = list(scene.kube.writes)
     await scene.run(make_release())
     assert scene.kube.writes == before
+
+
+async def test_kinds_whose_definitions_went_first_leave_nothing_to_release() -> None:
+    scene = Scene()
+    scene.cluster.seed(make_pool())
+    scene.kube.kinds.remove(REPLICA_SET)
+    await scene.run(make_release())
+    assert scene.finalizers(WORKER_POOL, "commands") == []

@@ -16,7 +16,7 @@ from headroom.adapters.kube.discovery import Discovery
 from headroom.adapters.kube.limits import Limiter, Limits
 from headroom.adapters.kube.ownership import refuse_foreign
 from headroom.adapters.kube.transport import HttpClient, Transport
-from headroom.errors import Conflict, KubeUnavailable, Refused
+from headroom.errors import Conflict, KubeUnavailable, NotServed, Refused
 from headroom.ports.clock import Clock
 from headroom.ports.kube import JsonOp, Kind, Manifest, ObjectRef, Scale
 from headroom.ports.leadership import Fence
@@ -62,7 +62,7 @@ class ApiKube:
         return await self._read(get_call(ref))
 
     async def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None) -> list[Manifest]:
-        """A quorum list in pages; empty when the kind is not served at all."""
+        """A quorum list in pages; NotServed when the server has no such kind: that is unknown, not none."""
         query: dict[str, Any] = {"limit": PAGE_SIZE}
         if labels:
             query["labelSelector"] = ",".join(f"{name}={value}" for name, value in labels.items())
@@ -193,7 +193,7 @@ async def _read_pages(
         call = list_call(kind, namespace, {**query, "continue": next_page} if next_page else query)
         answer = await transport.send(call)
         if answer.status == 404:
-            return []
+            raise NotServed(f"list {kind.plural}: {kind.api_version} {kind.name} is not served (HTTP 404)")
         if answer.status == 410 and next_page:
             return None
         page = _body_of(call, answer)

@@ -13,7 +13,7 @@ from headroom.adapters.memory.kube_faults import READ_VERBS, Faults
 from headroom.adapters.memory.kube_fields import Manager, apply_fields
 from headroom.adapters.memory.kube_patch import patch_manifest
 from headroom.adapters.memory.kube_store import Store, check_identity
-from headroom.errors import Conflict, KubeUnavailable, Refused
+from headroom.errors import Conflict, KubeUnavailable, NotServed, Refused
 from headroom.ports.clock import Clock
 from headroom.ports.kube import FIELD_MANAGER, NAMESPACE, JsonOp, Kind, Manifest, ObjectRef, Scale
 from headroom.ports.leadership import Fence
@@ -57,6 +57,8 @@ class MemoryKube:
         """Objects whose labels equal all of `labels`, in the order of their names."""
 
         def effect() -> list[Manifest]:
+            if self.kinds.find(kind.api_version, kind.name) is None:
+                raise NotServed(f"list {kind.plural}: {kind.api_version} {kind.name} is not served")
             found = [
                 copy.deepcopy(entry.manifest)
                 for ref, entry in self.store.entries.items()

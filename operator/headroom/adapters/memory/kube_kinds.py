@@ -94,6 +94,10 @@ class KindRegistry:
         if scale is not None:
             self._scales[kind] = scale
 
+    def remove(self, kind: Kind) -> None:
+        """Serve a kind no more."""
+        self._kinds.pop((kind.api_version, kind.name), None)
+
     def find(self, api_version: str, name: str) -> Kind | None:
         """The kind, or None when it is not served."""
         return self._kinds.get((api_version, name))

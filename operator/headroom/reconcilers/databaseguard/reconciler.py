@@ -1,10 +1,12 @@
 """One pass of a DatabaseGuard: look at the server, judge it, tell the board, the status and the metrics."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from headroom.errors import NotServed
 from headroom.model.conditions import Condition, Truth
+from headroom.policy.replicas.timeouts import ABANDON_AFTER
 from headroom.ports.clock import Clock
 from headroom.ports.kube import REPLICA_SET, KubeReader, Manifest
 from headroom.ports.postgres import Postgres
@@ -51,7 +53,7 @@ class GuardReconciler:
     async def teardown(self, body: dict[str, Any]) -> timedelta | None:
         """Keep looking while a ReplicaSet still needs the server to give its slots back; then let go."""
         metadata = body["metadata"]
-        users = await self._users(metadata["namespace"], metadata["name"])
+        users = await self._users_left(body)
         if not users:
             await self.forget(metadata["uid"])
             return None
@@ -127,6 +129,17 @@ class GuardReconciler:
         now = self.clock.monotonic()
         state = remembered_state(status)
         return Holding(namespace, name, uid, canary, state, now, system_identifier=status.get("systemIdentifier"))
+
+    async def _users_left(self, body: Manifest) -> list[str]:
+        """The users; raises NotServed until that has lasted too long: the kind went, and its sets with it."""
+        metadata = body["metadata"]
+        try:
+            return await self._users(metadata["namespace"], metadata["name"])
+        except NotServed:
+            began = datetime.fromisoformat(metadata["deletionTimestamp"])
+            if self.clock.now() - began < ABANDON_AFTER:
+                raise
+            return []
 
     async def _users(self, namespace: str, name: str) -> list[str]:
         """ReplicaSets that refer to the guard, being deleted or not."""

@@ -5,10 +5,11 @@ import asyncio
 import pytest
 
 from headroom.adapters.memory.postgres_server import MemorySession
-from headroom.errors import PrimaryUnavailable
+from headroom.errors import NotServed, PrimaryUnavailable
+from headroom.ports.kube import REPLICA_SET
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard import metrics
-from tests.unit.reconcilers.databaseguard.world import NAMESPACE, GuardWorld, make_guard
+from tests.unit.reconcilers.databaseguard.world import NAMESPACE, GuardWorld, make_guard, ref
 
 LABELS = {"namespace": NAMESPACE, "name": "store"}
 
@@ -153,6 +154,18 @@ async def test_without_replica_sets_teardown_is_over_at_once(world: GuardWorld) 
     assert world.server.lock_holder is None
     with pytest.raises(PrimaryUnavailable):
         await link.identify()
+
+
+async def test_teardown_waits_while_it_cannot_tell_whether_a_set_is_left(world: GuardWorld) -> None:
+    await world.run(2)
+    world.cluster.edit(ref(), lambda guard: guard["metadata"].update(finalizers=["headroom.dev/finalizer"]))
+    world.cluster.delete(ref())
+    world.kube.kinds.remove(REPLICA_SET)
+    with pytest.raises(NotServed):
+        await world.reconciler.teardown(world.body())
+    assert world.view.slots is not None
+    await world.clock.advance(601)
+    assert await world.reconciler.teardown(world.body()) is None
 
 
 async def test_forgetting_ends_the_canary_and_every_series(world: GuardWorld) -> None:
