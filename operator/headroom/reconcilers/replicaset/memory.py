@@ -27,6 +27,7 @@ class MemberMemory:
     pod_uid: str
     seen_since: float
     link: ReplicaLink | None = None
+    link_target: ConnectionTarget | None = None
     pending: asyncio.Task[ReplicaProbe] | None = None
     probe: ReplicaProbe | None = None
     verdict: LagVerdict | None = None

@@ -12,7 +12,7 @@ from headroom.model.replica import Lag, PodFacts
 from headroom.policy.replay_lag import LagVerdict, NotEligible, ReplayLag, measure_replay_lag
 from headroom.policy.replicas.readiness import is_beyond, is_within
 from headroom.ports.clock import Clock
-from headroom.ports.postgres import Postgres
+from headroom.ports.postgres import Postgres, ReplicaLink
 from headroom.reconcilers.replicaset.memory import MemberMemory, SetMemory
 
 ROUND_SECONDS = 0.7
@@ -75,9 +75,29 @@ class Prober:
         return known, pod
 
     async def _ask(self, member: MemberMemory, target: ConnectionTarget) -> ReplicaProbe:
-        if member.link is None:
+        link = member.link
+        if link is None or member.link_target != target:
+            link = await self._link_anew(member, target)
+        return await link.probe()
+
+    async def _link_anew(self, member: MemberMemory, target: ConnectionTarget) -> ReplicaLink:
+        """Open a link; a new login must work before it replaces the old: a member may not have replayed it yet."""
+        old, before = member.link, member.link_target
+        if old is not None and (before is None or before.host != target.host):
+            # Who answers at an address that is not the pod's any more could be another member.
+            member.link = None
+            await old.close()
+            old = None
+        try:
             member.link = await self.postgres.open_replica(target)
-        return await member.link.probe()
+        except HeadroomError:
+            if old is None:
+                raise
+            return old
+        member.link_target = target
+        if old is not None:
+            await old.close()
+        return member.link
 
     def _note(self, member: MemberMemory, marks: Sequence[Mark], *, is_late: bool) -> None:
         pending, now = member.pending, self.clock.monotonic()
