@@ -20,7 +20,7 @@ from headroom.model.database import (
 
 
 class PrimaryLink(Protocol):
-    """The pinned connections to one primary: canary, guard, probes."""
+    """The pinned connections to one primary: canary, guard, probes; one more while pools ask `query`."""
 
     async def identify(self) -> ServerFacts:
         """Identity, settings, rights and budgets of the server, in one statement."""
@@ -50,7 +50,10 @@ class PrimaryLink(Protocol):
         ...
 
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Run one of *our* read-only statements on the probe connection: rolled back, bounded in time and rows."""
+        """Run one of *our* read-only statements for a pool: rolled back, bounded in time and rows.
+
+        On a connection that pools share with nobody else: a slow queue delays none of the calls above.
+        """
         ...
 
     async def close(self) -> None:

@@ -1,11 +1,12 @@
-"""Reads: ours on the probes' connection, a user's own on the pool's."""
+"""Reads: ours on a connection that pools share, a user's own on the pool's."""
 
 import asyncio
 import time
 
 import pytest
 
-from headroom.adapters.postgres.primary import MAX_ROWS
+from headroom.adapters.postgres.queues import shared
+from headroom.adapters.postgres.queues.shared import MAX_ROWS
 from headroom.errors import HeadroomError, PrimaryUnavailable, Refused, SignalUnavailable
 from headroom.ports.postgres import Postgres, QueueLink
 from headroom.reasons import Reason
@@ -48,6 +49,48 @@ async def test_our_reads_are_bounded_in_time(postgres: Postgres, jobs: Server) -
     assert caught.value.reason is Reason.PRIMARY_TIMEOUT
     assert time.monotonic() - began < 2
     assert (await link.connections()).limit > 0
+
+
+def count_sessions(server: Server, role: str) -> int:
+    """Sessions of ours that play a role."""
+    sql = f"SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'headroom/{role}/%'"
+    return int(server.sql(sql)[0]["count"])
+
+
+async def wait_for_no_session(server: Server, role: str) -> None:
+    """A backend ends a moment after its client has left."""
+    async with asyncio.timeout(5):
+        while count_sessions(server, role):
+            await asyncio.sleep(0.02)
+
+
+async def test_slow_queues_do_not_delay_what_the_guard_and_the_sets_ask(postgres: Postgres, jobs: Server) -> None:
+    link = await postgres.open_primary(jobs.target())
+    pools = [asyncio.create_task(link.query("SELECT pg_sleep(0.4)")) for _ in range(5)]
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    await asyncio.gather(link.identify(), link.position(), link.slots("hr_"), link.backups(), link.connections())
+    assert time.monotonic() - began < 0.35, "they waited for no pool"
+    assert len(await asyncio.gather(*pools)) == 5, "pools wait for each other, in order"
+
+
+async def test_the_pools_connection_is_there_only_while_a_pool_asks(
+    postgres: Postgres, jobs: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = await postgres.open_primary(jobs.target())
+    await link.identify()
+    assert count_sessions(jobs, "queues") == 0
+    await asyncio.gather(link.query("SELECT 1"), link.query("SELECT 2"))
+    await link.identify()
+    assert count_sessions(jobs, "queues") == 1, "one for all pools"
+    monkeypatch.setattr(shared, "UNUSED_SECONDS", 0.0)
+    await link.identify()
+    await wait_for_no_session(jobs, "queues")
+    assert await link.query("SELECT 3 AS three") == [{"three": 3}], "the next question opens it again"
+    await link.close()
+    await wait_for_no_session(jobs, "%")
+    with pytest.raises(PrimaryUnavailable, match="closed"):
+        await link.query("SELECT 1")
 
 
 async def test_a_users_query_keeps_two_rows(postgres: Postgres, jobs: Server) -> None:

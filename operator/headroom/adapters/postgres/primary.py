@@ -1,4 +1,4 @@
-"""The link to a primary: canary, guard and probes, each on a connection of its own."""
+"""The link to a primary: canary, guard and probes, each on a connection of its own; pools get one when they ask."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,10 @@ from typing import Any
 from psycopg import errors as pg
 
 from headroom.adapters.postgres import rows, sql
-from headroom.adapters.postgres.connection import WRITE_OPTIONS, Link, PinnedConnection, Row
+from headroom.adapters.postgres.connection import WRITE_OPTIONS, Link, PinnedConnection
 from headroom.adapters.postgres.guard import GuardSession
-from headroom.adapters.postgres.statements import fetch_one, read_only
+from headroom.adapters.postgres.queues.shared import SharedQueries
+from headroom.adapters.postgres.statements import fetch_one
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import (
     BackupProgress,
@@ -30,7 +31,6 @@ PROBES_MAX_AGE_SECONDS = 30.0
 """The probes connection is made anew this often, so that a host name that has moved is noticed without a loss."""
 SETTINGS_EVERY_SECONDS = 10.0
 """Parameters change seldom and cost more to read than all else of a look."""
-MAX_ROWS = 1000
 CANARY_OPTIONS: Mapping[str, str] = {**WRITE_OPTIONS, "statement_timeout": "0"}
 
 
@@ -41,6 +41,7 @@ class PinnedPrimary:
     canary: PinnedConnection
     guard: GuardSession
     probes: PinnedConnection
+    queues: SharedQueries
     clock: Clock
     _settings: Mapping[str, str] = field(default_factory=dict)
     _settings_read_at: float | None = None
@@ -57,6 +58,7 @@ class PinnedPrimary:
 
     async def identify(self) -> ServerFacts:
         """See `PrimaryLink.identify`; also takes the installation's lock again if it was lost."""
+        await self.queues.close_unused()
         facts = await self._identify()
         if facts.is_in_recovery:
             return facts
@@ -105,14 +107,11 @@ class PinnedPrimary:
 
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """See `PrimaryLink.query`."""
-
-        async def work(link: Link) -> list[Row]:
-            return await read_only(link, sql, parameters, limit=MAX_ROWS)
-
-        return await self.probes.run(work)
+        return await self.queues.query(sql, parameters)
 
     async def close(self) -> None:
-        """End the three connections; the server releases the lock with the guard's."""
+        """End all connections; the server releases the lock with the guard's."""
+        await self.queues.close()
         await self.guard.close()
         await self.canary.close()
         await self.probes.close()

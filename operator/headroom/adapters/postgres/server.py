@@ -9,6 +9,7 @@ from headroom.adapters.postgres.guard import GuardSession
 from headroom.adapters.postgres.locks import HeldLocks, compute_lock_key
 from headroom.adapters.postgres.primary import CANARY_OPTIONS, PROBES_MAX_AGE_SECONDS, PinnedPrimary
 from headroom.adapters.postgres.queue import QUEUE_OPTIONS, PinnedQueue
+from headroom.adapters.postgres.queues.shared import SharedQueries
 from headroom.adapters.postgres.replica import PinnedReplica
 from headroom.adapters.postgres.slots import PinnedSlots
 from headroom.model.database import ConnectionTarget, Credentials
@@ -33,10 +34,15 @@ class PsycopgPostgres:
     async def open_primary(self, target: ConnectionTarget) -> PrimaryLink:
         """See `Postgres.open_primary`."""
         guard = self._pin(target, "guard", WRITE_OPTIONS)
+
+        def pin_probes(role: str) -> PinnedConnection:
+            return self._pin(target, role, PROBE_OPTIONS, max_age_seconds=PROBES_MAX_AGE_SECONDS)
+
         link = PinnedPrimary(
             canary=self._pin(target, "canary", CANARY_OPTIONS),
             guard=GuardSession(guard, self.names, self.fence, self._locks, compute_lock_key(self.installation)),
-            probes=self._pin(target, "probes", PROBE_OPTIONS, max_age_seconds=PROBES_MAX_AGE_SECONDS),
+            probes=pin_probes("probes"),
+            queues=SharedQueries(lambda: pin_probes("queues"), self.clock),
             clock=self.clock,
         )
         try:
