@@ -16,7 +16,7 @@ from headroom.policy.workers.budget import ConnectionFacts, high_quantile
 from headroom.policy.workers.conflict import find_conflict, watch_writes
 from headroom.policy.workers.constants import DEFAULT_LEAD_SECONDS, PROBE_SECONDS, URGENT_PROBE_SECONDS
 from headroom.ports.clock import Clock
-from headroom.ports.kube import Kube, Manifest
+from headroom.ports.kube import WORKER_POOL, Kube, Manifest, ObjectRef
 from headroom.ports.postgres import Postgres
 from headroom.ports.signals import QueueProbes
 from headroom.ports.telemetry import Telemetry
@@ -188,6 +188,7 @@ class WorkerPoolReconciler:
         before, allowed = target.scale.spec_replicas, outcome.decision.allowed
         if allowed == before:
             return seen
+        await self._check_current(seen.body)
         known = memory.track
         # A write whose answer is lost may have happened: then nobody's count is a foreign one.
         memory.track = replace(known, foreign=replace(known.foreign, written=None))
@@ -201,6 +202,17 @@ class WorkerPoolReconciler:
             return replace(seen, refusal=Problem(error.reason, str(error)))
         memory.track = memory.track.moved(Move(self.clock.monotonic(), before, allowed))
         return replace(seen, written=allowed, track=memory.track)
+
+    async def _check_current(self, body: Manifest) -> None:
+        """Raise Conflict unless the pool is still the one that was decided for: the watch may be behind an edit.
+
+        Its generation is compared and not its resourceVersion, which each status write moves.
+        """
+        metadata = body["metadata"]
+        live = await self.kube.get(ObjectRef(WORKER_POOL, metadata["namespace"], metadata["name"]))
+        facts = ("uid", "generation", "deletionTimestamp")
+        if live is None or any(live["metadata"].get(fact) != metadata.get(fact) for fact in facts):
+            raise Conflict(f"WorkerPool {metadata['namespace']}/{metadata['name']} was edited meanwhile")
 
     def _pause(self, memory: PoolMemory, seen: Pass, began: float) -> timedelta:
         """Until the next sample is due, counted from the beginning of this one."""

@@ -1,5 +1,6 @@
 """What goes wrong around a pool: each has a condition with its remedy, nothing is written, and it comes back."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -159,6 +160,28 @@ async def test_a_write_conflict_is_a_new_pass() -> None:
     await world.make_pass()
     assert world.conflicts == 1
     assert world.asked_for() == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda world: world.cluster.edit(POOL, lambda pool: pool["spec"].update(mode="Paused")),
+        lambda world: world.cluster.edit(POOL, lambda pool: pool["spec"].update(maxWorkers=2)),
+        lambda world: world.cluster.remove(POOL),
+    ],
+    ids=["paused", "lowered", "gone"],
+)
+async def test_a_watch_that_is_behind_scales_nothing(change: Callable[[PoolWorld], object]) -> None:
+    world = PoolWorld(replicas=2)
+    await world.advance(20, rate=1)
+    seen = world.pool()
+    change(world)
+    before = world.scale_writes()
+    world.queue(**LATE)
+    with pytest.raises(Conflict, match="edited meanwhile"):
+        await world.reconciler.reconcile(seen)
+    assert world.scale_writes() == before
+    assert world.asked_for() == 2
 
 
 async def test_a_lost_answer_to_a_write_is_no_foreign_write() -> None:
