@@ -1,28 +1,24 @@
 """Draining: the label comes off first, then sessions leave by themselves, and what outstays its time is ended."""
 
-import asyncio
-from collections.abc import Awaitable, Sequence
-
-from headroom.errors import Conflict
 from headroom.model.replica import MemberFacts, Role
 from headroom.policy.replicas.draining import DrainLimits, DrainStep, decide_drain
 from headroom.policy.replicas.ejection import Ejection
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.roles import ensure_draining
-from headroom.reconcilers.replicaset.run import Run
+from headroom.reconcilers.replicaset.run import Run, carry_out
 
 
 async def ensure_ejected(run: Run) -> None:
     """Take members out that must not serve; all at once, since each second counts against the bound."""
-    steps = [_take_out(run, ejection, is_ejection=True) for ejection in run.decision.plan.eject]
-    await _all(steps)
+    steps = [run.attempt(_take_out(run, ejection, is_ejection=True)) for ejection in run.decision.plan.eject]
+    await carry_out(steps)
 
 
 async def ensure_scaled_in(run: Run) -> None:
     """Take out the one that is not needed any more."""
     for ejection in run.decision.plan.drain:
-        await _take_out(run, ejection, is_ejection=False)
+        await run.attempt(_take_out(run, ejection, is_ejection=False))
 
 
 async def ensure_sessions_ended(run: Run) -> None:
@@ -33,7 +29,7 @@ async def ensure_sessions_ended(run: Run) -> None:
         for member in run.facts.members
         if member.role is Role.DRAINING and not member.is_going
     ]
-    await _all(steps)
+    await carry_out(steps)
 
 
 async def _take_out(run: Run, ejection: Ejection, *, is_ejection: bool) -> None:
@@ -58,11 +54,3 @@ async def _end_sessions(run: Run, member: MemberFacts, step: DrainStep) -> None:
     if ended:
         run.telemetry.record(metrics.SESSIONS_ENDED, ended, **run.labels)
         run.announce(Reason.SESSIONS_TERMINATED, f"{ended} sessions on {member.name} were ended")
-
-
-async def _all(steps: Sequence[Awaitable[None]]) -> None:
-    """Carry out all steps even where one meets a conflict, then say so."""
-    results = await asyncio.gather(*steps, return_exceptions=True)
-    failures = [result for result in results if isinstance(result, BaseException)]
-    for failure in sorted(failures, key=lambda failure: isinstance(failure, Conflict)):
-        raise failure

@@ -29,16 +29,17 @@ async def _remove(run: Run, member: MemberFacts) -> None:
 
 
 async def _mark(run: Run, retirement: Retirement) -> None:
+    """Counted and told only once it is written: what was refused has not happened, and is no attempt that failed."""
     member = run.facts.member(retirement.name)
+    if member.claim is not None:
+        await mark_claim(run, member.claim, retirement.reason)
+    elif not await _drop_slot(run, member):
+        return
+    run.has_moved = True
     if retirement.is_failure:
         _count_failure(run, retirement)
     elif retirement.reason is not Reason.RETIRED:
         run.announce(retirement.reason, f"{retirement.name} is made anew: {retirement.message}", "Warning")
-    run.has_moved = True
-    if member.claim is None:
-        await _drop_slot(run, member)
-        return
-    await mark_claim(run, member.claim, retirement.reason)
 
 
 async def mark_claim(run: Run, claim: ClaimFacts, reason: Reason) -> None:

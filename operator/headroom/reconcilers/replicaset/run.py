@@ -1,11 +1,12 @@
 """One pass while it acts: the facts, the decision, and what came of the steps."""
 
+import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from headroom.errors import KubeUnavailable, NotLeading, Refused, Unavailable
+from headroom.errors import Conflict, KubeUnavailable, NotLeading, Refused, Unavailable
 from headroom.model.replica import MemberFacts
 from headroom.ports.kube import KubeReader, KubeWriter
 from headroom.ports.telemetry import Telemetry
@@ -70,3 +71,11 @@ class Run:
             logger.info("%s/%s: %s", self.facts.owner.namespace, self.facts.owner.name, error)
         except (Refused, Unavailable) as error:
             self.problems.append(Problem(error.reason, str(error)))
+
+
+async def carry_out(steps: Sequence[Awaitable[None]]) -> None:
+    """Carry out steps at once, each to its end even where another fails: none outlives the pass. Then say it."""
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    failures = [result for result in results if isinstance(result, BaseException)]
+    for failure in sorted(failures, key=lambda failure: isinstance(failure, Conflict)):
+        raise failure

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from headroom.manifests.pod import build_pod
 from headroom.manifests.storage import build_claim
-from headroom.model.replica import MemberFacts
+from headroom.model.replica import MemberFacts, PodFacts
 from headroom.ports.kube import POD, ObjectRef
 from headroom.reasons import ConditionType
 from headroom.reconcilers.replicaset.run import Run
@@ -57,6 +57,10 @@ async def ensure_remade(run: Run) -> None:
     for name in run.decision.plan.remake:
         pod = run.facts.member(name).pod
         assert pod is not None
-        ref = ObjectRef(POD, run.facts.owner.namespace, pod.name)
-        await run.attempt(run.writer.delete(ref, uid=pod.uid, resource_version=pod.resource_version))
-        run.has_moved = True
+        await run.attempt(_delete_pod(run, pod))
+
+
+async def _delete_pod(run: Run, pod: PodFacts) -> None:
+    ref = ObjectRef(POD, run.facts.owner.namespace, pod.name)
+    await run.writer.delete(ref, uid=pod.uid, resource_version=pod.resource_version)
+    run.has_moved = True

@@ -1,6 +1,5 @@
 """Serving: one guarded label patch after a fresh look, then wait until the Service lists it and a read answers."""
 
-import asyncio
 from collections import deque
 
 from headroom.errors import Conflict, Unavailable
@@ -14,7 +13,7 @@ from headroom.reconcilers.replicaset.children import parse_listed, parse_pod
 from headroom.reconcilers.replicaset.gather import SERVICE_LABEL
 from headroom.reconcilers.replicaset.prober import Prober
 from headroom.reconcilers.replicaset.roles import ensure_role
-from headroom.reconcilers.replicaset.run import Run
+from headroom.reconcilers.replicaset.run import Run, carry_out
 
 CONDITION = ConditionType.SERVING
 LOOK_AGAIN_SECONDS = 0.02
@@ -26,7 +25,7 @@ async def ensure_serving(run: Run) -> None:
     """Put as many candidates into the Service as are needed, all at once; where one fails the next is taken."""
     plan = run.decision.plan
     queue = deque(plan.activate)
-    await asyncio.gather(*(_fill_place(run, queue) for _ in range(min(plan.needed, len(queue)))))
+    await carry_out([run.attempt(_fill_place(run, queue)) for _ in range(min(plan.needed, len(queue)))])
 
 
 async def _fill_place(run: Run, queue: deque[str]) -> None:

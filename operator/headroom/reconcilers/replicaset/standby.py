@@ -1,6 +1,6 @@
 """Standby: warm, out of the Service; a drained member comes back here while the pool is short."""
 
-from headroom.model.replica import Role
+from headroom.model.replica import PodFacts, Role
 from headroom.reconcilers.replicaset.roles import ensure_role
 from headroom.reconcilers.replicaset.run import Run
 
@@ -10,5 +10,9 @@ async def ensure_pooled(run: Run) -> None:
     for name in run.decision.plan.to_pool:
         pod = run.facts.member(name).pod
         if pod is not None:
-            await ensure_role(run.writer, run.facts.owner.namespace, pod, Role.STANDBY)
-            run.has_moved = True
+            await run.attempt(_pool(run, pod))
+
+
+async def _pool(run: Run, pod: PodFacts) -> None:
+    await ensure_role(run.writer, run.facts.owner.namespace, pod, Role.STANDBY)
+    run.has_moved = True

@@ -1,0 +1,77 @@
+"""What the API server refuses is said and tried again in its time; it is neither counted as done nor hurried."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from headroom.errors import Conflict, InvariantBroken, Refused
+from headroom.model.replica import MemberId
+from headroom.ports.kube import CLAIM, POD, ObjectRef
+from headroom.reasons import Reason
+from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, World
+
+FORBIDDEN = Refused("admission webhook denied the request", reason=Reason.FORBIDDEN)
+
+
+def slot_of(world: World, name: str) -> str:
+    member = MemberId.parse_object("store", name)
+    assert member is not None
+    return member.slot_name(INSTALL, world.body["metadata"]["uid"])
+
+
+def attempts_failed(world: World) -> float:
+    return sum(
+        value for key, value in world.telemetry.values.items() if key[0] == "headroom_replicaset_failed_attempts_total"
+    )
+
+
+@pytest.mark.parametrize("error", [FORBIDDEN, Conflict("somebody wrote first")])
+async def test_an_attempt_is_given_up_once_however_often_the_write_is_refused(error: Exception) -> None:
+    world = World(copies=False)
+    world.add_set(replicas=1, standbys=0)
+    await world.run(5)
+    [name] = [pod["metadata"]["name"] for pod in world.children(POD)]
+    world.primary.slots[slot_of(world, name)].wal_status = "lost"
+    world.kube.faults.fail(error, verb="patch", kind=CLAIM, times=5)
+    pauses = [await world.one_pass() for _ in range(5)]
+    assert attempts_failed(world) == 0
+    assert all(pause is None or pause >= timedelta(seconds=0.25) for pause in pauses)
+    await world.one_pass()
+    assert attempts_failed(world) == 1
+    gone = [event for event in world.telemetry.events if event.reason is Reason.SLOT_LOST]
+    assert len(gone) == 1
+
+
+async def test_a_pod_that_may_not_be_deleted_is_not_asked_for_twenty_times_a_second() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=0)
+    await world.run(15)
+    [name] = world.serving()
+    world.cluster.end_pod(ObjectRef(POD, NAMESPACE, name))
+    world.kube.faults.fail(FORBIDDEN, verb="delete", kind=POD, times=3)
+    pauses = [await world.one_pass() for _ in range(3)]
+    assert all(pause is not None and pause >= timedelta(seconds=0.25) for pause in pauses)
+    assert world.condition("Ready")["reason"] == Reason.FORBIDDEN
+
+
+async def test_a_refused_activation_does_not_keep_the_status_from_being_written() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    await world.run(20)
+    world.kube.faults.fail(FORBIDDEN, verb="patch", kind=POD, times=1000)
+    world.edit_spec(replicas=2)
+    await world.run(5)
+    assert world.status["desiredReplicas"] == 2
+    assert world.condition("Ready")["reason"] == Reason.FORBIDDEN
+
+
+async def test_no_activation_outlives_the_pass_that_began_it() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=2)
+    await world.run(25)
+    world.edit_spec(replicas=3)
+    world.kube.faults.fail(InvariantBroken("a state that must not exist"), verb="patch", kind=POD)
+    before = asyncio.all_tasks()
+    assert await world.one_pass() is None
+    assert asyncio.all_tasks() <= before
