@@ -33,7 +33,7 @@ from headroom.handlers.watch import register
 from headroom.ports.kube import DATABASE_GUARD, LEASE, NAMESPACE, REPLICA_SET, WORKER_POOL, Kind, ObjectRef
 from headroom.reconcilers.board import GuardBoard
 from headroom.reconcilers.contract import Reconciler
-from headroom.reconcilers.databaseguard import GuardReconciler
+from headroom.reconcilers.databaseguard import GuardReconciler, Sweeper
 from headroom.reconcilers.level import LevelLoops
 from headroom.reconcilers.replicaset import ReplicaSetReconciler
 from headroom.reconcilers.replicaset.services import Services
@@ -142,11 +142,11 @@ async def build_loops(process: Process) -> LevelLoops:
         board,
         reporter(REPLICA_SET, lanes.replicas),
         installation,
-        process.settings.watch_namespaces,
     )
     guard_reporter, pool_reporter = reporter(DATABASE_GUARD, lanes.guards), reporter(WORKER_POOL, lanes.pools)
+    sweeper = Sweeper(lanes.guards, clock, telemetry, installation, process.settings.watch_namespaces)
     reconcilers: dict[Kind, Reconciler] = {
-        DATABASE_GUARD: GuardReconciler(lanes.guards, guard_reporter, postgres, clock, telemetry, board),
+        DATABASE_GUARD: GuardReconciler(lanes.guards, guard_reporter, postgres, clock, telemetry, board, sweeper),
         REPLICA_SET: ReplicaSetReconciler(replicas),
         WORKER_POOL: WorkerPoolReconciler(
             lanes.pools, pool_reporter, postgres, PostgresQueueProbes(), clock, telemetry, board

@@ -18,7 +18,7 @@ from headroom.policy.replay_lag import ReplayLag, measure_replay_lag
 from headroom.ports.kube import DATABASE_GUARD, SECRET, ObjectRef
 from headroom.ports.postgres import Postgres
 from headroom.reconcilers.board import GuardBoard, GuardView
-from headroom.reconcilers.databaseguard import GuardReconciler
+from headroom.reconcilers.databaseguard import GuardReconciler, Sweeper
 from headroom.reconcilers.status import StatusReporter
 from tests.postgres_server import DATABASE, MONITOR, REPLICATION, Server, ServerMaker
 
@@ -72,7 +72,10 @@ class Guard:
         self.passes: list[float] = []
         self._seed(port or server.port, spec)
         reporter = StatusReporter(self.kube, self.clock, DATABASE_GUARD)
-        self.reconciler = GuardReconciler(self.kube, reporter, postgres, self.clock, self.telemetry, self.board)
+        sweeper = Sweeper(self.kube, self.clock, self.telemetry, "0123abcd")
+        self.reconciler = GuardReconciler(
+            self.kube, reporter, postgres, self.clock, self.telemetry, self.board, sweeper
+        )
         self._task = asyncio.create_task(self._loop())
 
     def _seed(self, port: int, spec: dict[str, Any]) -> None:

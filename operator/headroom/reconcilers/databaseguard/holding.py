@@ -63,6 +63,9 @@ class Holding:
     answered_at: float | None = None
     worst: Measurements = field(default_factory=Measurements)
     last_reason: Reason | None = None
+    swept_at: float | None = None
+    inactive_since: dict[str, float] = field(default_factory=dict)
+    """Since when this process has seen each idle slot idle, for servers that do not tell."""
 
     async def close_slots(self) -> None:
         """End the link of the replication role."""

@@ -42,6 +42,12 @@ LOOK_SECONDS = Metric(
     OBJECT,
     SECONDS,
 )
+SLOTS_SWEPT = Metric(
+    "headroom_guard_slots_swept_total",
+    MetricType.COUNTER,
+    "Replication slots of ReplicaSets that are gone, dropped from the guard's server.",
+    OBJECT,
+)
 
 ALL = (
     READY,
@@ -53,4 +59,5 @@ ALL = (
     OLDEST_TRANSACTION,
     MISSING_RIGHT,
     LOOK_SECONDS,
+    SLOTS_SWEPT,
 )

@@ -21,6 +21,7 @@ from headroom.reconcilers.databaseguard.draft import Reading, build_draft, build
 from headroom.reconcilers.databaseguard.holding import Holding
 from headroom.reconcilers.databaseguard.look import Look, look_at_server
 from headroom.reconcilers.databaseguard.state import learn, remembered_state
+from headroom.reconcilers.databaseguard.sweep import Sweeper
 from headroom.reconcilers.status import StatusDraft, StatusReporter
 
 PASS_EVERY = timedelta(seconds=1)
@@ -40,6 +41,7 @@ class GuardReconciler:
     clock: Clock
     telemetry: Telemetry
     board: GuardBoard
+    sweeper: Sweeper
     _holdings: dict[str, Holding] = field(default_factory=dict)
 
     async def reconcile(self, body: dict[str, Any]) -> timedelta:
@@ -47,7 +49,9 @@ class GuardReconciler:
         if not (body.get("status") or {}).get("conditions"):
             body = await self.reporter.report(body, unknown_draft())
         reading = await self._read(body)
-        await self.reporter.report(body, build_draft(reading, body, self.clock.now()))
+        body = await self.reporter.report(body, build_draft(reading, body, self.clock.now()))
+        if build_ready(reading).status is Truth.TRUE:
+            await self.sweeper.ensure_swept(self._hold(body), body)
         return _pause(reading.look)
 
     async def teardown(self, body: dict[str, Any]) -> timedelta | None:

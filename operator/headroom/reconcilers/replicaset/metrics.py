@@ -60,9 +60,3 @@ SLOTS_LEFT = Metric(
     "Slots that a deleted set left on its primary.",
     OBJECT,
 )
-SLOTS_SWEPT = Metric(
-    "headroom_replicaset_slots_swept_total",
-    MetricType.COUNTER,
-    "Slots of sets that are gone, dropped later.",
-    OBJECT,
-)

@@ -28,7 +28,6 @@ from headroom.reconcilers.replicaset.serving import ensure_serving
 from headroom.reconcilers.replicaset.slot_reserved import ensure_slots
 from headroom.reconcilers.replicaset.standby import ensure_pooled
 from headroom.reconcilers.replicaset.status import build_draft, next_pass, record_metrics, restore
-from headroom.reconcilers.replicaset.sweep import ensure_swept
 from headroom.reconcilers.replicaset.teardown import teardown_pass
 from headroom.reconcilers.status import StatusDraft
 
@@ -126,4 +125,3 @@ async def _act(run: Run) -> None:
     await ensure_slots(run)
     await ensure_members(run)
     await run.attempt(ensure_begun(run))
-    await run.attempt(ensure_swept(run))

@@ -12,7 +12,7 @@ from headroom.reconcilers.status import StatusReporter
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`install_id` is this installation's part of slot names; `namespaces` are watched, none means all."""
+    """`install_id` is this installation's part of slot names."""
 
     kube: Kube
     postgres: Postgres
@@ -21,4 +21,3 @@ class Services:
     board: GuardBoard
     reporter: StatusReporter
     install_id: str
-    namespaces: tuple[str, ...] = ()

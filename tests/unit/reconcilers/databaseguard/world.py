@@ -13,10 +13,10 @@ from headroom.adapters.memory.postgres_server import MemoryRole, MemoryServer
 from headroom.adapters.memory.telemetry import MemoryTelemetry
 from headroom.ports.kube import DATABASE_GUARD, REPLICA_SET, SECRET, Manifest, ObjectRef
 from headroom.reconcilers.board import GuardBoard, GuardView
-from headroom.reconcilers.databaseguard import GuardReconciler
+from headroom.reconcilers.databaseguard import GuardReconciler, Sweeper
 from headroom.reconcilers.status import StatusReporter
 
-NAMESPACE = "shop"
+NAMESPACE, INSTALL = "shop", "0123abcd"
 HOST = "store-primary.shop.svc"
 
 
@@ -57,6 +57,7 @@ class GuardWorld:
     clock: MemoryClock = field(default_factory=MemoryClock)
     telemetry: MemoryTelemetry = field(default_factory=MemoryTelemetry)
     board: GuardBoard = field(default_factory=GuardBoard)
+    namespaces: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.kube = MemoryKube(clock=self.clock)
@@ -76,7 +77,10 @@ class GuardWorld:
     def restart(self) -> None:
         """A new process: nothing in memory is left."""
         reporter = StatusReporter(self.kube, self.clock, DATABASE_GUARD)
-        self.reconciler = GuardReconciler(self.kube, reporter, self.postgres, self.clock, self.telemetry, self.board)
+        sweeper = Sweeper(self.kube, self.clock, self.telemetry, INSTALL, self.namespaces)
+        self.reconciler = GuardReconciler(
+            self.kube, reporter, self.postgres, self.clock, self.telemetry, self.board, sweeper
+        )
 
     def set_secret(self, name: str, **values: str) -> None:
         where = ObjectRef(SECRET, NAMESPACE, name)

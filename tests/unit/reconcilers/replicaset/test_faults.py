@@ -6,10 +6,10 @@ from headroom.adapters.memory.kube_faults import WRITE, Killed
 from headroom.adapters.memory.postgres_server import MemorySession
 from headroom.errors import Conflict, KubeUnavailable
 from headroom.model.lsn import Lsn
-from headroom.model.replica import MemberId, format_incarnation, hash8, slot_prefix
+from headroom.model.replica import MemberId, slot_prefix
 from headroom.ports.kube import CLAIM, CONFIG_MAP, POD, REPLICA_SET, ObjectRef
 from headroom.reasons import Reason
-from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, SET, World, make_set
+from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, SET, World
 
 
 def check_nothing_is_orphaned(world: World) -> None:
@@ -264,24 +264,6 @@ async def test_retained_volumes_outlive_the_set_without_an_owner() -> None:
     assert "ownerReferences" not in claim["metadata"]
     assert claim["metadata"]["labels"]["headroom.dev/retained-from"] == "store"
     assert world.slots() == []
-
-
-async def test_slots_of_sets_that_are_gone_are_swept_and_all_others_left() -> None:
-    world = World()
-    world.add_set(replicas=1, standbys=0)
-    await world.run(5)
-    gone = f"hr_{INSTALL}_{hash8('a set that is gone')}_0_{format_incarnation(world.clock.now())}"
-    other = f"hr_ffffffff_{hash8('a set of another installation')}_0_a"
-    second = world.cluster.seed({**make_set(), "metadata": {"name": "second", "namespace": "elsewhere"}})
-    alive = f"hr_{INSTALL}_{hash8(second['metadata']['uid'])}_0_a"
-    replication = world.primary.roles["replication"]
-    for name in (gone, other, alive, "patroni_1"):
-        world.primary.create_slot(name, replication, world.clock.monotonic())
-    await world.run(500, step=10)
-    assert gone in world.primary.slots
-    await world.run(300, step=10)
-    assert gone not in world.primary.slots
-    assert {other, alive, "patroni_1"} <= world.primary.slots.keys()
 
 
 async def test_a_paused_set_makes_and_moves_nothing() -> None:

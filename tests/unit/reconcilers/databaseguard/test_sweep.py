@@ -1,0 +1,164 @@
+"""Slots that sets left behind: dropped once it is certain that nobody needs them, and only then."""
+
+from dataclasses import replace
+
+import pytest
+
+from headroom.adapters.memory.clock import MemoryClock
+from headroom.adapters.memory.postgres_links import MemorySlots
+from headroom.errors import HeadroomError, KubeUnavailable, NotLeading, PrimaryUnavailable, Refused
+from headroom.model.database import SlotFacts
+from headroom.model.replica import hash8
+from headroom.policy.guard_state import StateMemory
+from headroom.ports.kube import REPLICA_SET
+from headroom.reasons import Reason
+from headroom.reconcilers.databaseguard import metrics
+from headroom.reconcilers.databaseguard.canary import CanaryLoop
+from headroom.reconcilers.databaseguard.holding import Holding
+from headroom.reconcilers.databaseguard.sweep import pick_idle
+from tests.unit.reconcilers.databaseguard.world import INSTALL, NAMESPACE, GuardWorld
+
+GONE = f"hr_{INSTALL}_{hash8('a set that is gone')}_0_a"
+LABELS = {"namespace": NAMESPACE, "name": "store"}
+
+
+def make_slot(world: GuardWorld, name: str) -> str:
+    role = world.server.roles["headroom_replication"]
+    world.server.create_slot(name, role, world.clock.monotonic())
+    return name
+
+
+def add_set(world: GuardWorld, name: str, namespace: str) -> str:
+    """Add a set and a slot of it; returns the slot's name."""
+    metadata = {"name": name, "namespace": namespace}
+    made = world.cluster.seed(
+        {"apiVersion": REPLICA_SET.api_version, "kind": "ReplicaSet", "metadata": metadata, "spec": {}}
+    )
+    return make_slot(world, f"hr_{INSTALL}_{hash8(made['metadata']['uid'])}_0_a")
+
+
+async def wait(world: GuardWorld, seconds: float) -> None:
+    """Let time pass, with a look before and after."""
+    await world.step()
+    await world.clock.advance(seconds)
+    await world.step()
+
+
+async def test_the_slot_of_the_last_set_is_swept_though_no_set_is_left(world: GuardWorld) -> None:
+    make_slot(world, GONE)
+    await wait(world, 580)
+    assert GONE in world.server.slots
+    await wait(world, 61)
+    assert GONE not in world.server.slots
+    assert world.telemetry.value(metrics.SLOTS_SWEPT, **LABELS) == 1
+    swept = [event for event in world.telemetry.events if event.reason is Reason.SLOT_LEFT_BEHIND]
+    assert [(event.kind, GONE in event.message) for event in swept] == [("DatabaseGuard", True)]
+
+
+async def test_slots_of_live_sets_of_others_and_in_use_are_left(world: GuardWorld) -> None:
+    foreign = f"hr_ffffffff_{hash8('a set of another installation')}_0_a"
+    ours_by_prefix_only = f"hr_{INSTALL}_something_else"
+    in_use = f"hr_{INSTALL}_{hash8('a set that is gone')}_1_a"
+    kept = [make_slot(world, name) for name in (foreign, ours_by_prefix_only, in_use, "patroni_1")]
+    world.server.slots[in_use].is_active = True
+    kept += [add_set(world, "one", NAMESPACE), add_set(world, "two", "elsewhere")]
+    make_slot(world, GONE)
+    await wait(world, 700)
+    assert sorted(world.server.slots) == sorted(kept)
+
+
+async def test_every_namespace_that_is_watched_is_looked_at(world: GuardWorld) -> None:
+    world.namespaces = (NAMESPACE, "elsewhere")
+    world.restart()
+    alive = add_set(world, "two", "elsewhere")
+    make_slot(world, GONE)
+    await wait(world, 700)
+    assert sorted(world.server.slots) == [alive]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(KubeUnavailable("too many requests", reason=Reason.KUBE_UNAVAILABLE), id="429"),
+        pytest.param(Refused("no right to list", reason=Reason.FORBIDDEN), id="403"),
+    ],
+)
+async def test_sets_that_cannot_be_listed_hold_the_sweep(world: GuardWorld, error: HeadroomError) -> None:
+    world.namespaces = (NAMESPACE, "elsewhere")
+    world.restart()
+    make_slot(world, GONE)
+    fault = world.kube.faults.fail(error, verb="list", kind=REPLICA_SET, nth=2)
+    await wait(world, 700)
+    assert fault.seen == 2
+    assert GONE in world.server.slots
+    assert world.ready[0] == "True"
+    await wait(world, 61)
+    assert GONE not in world.server.slots
+
+
+async def test_a_kind_that_is_not_served_holds_the_sweep(world: GuardWorld) -> None:
+    """An API server that has just begun may answer 404 for a moment: every set would look gone."""
+    alive = add_set(world, "one", NAMESPACE)
+    make_slot(world, GONE)
+    world.kube.kinds.remove(REPLICA_SET)
+    await wait(world, 700)
+    assert sorted(world.server.slots) == sorted([alive, GONE])
+    world.kube.kinds.register(REPLICA_SET)
+    await wait(world, 61)
+    assert sorted(world.server.slots) == [alive]
+
+
+async def test_a_guard_that_is_not_ready_sweeps_nothing(world: GuardWorld) -> None:
+    make_slot(world, GONE)
+    await world.step()
+    world.remove_secret("store-replication")
+    await wait(world, 700)
+    assert world.ready == ("False", Reason.SECRET_NOT_FOUND)
+    assert GONE in world.server.slots
+
+
+async def test_a_lock_that_is_not_ours_holds_the_sweep_and_the_guard_stays_ready(
+    world: GuardWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_slot(world, GONE)
+    await world.step()
+    errors: list[HeadroomError] = [
+        PrimaryUnavailable("the lock is not held", reason=Reason.GUARD_NOT_READY),
+        NotLeading("the lease is lost"),
+    ]
+
+    async def refuse(_: MemorySlots, _name: str) -> bool:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(MemorySlots, "drop_slot", refuse)
+    await wait(world, 700)
+    assert GONE in world.server.slots
+    assert world.ready[0] == "True"
+    await world.clock.advance(61)
+    with pytest.raises(NotLeading):
+        await world.step()
+
+
+async def test_a_sweep_comes_once_a_minute_and_asks_kubernetes_only_when_a_slot_is_idle(world: GuardWorld) -> None:
+    await world.run(130)
+    assert not [ref for verb, ref in world.kube.calls if verb == "list" and ref.kind == REPLICA_SET]
+    alive = add_set(world, "one", NAMESPACE)
+    world.server.slots[alive].inactive_since = -1000.0
+    await world.run(240)
+    lists = [ref for verb, ref in world.kube.calls if verb == "list" and ref.kind == REPLICA_SET]
+    assert len(lists) == 4
+
+
+def test_a_server_that_does_not_tell_since_when_is_counted_by_ourselves() -> None:
+    clock = MemoryClock()
+    canary = CanaryLoop(clock, on_commit=lambda _: None, on_failure=lambda _: None)
+    holding = Holding(NAMESPACE, "store", "uid", canary, StateMemory(), 0.0)
+    idle = SlotFacts("idle", is_active=False, restart_lsn=None, wal_status="reserved", has_xmin=False)
+    busy = replace(idle, name="busy", is_active=True)
+    assert pick_idle(holding, [idle, busy], 0.0) == []
+    assert pick_idle(holding, [idle, busy], 599.0) == []
+    assert pick_idle(holding, [idle, busy], 600.0) == ["idle"]
+    assert pick_idle(holding, [replace(idle, is_active=True)], 660.0) == []
+    assert pick_idle(holding, [idle], 720.0) == []
+    assert pick_idle(holding, [], 780.0) == []
+    assert holding.inactive_since == {}
