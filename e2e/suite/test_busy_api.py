@@ -41,7 +41,7 @@ def refusal(release: Release, resources: list[str]) -> list[Manifest]:
     }
     level = {"type": "Limited", "limited": limited}
     schema = {
-        "matchingPrecedence": 1,
+        "matchingPrecedence": 2,
         "priorityLevelConfiguration": {"name": NAME},
         "rules": [{"subjects": [subject], "resourceRules": [rule]}],
     }
