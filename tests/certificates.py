@@ -1,12 +1,15 @@
 """Certificates made on the spot, for tests of TLS."""
 
 import ipaddress
+import os
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests.postgres_server import Server
 
 
 class Authority:
@@ -34,6 +37,20 @@ class Authority:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         return _pem(builder.sign(self._key, hashes.SHA256())), private.decode()
+
+
+def encrypt(server: Server, authority: Authority, *names: str) -> Server:
+    """Start a server that was made with `ssl="on"` and not started, with a certificate for these names."""
+    certificate, key = authority.issue("primary", *names)
+    for name, content in (("server.crt", certificate), ("server.key", key), ("root.crt", authority.ca_pem)):
+        path = server.data / name
+        path.write_text(content)
+        path.chmod(0o600)
+        if os.geteuid() == 0:
+            os.chown(path, *server.installation.ids)
+    server.settings["ssl_ca_file"] = "root.crt"
+    server.start()
+    return server
 
 
 def _alternative(text: str) -> x509.GeneralName:

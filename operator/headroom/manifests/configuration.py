@@ -20,7 +20,8 @@ NOT_BELOW_PRIMARY = (
 
 CONNECT_TIMEOUT_SECONDS = 5
 CONFIG_FOLDER = "/etc/headroom/config"
-PASSFILE = "/run/headroom/passfile"
+RUN_FOLDER = "/run/headroom"
+PASSFILE = f"{RUN_FOLDER}/passfile"
 CERTIFICATE_FOLDER = "/etc/headroom/server-tls"
 
 ALWAYS: Mapping[str, str] = {
@@ -89,9 +90,10 @@ def build_hba(settings: ReplicaSettings) -> str:
         "local all postgres peer map=headroom",
         "local replication all reject",
         "host replication all all reject",
-        f"host all {monitor} all scram-sha-256",
+        # This method takes SCRAM verifiers as scram-sha-256 does, and roles that the primary keeps under MD5 as well.
+        f"host all {monitor} all md5",
         *settings.hba,
-        "host all all all scram-sha-256",
+        "host all all all md5",
     )
     return "".join(f"{line}\n" for line in lines)
 
@@ -102,7 +104,7 @@ def build_ident() -> str:
 
 
 def build_conninfo(target: ConnectionTarget, user: str, application: str, ca_file: str | None) -> str:
-    """Render the conninfo a replica streams with; the password is in the passfile, never here."""
+    """Render the conninfo a replica streams with; password, certificate and key are in files that can be replaced."""
     words = {
         "host": target.host,
         "port": str(target.port),
@@ -115,6 +117,8 @@ def build_conninfo(target: ConnectionTarget, user: str, application: str, ca_fil
     }
     if ca_file is not None:
         words["sslrootcert"] = ca_file
+    if target.client_certificate_pem is not None:
+        words["sslcert"], words["sslkey"] = f"{RUN_FOLDER}/client.crt", f"{RUN_FOLDER}/client.key"
     return " ".join(f"{name}={quote_conninfo(value)}" for name, value in words.items())
 
 

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
-from headroom.manifests.configuration import CERTIFICATE_FOLDER, CONFIG_FOLDER, PASSFILE, build_conninfo
+from headroom.manifests.configuration import (
+    CERTIFICATE_FOLDER,
+    CONFIG_FOLDER,
+    PASSFILE,
+    RUN_FOLDER,
+    build_conninfo,
+)
 from headroom.manifests.ownership import Owner, build_metadata
 from headroom.manifests.routing import POSTGRES_PORT
 from headroom.manifests.storage import CA_FILE, build_member_labels
@@ -17,6 +23,7 @@ from headroom.model.replica import CONFIG_ANNOTATION, ROLE_LABEL, SET_LABEL, TEM
 DATA_FOLDER = "/data"
 PGDATA = f"{DATA_FOLDER}/pgdata"
 CREDENTIALS_FOLDER = "/etc/headroom/replication"
+CLIENT_CERTIFICATE_FOLDER = "/etc/headroom/client-tls"
 SEED = "seed"
 SERVER = "postgresql"
 
@@ -36,7 +43,11 @@ STOP_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where a member copies and streams from, and as whom; `credentials_secret` holds username and password."""
+    """Where a member copies and streams from, and as whom.
+
+    `credentials_secret` holds username and password, `client_certificate_secret` what `target` has of a client's
+    certificate. Their content is no part of a pod: it takes over what the kubelet refreshes.
+    """
 
     target: ConnectionTarget
     user: str
@@ -44,6 +55,7 @@ class Upstream:
     system_identifier: str
     major: int
     monitor_role: str
+    client_certificate_secret: str | None = None
 
 
 def build_pod(
@@ -90,8 +102,8 @@ def _build_pod_spec(
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": int(spec.drain.timeout.total_seconds()) + STOP_SECONDS,
         "securityContext": _pod_security(spec),
-        "initContainers": [_seed_container(spec, environment)],
-        "containers": [_server_container(spec, environment)],
+        "initContainers": [_container(spec, SEED, "seed.sh", environment, upstream)],
+        "containers": [_server_container(spec, environment, upstream)],
         "volumes": _volumes(spec, name, config, upstream),
         "topologySpreadConstraints": _spread(owner, spec),
         **_placement(spec),
@@ -111,6 +123,8 @@ def _environment(spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream)
         "PRIMARY_CONNINFO": build_conninfo(upstream.target, upstream.user, slot, ca_file),
         "PASSFILE": PASSFILE,
         "CREDENTIALS": CREDENTIALS_FOLDER,
+        "CLIENT_TLS": CLIENT_CERTIFICATE_FOLDER if upstream.client_certificate_secret is not None else "",
+        "SERVER_TLS": CERTIFICATE_FOLDER if spec.tls is not None else "",
         "TRIES": str(SEED_TRIES),
         "MAX_RATE_KIB": str(rate // 1024) if rate is not None else "",
         "DRAIN_SECONDS": str(int(spec.drain.timeout.total_seconds())),
@@ -119,18 +133,9 @@ def _environment(spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream)
     return [{"name": key, "value": value} for key, value in values.items()]
 
 
-def _seed_container(spec: ReplicaSetSpec, environment: list[dict[str, str]]) -> dict[str, Any]:
-    credentials = {"name": "replication", "mountPath": CREDENTIALS_FOLDER, "readOnly": True}
+def _server_container(spec: ReplicaSetSpec, environment: list[dict[str, str]], upstream: Upstream) -> dict[str, Any]:
     return {
-        **_container(spec, SEED, "seed.sh", environment),
-        "volumeMounts": [*_mounts(spec), credentials],
-    }
-
-
-def _server_container(spec: ReplicaSetSpec, environment: list[dict[str, str]]) -> dict[str, Any]:
-    return {
-        **_container(spec, SERVER, "start.sh", environment),
-        "volumeMounts": _mounts(spec),
+        **_container(spec, SERVER, "start.sh", environment, upstream),
         "ports": [{"name": "postgresql", "containerPort": POSTGRES_PORT, "protocol": "TCP"}],
         "startupProbe": {
             **_probe("ready.sh"),
@@ -154,12 +159,15 @@ def _server_container(spec: ReplicaSetSpec, environment: list[dict[str, str]]) -
     }
 
 
-def _container(spec: ReplicaSetSpec, name: str, script: str, environment: list[dict[str, str]]) -> dict[str, Any]:
+def _container(
+    spec: ReplicaSetSpec, name: str, script: str, environment: list[dict[str, str]], upstream: Upstream
+) -> dict[str, Any]:
     return {
         "name": name,
         "image": spec.image,
         "command": ["sh", f"{CONFIG_FOLDER}/{script}"],
         "env": environment,
+        "volumeMounts": _mounts(spec, upstream),
         "resources": spec.resources.model_dump(mode="json", by_alias=True, exclude_defaults=True),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
@@ -190,26 +198,28 @@ def _pod_security(spec: ReplicaSetSpec) -> dict[str, Any]:
     return context
 
 
-def _mounts(spec: ReplicaSetSpec) -> list[dict[str, Any]]:
+def _mounts(spec: ReplicaSetSpec, upstream: Upstream) -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = [
         {"name": "data", "mountPath": DATA_FOLDER},
         {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
-        {"name": "run", "mountPath": "/run/headroom"},
+        {"name": "replication", "mountPath": CREDENTIALS_FOLDER, "readOnly": True},
+        {"name": "run", "mountPath": RUN_FOLDER},
         {"name": "socket", "mountPath": "/var/run/postgresql"},
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108  the server's shared memory, not a temporary file
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  the container's own
     ]
     if spec.tls is not None:
         mounts.append({"name": "server-tls", "mountPath": CERTIFICATE_FOLDER, "readOnly": True})
+    if upstream.client_certificate_secret is not None:
+        mounts.append({"name": "client-tls", "mountPath": CLIENT_CERTIFICATE_FOLDER, "readOnly": True})
     return mounts
 
 
 def _volumes(spec: ReplicaSetSpec, name: str, config: str, upstream: Upstream) -> list[dict[str, Any]]:
-    keys = [{"key": key, "path": key} for key in ("username", "password")]
     volumes: list[dict[str, Any]] = [
         {"name": "data", "persistentVolumeClaim": {"claimName": name}},
         {"name": "config", "configMap": {"name": config}},
-        {"name": "replication", "secret": _secret(upstream.credentials_secret, items=keys)},
+        {"name": "replication", "secret": _secret(upstream.credentials_secret, "username", "password")},
         {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
         {"name": "socket", "emptyDir": {}},
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
@@ -217,12 +227,16 @@ def _volumes(spec: ReplicaSetSpec, name: str, config: str, upstream: Upstream) -
     ]
     if spec.tls is not None:
         volumes.append({"name": "server-tls", "secret": _secret(spec.tls.certificate_secret_ref.name)})
+    if upstream.client_certificate_secret is not None:
+        client = _secret(upstream.client_certificate_secret, "tls.crt", "tls.key")
+        volumes.append({"name": "client-tls", "secret": client})
     return volumes
 
 
-def _secret(name: str, **more: Any) -> dict[str, Any]:
+def _secret(name: str, *keys: str) -> dict[str, Any]:
     # The server takes a key file of root's that its own group may read, and nothing wider.
-    return {"secretName": name, "defaultMode": 0o440, **more}
+    items = {"items": [{"key": key, "path": key} for key in keys]} if keys else {}
+    return {"secretName": name, "defaultMode": 0o440, **items}
 
 
 def _spread(owner: Owner, spec: ReplicaSetSpec) -> list[dict[str, Any]]:

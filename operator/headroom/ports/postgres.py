@@ -114,7 +114,11 @@ class QueueLink(Protocol):
 
 
 class Postgres(Protocol):
-    """Opens links; each call makes the connections or raises `PrimaryUnavailable`."""
+    """Opens links; each `open_` call makes the connections or raises `PrimaryUnavailable`."""
+
+    def read_system_authorities(self) -> str | None:
+        """CA certificates (PEM) that links trust where a target has none; the same for the life of a process."""
+        ...
 
     async def open_primary(self, target: ConnectionTarget) -> PrimaryLink:
         """Connect canary, guard (with the installation's advisory lock) and probes."""

@@ -38,6 +38,9 @@ class TrackedPostgres:
     inner: Postgres
     links: list[Any]
 
+    def read_system_authorities(self) -> str | None:
+        return self.inner.read_system_authorities()
+
     async def open_primary(self, target: ConnectionTarget) -> PrimaryLink:
         return self._keep(await self.inner.open_primary(target))
 

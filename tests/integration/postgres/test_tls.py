@@ -1,6 +1,5 @@
 """TLS: what each mode accepts and refuses, with certificates that never touch a disk."""
 
-import os
 from dataclasses import dataclass
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from headroom.errors import PrimaryUnavailable
 from headroom.ports.postgres import Postgres
 from headroom.reasons import Reason
-from tests.certificates import Authority
+from tests.certificates import Authority, encrypt
 from tests.postgres_server import Server, ServerMaker
 
 ENCRYPTED_ONLY = """
@@ -30,17 +29,7 @@ def authority() -> Authority:
 
 
 def make_server(servers: ServerMaker, authority: Authority, *names: str, method: str = "scram-sha-256") -> Server:
-    server = servers.make(start=False, ssl="on", hba=ENCRYPTED_ONLY.format(method=method))
-    certificate, key = authority.issue("primary", *names)
-    for name, content in (("server.crt", certificate), ("server.key", key), ("root.crt", authority.ca_pem)):
-        path = server.data / name
-        path.write_text(content)
-        path.chmod(0o600)
-        if os.geteuid() == 0:
-            os.chown(path, *server.installation.ids)
-    server.settings["ssl_ca_file"] = "root.crt"
-    server.start()
-    return server
+    return encrypt(servers.make(start=False, ssl="on", hba=ENCRYPTED_ONLY.format(method=method)), authority, *names)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@
 """
 
 import os
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,13 @@ LARGE: dict[str, Any] = {
 }
 
 
-def make_upstream(tls_mode: str, ca_pem: str | None) -> Upstream:
+def make_upstream(tls_mode: str, ca_pem: str | None, client_certificate_secret: str | None = None) -> Upstream:
     target = ConnectionTarget("store-primary", 5432, "store", Credentials("monitor", "m"), tls_mode, ca_pem)
-    return Upstream(target, "replica's role", "store-replication", SERVER.system_identifier, 17, "monitor")
+    upstream = Upstream(target, "replica's role", "store-replication", SERVER.system_identifier, 17, "monitor")
+    if client_certificate_secret is None:
+        return upstream
+    target = replace(target, client_certificate_pem="CERTIFICATE", client_key_pem="KEY")
+    return replace(upstream, target=target, client_certificate_secret=client_certificate_secret)
 
 
 def build_all(spec: ReplicaSetSpec, upstream: Upstream) -> list[dict[str, Any]]:
@@ -101,7 +106,7 @@ def build_all(spec: ReplicaSetSpec, upstream: Upstream) -> list[dict[str, Any]]:
 
 CASES = {
     "small": (SMALL, make_upstream("disable", None)),
-    "large": (LARGE, make_upstream("verify-full", "-----BEGIN CERTIFICATE-----\n...\n")),
+    "large": (LARGE, make_upstream("verify-full", "-----BEGIN CERTIFICATE-----\n...\n", "store-client")),
 }
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,44 @@ def test_no_secret_value_is_in_a_manifest() -> None:
     assert not any("PASSWORD" in name for name in variables)
 
 
-def test_the_server_container_never_sees_the_replication_secret() -> None:
-    [server] = make_pod(SMALL)["spec"]["containers"]
-    assert "replication" not in [mount["name"] for mount in server["volumeMounts"]]
+def test_both_containers_see_the_login_to_the_primary_as_the_kubelet_refreshes_it() -> None:
+    pod = make_pod(SMALL)["spec"]
+    [volume] = [volume for volume in pod["volumes"] if volume["name"] == "replication"]
+    assert [item["key"] for item in volume["secret"]["items"]] == ["username", "password"]
+    for container in (*pod["initContainers"], *pod["containers"]):
+        [mount] = [mount for mount in container["volumeMounts"] if mount["name"] == "replication"]
+        assert mount["readOnly"]
+        assert "subPath" not in mount, "the kubelet never refreshes one"
+
+
+def test_a_client_certificate_reaches_both_containers_and_the_conninfo() -> None:
+    spec = ReplicaSetSpec.model_validate(SMALL)
+    target = replace(UPSTREAM.target, client_certificate_pem="CERTIFICATE", client_key_pem="KEY")
+    upstream = replace(UPSTREAM, target=target, client_certificate_secret="store-client")
+    pod = build_pod(OWNER, MEMBER, spec, config="c", slot=SLOT, upstream=upstream)["spec"]
+    for container in (*pod["initContainers"], *pod["containers"]):
+        assert "client-tls" in [mount["name"] for mount in container["volumeMounts"]]
+        environment = {entry["name"]: entry["value"] for entry in container["env"]}
+        assert "sslcert=/run/headroom/client.crt sslkey=/run/headroom/client.key" in environment["PRIMARY_CONNINFO"]
+        assert environment["CLIENT_TLS"] == "/etc/headroom/client-tls"
+    [volume] = [volume for volume in pod["volumes"] if volume["name"] == "client-tls"]
+    assert volume["secret"]["secretName"] == "store-client"
+    assert "KEY" not in str(pod)
+
+
+def test_a_rotation_of_a_secrets_content_makes_no_pod_anew() -> None:
+    spec = ReplicaSetSpec.model_validate(SMALL)
+    before = replace(UPSTREAM.target, client_certificate_pem="CERTIFICATE", client_key_pem="KEY")
+    after = replace(
+        before, client_certificate_pem="NEW", client_key_pem="NEW", credentials=Credentials("monitor", "new")
+    )
+    hashes = {
+        build_template_hash(
+            OWNER, spec, config="c", upstream=replace(UPSTREAM, target=target, client_certificate_secret="store-client")
+        )
+        for target in (before, after)
+    }
+    assert len(hashes) == 1
 
 
 def test_a_new_pod_is_not_in_the_service_whatever_its_labels_say() -> None:
@@ -105,8 +141,8 @@ def test_a_users_parameter_cannot_undo_ours() -> None:
 def test_nobody_replicates_from_a_replica_and_the_users_lines_come_before_the_default() -> None:
     lines = build_hba(make_settings(hba=["host all bad all reject"], monitor_role='mo"ni')).splitlines()
     assert lines.index("host replication all all reject") < lines.index("host all bad all reject")
-    assert lines.index("host all bad all reject") < lines.index("host all all all scram-sha-256")
-    assert 'host all "mo""ni" all scram-sha-256' in lines
+    assert lines.index("host all bad all reject") < lines.index("host all all all md5")
+    assert 'host all "mo""ni" all md5' in lines
 
 
 def test_a_conninfo_quotes_what_needs_it() -> None:

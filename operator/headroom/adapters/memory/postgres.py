@@ -17,6 +17,11 @@ class MemoryPostgres(MemoryWorld):
     """Implements `Postgres`; `opened` lists the links that were asked for."""
 
     opened: list[str] = field(default_factory=list)
+    authorities: str | None = None
+
+    def read_system_authorities(self) -> str | None:
+        """See `Postgres.read_system_authorities`."""
+        return self.authorities
 
     def add(self, server: MemoryServer) -> MemoryServer:
         """Make a server known under its address."""

@@ -1,10 +1,12 @@
 """What libpq is told for a connection: addresses, TLS material, deadlines, and a name that says whose it is."""
 
 import os
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
@@ -17,6 +19,7 @@ CONNECT_SECONDS = 3.0
 DEAD_PEER_SECONDS = 3
 """A peer that acknowledges nothing for this long is gone, whatever the kernel's defaults say."""
 SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +100,25 @@ def _memory_file(name: str, content: str) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _system_bundle(target: ConnectionTarget) -> str:
+@cache
+def read_system_authorities() -> str | None:
+    """The system's CA certificates (PEM) without the notes beside them; None where it has none."""
+    path = _find_system_bundle()
+    if path is None:
+        return None
+    blocks = _CERTIFICATE.findall(Path(path).read_text(encoding="utf-8", errors="replace"))
+    return "".join(f"{block}\n" for block in blocks) or None
+
+
+def _find_system_bundle() -> str | None:
     default = ssl.get_default_verify_paths().cafile
-    for path in (default, *SYSTEM_BUNDLES):
-        if path and Path(path).is_file():
-            return path
+    return next((path for path in (default, *SYSTEM_BUNDLES) if path and Path(path).is_file()), None)
+
+
+def _system_bundle(target: ConnectionTarget) -> str:
+    path = _find_system_bundle()
+    if path is not None:
+        return path
     message = f"{target.host}:{target.port}: this system has no CA certificates; set connection.tls.caSecretRef"
     raise PrimaryUnavailable(message, reason=Reason.TLS_FAILED)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from headroom.adapters.postgres.connection import PROBE_OPTIONS, WRITE_OPTIONS, PinnedConnection
-from headroom.adapters.postgres.conninfo import SessionNames
+from headroom.adapters.postgres.conninfo import SessionNames, read_system_authorities
 from headroom.adapters.postgres.guard import GuardSession
 from headroom.adapters.postgres.locks import HeldLocks, compute_lock_key
 from headroom.adapters.postgres.primary import CANARY_OPTIONS, PROBES_MAX_AGE_SECONDS, PinnedPrimary
@@ -30,6 +30,10 @@ class PsycopgPostgres:
     fence: Fence
     clock: Clock
     _locks: HeldLocks = field(default_factory=HeldLocks)
+
+    def read_system_authorities(self) -> str | None:
+        """See `Postgres.read_system_authorities`."""
+        return read_system_authorities()
 
     async def open_primary(self, target: ConnectionTarget) -> PrimaryLink:
         """See `Postgres.open_primary`."""

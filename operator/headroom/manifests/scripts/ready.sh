@@ -1,11 +1,27 @@
 #!/bin/sh
 # Succeeds while the server accepts connections, is still a standby, and holds the system it should.
 #
-# Reads: PGDATA, SYSTEM_IDENTIFIER.
+# It runs every few seconds, so it also takes over what the kubelet has refreshed: the login to the primary and the
+# server's own certificate. That never decides whether the server is ready.
+#
+# Reads: PGDATA, CONFIG (a folder), SYSTEM_IDENTIFIER, PASSFILE, SERVER_TLS (a folder, may be empty), and what
+# credentials.sh reads.
 set -eu
 
+# The server reads its certificate when it starts and when it is told to; all else of its configuration never changes.
+serve_certificate() {
+	served="${PASSFILE%/*}/served.crt"
+	now=$(cat "$SERVER_TLS/tls.crt") || return 1
+	[ "$now" != "$(cat "$served" 2>/dev/null)" ] || return 0
+	pg_ctl reload -s -D "$PGDATA" && printf '%s\n' "$now" >"$served"
+}
+
+sh "$CONFIG/credentials.sh" || echo "ready: the login to the primary could not be refreshed" >&2
 [ -f "$PGDATA/standby.signal" ]
 pg_isready -q -h /var/run/postgresql -p 5432 -t 1
+if [ -n "${SERVER_TLS:-}" ]; then
+	serve_certificate || echo "ready: the server's certificate could not be refreshed" >&2
+fi
 LC_ALL=C pg_controldata -D "$PGDATA" | {
 	system=''
 	state=''

@@ -4,8 +4,8 @@
 # A copy is complete when $PGDATA/.headroom-seeded says for which slot it was made. It is made beside $PGDATA and
 # renamed as the last step, so a run that is killed at any point leaves nothing that a later run could take for a copy.
 #
-# Reads: PGDATA, SLOT, SYSTEM_IDENTIFIER, MAJOR, PRIMARY_CONNINFO, PASSFILE, CREDENTIALS (a folder), TRIES,
-# MAX_RATE_KIB (may be empty). Exit status: 0 ready, 3 cannot ever work with this volume or image, 1 try again.
+# Reads: PGDATA, CONFIG (a folder), SLOT, SYSTEM_IDENTIFIER, MAJOR, PRIMARY_CONNINFO, TRIES, MAX_RATE_KIB (may be
+# empty), and what credentials.sh reads. Exit status: 0 ready, 3 cannot ever work with this volume or image, 1 try again.
 set -eu
 umask 077
 
@@ -38,13 +38,6 @@ run() {
 	wait "$child" || code=$?
 	child=
 	return "$code"
-}
-
-write_passfile() {
-	user=$(sed 's/[\\:]/\\&/g' "$CREDENTIALS/username")
-	password=$(sed 's/[\\:]/\\&/g' "$CREDENTIALS/password")
-	printf '*:*:*:%s:%s\n' "$user" "$password" >"$PASSFILE.new"
-	mv "$PASSFILE.new" "$PASSFILE"
 }
 
 system_identifier_of() {
@@ -114,7 +107,7 @@ seed() {
 	say "seeded"
 }
 
-write_passfile
+sh "$CONFIG/credentials.sh"
 check_image
 if [ -f "$PGDATA/$MARK" ]; then
 	check_seeded

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Starts the server as a standby, or not at all: a container that restarts runs this again, and its seed step not.
 #
-# Reads: PGDATA, CONFIG (a folder), SLOT, NAME, PRIMARY_CONNINFO.
+# Reads: PGDATA, CONFIG (a folder), SLOT, NAME, PRIMARY_CONNINFO, and what credentials.sh reads.
 set -eu
 
 for file in standby.signal .headroom-seeded; do
@@ -10,6 +10,7 @@ for file in standby.signal .headroom-seeded; do
 		exit 1
 	fi
 done
+sh "$CONFIG/credentials.sh" || echo "start: the login to the primary is as it was" >&2
 exec postgres -D "$PGDATA" \
 	-c "config_file=$CONFIG/postgresql.conf" \
 	-c "hba_file=$CONFIG/pg_hba.conf" \

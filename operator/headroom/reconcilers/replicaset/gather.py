@@ -74,7 +74,9 @@ async def gather_facts(services: Services, memory: SetMemory, body: Manifest, sp
         members=tuple(assembly.members()),
         primary=remote.primary,
         outage=remote.outage,
-        blueprint=build_blueprint(owner, spec, remote.primary.view if remote.primary else None, memory),
+        blueprint=build_blueprint(
+            owner, spec, remote.primary.view if remote.primary else None, memory, services.postgres
+        ),
         is_guard_missing=memory.guard_read_at is not None and not memory.has_guard,
     )
 
@@ -140,6 +142,8 @@ async def _gather_guard(services: Services, memory: SetMemory, owner: Owner, spe
     guard = await services.kube.get(ObjectRef(DATABASE_GUARD, owner.namespace, spec.database_ref.name))
     connection: dict[str, Any] = (guard or {}).get("spec", {}).get("connection", {})
     memory.replication_secret = connection.get("replicationSecretRef", {}).get("name", "")
+    client_certificate = connection.get("tls", {}).get("clientCertificateSecretRef", {})
+    memory.client_certificate_secret = client_certificate.get("name", "")
     memory.guard_read_at, memory.has_guard = now, guard is not None
 
 

@@ -81,6 +81,7 @@ class SetMemory:
     members: dict[str, MemberMemory] = field(default_factory=dict)
     target: ConnectionTarget | None = None
     replication_secret: str = ""
+    client_certificate_secret: str = ""
     guard_read_at: float | None = None
     has_guard: bool = False
     copies: dict[str, tuple[tuple[str, int], float]] = field(default_factory=dict)

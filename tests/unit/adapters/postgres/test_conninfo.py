@@ -1,5 +1,6 @@
 """What libpq is told: certificates in memory only, deadlines, a name."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,27 @@ def test_without_a_ca_the_systems_own_is_trusted(monkeypatch: pytest.MonkeyPatch
         parameters(target(tls_mode="verify-ca"))
     assert caught.value.reason is Reason.TLS_FAILED
     assert "caSecretRef" in str(caught.value)
+
+
+@pytest.fixture
+def bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "bundle.crt"
+    monkeypatch.setattr(conninfo, "SYSTEM_BUNDLES", (str(path),))
+    monkeypatch.setattr("ssl.get_default_verify_paths", lambda: type("Paths", (), {"cafile": None}))
+    conninfo.read_system_authorities.cache_clear()
+    yield path
+    conninfo.read_system_authorities.cache_clear()
+
+
+def test_the_systems_authorities_are_handed_on_without_notes(bundle: Path) -> None:
+    one, two = (f"-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n" for name in ("one", "two"))
+    bundle.write_text(f"# Authority of somebody\n{one}\n# a note\n{two}")
+    assert conninfo.read_system_authorities() == one + two
+
+
+def test_a_system_without_authorities_hands_on_none(bundle: Path) -> None:
+    assert not bundle.exists()
+    assert conninfo.read_system_authorities() is None
 
 
 @pytest.mark.parametrize(
