@@ -17,6 +17,7 @@ import yaml
 import headroom
 from headroom import settings
 from headroom.model.metrics import Metric
+from headroom.policy.not_yet import TABLES, NotYet
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "charts" / "headroom"
@@ -120,6 +121,32 @@ def build_rights() -> str:
     return page("Rights", *parts)
 
 
+def build_not_yet() -> str:
+    """What each kind accepts and does not act on yet, from the tables that the conditions are said from."""
+    text = (
+        "What the API accepts and this version does not act on yet. A field that is set to anything but its default,\n"
+        "or but what it is met by, is named in the message of the object's `Ready` condition while that is True; the\n"
+        "reason stays as it is. `priority` has no default and is always named. Of a default that promises more than is\n"
+        "done, only this page tells.\n\n"
+        "Not listed, since other conditions say it: signals of type `CPU` and `Prometheus` of a ReplicaSet\n"
+        "(`SignalAvailable`); queues of type `Prometheus`, and presets other than `procrastinate` (`Ready`).\n"
+    )
+    parts = [text]
+    for model, fields in TABLES.items():
+        rows = [(f"`{field.path}`", field.instead, _met(field), _promise(field)) for field in fields]
+        header = ("Field", "Instead", "Met by", "Default promises more")
+        parts.append(f"## {model.__name__.removesuffix('Spec')}\n\n" + table(header, rows))
+    return page("Accepted, not acted on yet", *parts)
+
+
+def _met(field: NotYet) -> str:
+    return ", ".join(f"`{json.dumps(value) if isinstance(value, bool) else value}`" for value in field.met)
+
+
+def _promise(field: NotYet) -> str:
+    return "yes" if field.is_default_unmet else ""
+
+
 def page(title: str, *parts: str) -> str:
     """A page with the head that says where it comes from."""
     return HEAD + f"# {title}\n\n" + "\n".join(parts)
@@ -136,6 +163,7 @@ BUILDERS: dict[str, Callable[[], str]] = {
     "settings.md": build_settings,
     "chart-values.md": build_values,
     "rights.md": build_rights,
+    "not-yet.md": build_not_yet,
 }
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from headroom.api.v1alpha1.common import Mode
 from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition, Truth
 from headroom.model.queue import QueueSample
+from headroom.policy.not_yet import explain_not_yet
 from headroom.policy.workers import Rule, drain_seconds
 from headroom.policy.workers.wanted import time_left
 from headroom.reasons import ConditionType, Reason
@@ -38,8 +39,8 @@ def pool_conditions(seen: Pass) -> tuple[Condition, ...]:
         _ready(seen),
         _keeping_up(seen),
         _scaling_limited(seen),
-        Condition(ConditionType.EFFECTIVE, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, "no step has been measured"),
-        Condition(ConditionType.SHED, Truth.FALSE, Reason.AS_EXPECTED),
+        Condition(ConditionType.EFFECTIVE, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, "this version measures no steps"),
+        Condition(ConditionType.SHED, Truth.FALSE, Reason.AS_EXPECTED, "this version sheds nothing"),
         _signal_available(seen),
     )
 
@@ -52,12 +53,17 @@ def _ready(seen: Pass) -> Condition:
         return Condition(kind, Truth.FALSE, Reason.TARGET_CONFLICT, outcome.decision.message)
     if gap is not None and (seen.signal.is_lasting or not seen.has_answered):
         return Condition(kind, Truth.FALSE, gap.reason, gap.message)
+    reason, message = _at_work(seen)
+    return Condition(kind, Truth.TRUE, reason, "; ".join(filter(None, (message, explain_not_yet(seen.spec)))))
+
+
+def _at_work(seen: Pass) -> tuple[Reason, str]:
     if seen.spec.mode is not Mode.ACTIVE:
         reason = Reason.PAUSED if seen.spec.mode is Mode.PAUSED else Reason.DRY_RUN
-        return Condition(kind, Truth.TRUE, reason, f"spec.mode is {seen.spec.mode}: nothing is scaled")
+        return reason, f"spec.mode is {seen.spec.mode}: nothing is scaled"
     if seen.target is None:
-        return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, "a CronJob is never scaled")
-    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{seen.target} is scaled by this pool")
+        return Reason.AS_EXPECTED, "a CronJob is never scaled"
+    return Reason.AS_EXPECTED, f"{seen.target} is scaled by this pool"
 
 
 def _keeping_up(seen: Pass) -> Condition:

@@ -325,3 +325,13 @@ async def test_numbers_in_status_go_back_to_nothing() -> None:
     await world.advance(30)
     queue = world.status()["queue"]
     assert (queue["backlog"], queue["lagSeconds"]) == (0, 0.0)
+
+
+@pytest.mark.parametrize("mode", ["Active", "DryRun", "Paused"])
+async def test_what_is_accepted_and_not_acted_on_is_said_and_changes_no_verdict(mode: str) -> None:
+    world = PoolWorld({"mode": mode, "databaseRole": "mailer", "shedding": {"maxDeferral": "5m"}})
+    await world.advance(6, rate=1)
+    reason = {"Active": Reason.AS_EXPECTED, "DryRun": Reason.DRY_RUN, "Paused": Reason.PAUSED}[mode]
+    assert world.condition("Ready") == ("True", reason)
+    said = "; accepted, but not acted on yet: databaseRole, priority, shedding.maxDeferral"
+    assert world.message("Ready").endswith(said)

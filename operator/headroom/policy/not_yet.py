@@ -1,0 +1,105 @@
+"""Which fields of a spec this version accepts and does not act on yet: said in Ready, listed in the reference.
+
+One table for each kind. A field leaves it with the change that acts on it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from headroom.api.base import SpecModel
+from headroom.api.v1alpha1.autoscaling import Horizon
+from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
+from headroom.api.v1alpha1.provisioning import Method, Source
+from headroom.api.v1alpha1.queue import Claims
+from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
+
+SAID = "accepted, but not acted on yet"
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """A field, by its path in the spec, and what holds instead.
+
+    It is asked for by any value but its default and those in `met`, which ask for what is done anyway. With
+    `is_default_unmet` the default promises something, too: no object can be told of that, since the API server fills
+    defaults in, so the reference says it.
+    """
+
+    path: str
+    instead: str
+    met: tuple[object, ...] = ()
+    is_default_unmet: bool = False
+
+
+TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
+    DatabaseGuardSpec: (
+        NotYet("mode", "`Enforce` measures and reports, as `Observe` does"),
+        NotYet("thresholds.replayLag", "the lag of replicas does not move the guard's state", is_default_unmet=True),
+        NotYet("signals", "the state follows the guard's own measurements alone"),
+        NotYet("locks", "blockers are neither named nor ended", is_default_unmet=True),
+        NotYet("notify", "nobody is told but by conditions, events and metrics"),
+    ),
+    ReplicaSetSpec: (
+        NotYet(
+            "autoscaling.forecast.horizon",
+            "what is measured now decides, as with `Off`",
+            (Horizon.OFF,),
+            is_default_unmet=True,
+        ),
+        NotYet("schedules", "`replicas`, `standbys` or the signals hold at all times"),
+        NotYet("provisioning.method", "every replica starts from a base backup", (Method.BASE_BACKUP,)),
+        NotYet(
+            "provisioning.source", "a base backup is taken from the primary", (Source.PRIMARY,), is_default_unmet=True
+        ),
+        NotYet("provisioning.snapshots", "no snapshots are taken"),
+        NotYet("routing.rebalance.enabled", "clients find new replicas when they connect anew"),
+        NotYet("warmup.prewarm", "the cache of a standby fills as it serves", (False,), is_default_unmet=True),
+        NotYet("warmup.budget", "the cache of a standby fills as it serves"),
+    ),
+    WorkerPoolSpec: (
+        NotYet("workers.suspendRef", "the CronJob is never suspended"),
+        NotYet("queue.claims", "with `Unfenced` claims go on while commits are slow", (Claims.EXCLUSIVE,)),
+        NotYet("queue.pollInterval", "claims go on while commits are slow"),
+        NotYet("effectiveness.enabled", "growth is not measured and never frozen", (False,), is_default_unmet=True),
+        NotYet("effectiveness.minGainPercent", "growth is not measured and never frozen"),
+        NotYet("effectiveness.retryAfter", "growth is not measured and never frozen"),
+        NotYet("databaseRole", "`connectionsPerWorker` alone tells what a worker holds"),
+        NotYet("priority", "the guard's state holds and sheds no pool, whatever its class"),
+        NotYet("shedding.pause", "nothing is shed", is_default_unmet=True),
+        NotYet("shedding.maxDeferral", "nothing is shed"),
+    ),
+}
+
+
+def find_not_yet(spec: SpecModel) -> tuple[str, ...]:
+    """Paths of what the spec asks for and nobody does yet."""
+    return tuple(field.path for field in TABLES[type(spec)] if _is_asked(spec, field))
+
+
+def explain_not_yet(spec: SpecModel) -> str:
+    """The words for a condition's message; empty when all of the spec is acted on."""
+    paths = find_not_yet(spec)
+    return f"{SAID}: {', '.join(paths)}" if paths else ""
+
+
+def find_field(model: type[BaseModel], alias: str) -> str:
+    """Name of the attribute that a field of the YAML is read into; KeyError where there is none."""
+    return {info.alias or name: name for name, info in model.model_fields.items()}[alias]
+
+
+def _is_asked(spec: SpecModel, field: NotYet) -> bool:
+    model: Any = spec
+    *groups, leaf = field.path.split(".")
+    for group in groups:
+        model = getattr(model, find_field(type(model), group))
+        if model is None:
+            return False
+    name = find_field(type(model), leaf)
+    info, value = type(model).model_fields[name], getattr(model, name)
+    if value in field.met:
+        return False
+    return info.is_required() or value != info.get_default(call_default_factory=True)
