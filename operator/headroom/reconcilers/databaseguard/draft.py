@@ -9,6 +9,7 @@ from headroom.model.moments import format_time
 from headroom.policy.guard_budget import ConnectionBudget, decide_connection_budget
 from headroom.policy.guard_rights import Note
 from headroom.policy.guard_state import StateMemory
+from headroom.policy.not_yet import explain_not_yet
 from headroom.ports.kube import Manifest
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.databaseguard.holding import Problem
@@ -76,7 +77,8 @@ def build_ready(reading: Reading) -> Condition:
         return Condition(ConditionType.READY, Truth.FALSE, look.replication_problem.reason, message)
     notes = [*look.notes, *_shared(reading)]
     reason = next((note.reason for note in notes if note.reason in _WORTH_A_REASON), Reason.CONNECTED)
-    message = "; ".join(["the server answers", *(note.message for note in notes)])
+    ignored = explain_not_yet(look.spec) if look.spec is not None else ""
+    message = "; ".join(filter(None, ["the server answers", *(note.message for note in notes), ignored]))
     return Condition(ConditionType.READY, Truth.TRUE, reason, message)
 
 

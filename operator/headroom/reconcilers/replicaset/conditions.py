@@ -3,6 +3,7 @@
 from headroom.api.v1alpha1.common import Mode
 from headroom.model.conditions import Condition, Truth
 from headroom.model.replica import Role, Stage
+from headroom.policy.not_yet import explain_not_yet
 from headroom.policy.replicas import timeouts
 from headroom.policy.replicas.ejection import Judged
 from headroom.reasons import ConditionType, Reason
@@ -98,11 +99,13 @@ def _ready(run: Run) -> Condition:
     if decision.plan.good < least:
         message = f"{decision.plan.good} of at least {least} replicas serve{_most_advanced(run)}"
         return Condition(kind, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM, message)
+    ignored = explain_not_yet(facts.spec)
+    ignored = f"; {ignored}" if ignored else ""
     if facts.spec.mode is not Mode.ACTIVE:
         reason = Reason.PAUSED if facts.spec.mode is Mode.PAUSED else Reason.DRY_RUN
-        return Condition(kind, Truth.TRUE, reason, f"spec.mode is {facts.spec.mode}")
+        return Condition(kind, Truth.TRUE, reason, f"spec.mode is {facts.spec.mode}{ignored}")
     tls = "" if facts.spec.tls is not None else "; they serve without TLS, see spec.tls"
-    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{decision.plan.good} replicas serve{tls}")
+    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{decision.plan.good} replicas serve{tls}{ignored}")
 
 
 def _warm_pool(run: Run) -> Condition:

@@ -45,6 +45,13 @@ async def test_a_healthy_server_is_ready_and_on_the_board(world: GuardWorld) -> 
     assert isinstance(view.marks[-1].lsn, Lsn)
 
 
+async def test_what_is_accepted_and_not_acted_on_is_said_and_changes_no_verdict(world: GuardWorld) -> None:
+    world.edit_spec(lambda spec: spec.update(mode="Enforce"))
+    await world.run(3)
+    assert world.ready == ("True", "Connected")
+    assert world.condition("Ready")["message"].endswith("; accepted, but not acted on yet: mode")
+
+
 CASES = {
     "down": (lambda w: setattr(w.server, "is_down", True), Reason.PRIMARY_UNREACHABLE, "False"),
     "hung": (lambda w: setattr(w.server, "is_hung", True), Reason.PRIMARY_TIMEOUT, "False"),
