@@ -5,8 +5,9 @@ from datetime import timedelta
 from headroom.manifests.pod import build_pod
 from headroom.manifests.storage import build_claim
 from headroom.model.replica import MemberFacts, PodFacts
-from headroom.ports.kube import POD, ObjectRef
+from headroom.ports.kube import CLAIM, POD, ObjectRef
 from headroom.reasons import ConditionType
+from headroom.reconcilers.replicaset.created import create_child
 from headroom.reconcilers.replicaset.run import Run
 
 CONDITION = ConditionType.SEEDED
@@ -30,7 +31,8 @@ async def _ensure_member(run: Run, member: MemberFacts) -> None:
     claim = member.claim
     if claim is None:
         if member.pod is None:
-            await run.writer.create(build_claim(facts.owner, member.id, facts.spec.storage, slot=member.slot_name))
+            claim_manifest = build_claim(facts.owner, member.id, facts.spec.storage, slot=member.slot_name)
+            await create_child(run, CLAIM, claim_manifest)
             run.has_moved = True
         return
     if member.pod is None and (claim.is_bound or facts.now - claim.created_at >= BIND_PATIENCE):
@@ -49,7 +51,7 @@ async def _create_pod(run: Run, member: MemberFacts) -> None:
         slot=member.slot_name,
         upstream=blueprint.upstream,
     )
-    await run.writer.create(pod)
+    await create_child(run, POD, pod)
 
 
 async def ensure_remade(run: Run) -> None:

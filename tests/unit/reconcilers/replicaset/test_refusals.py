@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from headroom.errors import Conflict, InvariantBroken, Refused
-from headroom.model.replica import MemberId
-from headroom.ports.kube import CLAIM, POD, ObjectRef
+from headroom.model.replica import SET_LABEL, MemberId
+from headroom.ports.kube import CLAIM, POD, SERVICE, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
 from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, World
 
@@ -75,3 +75,43 @@ async def test_no_activation_outlives_the_pass_that_began_it() -> None:
     before = asyncio.all_tasks()
     assert await world.one_pass() is None
     assert asyncio.all_tasks() <= before
+
+
+def foreign(kind: Kind, name: str) -> Manifest:
+    return {"apiVersion": "v1", "kind": kind.name, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": {}}
+
+
+@pytest.mark.parametrize("kind", [CLAIM, POD])
+async def test_a_foreign_pod_or_claim_of_our_name_is_said_and_the_pass_goes_on(kind: Kind) -> None:
+    world = World(binds=kind is CLAIM)
+    world.add_set(replicas=1, standbys=0)
+    for _ in range(4):
+        if not (world.children(CLAIM) if kind is POD else world.slots()):
+            await world.one_pass()
+    [slot] = world.slots()
+    ordinal, incarnation = slot.split("_")[-2:]
+    ref = ObjectRef(kind, NAMESPACE, f"store-{ordinal}-{incarnation}")
+    uid = world.cluster.seed(foreign(kind, ref.name))["metadata"]["uid"]
+    await world.run(5)
+    assert world.condition("Ready")["reason"] == Reason.NAME_CONFLICT
+    assert ref.name in world.condition("Ready")["message"]
+    assert world.children(SERVICE)
+    live = world.cluster.read(ref)
+    assert live is not None
+    assert live["metadata"]["uid"] == uid
+    world.cluster.delete(ref)
+    world.binds = True
+    await world.run(20)
+    assert world.roles() == ["serving"]
+
+
+async def test_a_pod_that_lost_its_label_is_said() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=0)
+    await world.run(15)
+    [name] = world.serving()
+    ref = ObjectRef(POD, NAMESPACE, name)
+    world.cluster.edit(ref, lambda item: item["metadata"]["labels"].pop(SET_LABEL))
+    await world.run(3)
+    assert world.condition("Ready")["reason"] == Reason.NAME_CONFLICT
+    assert SET_LABEL in world.condition("Ready")["message"]

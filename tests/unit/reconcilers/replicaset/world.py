@@ -148,7 +148,8 @@ class World:
         return self.postgres.servers[self.ips[pod], 5432]
 
     def serving(self) -> list[str]:
-        return [p["metadata"]["name"] for p in self.children(POD) if p["metadata"]["labels"][ROLE_LABEL] == "serving"]
+        pods = [pod["metadata"] for pod in self.children(POD)]
+        return [pod["name"] for pod in pods if pod.get("labels", {}).get(ROLE_LABEL) == "serving"]
 
     async def look(self) -> None:
         """The guard's pass: a fresh view, or why there is none."""
@@ -203,6 +204,10 @@ class World:
     def _play_pod(self, pod: Manifest) -> None:
         name = pod["metadata"]["name"]
         ref = ObjectRef(POD, NAMESPACE, name)
+        if "ownerReferences" not in pod["metadata"]:
+            if "deletionTimestamp" in pod["metadata"]:
+                self.cluster.finish_deletion(ref)
+            return
         slot = next(entry["value"] for entry in pod["spec"]["containers"][0]["env"] if entry["name"] == "SLOT")
         if "deletionTimestamp" in pod["metadata"]:
             self._stop(name, slot)
