@@ -25,7 +25,8 @@ class Tls(SpecModel):
     """`verify-full` checks certificate and host name, `verify-ca` the certificate only, `require` encrypts without
     checking, `disable` does not encrypt. Anything but verify-full is said in a condition."""
     ca_secret_ref: SecretKeyRef | None = None
-    """The key of a Secret that holds the CA certificates (PEM) to trust; absent: the system's own."""
+    """The key of a Secret that holds the CA certificates (PEM) to trust; absent: those that the operator's
+    system trusts."""
     client_certificate_secret_ref: LocalRef | None = None
     """A Secret of type kubernetes.io/tls with the certificate to log in with."""
 

@@ -59,7 +59,7 @@ class PostgresSettings(SpecModel):
     )
     """Server parameters, such as {work_mem: 32MB}. Those that must not be below the primary's are raised to it."""
     hba: Annotated[tuple[HbaLine, ...], Field(max_length=64)] = ()
-    """Lines of pg_hba.conf, in order, before our own. Empty: password logins (scram-sha-256) from everywhere."""
+    """Lines of pg_hba.conf, in order, before our own. Empty: password logins from everywhere."""
     hot_standby_feedback: bool = True
     """Whether replicas hold back vacuum on the primary for their queries. Off: long queries may be cancelled."""
 
