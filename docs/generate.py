@@ -130,6 +130,7 @@ def build_not_yet() -> str:
         "done, only this page tells.\n\n"
         "Not listed, since other conditions say it: signals of type `CPU` and `Prometheus` of a ReplicaSet\n"
         "(`SignalAvailable`); queues of type `Prometheus`, and presets other than `procrastinate` (`Ready`).\n"
+        "A larger `storage.size` holds for volumes that are made from then on; those that are there do not grow.\n"
     )
     parts = [text]
     for model, fields in TABLES.items():
