@@ -1,5 +1,6 @@
 """One pass of a DatabaseGuard: look at the server, judge it, tell the board, the status and the metrics."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -148,11 +149,14 @@ class GuardReconciler:
     async def _users(self, namespace: str, name: str) -> list[str]:
         """ReplicaSets that refer to the guard, being deleted or not."""
         sets = await self.kube.list(REPLICA_SET, namespace)
-        return [
-            item["metadata"]["name"]
-            for item in sets
-            if (item.get("spec") or {}).get("databaseRef", {}).get("name") == name
-        ]
+        return [item["metadata"]["name"] for item in sets if _guard_of(item) == name]
+
+
+def _guard_of(replica_set: Manifest) -> object:
+    """The guard that a set names; its spec may be one that cannot be acted on."""
+    spec = replica_set.get("spec")
+    reference = spec.get("databaseRef") if isinstance(spec, Mapping) else None
+    return reference.get("name") if isinstance(reference, Mapping) else None
 
 
 def _view(holding: Holding, look: Look, ready: Condition, now: float) -> GuardView:

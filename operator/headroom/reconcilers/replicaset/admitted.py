@@ -16,6 +16,10 @@ async def ensure_begun(run: Run) -> None:
     primary = facts.primary
     if not run.decision.plan.provision or primary is None or primary.slots is None:
         return
+    if "systemIdentifier" not in (facts.body.get("status") or {}):
+        # This pass's status names the primary, and the next one begins: from then on a teardown knows where to look.
+        run.has_moved = True
+        return
     await primary.slots.check_replication()
     taken = {member.id for member in facts.members}
     for _ in range(run.decision.plan.provision):

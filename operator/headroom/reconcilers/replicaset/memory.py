@@ -39,6 +39,10 @@ class MemberMemory:
     beyond: int = 0
     refusal: Reason | None = None
     refused_since: float = 0.0
+    position: int | None = None
+    broken_seconds: float = 0.0
+    streams_since: float | None = None
+    noted_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -85,6 +89,8 @@ class SetMemory:
     guard_read_at: float | None = None
     has_guard: bool = False
     copies: dict[str, tuple[tuple[str, int], float]] = field(default_factory=dict)
+    peaceful_restarts: dict[str, int] = field(default_factory=dict)
+    idle_slots: dict[str, float] = field(default_factory=dict)
     outage_since: float | None = None
     has_seen_primary: bool = False
     desired: int | None = None
@@ -99,8 +105,8 @@ class SetMemory:
     blueprint: tuple[object, Blueprint] | None = None
     routing_digest: str = ""
     routing_checked_at: float | None = None
-    swept_at: float | None = None
-    inactive_since: dict[str, float] = field(default_factory=dict)
+    slot_names: set[str] = field(default_factory=set)
+    """Slots as last seen on the primary, and those asked for since."""
     measured: set[str] = field(default_factory=set)
     is_restored: bool = False
 

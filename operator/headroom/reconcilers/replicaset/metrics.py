@@ -57,6 +57,6 @@ KEPT_WAL = Metric(
 SLOTS_LEFT = Metric(
     "headroom_replicaset_slots_left_total",
     MetricType.COUNTER,
-    "Slots that a deleted set left on its primary.",
-    OBJECT,
+    "Slots that deleted sets left on their primary, 1 for a set of which only that is known.",
+    ("namespace", "guard"),
 )

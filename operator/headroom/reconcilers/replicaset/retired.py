@@ -63,11 +63,13 @@ async def remove_member(run: Run, member: MemberFacts, *, must_drop_slot: bool =
         elif _is_stuck(run, member.pod):
             await _drop_slot(run, member)
         return False
-    if not await _drop_slot(run, member) and must_drop_slot:
+    is_slot_gone = await _drop_slot(run, member)
+    if not is_slot_gone and must_drop_slot:
         return False
     if member.claim is not None and not member.claim.is_deleting:
         await release_claim(run, member.claim)
-        run.announce(Reason.RETIRED, f"{member.name} is gone, with its slot and claim")
+        with_what = "slot and claim" if is_slot_gone else f"claim; slot {member.slot_name} could not be dropped"
+        run.announce(Reason.RETIRED, f"{member.name} is gone, with its {with_what}")
         run.has_moved = True
     return True
 

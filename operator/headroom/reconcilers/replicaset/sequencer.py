@@ -1,6 +1,6 @@
 """One pass over a ReplicaSet: gather, decide, then the stages in the order of what users feel first."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -17,6 +17,8 @@ from headroom.reconcilers.replicaset.conditions import unknown_conditions
 from headroom.reconcilers.replicaset.decide import decide
 from headroom.reconcilers.replicaset.draining import ensure_ejected, ensure_scaled_in, ensure_sessions_ended
 from headroom.reconcilers.replicaset.gather import gather_facts
+from headroom.reconcilers.replicaset.left_behind import remember_slots
+from headroom.reconcilers.replicaset.lenient import read_for_teardown
 from headroom.reconcilers.replicaset.memory import SetMemory
 from headroom.reconcilers.replicaset.prober import close_member
 from headroom.reconcilers.replicaset.retired import ensure_marked, ensure_removed
@@ -32,6 +34,13 @@ from headroom.reconcilers.replicaset.teardown import teardown_pass
 from headroom.reconcilers.status import StatusDraft
 
 INVALID_PAUSE = timedelta(seconds=30)
+
+ReadSpec = Callable[[Manifest], ReplicaSetSpec]
+
+
+def read_spec(body: Manifest) -> ReplicaSetSpec:
+    """The whole spec; raises InvalidSpec."""
+    return parse_spec(ReplicaSetSpec, body)
 
 
 @dataclass(slots=True)
@@ -49,7 +58,7 @@ class ReplicaSetReconciler:
         if not live.get("status"):
             live = await self.services.reporter.report(live, StatusDraft(unknown_conditions()))
         try:
-            run = await self._begin(live)
+            run = await self._begin(live, read_spec)
         except InvalidSpec as error:
             await self._say_invalid(live, error)
             return INVALID_PAUSE
@@ -60,11 +69,7 @@ class ReplicaSetReconciler:
 
     async def teardown(self, body: dict[str, Any]) -> timedelta | None:
         """Work towards nothing; None when the finalizer may go."""
-        try:
-            run = await self._begin(body)
-        except InvalidSpec:
-            # An object that cannot be read cannot have been acted on since; its children follow by garbage collection.
-            return None
+        run = await self._begin(body, read_for_teardown)
         again = await teardown_pass(run)
         if again is None:
             self.services.telemetry.forget(**run.labels)
@@ -83,16 +88,17 @@ class ReplicaSetReconciler:
         live = await self.services.kube.get(ObjectRef(REPLICA_SET, metadata["namespace"], metadata["name"]))
         return live if live is not None and live["metadata"]["uid"] == metadata["uid"] else None
 
-    async def _begin(self, live: Manifest) -> Run:
+    async def _begin(self, live: Manifest, read: ReadSpec) -> Run:
         metadata = live["metadata"]
         memory = self._memories.setdefault(metadata["uid"], SetMemory())
         if memory.spec is None or memory.generation != metadata["generation"]:
-            memory.spec = parse_spec(ReplicaSetSpec, live)
+            memory.spec = read(live)
         restore(memory, live.get("status") or {}, self.services.clock.monotonic())
         if memory.generation not in (None, metadata["generation"]):
             memory.succeed()
         memory.generation = metadata["generation"]
         facts = await gather_facts(self.services, memory, live, memory.spec)
+        remember_slots(facts)
         decision = decide(facts)
         memory.desired = decision.goal.desired
         memory.recommend(facts.gathered_at, decision.goal.wanted)

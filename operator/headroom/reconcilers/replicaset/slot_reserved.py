@@ -12,6 +12,7 @@ async def ensure_slot(run: Run, member: MemberFacts) -> None:
     primary = run.facts.primary
     if primary is None or primary.slots is None or member.slot is not None:
         return
+    run.facts.memory.slot_names.add(member.slot_name)
     await primary.slots.ensure_slot(member.slot_name)
 
 

@@ -7,8 +7,9 @@ from headroom.api.v1alpha1.serving import VolumeRetention
 from headroom.model.replica import ABANDON_ANNOTATION, MemberFacts
 from headroom.policy.replicas.timeouts import ABANDON_AFTER
 from headroom.reasons import Reason
-from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.children import parse_time
+from headroom.reconcilers.replicaset.facts import Problem
+from headroom.reconcilers.replicaset.left_behind import is_found_again, may_have_slots, say_what_is_left
 from headroom.reconcilers.replicaset.retired import mark_claim, release_claim, remove_member
 from headroom.reconcilers.replicaset.run import Run
 
@@ -21,13 +22,12 @@ NEVER_COMES_BACK = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING
 async def teardown_pass(run: Run) -> timedelta | None:
     """One pass; None when the finalizer may go."""
     gives_up = _why_give_up(run)
-    must_drop_slot = gives_up is None and run.facts.primary is not None
     for member in run.facts.members:
-        await run.attempt(_remove(run, member, must_drop_slot=must_drop_slot))
-    if not run.facts.members and (run.facts.primary is not None or not _was_ever_made(run)):
+        await run.attempt(_remove(run, member, gives_up=gives_up is not None))
+    if not run.facts.members and (run.facts.primary is not None or not may_have_slots(run.facts)):
         return None
     if gives_up is not None:
-        _say_what_is_left(run, gives_up)
+        await say_what_is_left(run, gives_up)
         return None
     slots = [member for member in run.facts.members if member.slot is not None]
     if run.facts.primary is not None and not slots and _has_waited_for_pods(run):
@@ -35,22 +35,21 @@ async def teardown_pass(run: Run) -> timedelta | None:
     return COME_BACK
 
 
-def _was_ever_made(run: Run) -> bool:
-    """A primary was seen once, so there may be slots on it."""
-    return "systemIdentifier" in (run.facts.body.get("status") or {})
-
-
-async def _remove(run: Run, member: MemberFacts, *, must_drop_slot: bool) -> None:
+async def _remove(run: Run, member: MemberFacts, *, gives_up: bool) -> None:
     """The claim need not wait for a slot that cannot be dropped now: the slot is found again by its own name.
 
     A claim to retain loses its owner first: should the finalizer go early, nothing must collect it.
     """
+    is_blind = run.facts.primary is None
+    if is_blind and not gives_up and not is_found_again(run.facts, member.slot_name):
+        await remove_member(run, member)
+        return
     if member.claim is not None and run.facts.spec.retention.volumes is VolumeRetention.RETAIN:
         await release_claim(run, member.claim)
         member = replace(member, claim=None)
     if member.claim is not None and member.claim.retire is None and not member.claim.is_deleting:
         await mark_claim(run, member.claim, Reason.DELETING)
-    await remove_member(run, member, must_drop_slot=must_drop_slot)
+    await remove_member(run, member, must_drop_slot=not gives_up and not is_blind)
 
 
 def _why_give_up(run: Run) -> str | None:
@@ -58,27 +57,28 @@ def _why_give_up(run: Run) -> str | None:
     metadata = facts.body["metadata"]
     if metadata.get("annotations", {}).get(ABANDON_ANNOTATION) == "true":
         return f"{ABANDON_ANNOTATION} asks for it"
-    if facts.primary is not None:
+    obstacle = _what_keeps_slots(run)
+    if obstacle is None:
         return None
-    if facts.is_guard_missing:
+    if facts.primary is None and facts.is_guard_missing:
         return "its DatabaseGuard is gone"
-    if facts.outage is not None and facts.outage.reason in NEVER_COMES_BACK:
-        return facts.outage.message
+    if obstacle.reason in NEVER_COMES_BACK:
+        return obstacle.message
     began = parse_time(metadata.get("deletionTimestamp"))
     if began is not None and facts.now - began >= ABANDON_AFTER:
-        return f"the primary has not answered for {ABANDON_AFTER.total_seconds() / 60:.0f} minutes"
+        minutes = ABANDON_AFTER.total_seconds() / 60
+        return f"for {minutes:.0f} minutes no slot could be dropped on the primary: {obstacle.message}"
     return None
 
 
-def _say_what_is_left(run: Run, why: str) -> None:
-    """While the primary cannot be asked, any member found may have left its slot."""
-    is_unknown = run.facts.primary is None
-    slots = [member.slot_name for member in run.facts.members if is_unknown or member.slot is not None]
-    if slots:
-        run.telemetry.record(metrics.SLOTS_LEFT, len(slots), **run.labels)
-        message = f"slots left on the primary: {', '.join(slots)}; they are swept later, else drop them by hand"
-        run.announce(Reason.SLOT_LEFT_BEHIND, message, "Warning")
-    run.announce(Reason.ABANDONED, f"the finalizer was released early: {why}", "Warning")
+def _what_keeps_slots(run: Run) -> Problem | None:
+    """Why slots cannot be dropped now: nobody answers, or the login that drops them does not work."""
+    primary = run.facts.primary
+    if primary is None:
+        return run.facts.outage or Problem(Reason.GUARD_NOT_READY, "the primary does not answer")
+    if primary.slots is not None or all(member.slot is None for member in run.facts.members):
+        return None
+    return Problem(primary.view.reason, primary.view.message or "the DatabaseGuard has no replication login")
 
 
 def _has_waited_for_pods(run: Run) -> bool:

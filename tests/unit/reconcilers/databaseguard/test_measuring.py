@@ -1,12 +1,13 @@
 """The canary, the state that follows from it, and what is left when the guard goes."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from headroom.adapters.memory.postgres_server import MemorySession
 from headroom.errors import NotServed, PrimaryUnavailable
-from headroom.ports.kube import REPLICA_SET
+from headroom.ports.kube import REPLICA_SET, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard import metrics
 from tests.unit.reconcilers.databaseguard.world import NAMESPACE, GuardWorld, make_guard, ref
@@ -136,6 +137,14 @@ async def test_teardown_waits_for_replica_sets_and_keeps_the_server_at_hand(worl
     assert "dbrs/read-one" in world.condition()["message"]
     assert "of-another-guard" not in world.condition()["message"]
     assert world.view.slots is not None, "the set needs it to drop its slots"
+
+
+@pytest.mark.parametrize("spec", [None, "text", {"databaseRef": None}, {"databaseRef": "store"}])
+async def test_a_set_whose_guard_cannot_be_read_does_not_keep_a_guard(world: GuardWorld, spec: Any) -> None:
+    world.add_set("odd")
+    odd = ObjectRef(REPLICA_SET, NAMESPACE, "odd")
+    world.cluster.edit(odd, lambda item: item.update(spec=spec))
+    assert await world.reconciler.teardown(world.body()) is None
 
 
 async def test_teardown_needs_no_secret(world: GuardWorld) -> None:

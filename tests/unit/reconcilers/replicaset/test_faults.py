@@ -9,7 +9,7 @@ from headroom.model.lsn import Lsn
 from headroom.model.replica import MemberId, slot_prefix
 from headroom.ports.kube import CLAIM, CONFIG_MAP, POD, REPLICA_SET, ObjectRef
 from headroom.reasons import Reason
-from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, SET, World
+from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, World
 
 
 def check_nothing_is_orphaned(world: World) -> None:
@@ -228,31 +228,6 @@ async def test_a_set_without_its_guard_says_so_and_can_be_deleted() -> None:
     await world.run(5)
     assert world.condition("Ready")["reason"] == Reason.GUARD_NOT_FOUND
     assert await world.delete(5)
-
-
-async def test_teardown_waits_for_the_primary_ten_minutes_and_then_says_what_is_left() -> None:
-    world = World()
-    world.add_set(replicas=1, standbys=1)
-    await world.run(20)
-    slots = world.slots()
-    world.primary.is_down = True
-    assert not await world.delete(60, step=2)
-    assert world.children(POD) == world.children(CLAIM) == []
-    assert await world.delete(700, step=10)
-    assert Reason.ABANDONED in world.telemetry.reasons("store")
-    assert world.slots() == slots
-
-
-async def test_an_abandoned_set_is_let_go_at_once_and_names_its_slots() -> None:
-    world = World()
-    world.add_set(replicas=1, standbys=1)
-    await world.run(20)
-    world.primary.is_down = True
-    annotation = {"headroom.dev/abandon": "true"}
-    world.cluster.edit(SET, lambda item: item["metadata"].update(annotations=annotation))
-    assert await world.delete(5)
-    left = next(event for event in world.telemetry.events if event.reason is Reason.SLOT_LEFT_BEHIND)
-    assert all(slot in left.message for slot in world.slots())
 
 
 async def test_retained_volumes_outlive_the_set_without_an_owner() -> None:

@@ -72,6 +72,7 @@ class World:
     binds: bool = True
     copies: bool = True
     lists: bool = True
+    has_slots: bool = True
     published: list[str] | None = None
     kube: MemoryKube = field(init=False)
     cluster: Cluster = field(init=False)
@@ -175,7 +176,7 @@ class World:
             server=server,
             marks=tuple(self.marks),
             primary=self.links[0],
-            slots=self.links[1],
+            slots=self.links[1] if self.has_slots else None,
         )
         self.board.post(NAMESPACE, "store", view)
 
