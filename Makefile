@@ -40,13 +40,14 @@ check: setup ## format, lint, types, import contracts, unit and property tests (
 test: check test-here test-cluster ## everything: check, contract, integration, admission, chart, end to end
 
 test-here: setup setup-postgres ## what needs PostgreSQL but no cluster
-	$(PYTEST) -q -m "not cluster" tests/contract tests/integration
+	$(PYTEST) -q -n 2 -m "not cluster" tests/contract tests/integration
 
 test-cluster: export NODES ?= 2
 test-cluster: setup ## what needs a cluster: storage, contract, admission, chart, end to end (HEADROOM_CLUSTER=bundled|kind|kubeconfig)
 	$(PYTHON) -m e2e.cluster csi-sanity
 	$(PYTHON) -m e2e.run $(PYTEST) -q tests/chart tests/admission tests/contract/kube
-	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=400 e2e/suite
+	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=400 --durations=10 -n 2 -m "not alone" e2e/suite
+	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=400 --durations=10 -m alone e2e/suite
 
 demo: setup ## the main job with real input, to watch; KEEP=1 leaves it running
 	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.demo

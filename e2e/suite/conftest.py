@@ -1,4 +1,7 @@
-"""One operator and one shop for the whole suite; a test that fails leaves events, logs and status in a file."""
+"""One operator for the whole suite, one shop for each process of it; a failing test leaves what a person would look at.
+
+Tests marked `alone` take the operator or a node away: they are run by themselves, the others two at a time.
+"""
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -19,21 +22,39 @@ def cluster() -> Cluster:
     return choose_cluster()
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Install the operator once, before there are other processes."""
+    if _is_in_charge(session):
+        _release().install()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Take the operator away with the last of them."""
+    if _is_in_charge(session):
+        _release().uninstall()
+
+
+def _is_in_charge(session: pytest.Session) -> bool:
+    return not hasattr(session.config, "workerinput") and not session.config.option.collectonly
+
+
+def _release() -> Release:
+    return Release(choose_cluster().image("operator"))
+
+
 @pytest.fixture(scope="session")
-def release(cluster: Cluster) -> Iterator[Release]:
+def release(cluster: Cluster) -> Release:
     release = Release(cluster.image("operator"))
-    release.install()
     release.wait_leader()
-    yield release
-    release.uninstall()
+    return release
 
 
 @pytest.fixture(scope="session")
-def shop(cluster: Cluster, release: Release) -> Iterator[Shop]:
+def shop(cluster: Cluster, release: Release, worker_id: str) -> Iterator[Shop]:
     """A shop whose primary holds about 75 MiB; tests share the primary and bring their own resources."""
     images = cluster.image("postgres17"), cluster.image("worker")
-    shop = Shop(Kubectl(SPACE), *images, node=cluster.node_names()[0])
-    if shop.kubectl.get("namespace", SPACE):
+    shop = Shop(Kubectl(f"{SPACE}-{worker_id}"), *images, node=cluster.node_names()[0])
+    if shop.kubectl.get("namespace", shop.kubectl.namespace):
         shop.close()
     shop.open(scale=5, size="2Gi")
     yield shop

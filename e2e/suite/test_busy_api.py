@@ -69,6 +69,7 @@ def rejected() -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name) and mark in line)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("resources", [("pods", "persistentvolumeclaims", "replicasets", "replicasets/status"), ("*",)])
 def test_429_for_a_while_only_delays(clean: Shop, release: Release, resources: tuple[str, ...]) -> None:
     """The second time every kind of request, the lease's among them."""

@@ -108,6 +108,7 @@ def test_deleting_while_provisioning_leaves_nothing(clean: Shop) -> None:
     wait_until("no slot of ours", lambda: slots(clean) == [], timeout=30)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("moment", ["slot", "copy", "standby", "serving"])
 def test_the_operator_killed_at_any_point_ends_as_if_undisturbed(clean: Shop, release: Release, moment: str) -> None:
     apply_set(

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from e2e.lab import shop as objects
 from e2e.lab.opening import Shop
 from e2e.lab.processes import kill_pod_processes
@@ -9,6 +11,7 @@ from e2e.lab.release import Release
 from e2e.lab.waiting import wait_until
 from e2e.suite.test_replicas import SET, apply_set, endpoints, slots
 
+pytestmark = pytest.mark.alone
 TAKEOVER_SECONDS = 15.0
 
 

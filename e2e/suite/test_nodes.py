@@ -11,6 +11,7 @@ from e2e.lab.prober import Prober
 from e2e.lab.waiting import wait_until
 from e2e.suite.test_replicas import CHILDREN, apply_set, endpoints, slots
 
+pytestmark = pytest.mark.alone
 EVERYWHERE = Kubectl("default")
 
 
