@@ -22,6 +22,7 @@ from headroom.reconcilers.replicaset.lenient import read_for_teardown
 from headroom.reconcilers.replicaset.memory import SetMemory
 from headroom.reconcilers.replicaset.prober import close_member
 from headroom.reconcilers.replicaset.retired import ensure_marked, ensure_removed
+from headroom.reconcilers.replicaset.rivals import Rivals
 from headroom.reconcilers.replicaset.routing import ensure_routing
 from headroom.reconcilers.replicaset.run import Run
 from headroom.reconcilers.replicaset.seeded import ensure_members, ensure_remade
@@ -49,6 +50,10 @@ class ReplicaSetReconciler:
 
     services: Services
     _memories: dict[str, SetMemory] = field(default_factory=dict)
+    _rivals: Rivals = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rivals = Rivals(self.services.kube, self.services.clock)
 
     async def reconcile(self, body: dict[str, Any]) -> timedelta:
         """One pass; the object is read live, so that a decision never rests on an old spec or status."""
@@ -63,6 +68,7 @@ class ReplicaSetReconciler:
             await self._say_invalid(live, error)
             return INVALID_PAUSE
         await _act(run)
+        await run.attempt(self._rivals.ensure_said(run))
         record_metrics(run)
         await self.services.reporter.report(live, build_draft(run))
         return next_pass(run)

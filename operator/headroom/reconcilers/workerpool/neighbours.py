@@ -1,13 +1,14 @@
 """Who shares a namespace with a pool: autoscalers, other pools, guards; read at most every ten seconds for all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from headroom.policy.workers.conflict import AutoscalerClaim, PoolClaim, TargetId
+from headroom.policy.workers.conflict import AutoscalerClaim, PoolClaim
 from headroom.ports.clock import Clock
-from headroom.ports.kube import DATABASE_GUARD, HORIZONTAL_POD_AUTOSCALER, WORKER_POOL, KubeReader, Manifest
+from headroom.ports.kube import DATABASE_GUARD, WORKER_POOL, KubeReader, Manifest
+from headroom.reconcilers.autoscalers import list_autoscalers, target_id
 
 FRESH_SECONDS = 10.0
 
@@ -45,11 +46,11 @@ class Neighbourhood:
         known, now = self._looks.get(namespace), self.clock.monotonic()
         if known is not None and now - known.read_at < FRESH_SECONDS:
             return known
-        autoscalers = await self.reader.list(HORIZONTAL_POD_AUTOSCALER, namespace)
+        autoscalers = await list_autoscalers(self.reader, namespace)
         pools = await self.reader.list(WORKER_POOL, namespace)
         guards = await self.reader.list(DATABASE_GUARD, namespace)
         look = Neighbours(
-            autoscalers=tuple(_claim_of_autoscaler(item) for item in autoscalers),
+            autoscalers=autoscalers,
             pools=tuple(pools),
             guards={guard["metadata"]["name"]: guard.get("spec") or {} for guard in guards},
             read_at=now,
@@ -64,19 +65,6 @@ def claim_of(pool: Manifest) -> PoolClaim:
     ref = ((pool.get("spec") or {}).get("workers") or {}).get("targetRef")
     created = datetime.fromisoformat(metadata["creationTimestamp"])
     return PoolClaim(metadata["name"], metadata["uid"], created, None if ref is None else target_id(ref))
-
-
-def target_id(ref: Mapping[str, str]) -> TargetId:
-    """The object a reference means, whichever version of its API it names."""
-    group, slash, _ = ref.get("apiVersion", "").rpartition("/")
-    return TargetId(group if slash else "", ref["kind"], ref["name"])
-
-
-def _claim_of_autoscaler(item: Manifest) -> AutoscalerClaim:
-    owners: Sequence[Mapping[str, Any]] = item["metadata"].get("ownerReferences") or ()
-    owner = next((one for one in owners if one.get("controller")), None)
-    made_by = None if owner is None else f"the {owner['kind']} {owner['name']}"
-    return AutoscalerClaim(item["metadata"]["name"], target_id(item["spec"]["scaleTargetRef"]), made_by)
 
 
 def _guard_of(pool: Manifest) -> str | None:

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+import pytest
+
 from headroom.adapters.memory.postgres_server import MemorySession
+from headroom.errors import KubeUnavailable
+from headroom.ports.kube import HORIZONTAL_POD_AUTOSCALER, REPLICA_SET, Manifest, ObjectRef
 from headroom.reasons import Reason
-from tests.unit.reconcilers.replicaset.world import World
+from tests.unit.reconcilers.replicaset.world import NAMESPACE, World
 
 
 def make_scaling(**changes: Any) -> dict[str, Any]:
@@ -55,6 +59,54 @@ async def test_the_count_survives_a_restart_and_the_window_begins_anew() -> None
     world.restart()
     await world.run(10)
     assert world.status["desiredReplicas"] == 2
+
+
+AUTOSCALER = ObjectRef(HORIZONTAL_POD_AUTOSCALER, NAMESPACE, "keda-hpa-store")
+
+
+def make_autoscaler(api_version: str = REPLICA_SET.api_version) -> Manifest:
+    return {
+        "apiVersion": HORIZONTAL_POD_AUTOSCALER.api_version,
+        "kind": HORIZONTAL_POD_AUTOSCALER.name,
+        "metadata": {"name": AUTOSCALER.name, "namespace": NAMESPACE},
+        "spec": {"scaleTargetRef": {"apiVersion": api_version, "kind": "ReplicaSet", "name": "store"}},
+    }
+
+
+async def test_an_autoscaler_on_a_set_that_scales_itself_is_a_conflict_until_it_is_gone() -> None:
+    world = World()
+    world.add_set(standbys=1, autoscaling=make_scaling())
+    await world.run(20)
+    world.cluster.seed(make_autoscaler())
+    world.edit_spec(replicas=3)
+    await world.run(15)
+    ready = world.condition("Ready")
+    assert (ready["status"], ready["reason"]) == ("False", Reason.TARGET_CONFLICT)
+    assert "HorizontalPodAutoscaler keda-hpa-store scales dbrs/store" in ready["message"]
+    assert world.roles() == ["serving", "standby"], "the count it wrote is not followed"
+    world.cluster.remove(AUTOSCALER)
+    await world.run(15)
+    assert world.condition("Ready")["reason"] == Reason.AS_EXPECTED
+
+
+async def test_what_is_known_of_an_autoscaler_outlasts_an_api_server_that_is_busy() -> None:
+    world = World()
+    world.add_set(standbys=1, autoscaling=make_scaling())
+    world.cluster.seed(make_autoscaler())
+    await world.run(25)
+    busy = KubeUnavailable("busy", reason=Reason.KUBE_UNAVAILABLE)
+    world.kube.faults.fail(busy, verb="list", kind=HORIZONTAL_POD_AUTOSCALER, times=20)
+    await world.run(15)
+    assert world.condition("Ready")["reason"] == Reason.TARGET_CONFLICT
+
+
+@pytest.mark.parametrize("scaling", [{"autoscaling": make_scaling()}, {}], ids=["another kind", "no autoscaling"])
+async def test_an_autoscaler_that_is_no_rival_is_welcome(scaling: dict[str, Any]) -> None:
+    world = World()
+    world.add_set(standbys=1, **scaling)
+    world.cluster.seed(make_autoscaler("apps/v1" if scaling else REPLICA_SET.api_version))
+    await world.run(20)
+    assert world.condition("Ready")["reason"] == Reason.AS_EXPECTED
 
 
 async def test_the_maximum_is_said() -> None:
