@@ -51,7 +51,8 @@ class Sweeper:
             async with asyncio.timeout(SWEEP_SECONDS):
                 await self._sweep(holding, holding.link, holding.slots, body)
         except (Refused, Unavailable, TimeoutError) as error:
-            logger.info("dbg/%s in %s: no sweep now: %s", holding.name, holding.namespace, error or "took too long")
+            why = str(error) or f"it took longer than {SWEEP_SECONDS:g} s"
+            logger.info("dbg/%s in %s: no sweep now: %s", holding.name, holding.namespace, why)
 
     async def _sweep(self, holding: Holding, link: PrimaryLink, slots: SlotLink, body: Manifest) -> None:
         # The slots first: a set makes its slots after itself, so that none is seen here without its set below.
