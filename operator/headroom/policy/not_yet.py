@@ -102,4 +102,4 @@ def _is_asked(spec: SpecModel, field: NotYet) -> bool:
     info, value = type(model).model_fields[name], getattr(model, name)
     if value in field.met:
         return False
-    return info.is_required() or value != info.get_default(call_default_factory=True)
+    return info.is_required() or bool(value != info.get_default(call_default_factory=True))

@@ -66,12 +66,12 @@ async def wait_for_no_session(server: Server, role: str) -> None:
 
 async def test_slow_queues_do_not_delay_what_the_guard_and_the_sets_ask(postgres: Postgres, jobs: Server) -> None:
     link = await postgres.open_primary(jobs.target())
-    pools = [asyncio.create_task(link.query("SELECT pg_sleep(0.4)")) for _ in range(5)]
+    pools = [asyncio.create_task(link.query("SELECT pg_sleep(0.3)")) for _ in range(6)]
     await asyncio.sleep(0.1)
     began = time.monotonic()
     await asyncio.gather(link.identify(), link.position(), link.slots("hr_"), link.backups(), link.connections())
-    assert time.monotonic() - began < 0.35, "they waited for no pool"
-    assert len(await asyncio.gather(*pools)) == 5, "pools wait for each other, in order"
+    assert time.monotonic() - began < 1.0, "they waited for no pool: those need 1.8 s together"
+    assert len(await asyncio.gather(*pools)) == 6, "pools wait for each other, in order"
 
 
 async def test_the_pools_connection_is_there_only_while_a_pool_asks(
