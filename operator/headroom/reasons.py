@@ -176,7 +176,7 @@ class Reason(StrEnum):
     SLOT_PENDING = "SlotPending"
     """The slot is not there yet. Fix: none."""
     SLOT_LOST = "SlotLost"
-    """The slot is gone or invalidated; the member is seeded anew. Fix: raise max_slot_wal_keep_size."""
+    """The WAL a member needs is not kept; it is seeded anew. Fix: see the message for what took the slot."""
     SEEDING = "Seeding"
     """The data is being copied. Fix: none; `progressPercent` shows how far."""
     SEED_FAILED = "SeedFailed"

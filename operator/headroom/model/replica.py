@@ -185,8 +185,10 @@ class MemberFacts:
 
     `within` counts readings in a row within the enter bounds, `beyond` readings in a row beyond the leave bounds,
     `unanswered` probes in a row without an answer; `silent_seconds` is how long no probe was answered, `still_seconds`
-    how long its copy has not moved, `refused_seconds` how long it has been refused for the same reason. `is_node_lost`
-    is true only if the node itself was seen not to answer.
+    how long its copy has not moved, `refused_seconds` how long it has been refused for the same reason,
+    `broken_seconds` how long it was seen to receive and replay nothing for want of a stream, `slot_idle_seconds` how
+    long nobody has used its slot. `server_restarts` counts since its server last ran in peace. `is_node_lost` is true
+    only if the node itself was seen not to answer.
     """
 
     id: MemberId
@@ -205,6 +207,9 @@ class MemberFacts:
     silent_seconds: float = 0.0
     still_seconds: float = 0.0
     refused_seconds: float = 0.0
+    broken_seconds: float = 0.0
+    slot_idle_seconds: float = 0.0
+    server_restarts: int = 0
     is_node_lost: bool = False
 
     @property

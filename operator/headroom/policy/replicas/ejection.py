@@ -1,7 +1,7 @@
 """Which serving members must leave the read Service, and when that is too dangerous.
 
-Order of rank: disowned (never serves, whatever it costs) > unreachable or not streaming (never the last) > lag (only
-where the rest can carry the load).
+Order of rank: disowned (never serves, whatever it costs) > unreachable, not streaming or cut off (never the last) > lag
+(only where the rest can carry the load).
 """
 
 from collections.abc import Sequence
@@ -93,6 +93,8 @@ def _can_carry(good: Sequence[Judged], lagging: Sequence[Judged]) -> bool:
 
 def _what_is_broken(member: Judged, bounds: Readiness) -> Reason | None:
     facts = member.facts
+    if member.verdict.is_cut_off:
+        return member.verdict.reason
     if facts.unanswered >= timeouts.PROBES_TO_LEAVE:
         return Reason.MEMBER_UNREACHABLE
     lag = facts.lag
@@ -108,6 +110,8 @@ def _is_reachable(member: Judged) -> bool:
 
 def _broken_ejection(member: Judged, bounds: Readiness) -> Ejection:
     reason = _what_is_broken(member, bounds) or Reason.MEMBER_UNREACHABLE
+    if member.verdict.is_cut_off:
+        return Ejection(member.name, reason, member.verdict.message)
     said = member.facts.lag.message if member.facts.lag and member.facts.lag.message else "it does not answer probes"
     return Ejection(member.name, reason, said)
 

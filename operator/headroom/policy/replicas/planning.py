@@ -14,6 +14,7 @@ from headroom.model.replica import Role, Stage
 from headroom.policy.replicas.draining import BY_CHOICE, DrainLimits, DrainStep, decide_drain
 from headroom.policy.replicas.ejection import Ejection, Judged, decide_ejections
 from headroom.policy.replicas.readiness import is_within
+from headroom.policy.replicas.replacing import choose_cut_off
 from headroom.reasons import Reason
 
 
@@ -22,7 +23,8 @@ class Targets:
     """What is wanted, and what may be done towards it.
 
     `is_acting` is false in DryRun and Paused; `may_provision` says that the primary admits one more member and that no
-    failed attempt is still to be waited out; `template` is the hash a pod made now would have, None while not known.
+    failed attempt is still to be waited out, `may_replace` that it would once a member is given up; `template` is the
+    hash a pod made now would have, None while not known.
     """
 
     desired: int
@@ -33,6 +35,7 @@ class Targets:
     why: Reason
     is_acting: bool = True
     may_provision: bool = True
+    may_replace: bool = True
     has_primary: bool = True
     template: str | None = None
 
@@ -93,6 +96,7 @@ def decide_plan(members: Sequence[Judged], targets: Targets, now: datetime) -> P
         has_substitute=bool(candidates),
     )
     failed = _retire_failed(staying)
+    spent = _choose_spent(staying, targets, has_other=bool(ejections.good or candidates))
     base = Plan(
         eject=ejections.gone,
         accept=_accept(staying),
@@ -107,9 +111,11 @@ def decide_plan(members: Sequence[Judged], targets: Targets, now: datetime) -> P
     # Any candidate may be called into the Service in this pass: nothing else is planned for one of them.
     called = {member.name for member in candidates} if needed else set()
     to_pool, drained = _settle_drained(staying, called, targets, now)
+    has_successor = spent is not None and spent.facts.role is Role.SERVING
+    failed += [_retire_spent(spent)] if spent is not None and not has_successor else []
     leaving = {*(entry.name for entry in (*failed, *drained))}
     remaining = [member for member in staying if member.name not in leaving]
-    excess = _retire_excess(remaining, called, targets)
+    excess = _retire_excess(remaining, called, targets, good=len(good))
     taken = {*to_pool, *base.accept, *(entry.name for entry in excess)}
     return Plan(
         needed=needed,
@@ -120,7 +126,9 @@ def decide_plan(members: Sequence[Judged], targets: Targets, now: datetime) -> P
         to_pool=to_pool,
         retire=(*failed, *drained, *excess),
         remake=_remake([member for member in remaining if member.name not in taken], targets, is_calm=not needed),
-        provision=0 if any(entry.is_failure for entry in failed) else _count_missing(remaining, targets),
+        provision=0
+        if any(entry.is_failure for entry in failed)
+        else _count_missing(remaining, targets, int(has_successor)),
         panic=base.panic,
         good=base.good,
     )
@@ -200,30 +208,38 @@ def _settle_drained(
 
 
 def _is_warm(member: Judged) -> bool:
-    return member.facts.role in (Role.SERVING, Role.STANDBY) and not member.verdict.is_failed
+    """It serves, or could at once; one that is cut off or behind only looks like it."""
+    if member.facts.role is Role.SERVING:
+        return not (member.verdict.is_failed or member.verdict.is_cut_off)
+    return member.facts.role is Role.STANDBY and member.verdict.stage is Stage.STANDBY
+
+
+def _choose_spent(staying: Sequence[Judged], targets: Targets, *, has_other: bool) -> Judged | None:
+    """The member that is cut off and whose turn it is; one that serves gets a successor, the others go."""
+    wanted, may_replace = targets.desired + targets.standbys, targets.may_replace and targets.has_primary
+    return choose_cut_off(staying, wanted=wanted, may_replace=may_replace, has_other=has_other)
 
 
 def _retire_failed(staying: Sequence[Judged]) -> list[Retirement]:
     """Those given up; one that still serves is taken out of the Service first."""
     return [
-        Retirement(
-            member.name,
-            member.verdict.reason,
-            member.verdict.message,
-            is_failure=member.facts.role in (None, Role.PROVISIONING),
-        )
+        _retire_spent(member)
         for member in staying
         if member.verdict.is_failed and member.facts.role is not Role.SERVING
     ]
 
 
-def _retire_excess(remaining: Sequence[Judged], called: set[str], targets: Targets) -> list[Retirement]:
-    """More members than wanted beside those that serve: the least far go first; draining ones settle by themselves."""
+def _retire_spent(member: Judged) -> Retirement:
+    verdict, is_failure = member.verdict, member.facts.role in (None, Role.PROVISIONING)
+    return Retirement(member.name, verdict.reason, verdict.message, is_failure)
+
+
+def _retire_excess(remaining: Sequence[Judged], called: set[str], targets: Targets, *, good: int) -> list[Retirement]:
+    """More than wanted beside those that serve well: the least far go first; draining ones settle by themselves."""
     if not targets.has_primary:
         return []
-    serving = sum(member.facts.role is Role.SERVING for member in remaining)
     movable = [member for member in remaining if member.facts.role not in (Role.SERVING, Role.DRAINING)]
-    surplus = len(movable) - targets.standbys - max(targets.desired - serving, 0)
+    surplus = len(movable) - targets.standbys - max(targets.desired - good, 0)
     free = [member for member in movable if member.name not in called]
     goers = sorted(free, key=lambda member: _keep_rank(member, targets))[: max(surplus, 0)]
     return [Retirement(member.name, Reason.RETIRED, "it is not needed any more") for member in goers]
@@ -250,11 +266,11 @@ def _remake(remaining: Sequence[Judged], targets: Targets, *, is_calm: bool) -> 
     return (*ended, *(old[:1] if is_calm and targets.has_primary else ()))
 
 
-def _count_missing(remaining: Sequence[Judged], targets: Targets) -> int:
+def _count_missing(remaining: Sequence[Judged], targets: Targets, successors: int) -> int:
     """Members to begin now: what is missing, within what may be made at once."""
     if not targets.may_provision:
         return 0
-    missing = targets.desired + targets.standbys - len(remaining)
+    missing = targets.desired + targets.standbys - len(remaining) + successors
     in_the_making = sum(member.facts.role in (None, Role.PROVISIONING) for member in remaining)
     return max(min(missing, targets.max_concurrent - in_the_making), 0)
 

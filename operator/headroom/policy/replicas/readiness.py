@@ -1,6 +1,7 @@
 """Whether a replica may serve by its replay lag: two bounds, in seconds and in bytes, so that none flaps."""
 
 from headroom.api.v1alpha1.serving import Readiness
+from headroom.model.database import ReplicaProbe
 from headroom.model.replica import Lag
 
 
@@ -23,3 +24,10 @@ def describe_lag(lag: Lag | None) -> str:
     if lag is None or lag.seconds is None or lag.backlog_bytes is None:
         return (lag.message if lag else "") or "the replay lag is not known"
     return f"replay lag {lag.seconds:.1f} s, {lag.backlog_bytes / 1024**2:.1f} MiB to replay"
+
+
+def describe_pause(probe: ReplicaProbe | None) -> str:
+    """What to add where somebody, or a parameter below the primary's, has paused replay: only a person resumes it."""
+    if probe is None or not probe.is_replay_paused:
+        return ""
+    return "; its replay is paused: read its log, then run SELECT pg_wal_replay_resume() on it"

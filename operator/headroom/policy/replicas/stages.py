@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.replica import MemberFacts, Role, Stage
 from headroom.policy.replicas import timeouts
-from headroom.policy.replicas.readiness import describe_lag, is_beyond
+from headroom.policy.replicas.cut_off import find_cut_off
+from headroom.policy.replicas.readiness import describe_lag, describe_pause, is_beyond
 from headroom.reasons import Reason
 
 DISOWNED = (Reason.FOREIGN_MEMBER, Reason.MEMBER_PROMOTED)
@@ -27,6 +28,7 @@ class Surroundings:
     """What the verdicts need besides the member; `has_primary` is false while the primary does not answer.
 
     `flush_lsn` is where the primary's WAL ends, `wal_cap` the bytes of it that a slot may keep; None: not known.
+    `streaming` names the members whose streams stand.
     """
 
     now: datetime
@@ -35,17 +37,22 @@ class Surroundings:
     stall_timeout: timedelta
     flush_lsn: int | None = None
     wal_cap: int | None = None
+    streaming: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class StageVerdict:
-    """The stage a member is in and why it is not past it; `is_failed` gives the attempt up: it is made anew."""
+    """The stage a member is in and why it is not past it; `is_failed` gives the attempt up: it is made anew.
+
+    `is_cut_off`: it will not come back, but may be of use until another is there; such members are replaced one by one.
+    """
 
     stage: Stage
     reason: Reason
     message: str
     is_failed: bool = False
     progress_percent: int | None = None
+    is_cut_off: bool = False
 
 
 Check = Callable[[MemberFacts, Surroundings], StageVerdict | None]
@@ -88,7 +95,10 @@ def _check_slot(member: MemberFacts, around: Surroundings) -> StageVerdict | Non
         return StageVerdict(Stage.SLOT_RESERVED, Reason.SLOT_PENDING, f"slot {member.slot_name} is being made")
     if member.slot is not None and member.slot.wal_status == "lost":
         message = f"the primary gave up the WAL of slot {member.slot_name}; raise max_slot_wal_keep_size"
-        return StageVerdict(Stage.SLOT_RESERVED, Reason.SLOT_LOST, message, is_failed=True)
+        is_last_resort = member.role is Role.SERVING
+        return StageVerdict(
+            Stage.SLOT_RESERVED, Reason.SLOT_LOST, message, is_failed=not is_last_resort, is_cut_off=is_last_resort
+        )
     return _check_kept_wal(member, around)
 
 
@@ -117,6 +127,18 @@ def _check_lost(member: MemberFacts, around: Surroundings) -> StageVerdict | Non
         message = f"node {pod.node} does not answer; another member is made, and this one goes when the node comes back"
         return StageVerdict(Stage.STREAMING, Reason.NODE_LOST, message, is_failed=True)
     return None
+
+
+def _check_cut_off(member: MemberFacts, around: Surroundings) -> StageVerdict | None:
+    if not around.has_primary:
+        return None
+    found = find_cut_off(
+        member,
+        has_witness=bool(around.streaming - {member.name}),
+        flush_lsn=around.flush_lsn,
+        longest_wait=around.readiness.eject_replay_lag,
+    )
+    return StageVerdict(Stage.STREAMING, found.reason, found.message, is_cut_off=True) if found else None
 
 
 def _check_volume(member: MemberFacts, around: Surroundings) -> StageVerdict | None:
@@ -155,13 +177,15 @@ def _check_pod(member: MemberFacts, around: Surroundings) -> StageVerdict | None
 
 
 def _check_seed(member: MemberFacts, around: Surroundings) -> StageVerdict | None:
+    """The seed step runs again whenever a pod's sandbox is made again: on a volume that is filled it only looks."""
     pod = member.pod
     if pod is None or pod.seed.is_done:
         return None
+    is_copying = pod.role is Role.PROVISIONING
     said = _last_line(pod.seed.message)
     if pod.seed.exit_code == SEED_REFUSED:
         return _seeding(_refusal_reason(said), said, is_failed=True)
-    if pod.seed.restarts > timeouts.SEED_RUNS:
+    if is_copying and pod.seed.restarts > timeouts.SEED_RUNS:
         return _seeding(Reason.SEED_FAILED, f"the copy failed again and again: {said}", is_failed=True)
     if member.backup is not None:
         return _copying(member, around)
@@ -169,7 +193,8 @@ def _check_seed(member: MemberFacts, around: Surroundings) -> StageVerdict | Non
         if pod.seed.restarts or pod.seed.message:
             return _seeding(Reason.SEED_FAILED, f"the copy failed and is tried again: {said}")
         return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is starting")
-    is_failed = around.has_primary and member.still_seconds > timeouts.PREPARE_LIMIT.total_seconds()
+    is_still = member.still_seconds > timeouts.PREPARE_LIMIT.total_seconds()
+    is_failed = is_copying and around.has_primary and is_still
     return _seeding(Reason.SEEDING, "the copy connects, or is being synced to disk", is_failed=is_failed)
 
 
@@ -191,10 +216,10 @@ def _check_server(member: MemberFacts, _: Surroundings) -> StageVerdict | None:
     assert pod is not None
     if pod.server.is_running or not (pod.server.restarts or pod.server.message):
         return None
-    if pod.server.restarts < timeouts.SERVER_RESTARTS_NOTICE:
+    if member.server_restarts < timeouts.SERVER_RESTARTS_NOTICE:
         return StageVerdict(Stage.STREAMING, Reason.REPLAYING, f"the server ended: {_last_line(pod.server.message)}")
-    is_failed = pod.server.restarts >= timeouts.SERVER_RESTARTS and pod.role is not Role.SERVING
-    message = f"the server ended {pod.server.restarts} times: {_last_line(pod.server.message)}"
+    is_failed = member.server_restarts >= timeouts.SERVER_RESTARTS and pod.role is not Role.SERVING
+    message = f"the server ended {member.server_restarts} times: {_last_line(pod.server.message)}"
     return StageVerdict(Stage.STREAMING, Reason.POD_FAILING, message, is_failed=is_failed)
 
 
@@ -208,7 +233,7 @@ def _check_streaming(member: MemberFacts, _: Surroundings) -> StageVerdict | Non
             return StageVerdict(Stage.STREAMING, Reason.REPLAYING, "the server does not accept connections yet")
         return StageVerdict(Stage.STREAMING, Reason.MEMBER_UNREACHABLE, "the server does not answer our probes")
     if member.lag is not None and member.lag.refusal is not None:
-        return StageVerdict(Stage.STREAMING, member.lag.refusal, member.lag.message)
+        return StageVerdict(Stage.STREAMING, member.lag.refusal, _describe(member))
     return None
 
 
@@ -218,20 +243,24 @@ def _check_lag(member: MemberFacts, around: Surroundings) -> StageVerdict | None
     if pod.role is Role.PROVISIONING and member.within < timeouts.READINGS_TO_ENTER:
         is_over = member.lag is not None and member.lag.seconds is not None and not member.within
         reason = Reason.REPLAY_LAG_ABOVE_LIMIT if is_over else Reason.REPLAYING
-        return StageVerdict(Stage.CAUGHT_UP, reason, describe_lag(member.lag))
+        return StageVerdict(Stage.CAUGHT_UP, reason, _describe(member))
     if pod.role is Role.STANDBY and is_beyond(member.lag, around.readiness):
-        return StageVerdict(Stage.CAUGHT_UP, Reason.REPLAY_LAG_ABOVE_LIMIT, describe_lag(member.lag))
+        return StageVerdict(Stage.CAUGHT_UP, Reason.REPLAY_LAG_ABOVE_LIMIT, _describe(member))
     return None
 
 
 def _role_verdict(member: MemberFacts) -> StageVerdict:
-    said = describe_lag(member.lag)
+    said = _describe(member)
     if member.role is Role.SERVING:
         return StageVerdict(Stage.SERVING, Reason.AS_EXPECTED, said)
     if member.role is Role.DRAINING:
         why = member.pod.why if member.pod else None
         return StageVerdict(Stage.DRAINING, why or Reason.DRAINING, "it takes no new connections")
     return StageVerdict(Stage.STANDBY, Reason.AS_EXPECTED, said)
+
+
+def _describe(member: MemberFacts) -> str:
+    return f"{describe_lag(member.lag)}{describe_pause(member.probe)}"
 
 
 def _seeding(
@@ -254,6 +283,7 @@ CHECKS: tuple[Check, ...] = (
     _check_disowned,
     _check_slot,
     _check_lost,
+    _check_cut_off,
     _check_volume,
     _check_pod,
     _check_seed,

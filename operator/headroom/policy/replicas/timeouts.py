@@ -11,13 +11,19 @@ IMAGE_LIMIT = timedelta(minutes=10)
 PREPARE_LIMIT = timedelta(minutes=10)
 """Connecting, the primary's checkpoint, the estimate and the final fsync: each is given this, none is a stall."""
 SEED_RUNS = 2
-"""Restarts of the seed step that are waited for; each run tries more than once."""
+"""Restarts of the seed step that are waited for while it copies; each run tries more than once."""
 SERVER_RESTARTS_NOTICE = 3
 SERVER_RESTARTS = 6
-"""A member whose server ends this often is given up and made anew, unless it serves."""
+"""A member whose server ends this often without a time of peace is given up and made anew, unless it serves."""
 DIVERGED_LIMIT = timedelta(minutes=1)
 """A failover moves all members to the new timeline within seconds; one that stays behind received past the fork."""
 NODE_LOST_AFTER = timedelta(seconds=60)
+GAP_LIMIT = timedelta(minutes=2)
+"""A stream whose WAL is not kept may find it all the same, while the file is still there: it tries every 5 s."""
+CUT_OFF_LIMIT = timedelta(minutes=10)
+"""Where nothing shows that the WAL is gone; then others must stream, so that it is no trouble of the primary."""
+IDLE_XMIN_LIMIT = timedelta(minutes=5)
+"""A slot that nobody uses and that holds back vacuum on the primary."""
 
 READINGS_TO_ENTER = 2
 READINGS_TO_LEAVE = 2

@@ -6,6 +6,7 @@ from headroom.model.replica import Role, Stage
 from headroom.policy.not_yet import explain_not_yet
 from headroom.policy.replicas import timeouts
 from headroom.policy.replicas.ejection import Judged
+from headroom.policy.replicas.readiness import describe_pause
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset import admitted, caught_up, seeded, serving, slot_reserved, streaming
 from headroom.reconcilers.replicaset.run import Run
@@ -134,7 +135,20 @@ def _stalled(run: Run) -> Condition:
     trouble = next((m.verdict for m in run.decision.members if m.verdict.reason in ONLY_A_PERSON_CAN_HELP), None)
     if trouble is not None:
         return Condition(kind, Truth.TRUE, trouble.reason, trouble.message)
+    held = next((member for member in run.decision.members if _is_held(member)), None)
+    if held is not None:
+        message = (
+            f"{held.name} has not streamed for {held.facts.broken_seconds:.0f} s and is kept: nothing shows that a new "
+            "copy could; read its log, check pg_hba.conf, the replication login and the network"
+        )
+        return Condition(kind, Truth.TRUE, Reason.NOT_STREAMING, f"{message}{describe_pause(held.facts.probe)}")
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED)
+
+
+def _is_held(member: Judged) -> bool:
+    """Its stream has been broken for long, and it is not replaced."""
+    is_long = member.facts.broken_seconds >= timeouts.CUT_OFF_LIMIT.total_seconds()
+    return is_long and not (member.verdict.is_cut_off or member.verdict.is_failed or member.facts.is_going)
 
 
 def _scaling_limited(run: Run) -> Condition:

@@ -8,6 +8,7 @@ from headroom.api.v1alpha1.common import Mode
 from headroom.model.replica import Role
 from headroom.policy.replicas import timeouts
 from headroom.policy.replicas.admission import Admission, Refusal, decide_admission, decide_wal_cap
+from headroom.policy.replicas.cut_off import find_streaming
 from headroom.policy.replicas.draining import DrainLimits
 from headroom.policy.replicas.ejection import Judged
 from headroom.policy.replicas.how_many import (
@@ -47,6 +48,7 @@ def decide(facts: SetFacts) -> Decision:
     goal = decide_goal(facts, members)
     refusal = _refuse(facts)
     is_waiting = _is_waiting(facts)
+    can_begin = facts.blueprint is not None and not is_waiting
     targets = Targets(
         desired=goal.desired,
         standbys=facts.spec.standbys,
@@ -55,7 +57,8 @@ def decide(facts: SetFacts) -> Decision:
         drain=DrainLimits(facts.spec.drain.timeout, facts.spec.routing.eject_grace),
         why=goal.reason if goal.reason is Reason.UTILIZATION_BELOW_TARGET else Reason.REPLICAS_SET,
         is_acting=facts.spec.mode is Mode.ACTIVE,
-        may_provision=refusal is None and facts.blueprint is not None and not is_waiting,
+        may_provision=refusal is None and can_begin,
+        may_replace=(refusal is None or refusal.reason is Reason.SLOTS_EXHAUSTED) and can_begin,
         has_primary=facts.primary is not None,
         template=facts.blueprint.template if facts.blueprint else None,
     )
@@ -70,6 +73,7 @@ def _look_around(facts: SetFacts) -> Surroundings:
         has_primary=primary is not None,
         readiness=facts.spec.readiness,
         stall_timeout=facts.spec.provisioning.stall_timeout,
+        streaming=find_streaming(facts.members),
         flush_lsn=primary.marks[-1].lsn if primary is not None and primary.marks else None,
         wal_cap=decide_wal_cap(server, facts.spec.provisioning.max_slot_wal) if server is not None else None,
     )

@@ -18,6 +18,7 @@ from headroom.reconcilers.board import GuardView
 from headroom.reconcilers.replicaset.blueprint import build_blueprint
 from headroom.reconcilers.replicaset.children import is_node_lost, is_owned, parse_claim, parse_listed, parse_pod
 from headroom.reconcilers.replicaset.facts import Primary, Problem, SetFacts
+from headroom.reconcilers.replicaset.histories import count_restarts, measure_idle, note_histories
 from headroom.reconcilers.replicaset.memory import MemberMemory, SetMemory
 from headroom.reconcilers.replicaset.prober import Prober
 from headroom.reconcilers.replicaset.services import Services
@@ -59,6 +60,7 @@ async def gather_facts(services: Services, memory: SetMemory, body: Manifest, sp
     lost = await _gather_lost_nodes(services, memory, children)
     now = services.clock.monotonic()
     _note_outage(memory, remote, now)
+    note_histories(memory, children.pods.values(), remote.slots, at=now, now=services.clock.now())
     slots = {slot.name: slot for slot in remote.slots}
     backups = {backup.application_name: backup for backup in remote.backups}
     assembly = _Assembly(services, memory, owner, children, slots, backups, lost, now)
@@ -217,6 +219,8 @@ class _Assembly:
             pod=pod,
             claim=claim,
             slot=self.slots.get(slot_name),
+            slot_idle_seconds=measure_idle(self.memory.idle_slots, self.slots.get(slot_name), self.now),
+            server_restarts=count_restarts(self.memory, pod),
             backup=backup,
             is_listed=pod is not None and pod.uid in self.children.listed,
             still_seconds=_still_seconds(self.memory, pod, backup, self.now),
@@ -235,6 +239,7 @@ def _with_readings(facts: MemberFacts, known: MemberMemory, now: float) -> Membe
         beyond=known.beyond if not known.unanswered else 0,
         unanswered=known.unanswered,
         silent_seconds=now - since if known.unanswered else 0.0,
+        broken_seconds=known.broken_seconds,
         refused_seconds=now - known.refused_since if known.refusal is not None else 0.0,
     )
 

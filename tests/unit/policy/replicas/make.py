@@ -10,6 +10,7 @@ from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.database import ReplicaProbe, SlotFacts
 from headroom.model.lsn import Lsn
 from headroom.model.replica import ClaimFacts, ContainerFacts, Lag, MemberFacts, MemberId, PodFacts, Role
+from headroom.policy.replicas.cut_off import find_streaming
 from headroom.policy.replicas.draining import DrainLimits
 from headroom.policy.replicas.ejection import Judged
 from headroom.policy.replicas.planning import Targets
@@ -92,7 +93,8 @@ def around(**changes: Any) -> Surroundings:
 
 
 def judge(*members: MemberFacts, has_primary: bool = True) -> list[Judged]:
-    return [Judged(member, decide_stage(member, around(has_primary=has_primary))) for member in members]
+    near = around(has_primary=has_primary, streaming=find_streaming(members))
+    return [Judged(member, decide_stage(member, near)) for member in members]
 
 
 def make_targets(**changes: Any) -> Targets:
@@ -134,6 +136,8 @@ def members(draw: st.DrawFn, ordinal: int) -> MemberFacts:
         within=draw(st.integers(0, 3)),
         unanswered=draw(st.sampled_from([0, 0, 1, 5])),
         refused_seconds=draw(st.sampled_from([0.0, 30.0])),
+        broken_seconds=draw(st.sampled_from([0.0, 0.0, 300.0, 900.0])),
+        slot=draw(st.sampled_from([make_slot(), make_slot(), make_slot(restart_lsn=Lsn(9)), None])),
         silent_seconds=draw(st.sampled_from([0.0, 30.0, 90.0])),
         is_listed=draw(st.booleans()),
         probe=make_probe(sessions=draw(st.integers(0, 100)), active_sessions=0),

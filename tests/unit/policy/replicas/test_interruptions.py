@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from headroom.model.replica import ClaimFacts, Lag, MemberFacts, MemberId, PodFacts, Role
+from headroom.policy.replicas.cut_off import find_streaming
 from headroom.policy.replicas.ejection import Judged
 from headroom.policy.replicas.planning import Plan, decide_plan
 from headroom.policy.replicas.stages import decide_stage
@@ -40,7 +41,8 @@ class Interrupted(RuleBasedStateMachine):
         self.desired, self.standbys = desired, standbys
 
     def plan(self) -> Plan:
-        judged = [Judged(member, decide_stage(member, around())) for member in self.members.values()]
+        near = around(streaming=find_streaming(self.members.values()))
+        judged = [Judged(member, decide_stage(member, near)) for member in self.members.values()]
         targets = make_targets(desired=self.desired, standbys=self.standbys, max_concurrent=2)
         return decide_plan(judged, targets, NOW)
 
@@ -126,8 +128,9 @@ class Interrupted(RuleBasedStateMachine):
     def a_member_lags_or_recovers(self, data: st.DataObject, lag: Lag) -> None:
         name = data.draw(st.sampled_from(sorted(self.members)))
         is_late = lag is BEYOND
-        refused = 60.0 if lag.refusal else 0.0
+        refused, broken = (60.0, 900.0) if lag.refusal else (0.0, 0.0)
         member = replace(self.members[name], lag=lag, beyond=2 if is_late else 0, refused_seconds=refused)
+        member = replace(member, broken_seconds=broken)
         self.members[name] = replace(member, within=2 if lag is WITHIN else 0)
 
     @invariant()
@@ -140,7 +143,9 @@ class Interrupted(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Undisturbed, any state ends as asked, and then the plan is empty."""
         for name, member in self.members.items():
-            self.members[name] = replace(member, lag=WITHIN, within=2, beyond=0, refused_seconds=0.0)
+            self.members[name] = replace(
+                member, lag=WITHIN, within=2, beyond=0, refused_seconds=0.0, broken_seconds=0.0
+            )
         for _ in range(60):
             is_empty = self.carry_out_all()
             before = dict(self.members)

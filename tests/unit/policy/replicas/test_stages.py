@@ -1,5 +1,6 @@
 """The stage of a member, case by case: what was found, where it stands, and what is said."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -99,10 +100,33 @@ CASES: dict[str, tuple[MemberFacts, Stage, Reason, bool]] = {
         True,
     ),
     "server ends again and again": (
-        serving(restarts=6, waiting="CrashLoopBackOff", message="FATAL: bad parameter"),
+        replace(
+            serving(restarts=6, waiting="CrashLoopBackOff", message="FATAL: bad parameter"),
+            server_restarts=6,
+        ),
         Stage.STREAMING,
         Reason.POD_FAILING,
         True,
+    ),
+    "server ended often in the months before": (
+        serving(restarts=60, waiting="CrashLoopBackOff", message="FATAL: terminating"),
+        Stage.STREAMING,
+        Reason.REPLAYING,
+        False,
+    ),
+    "seed step of a filled volume runs for the fourth time": (
+        make_member(
+            Role.SERVING, pod=make_pod(Role.SERVING, is_ready=False, seed=ContainerFacts(is_running=True, restarts=3))
+        ),
+        Stage.SEEDED,
+        Reason.SEEDING,
+        False,
+    ),
+    "seed step of a filled volume takes long to look": (
+        make_member(pod=make_pod(is_ready=False, seed=ContainerFacts(is_running=True)), still_seconds=900),
+        Stage.SEEDED,
+        Reason.SEEDING,
+        False,
     ),
     "server replays": (serving(is_running=True), Stage.STREAMING, Reason.REPLAYING, False),
     "server accepts but does not answer us": (
@@ -115,6 +139,12 @@ CASES: dict[str, tuple[MemberFacts, Stage, Reason, bool]] = {
         make_member(lag=Lag(refusal=Reason.NOT_STREAMING, message="down")),
         Stage.STREAMING,
         Reason.NOT_STREAMING,
+        False,
+    ),
+    "slot of the last one that serves is lost": (
+        make_member(Role.SERVING, slot=make_slot(wal_status="lost")),
+        Stage.SLOT_RESERVED,
+        Reason.SLOT_LOST,
         False,
     ),
     "promoted": (make_member(lag=Lag(refusal=Reason.MEMBER_PROMOTED)), Stage.STREAMING, Reason.MEMBER_PROMOTED, True),
