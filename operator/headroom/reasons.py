@@ -69,6 +69,8 @@ class Reason(StrEnum):
     """A field of the stored spec cannot be acted on. Fix: change the field that the message names."""
     UNSUPPORTED_VALUE = "UnsupportedValue"
     """A field holds a value this version does not know, so sizes are held. Fix: upgrade Headroom."""
+    NOT_ACTED_ON = "NotActedOn"
+    """The spec asks for what this version does not do yet. Fix: remove the fields that are named, or do without."""
     NAME_CONFLICT = "NameConflict"
     """A foreign object has a name that is needed; it stays untouched. Fix: rename or delete that object."""
     FORBIDDEN = "Forbidden"

@@ -33,6 +33,7 @@ class NotYet:
     instead: str
     met: tuple[object, ...] = ()
     is_default_unmet: bool = False
+    is_required: bool = False
 
 
 TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
@@ -68,7 +69,7 @@ TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
         NotYet("effectiveness.minGainPercent", "growth is not measured and never frozen"),
         NotYet("effectiveness.retryAfter", "growth is not measured and never frozen"),
         NotYet("databaseRole", "`connectionsPerWorker` alone tells what a worker holds"),
-        NotYet("priority", "the guard's state holds and sheds no pool, whatever its class"),
+        NotYet("priority", "the guard's state holds and sheds no pool, whatever its class", is_required=True),
         NotYet("shedding.pause", "nothing is shed", is_default_unmet=True),
         NotYet("shedding.maxDeferral", "nothing is shed"),
     ),
@@ -84,6 +85,11 @@ def explain_not_yet(spec: SpecModel) -> str:
     """The words for a condition's message; empty when all of the spec is acted on."""
     paths = find_not_yet(spec)
     return f"{SAID}: {', '.join(paths)}" if paths else ""
+
+
+def has_free_choice(spec: SpecModel) -> bool:
+    """True when one of the paths is of a field that need not have been set; a required one alone is no news."""
+    return any(not field.is_required and _is_asked(spec, field) for field in TABLES[type(spec)])
 
 
 def find_field(model: type[BaseModel], alias: str) -> str:
@@ -102,4 +108,4 @@ def _is_asked(spec: SpecModel, field: NotYet) -> bool:
     info, value = type(model).model_fields[name], getattr(model, name)
     if value in field.met:
         return False
-    return info.is_required() or bool(value != info.get_default(call_default_factory=True))
+    return field.is_required or bool(value != info.get_default(call_default_factory=True))

@@ -11,7 +11,7 @@ from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.api.v1alpha1.resources import parse_spec
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
-from headroom.policy.not_yet import TABLES, NotYet, explain_not_yet, find_field, find_not_yet
+from headroom.policy.not_yet import TABLES, NotYet, explain_not_yet, find_field, find_not_yet, has_free_choice
 
 GUARD: dict[str, Any] = {
     "connection": {"host": "store", "database": "store", "credentialsSecretRef": {"name": "monitor"}}
@@ -107,6 +107,19 @@ def test_each_path_is_one_of_the_api(model: type[SpecModel], field: NotYet) -> N
     assert f"| `{field.path}` |" in page
     first = field.path.split(".", maxsplit=1)[0]
     assert find_field(model, first) in model.model_fields
+
+
+@pytest.mark.parametrize(
+    ("model", "field"), [(model, field) for model, fields in TABLES.items() for field in fields], ids=str
+)
+def test_the_table_knows_which_fields_are_required(model: type[SpecModel], field: NotYet) -> None:
+    first, _, deeper = field.path.partition(".")
+    assert field.is_required == (not deeper and model.model_fields[find_field(model, first)].is_required())
+
+
+def test_a_required_field_alone_is_no_news() -> None:
+    assert not has_free_choice(parse_spec(WorkerPoolSpec, {"spec": POOL}))
+    assert has_free_choice(parse_spec(WorkerPoolSpec, {"spec": {**POOL, "databaseRole": "mailer"}}))
 
 
 UNREAD = {

@@ -23,6 +23,7 @@ from headroom.reconcilers.databaseguard.holding import Holding
 from headroom.reconcilers.databaseguard.look import Look, look_at_server
 from headroom.reconcilers.databaseguard.state import learn, remembered_state
 from headroom.reconcilers.databaseguard.sweep import Sweeper
+from headroom.reconcilers.not_yet import NotYetEvents
 from headroom.reconcilers.status import StatusDraft, StatusReporter
 
 PASS_EVERY = timedelta(seconds=1)
@@ -44,12 +45,18 @@ class GuardReconciler:
     board: GuardBoard
     sweeper: Sweeper
     _holdings: dict[str, Holding] = field(default_factory=dict)
+    _not_yet: NotYetEvents = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._not_yet = NotYetEvents(self.telemetry)
 
     async def reconcile(self, body: dict[str, Any]) -> timedelta:
         """See `Reconciler.reconcile`."""
         if not (body.get("status") or {}).get("conditions"):
             body = await self.reporter.report(body, unknown_draft())
         reading = await self._read(body)
+        if reading.look.spec is not None:
+            self._not_yet.tell(body, reading.look.spec)
         body = await self.reporter.report(body, build_draft(reading, body, self.clock.now()))
         if build_ready(reading).status is Truth.TRUE:
             await self.sweeper.ensure_swept(self._hold(body), body)
@@ -73,6 +80,7 @@ class GuardReconciler:
     async def forget(self, uid: str) -> None:
         """See `Reconciler.forget`."""
         self.reporter.forget(uid)
+        self._not_yet.forget(uid)
         holding = self._holdings.pop(uid, None)
         if holding is None:
             return

@@ -11,6 +11,7 @@ from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition, Truth
 from headroom.ports.kube import REPLICA_SET, Manifest, ObjectRef
 from headroom.reasons import ConditionType
+from headroom.reconcilers.not_yet import NotYetEvents
 from headroom.reconcilers.replicaset.admitted import ensure_begun
 from headroom.reconcilers.replicaset.caught_up import ensure_accepted
 from headroom.reconcilers.replicaset.conditions import unknown_conditions
@@ -51,9 +52,11 @@ class ReplicaSetReconciler:
     services: Services
     _memories: dict[str, SetMemory] = field(default_factory=dict)
     _rivals: Rivals = field(init=False)
+    _not_yet: NotYetEvents = field(init=False)
 
     def __post_init__(self) -> None:
         self._rivals = Rivals(self.services.kube, self.services.clock)
+        self._not_yet = NotYetEvents(self.services.telemetry)
 
     async def reconcile(self, body: dict[str, Any]) -> timedelta:
         """One pass; the object is read live, so that a decision never rests on an old spec or status."""
@@ -67,6 +70,7 @@ class ReplicaSetReconciler:
         except InvalidSpec as error:
             await self._say_invalid(live, error)
             return INVALID_PAUSE
+        self._not_yet.tell(live, run.facts.spec)
         await _act(run)
         await run.attempt(self._rivals.ensure_said(run))
         record_metrics(run)
@@ -85,6 +89,7 @@ class ReplicaSetReconciler:
         """Close the links to the members and drop what was remembered."""
         memory = self._memories.pop(uid, None)
         self.services.reporter.forget(uid)
+        self._not_yet.forget(uid)
         if memory is not None:
             for member in memory.members.values():
                 await close_member(member)

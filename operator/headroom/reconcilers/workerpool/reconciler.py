@@ -21,6 +21,7 @@ from headroom.ports.postgres import Postgres
 from headroom.ports.signals import QueueProbes
 from headroom.ports.telemetry import Telemetry
 from headroom.reconcilers.board import GuardBoard
+from headroom.reconcilers.not_yet import NotYetEvents
 from headroom.reconcilers.status import StatusReporter
 from headroom.reconcilers.workerpool import metrics
 from headroom.reconcilers.workerpool.announce import announce, announce_scaling
@@ -50,11 +51,13 @@ class WorkerPoolReconciler:
     _neighbourhood: Neighbourhood = field(init=False)
     _signals: SignalGatherer = field(init=False)
     _targets: TargetGatherer = field(init=False)
+    _not_yet: NotYetEvents = field(init=False)
 
     def __post_init__(self) -> None:
         self._neighbourhood = Neighbourhood(self.kube, self.clock)
         self._signals = SignalGatherer(self.kube, self.postgres, self.probes, self.clock, self.board)
         self._targets = TargetGatherer(self.kube, self.clock)
+        self._not_yet = NotYetEvents(self.telemetry)
 
     async def reconcile(self, body: dict[str, Any]) -> timedelta:
         """See `Reconciler.reconcile`."""
@@ -68,6 +71,7 @@ class WorkerPoolReconciler:
         except InvalidSpec as error:
             await self.reporter.report(body, invalid_draft(status, error))
             return INVALID_EVERY
+        self._not_yet.tell(body, spec)
         seen = await self._apply(memory, await self._look(memory, spec, body, began))
         announce_scaling(self.telemetry, seen, due_seconds=self.clock.monotonic() - due)
         draft = build_draft(seen, self.clock.now())
@@ -83,6 +87,7 @@ class WorkerPoolReconciler:
     async def forget(self, uid: str) -> None:
         """See `Reconciler.forget`."""
         self.reporter.forget(uid)
+        self._not_yet.forget(uid)
         memory = self._memories.pop(uid, None)
         if memory is not None:
             self.telemetry.forget(namespace=memory.namespace, name=memory.name)

@@ -50,6 +50,7 @@ async def test_what_is_accepted_and_not_acted_on_is_said_and_changes_no_verdict(
     await world.run(3)
     assert world.ready == ("True", "Connected")
     assert world.condition("Ready")["message"].endswith("; accepted, but not acted on yet: mode")
+    assert world.telemetry.reasons("store").count(Reason.NOT_ACTED_ON) == 1, "once for each generation"
 
 
 CASES = {

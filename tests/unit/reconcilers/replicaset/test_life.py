@@ -70,3 +70,4 @@ async def test_what_is_accepted_and_not_acted_on_is_said_and_changes_no_verdict(
     world.edit_spec(mode="Paused")
     await world.run(3)
     assert world.condition("Ready")["message"].endswith("provisioning.source, warmup.budget")
+    assert world.telemetry.reasons("store").count(Reason.NOT_ACTED_ON) == 2, "once for each generation"

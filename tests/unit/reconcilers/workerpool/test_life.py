@@ -335,3 +335,7 @@ async def test_what_is_accepted_and_not_acted_on_is_said_and_changes_no_verdict(
     assert world.condition("Ready") == ("True", reason)
     said = "; accepted, but not acted on yet: databaseRole, priority, shedding.maxDeferral"
     assert world.message("Ready").endswith(said)
+    assert world.telemetry.reasons("mail").count(Reason.NOT_ACTED_ON) == 1
+    world.cluster.edit(POOL, lambda pool: pool["spec"].update(maxWorkers=7))
+    await world.advance(20, rate=1)
+    assert world.telemetry.reasons("mail").count(Reason.NOT_ACTED_ON) == 2, "once for each generation"
