@@ -1,6 +1,6 @@
 """A set from nothing to serving, scaled, and gone."""
 
-from headroom.ports.kube import CLAIM, DISRUPTION_BUDGET, POD, SERVICE
+from headroom.ports.kube import CLAIM, DISRUPTION_BUDGET, POD, SERVICE, Kind
 from headroom.reasons import Reason
 from tests.unit.reconcilers.replicaset.world import World
 
@@ -71,3 +71,32 @@ async def test_what_is_accepted_and_not_acted_on_is_said_and_changes_no_verdict(
     await world.run(3)
     assert world.condition("Ready")["message"].endswith("provisioning.source, warmup.budget")
     assert world.telemetry.reasons("store").count(Reason.NOT_ACTED_ON) == 2, "once for each generation"
+
+
+def uids_of(world: World, kind: Kind) -> list[str]:
+    return sorted(item["metadata"]["uid"] for item in world.children(kind))
+
+
+async def test_a_new_configuration_reaches_every_member_on_its_own_volume() -> None:
+    world = World()
+    world.add_set(replicas=2, standbys=1)
+    await world.run(30)
+    pods, claims = uids_of(world, POD), uids_of(world, CLAIM)
+    least = len(world.serving())
+    world.edit_spec(postgresql={"parameters": {"work_mem": "32MB"}})
+    for _ in range(60):
+        await world.run(2)
+        least = min(least, len(world.serving()))
+    assert not set(uids_of(world, POD)) & set(pods), "each pod was made again"
+    assert uids_of(world, CLAIM) == claims, "nothing was copied"
+    assert least == 2, "as many served all the time"
+
+
+async def test_without_a_standby_what_serves_stays_as_it_is() -> None:
+    world = World()
+    world.add_set(replicas=2, standbys=0)
+    await world.run(30)
+    pods = uids_of(world, POD)
+    world.edit_spec(postgresql={"parameters": {"work_mem": "32MB"}})
+    await world.run(60)
+    assert uids_of(world, POD) == pods
