@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +14,11 @@ from headroom.manifests.configuration import (
     build_conninfo,
 )
 from headroom.manifests.ownership import Owner, build_metadata
+from headroom.manifests.placement import build_placement
 from headroom.manifests.routing import POSTGRES_PORT
 from headroom.manifests.storage import CA_FILE, build_member_labels
 from headroom.model.database import ConnectionTarget
-from headroom.model.replica import CONFIG_ANNOTATION, ROLE_LABEL, SET_LABEL, TEMPLATE_ANNOTATION, MemberId, Role
+from headroom.model.replica import CONFIG_ANNOTATION, ROLE_LABEL, TEMPLATE_ANNOTATION, MemberId, Role
 
 DATA_FOLDER = "/data"
 PGDATA = f"{DATA_FOLDER}/pgdata"
@@ -105,8 +105,7 @@ def _build_pod_spec(
         "initContainers": [_container(spec, SEED, "seed.sh", environment, upstream)],
         "containers": [_server_container(spec, environment, upstream)],
         "volumes": _volumes(spec, name, config, upstream),
-        "topologySpreadConstraints": _spread(owner, spec),
-        **_placement(spec),
+        **build_placement(owner, spec.template),
     }
 
 
@@ -237,29 +236,3 @@ def _secret(name: str, *keys: str) -> dict[str, Any]:
     # The server takes a key file of root's that its own group may read, and nothing wider.
     items = {"items": [{"key": key, "path": key} for key in keys]} if keys else {}
     return {"secretName": name, "defaultMode": 0o440, **items}
-
-
-def _spread(owner: Owner, spec: ReplicaSetSpec) -> list[dict[str, Any]]:
-    members = {"matchLabels": {SET_LABEL: owner.name}}
-    chosen = [_dump(constraint) for constraint in spec.template.topology_spread_constraints]
-    if not chosen:
-        keys = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
-        chosen = [{"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway"} for key in keys]
-    return [{"labelSelector": members, **constraint} for constraint in chosen]
-
-
-def _placement(spec: ReplicaSetSpec) -> dict[str, Any]:
-    template = spec.template
-    placement: dict[str, Any] = {}
-    if template.affinity is not None:
-        placement["affinity"] = _dump(template.affinity)
-    if template.tolerations:
-        placement["tolerations"] = [_dump(toleration) for toleration in template.tolerations]
-    if template.priority_class_name is not None:
-        placement["priorityClassName"] = template.priority_class_name
-    return placement
-
-
-def _dump(model: Any) -> Mapping[str, Any]:
-    dumped: Mapping[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return dumped

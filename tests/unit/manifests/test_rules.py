@@ -125,6 +125,13 @@ def test_the_template_hash_is_the_same_for_all_members_and_moves_with_the_spec()
     assert build_template_hash(OWNER, spec, config="d", upstream=UPSTREAM) not in hashes
 
 
+def test_members_spread_over_hosts_even_where_no_node_has_a_zone() -> None:
+    pod = make_pod(SMALL)["spec"]
+    assert [one["topologyKey"] for one in pod["topologySpreadConstraints"]] == ["kubernetes.io/hostname"]
+    [zones] = pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert zones["podAffinityTerm"]["topologyKey"] == "topology.kubernetes.io/zone"
+
+
 def test_parameters_are_never_below_the_primarys() -> None:
     floor = build_floor({"max_connections": "50", "max_worker_processes": "64"}, SERVER)
     assert floor["max_connections"] == "200"
