@@ -95,7 +95,7 @@ class Bench:
 def main() -> int:
     """Run the benchmark and write its results."""
     parser = argparse.ArgumentParser(prog="python -m e2e.bench.replicas", description=__doc__)
-    parser.add_argument("--warm", type=int, default=20, help="activations of a standby at each size (default 20)")
+    parser.add_argument("--warm", type=int, default=10, help="activations of a standby at each size (default 10)")
     parser.add_argument("--cold", type=int, default=10, help="base backups of each kind at each size (default 10)")
     parser.add_argument("--gib", type=int, nargs="+", default=[1, 4], help="sizes of the database (default 1 4)")
     options = parser.parse_args()
