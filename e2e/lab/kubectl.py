@@ -97,12 +97,15 @@ class Stream:
         if self._process is not None:
             self._process.terminate()
             self._process.wait(timeout=10)
+        if self._thread is not None:
+            self._thread.join(timeout=10)
 
     def _read(self) -> None:
         assert self._process is not None
         assert self._process.stdout is not None
-        for item in parse_stream(iter(self._process.stdout.readline, "")):
-            self.on_item(item)
+        with self._process.stdout as lines:
+            for item in parse_stream(iter(lines.readline, "")):
+                self.on_item(item)
 
 
 def parse_stream(lines: Iterator[str]) -> Iterator[Manifest]:

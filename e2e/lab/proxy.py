@@ -31,6 +31,8 @@ class ApiProxy:
     ) -> None:
         self._process.terminate()
         self._process.wait(timeout=10)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     def read(self, path: str, *, timeout: float = 5.0) -> str:
         """GET a path of the API server; raises OSError when it does not answer."""
