@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-READ = "SELECT inet_server_addr()::text, extract(epoch FROM clock_timestamp() - max(at))::float8 FROM headroom_stamp"
+READ = "SELECT host(inet_server_addr()), extract(epoch FROM clock_timestamp() - max(at))::float8 FROM headroom_stamp"
 SILENT = 1.0
 
 
