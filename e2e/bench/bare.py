@@ -10,8 +10,9 @@ SCRIPT = """set -eu
 rm -rf /data/pgdata
 started=$(date +%s.%N)
 pg_basebackup -D /data/pgdata -X stream --checkpoint=fast -R
-options="-c hba_file=/dev/null -c listen_addresses= -c unix_socket_directories=/tmp"
-pg_ctl -D /data/pgdata -o "$options" -w -t 300 start >/dev/null
+echo "local all all reject" > /tmp/pg_hba.conf
+options="-c hba_file=/tmp/pg_hba.conf -c listen_addresses= -c unix_socket_directories=/tmp"
+pg_ctl -D /data/pgdata -o "$options" -l /tmp/log -w -t 300 start >/dev/null || { cat /tmp/log; exit 1; }
 ended=$(date +%s.%N)
 pg_ctl -D /data/pgdata -m immediate stop >/dev/null
 echo "$started $ended"
