@@ -8,6 +8,7 @@ from e2e.lab.waiting import wait_until
 NAME = "bare"
 SCRIPT = """set -eu
 rm -rf /data/pgdata
+sync
 started=$(date +%s.%N)
 pg_basebackup -D /data/pgdata -X stream --checkpoint=fast -R
 echo "local all all reject" > /tmp/pg_hba.conf

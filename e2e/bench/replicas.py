@@ -6,6 +6,7 @@ same run. Times run from the decision that the operator published to the first a
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -26,6 +27,7 @@ from e2e.lab.results import Figure, at_most, percentile, write_results
 from e2e.lab.waiting import wait_until
 
 SET = "store"
+MEMBERS = f"headroom.dev/replica-set={SET}"
 GIB_PER_SCALE = 1 / 68
 """pgbench accounts and their key: about 15 MiB a unit of scale."""
 VOLUME = "30Gi"
@@ -58,7 +60,10 @@ class Bench:
         """Back to one serving replica, and nobody on the way out."""
         self._ask(1, standbys)
         self.shop.wait_counts(serving=1, standbys=standbys, timeout=200)
-        wait_until("the others to be gone", lambda: len(self._members()) == 1 + standbys, timeout=120)
+        kept = 1 + standbys
+        wait_until("the others to be gone", lambda: len(self._members()) == kept, timeout=120)
+        wait_until("their volumes to be gone", lambda: len(self._claims()) == kept and not released(), timeout=120)
+        os.sync()  # what one measurement left to be written is not the next one's to wait for
         time.sleep(SILENCE_SECONDS)
 
     def join_and_leave(self, *, standbys: int) -> float:
@@ -71,7 +76,10 @@ class Bench:
         return next((pod for pod in self.shop.replicas("serving") if pod["metadata"]["name"] not in known), None)
 
     def _members(self) -> list[Manifest]:
-        return self.shop.kubectl.list("pods", f"headroom.dev/replica-set={SET}")
+        return self.shop.kubectl.list("pods", MEMBERS)
+
+    def _claims(self) -> list[Manifest]:
+        return self.shop.kubectl.list("pvc", MEMBERS)
 
     def _ask(self, replicas: int, standbys: int) -> None:
         """Change both counts in one write."""
@@ -90,6 +98,12 @@ class Bench:
             samples.append(once())
             self.console.print(f"{name} {turn}/{times}: {samples[-1]:.3f} s")
         return samples
+
+
+def released() -> list[Manifest]:
+    """Volumes of claims that are gone, on their way to be deleted."""
+    volumes = Kubectl("default").list("pv")
+    return [volume for volume in volumes if volume.get("status", {}).get("phase") != "Bound"]
 
 
 def main() -> int:

@@ -60,6 +60,8 @@ def test_a_set_comes_to_serve_and_goes_without_a_trace(clean: Shop) -> None:
     assert clean.kubectl.list("pods", CHILDREN) == []
     assert clean.kubectl.list("pvc", CHILDREN) == []
     assert slots(clean) == []
+    failed = clean.kubectl("get", "events", "--field-selector=reason=FailedPreStopHook", "-o", "name")
+    assert failed == "", "a replica's end is no failure"
 
 
 def test_scaling_takes_the_standby_and_refills_the_pool(clean: Shop) -> None:

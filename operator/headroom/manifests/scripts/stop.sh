@@ -23,4 +23,5 @@ deadline=$(($(now) + DRAIN_SECONDS))
 while [ "$(now)" -lt "$deadline" ] && [ "$(active_clients)" -gt 0 ]; do
 	sleep 1
 done
-pg_ctl stop -D "$PGDATA" -m fast -w -t 50
+# Without waiting for the end: it is the container's too, and this hook would end with it, as one that failed.
+pg_ctl stop -D "$PGDATA" -m fast -W
