@@ -3,12 +3,12 @@
 What a test plays itself (kubelet, scheduler, controllers, other people) is in `kube_cluster`.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from headroom.adapters.kube.ownership import refuse_foreign
 from headroom.adapters.memory import kube_kinds
+from headroom.adapters.memory.copying import copy_json
 from headroom.adapters.memory.kube_faults import READ_VERBS, Faults
 from headroom.adapters.memory.kube_fields import Manager, apply_fields
 from headroom.adapters.memory.kube_patch import patch_manifest
@@ -60,7 +60,7 @@ class MemoryKube:
             if self.kinds.find(kind.api_version, kind.name) is None:
                 raise NotServed(f"list {kind.plural}: {kind.api_version} {kind.name} is not served")
             found = [
-                copy.deepcopy(entry.manifest)
+                copy_json(entry.manifest)
                 for ref, entry in self.store.entries.items()
                 if ref.kind == kind and namespace in ("", ref.namespace) and _has_labels(entry.manifest, labels)
             ]
@@ -74,7 +74,7 @@ class MemoryKube:
 
         def effect() -> Manifest:
             self._refuse_in_terminating(ref)
-            new = copy.deepcopy(manifest)
+            new = copy_json(manifest)
             if self.kinds.has_status(ref.kind):
                 new.pop("status", None)
             return self.store.add(ref, new, Manager(FIELD_MANAGER))
@@ -87,7 +87,7 @@ class MemoryKube:
 
         def effect() -> Manifest:
             manager = Manager(FIELD_MANAGER, "Apply")
-            applied = copy.deepcopy(manifest)
+            applied = copy_json(manifest)
             applied.pop("status", None)
             entry = self.store.entries.get(ref)
             if entry is None:
@@ -98,7 +98,7 @@ class MemoryKube:
                 apply_fields(fresh, applied, owners, manager)
                 return self.store.add(ref, fresh, manager, owners)
             refuse_foreign(ref, entry.manifest, manifest)
-            new = copy.deepcopy(entry.manifest)
+            new = copy_json(entry.manifest)
             apply_fields(new, applied, entry.owners, manager)
             return self.store.change(ref, new, manager)
 
@@ -144,7 +144,7 @@ class MemoryKube:
             if old is None:
                 raise Conflict(f"{ref} is gone")
             _check_version(ref, old, resource_version)
-            new = {**old, "status": copy.deepcopy(dict(status))}
+            new = {**old, "status": copy_json(dict(status))}
             return self.store.change(ref, new, Manager(FIELD_MANAGER, subresource="status"))
 
         return await self._call("replace_status", ref, effect)
@@ -182,7 +182,7 @@ class MemoryKube:
 
     def _peek(self, ref: ObjectRef) -> Manifest | None:
         entry = self.store.entries.get(ref)
-        return None if entry is None else copy.deepcopy(entry.manifest)
+        return None if entry is None else copy_json(entry.manifest)
 
     async def _call(self, verb: str, ref: ObjectRef, effect: Callable[[], Result]) -> Result:
         is_read = verb in READ_VERBS

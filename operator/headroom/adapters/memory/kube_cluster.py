@@ -3,10 +3,10 @@
 Nothing here passes the fence or the faults, and nothing is written to the log of `MemoryKube`.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from headroom.adapters.memory.copying import copy_json
 from headroom.adapters.memory.kube import MemoryKube
 from headroom.adapters.memory.kube_fields import Manager
 from headroom.ports.kube import CLAIM, ENDPOINT_SLICE, POD, Manifest, ObjectRef
@@ -26,13 +26,13 @@ class Cluster:
     def read(self, ref: ObjectRef) -> Manifest | None:
         """The object as it is, without a call in the log."""
         entry = self._store.entries.get(ref)
-        return None if entry is None else copy.deepcopy(entry.manifest)
+        return None if entry is None else copy_json(entry.manifest)
 
     def edit(
         self, ref: ObjectRef, change: Callable[[Manifest], None], *, manager: str = "kubectl", subresource: str = ""
     ) -> Manifest:
         """Change an object in place as another field manager; any field may be changed."""
-        new = copy.deepcopy(self._store.entries[ref].manifest)
+        new = copy_json(self._store.entries[ref].manifest)
         change(new)
         return self._store.change(ref, new, Manager(manager, subresource=subresource))
 

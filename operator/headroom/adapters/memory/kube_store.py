@@ -1,12 +1,12 @@
 """The objects of the Kubernetes API in memory and the life of their metadata."""
 
-import copy
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from headroom.adapters.memory.copying import copy_json
 from headroom.adapters.memory.kube_fields import Manager, Owners, record_update, render_owners
 from headroom.errors import Conflict, Refused
 from headroom.model.moments import format_time
@@ -47,7 +47,7 @@ class Store:
         """Store a new object with fresh uid, generation and version; Conflict if the name is taken."""
         if ref in self.entries:
             raise Conflict(f"{ref} exists already")
-        new = copy.deepcopy(manifest)
+        new = copy_json(manifest)
         metadata = new.setdefault("metadata", {})
         for name in (*SET_BY_SERVER, "resourceVersion", "managedFields"):
             metadata.pop(name, None)
@@ -62,7 +62,7 @@ class Store:
             record_update(self.entries[ref].owners, {}, new, manager)
         self._stamp(ref, manager)
         self._tell("ADDED", new)
-        return copy.deepcopy(new)
+        return copy_json(new)
 
     def change(self, ref: ObjectRef, new: Manifest, manager: Manager) -> Manifest:
         """Store a changed object: nothing moves if nothing differs, `generation` only with the spec."""
@@ -82,7 +82,7 @@ class Store:
 
     def delete(self, ref: ObjectRef, grace_seconds: int | None = None) -> None:
         """Begin deletion: gone at once unless finalizers, or a running pod's grace period, hold it."""
-        new = copy.deepcopy(self.entries[ref].manifest)
+        new = copy_json(self.entries[ref].manifest)
         metadata = new["metadata"]
         grace = _grace_of(ref, new, grace_seconds)
         if "deletionTimestamp" in metadata:
@@ -103,11 +103,11 @@ class Store:
         if new.get("spec") != old.get("spec"):
             metadata["generation"] = old["metadata"].get("generation", 0) + 1
         if _content(new) == _content(old) and manager in (None, *entry.times):
-            return copy.deepcopy(old)
-        entry.manifest = copy.deepcopy(new)
+            return copy_json(old)
+        entry.manifest = copy_json(new)
         self._stamp(ref, manager)
         self._tell("MODIFIED", entry.manifest)
-        result = copy.deepcopy(entry.manifest)
+        result = copy_json(entry.manifest)
         if _is_free_to_go(entry.manifest):
             self.remove(ref)
         elif ref.kind == POD:
@@ -125,7 +125,7 @@ class Store:
 
     def _tell(self, change: str, manifest: Manifest) -> None:
         for listener in list(self.listeners):
-            listener(change, copy.deepcopy(manifest))
+            listener(change, copy_json(manifest))
 
     def _collect(self, gone_uid: str) -> None:
         alive = {entry.manifest["metadata"]["uid"] for entry in self.entries.values()}
@@ -147,7 +147,7 @@ class Store:
                 and "deletionTimestamp" in metadata
                 and (ref.namespace, ref.name) not in used
             ):
-                new = copy.deepcopy(entry.manifest)
+                new = copy_json(entry.manifest)
                 new["metadata"]["finalizers"].remove(CLAIM_PROTECTION)
                 self._replace(ref, new, None)
 
@@ -162,7 +162,7 @@ def check_identity(ref: ObjectRef, old: Manifest, new: Manifest) -> None:
 
 
 def _fixed_spec(kind: Kind, manifest: Manifest) -> dict[str, Any]:
-    spec: dict[str, Any] = copy.deepcopy(manifest.get("spec", {}))
+    spec: dict[str, Any] = copy_json(manifest.get("spec", {}))
     if kind == CLAIM:
         spec.get("resources", {}).pop("requests", None)
     for container in (*spec.get("containers", ()), *spec.get("initContainers", ())):
