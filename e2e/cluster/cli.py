@@ -19,6 +19,7 @@ Command = Callable[[Cluster, argparse.Namespace], int]
 SHELL_SETUP = """\
 [ -f ~/.bashrc ] && . ~/.bashrc
 PATH="$HEADROOM_CLUSTER_PATH"
+trap 'exit 0' EXIT
 PS1='(headroom) \\w\\$ '
 """
 

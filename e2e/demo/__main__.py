@@ -14,7 +14,7 @@ from e2e.demo.plan import JOBS_END, LOAD_ENDS, LONGEST
 from e2e.demo.report import lag_zero_after, measure, missing, picture_path, print_summary
 from e2e.demo.scene import Scene
 from e2e.demo.timeline import Timeline
-from e2e.demo.view import plain_line, render
+from e2e.demo.view import decision_cells, plain_line, render
 from e2e.lab.kubectl import Kubectl
 from e2e.lab.opening import Shop
 from e2e.lab.release import Release
@@ -27,9 +27,11 @@ TRY = """It is left running. With `make cluster-shell`, try:
   kubectl -n shop get dbg,dbrs,wp
   kubectl -n shop describe dbrs store
   kubectl -n shop get pods -L headroom.dev/role -w
-  kubectl -n shop scale dbrs store --replicas=2   # refused to last while autoscaling decides; see lastDecision
-  kubectl -n shop get wp commands -o jsonpath='{.status.lastDecision}'
-`make cluster-down` ends it all."""
+  kubectl -n shop get dbrs store -o jsonpath='{.status.lastDecision.message}{"\\n"}'
+  kubectl -n shop get wp commands -o jsonpath='{.status.lastDecision.message}{"\\n"}'
+  kubectl -n shop patch dbrs store --type=json -p '[{"op": "remove", "path": "/spec/autoscaling"}]'
+  kubectl -n shop scale dbrs store --replicas=1"""
+STILL_UP = "The cluster is still up, so that the next run starts at once: `make cluster-down` ends it."
 
 
 def main() -> int:
@@ -56,10 +58,12 @@ def main() -> int:
         scene.end()
     met = judge(timeline, console)
     if arguments.keep:
-        console.print(TRY)
+        console.print(TRY, soft_wrap=True, highlight=False, markup=False)
     else:
         scene.shop.close()
         scene.release.uninstall()
+    if cluster.name == "bundled":
+        console.print(STILL_UP)
     return 0 if met else 1
 
 
@@ -67,15 +71,26 @@ def run(scene: Scene, timeline: Timeline, console: Console) -> None:
     """Let the load run and show what happens, until the lag is back at zero or time is up."""
     scene.begin(timeline)
     with Live(console=console, refresh_per_second=4, screen=False) as live:
-        said = 0.0
+        said, told = 0.0, 0
+        console.print("the load begins: jobs and reads rise together; seconds count from here")
         while not is_over(timeline, time.time()):
             now = time.time()
             if console.is_terminal:
                 live.update(render(timeline, now))
             elif now - said >= PLAIN_EVERY:
-                console.print(plain_line(timeline, now))
+                told = tell_decisions(timeline, console, told)
+                console.print(plain_line(timeline, now), soft_wrap=True, highlight=False)
                 said = now
             time.sleep(0.25)
+
+
+def tell_decisions(timeline: Timeline, console: Console, told: int) -> int:
+    """Print the decisions that were not told yet, for where there is no terminal; returns how many are known now."""
+    known = list(timeline.decisions)
+    for decision in known[told:]:
+        if decision.is_move:
+            console.print("  ".join(decision_cells(decision, timeline.started)), soft_wrap=True, highlight=False)
+    return len(known)
 
 
 def is_over(timeline: Timeline, now: float) -> bool:

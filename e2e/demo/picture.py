@@ -1,6 +1,7 @@
 """The timeline as one picture: queue, workers, replicas and reads under one another, with what was decided."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 
 from e2e.demo.plan import TARGET_LAG_SECONDS, THRESHOLD_CONNECTIONS
 from e2e.demo.report import Activation, activations, cold_seconds, threshold_crossed_at
-from e2e.demo.timeline import Timeline
+from e2e.demo.timeline import Replica, Timeline
 
 STACKED = ("serving", "standby", "provisioning", "draining")
 COLORS = {"serving": "#2a9d4e", "standby": "#2f9fc4", "provisioning": "#e0a526", "draining": "#a05fb0"}
@@ -20,16 +21,18 @@ COLORS = {"serving": "#2a9d4e", "standby": "#2f9fc4", "provisioning": "#e0a526",
 def draw(timeline: Timeline, path: Path) -> Path:
     """Write the picture and return its path."""
     figure, (lag, workers, replicas, reads) = plt.subplots(4, 1, figsize=(11, 11), sharex=True, layout="constrained")
+    crossed = threshold_crossed_at(timeline)
+    if crossed is not None:
+        for axes in (replicas, reads):
+            axes.axvline(crossed, color="crimson", linewidth=0.8, linestyle=":", label="threshold crossed")
     _draw_lag(lag, timeline)
     _draw_workers(workers, timeline)
     _draw_replicas(replicas, timeline)
     _draw_reads(reads, timeline)
     for one in activations(timeline):
-        _mark(replicas, one)
-    crossed = threshold_crossed_at(timeline)
-    if crossed is not None:
-        for axes in (replicas, reads):
-            axes.axvline(crossed, color="crimson", linewidth=0.8, linestyle=":")
+        _mark(replicas, one, timeline.started)
+    for axes in (replicas, reads):
+        axes.set_ylim(bottom=0)
     reads.set_xlabel("seconds since the load began")
     reads.set_xlim(0, max((line["at"] for line in timeline.queue), default=1))
     figure.suptitle("Headroom keeps ahead of a burst: queue lag, workers, read replicas, reads")
@@ -45,9 +48,10 @@ def _draw_lag(axes: Axes, timeline: Timeline) -> None:
     axes.axhline(TARGET_LAG_SECONDS, color="grey", linewidth=0.8, linestyle="--", label="target")
     axes.set_ylabel("lag, s")
     rate = axes.twinx()
-    rate.plot(at, [line["rate"] for line in timeline.queue], color="#888888", linewidth=0.9)
+    rate.plot(at, [line["rate"] for line in timeline.queue], color="#6b7a99", linewidth=1.1, label="arrivals")
     rate.set_ylabel("arrivals, jobs/s")
-    axes.legend(loc="upper left")
+    rate.set_ylim(0, 1.3 * max((line["rate"] for line in timeline.queue), default=1))
+    _legend(axes, rate)
 
 
 def _draw_workers(axes: Axes, timeline: Timeline) -> None:
@@ -55,7 +59,7 @@ def _draw_workers(axes: Axes, timeline: Timeline) -> None:
     counts = [count for _, count in timeline.workers]
     end = max((line["at"] for line in timeline.queue), default=0.0)
     axes.step([*at, end], [*counts, *counts[-1:]], where="post", color="#444444", label="ready")
-    moves = [one for one in timeline.decisions if one.who == "WorkerPool"]
+    moves = [one for one in timeline.decisions if one.who == "WorkerPool" and one.is_move]
     axes.plot(
         [one.at - timeline.started for one in moves],
         [one.after for one in moves],
@@ -78,9 +82,23 @@ def _draw_replicas(axes: Axes, timeline: Timeline) -> None:
     axes.legend(loc="upper left")
 
 
-def _mark(axes: Axes, one: Activation) -> None:
+def _mark_seeding(axes: Axes, replica: Replica, started: float) -> None:
+    """How long a replica took that was not there when the load began."""
+    if replica.asked_at is None or replica.able_at is None:
+        return
+    begin, end = replica.asked_at - started, replica.able_at - started
+    top = axes.get_ylim()[1]
+    axes.annotate("", (begin, top * 0.9), (end, top * 0.9), arrowprops={"arrowstyle": "<->", "color": "black"})
+    text = f"cold: {cold_seconds(replica):.0f} s by base backup"
+    axes.text(
+        begin, top * 0.92, text, fontsize=9, va="bottom", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1}
+    )
+
+
+def _mark(axes: Axes, one: Activation, started: float) -> None:
     if one.replica.was_seeded_in_load:
-        text = f"cold: {cold_seconds(one.replica):.0f} s from its pod\nto its first read"
+        _mark_seeding(axes, one.replica, started)
+        text = "that one: its first read\n" + f"{one.seconds:.2f} s after the decision"
     else:
         text = f"warm: first read {one.seconds:.2f} s\nafter the decision"
     axes.axvspan(one.decided_at, one.first_read_at, facecolor="none", edgecolor="black", hatch="//", linewidth=0.8)
@@ -103,13 +121,24 @@ def _draw_reads(axes: Axes, timeline: Timeline) -> None:
         color="grey",
         linewidth=0.8,
         linestyle="--",
-        label="threshold of one replica",
+        label=f"{THRESHOLD_CONNECTIONS:.0f}: target and tolerance of one replica",
     )
     axes.set_ylabel("reader connections")
     latency = axes.twinx()
-    latency.plot(at, [line["p99_ms"] for line in timeline.reads], color="#e07b39", linewidth=0.9)
+    latency.plot(at, [line["p99_ms"] for line in timeline.reads], color="#e07b39", linewidth=0.9, label="read p99")
     latency.set_ylabel("read p99, ms")
     failed = [(line["at"], line["connections"]) for line in timeline.reads if line["errors"]]
     if failed:
         axes.plot(*zip(*failed, strict=True), "x", color="red", label="failed reads")
-    axes.legend(loc="upper left")
+    _legend(axes, latency)
+
+
+def _legend(axes: Axes, twin: Axes) -> None:
+    """One legend for both scales."""
+    handles, labels = (mine + others for mine, others in zip(*map(_entries, (axes, twin)), strict=True))
+    axes.legend(handles, labels, loc="upper left")
+
+
+def _entries(axes: Axes) -> tuple[list[Any], list[str]]:
+    handles, labels = axes.get_legend_handles_labels()
+    return handles, [str(label) for label in labels]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 Profile = tuple[tuple[float, float], ...]
 
-ARRIVALS: Profile = ((0, 4), (15, 4), (40, 24), (95, 24), (110, 4), (240, 4))
+ARRIVALS: Profile = ((0, 4), (15, 4), (28, 30), (95, 30), (110, 4), (240, 4))
 """Jobs a second put into the queue."""
 READERS: Profile = ((0, 30), (15, 30), (90, 180), (130, 180), (140, 40), (240, 40))
 """Connections that readers hold open through the read Service."""

@@ -111,10 +111,12 @@ def print_summary(console: Console, figures: dict[str, Figure], path: Path, pict
     for name, figure in figures.items():
         goal = "" if figure.goal is None else f"≤ {figure.goal:g} {figure.unit}"
         met = "" if figure.met is None else "[green]yes[/]" if figure.met else "[red]no[/]"
-        table.add_row(name, f"{figure.value:g} {figure.unit}", goal, met)
+        table.add_row(name, f"{figure.value:.3g} {figure.unit}", goal, met)
     for name in missing(figures):
         table.add_row(name, "[red]did not happen[/]", "", "[red]no[/]")
     console.print(table)
+    missed = [name for name, figure in figures.items() if figure.met is False] + missing(figures)
+    console.print(f"missed: {', '.join(missed)}" if missed else "every objective was met")
     console.print(f"figures: {path}\npicture: {picture}")
 
 

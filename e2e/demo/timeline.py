@@ -22,6 +22,11 @@ class Decision:
     after: int
     words: str
 
+    @property
+    def is_move(self) -> bool:
+        """Something was changed by it."""
+        return self.before != self.after
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:

@@ -8,10 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from e2e.demo.plan import LONGEST, MAX_CONNECTIONS, TARGET_LAG_SECONDS
-from e2e.demo.timeline import ROLES, Timeline
+from e2e.demo.timeline import ROLES, Decision, Timeline
 
 BARS = " ▁▂▃▄▅▆▇█"
-WIDTH = 60
+WIDTH = 32
 DECISIONS_SHOWN = 8
 COLORS = {"serving": "green", "standby": "cyan", "provisioning": "yellow", "draining": "magenta"}
 
@@ -20,7 +20,7 @@ def render(timeline: Timeline, now: float) -> RenderableType:
     """The whole screen; `now` in epoch seconds."""
     elapsed = now - timeline.started
     return Group(
-        Panel(_charts(timeline), title=f"tebex_2019, minutes for hours · {elapsed:.0f} of {LONGEST:.0f} s"),
+        Panel(_charts(timeline), title=f"tebex_2019, minutes for hours · {elapsed:.0f} s, at most {LONGEST:.0f} s"),
         Panel(_replicas(timeline), title="replicas of dbrs/store"),
         Panel(_decisions(timeline), title="decided, and why"),
     )
@@ -46,7 +46,7 @@ def _charts(timeline: Timeline) -> Table:
     color = "red" if queue.get("lag_seconds", 0) > TARGET_LAG_SECONDS else "green"
     table.add_row("queue lag", Text(sparkline(lags), style=color), f"{queue.get('lag_seconds', 0):.1f} s")
     table.add_row("backlog", sparkline([line["backlog"] for line in timeline.queue]), f"{queue.get('backlog', 0):.0f}")
-    table.add_row("workers", sparkline([count for _, count in timeline.workers]), f"{_workers(timeline)} ready")
+    table.add_row("workers", sparkline(_workers_each_second(timeline)), f"{_workers(timeline)} ready")
     table.add_row(
         "reader connections",
         sparkline([line["connections"] for line in timeline.reads]),
@@ -71,11 +71,16 @@ def _replicas(timeline: Timeline) -> RenderableType:
 
 def _decisions(timeline: Timeline) -> RenderableType:
     table = Table.grid(padding=(0, 1))
-    moves = [one for one in timeline.decisions if one.before != one.after]
+    moves = [one for one in timeline.decisions if one.is_move]
     for decision in sorted(moves, key=lambda one: one.at)[-DECISIONS_SHOWN:]:
-        moved = f"{decision.before} → {decision.after}" if decision.before is not None else f"→ {decision.after}"
-        table.add_row(f"{decision.at - timeline.started:5.0f} s", decision.who, moved, decision.words)
+        table.add_row(*decision_cells(decision, timeline.started))
     return table
+
+
+def decision_cells(decision: Decision, started: float) -> tuple[str, str, str, str]:
+    """When, who, from what to what, why."""
+    moved = f"{decision.before} → {decision.after}" if decision.before is not None else f"→ {decision.after}"
+    return f"{decision.at - started:5.0f} s", decision.who, moved, decision.words
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -83,6 +88,12 @@ def sparkline(values: Sequence[float]) -> str:
     shown = list(values)[-WIDTH:]
     top = max(shown, default=0) or 1
     return "".join(BARS[min(len(BARS) - 1, round(value / top * (len(BARS) - 1)))] for value in shown)
+
+
+def _workers_each_second(timeline: Timeline) -> list[float]:
+    """Ready workers at the times of the other rows, so that all bars share one axis."""
+    changes = list(timeline.workers)
+    return [next((count for at, count in reversed(changes) if at <= line["at"]), 0) for line in timeline.queue]
 
 
 def _workers(timeline: Timeline) -> int:
