@@ -102,6 +102,48 @@ async def test_reasons_and_objects_are_told_apart(desk: Desk) -> None:
     assert len(desk.stored()) == 3
 
 
+DISTINCT = [
+    ("store-a1b2 serves reads 0.42 s after it was decided", "store-c3d4 serves reads 0.42 s after it was decided"),
+    ("store-1 serves reads 0.42 s after it was decided", "store-2 serves reads 0.42 s after it was decided"),
+    ("Healthy -> Brownout by lockWaiters", "Brownout -> Overloaded by lockWaiters"),
+    ("Deployment worker from 2 to 4 workers", "Deployment worker from 4 to 6 workers"),
+    ("10.0.0.1 does not answer", "10.0.0.2 does not answer"),
+]
+ALIKE = [
+    ("store-a1b2 serves reads 0.42 s after it was decided", "store-a1b2 serves reads 1.07 s after it was decided"),
+    ("the slot keeps 912 MiB", "the slot keeps 913 MiB"),
+    ("it has not streamed for 60 s", "it has not streamed for 61 s"),
+    ("active per core 310 % >= 300 %", "active per core 410 % >= 300 %"),
+    ("24.1 jobs/s arrive", "23.9 jobs/s arrive"),
+    ("the lag is 0.5.", "the lag is 0.7."),
+]
+
+
+@pytest.mark.parametrize("messages", DISTINCT)
+async def test_each_replica_state_and_step_is_told(desk: Desk, messages: tuple[str, str]) -> None:
+    for message in messages:
+        desk.announce(message=message)
+    await desk.clock.advance(1)
+    assert {event["note"] for event in desk.stored()} == set(messages)
+
+
+@pytest.mark.parametrize("messages", ALIKE)
+async def test_a_measured_number_alone_is_no_news(desk: Desk, messages: tuple[str, str]) -> None:
+    for message in messages:
+        desk.announce(message=message)
+    await desk.clock.advance(1)
+    assert [event["note"] for event in desk.stored()] == [messages[0]]
+    assert desk.outcomes() == {"merged": 1, "posted": 1}
+
+
+async def test_a_flood_of_different_messages_is_limited(desk: Desk) -> None:
+    for number in range(100):
+        desk.announce(message=f"from {number} to {number + 1} workers")
+    await desk.clock.advance(1)
+    assert len(desk.stored()) == 10
+    assert desk.outcomes()["object_limit"] == 90
+
+
 async def test_one_object_gets_ten_and_then_ten_a_minute(desk: Desk) -> None:
     reasons = list(Reason)
     for reason in reasons[:25]:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +28,8 @@ QUEUE_LIMIT = 500
 ATTEMPTS = 3
 MAX_NOTE = 1024
 MAX_NAME_STEM = 200
+MEASURED = re.compile(r"(?<![\w.-])\d+(?:\.\d+(?!\w|\.\d)|(?= ?(?:ms|s|min|[KMG]iB|B)\b| ?%))")
+"""A number that moves from one reading to the next: with a fraction or a unit; those in names and counts tell apart."""
 Count = Callable[[str, str], None]
 """Told the reason and the outcome of every announcement."""
 
@@ -36,6 +39,8 @@ class _Key:
     uid: str
     reason: str
     type: str
+    words: str
+    """The message without its measured numbers: each replica, state and step is told by itself."""
 
 
 @dataclass(slots=True)
@@ -74,7 +79,7 @@ class EventRecorder:
 
     def announce(self, about: Mapping[str, Any], reason: Reason, message: str, type_: str) -> None:
         """Queue an event, or count it as a repetition, or drop it and count that."""
-        key = _Key((about.get("metadata") or {}).get("uid", ""), str(reason), type_)
+        key = _Key((about.get("metadata") or {}).get("uid", ""), str(reason), type_, MEASURED.sub("#", message))
         now, moment = self.clock.monotonic(), self.clock.now()
         series = self._series.get(key)
         if series is not None and now < series.window_ends_at:
@@ -166,7 +171,7 @@ def build_event(
     metadata = about.get("metadata") or {}
     name, uid = metadata.get("name", ""), metadata.get("uid", "")
     at = format_moment(moment)
-    digest = hashlib.sha256(f"{uid} {reason} {type_} {at} {instance}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{uid} {reason} {type_} {at} {instance} {message}".encode()).hexdigest()[:16]
     regarding = {
         "apiVersion": about.get("apiVersion", ""),
         "kind": about.get("kind", ""),
