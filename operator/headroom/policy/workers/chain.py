@@ -11,6 +11,7 @@ from headroom.policy.workers.budget import budget_of, workers_within
 from headroom.policy.workers.constants import FAILING_LEAST_ENDED, FAILING_SHARE
 from headroom.policy.workers.situation import Decision, Rule, Ruling, Situation
 from headroom.policy.workers.step import check_step
+from headroom.policy.workers.words import count_of
 from headroom.reasons import Reason
 
 Check = Callable[[Situation, int], Ruling | None]
@@ -70,8 +71,9 @@ def check_connections(situation: Situation, allowed: int) -> Ruling | None:
     if allowed <= cap:
         return None
     reason = Reason.CONNECTION_BUDGET if cap >= situation.knobs.min_workers else Reason.BUDGET_BELOW_MINIMUM
+    budget = count_of(budget_of(facts), "connection")
     message = (
-        f"the database has {budget_of(facts)} connections for workers, other pools hold {facts.other_pools} of them, "
+        f"the database has {budget} for workers, other pools hold {facts.other_pools} of them, "
         f"and one worker takes {situation.knobs.connections_per_worker}"
     )
     return Ruling(Rule.CONNECTION_BUDGET, cap, reason, message)
@@ -107,13 +109,26 @@ def decide_allowed(situation: Situation, chain: Sequence[Check] = CHAIN) -> Deci
 def _decision(situation: Situation, count: int, allowed: int, binding: Ruling | None) -> Decision:
     wanted = situation.wanted
     rule = Rule.HOLD if wanted is None else Rule.QUEUE
-    asked = f"{_count(count)} wanted: {wanted.message}" if wanted else ""
+    asked = f"{count_of(count, 'worker')} wanted: {wanted.message}" if wanted else ""
     if binding is None or (allowed == count and not binding.is_final):
         reason = wanted.reason if wanted else Reason.STALE_SIGNAL
         return Decision(count, allowed, rule, None, reason, asked)
-    message = "; ".join(part for part in (asked, f"{allowed} allowed: {binding.message}") if part)
+    message = "; ".join(part for part in (asked, _say_ruling(situation, count, allowed, binding)) if part)
     return Decision(count, allowed, rule, binding.rule, binding.reason, message)
 
 
-def _count(workers: int) -> str:
-    return "1 worker" if workers == 1 else f"{workers} workers"
+def _say_ruling(situation: Situation, count: int, allowed: int, binding: Ruling) -> str:
+    """Only a cap allows; what is kept although fewer are wanted, or not raised yet, stays; a rival's count is his."""
+    if binding.rule is Rule.TARGET_CONFLICT:
+        return f"{allowed} present{_say_bounds(situation)}, left alone: {binding.message}"
+    if binding.rule is Rule.STALE_SIGNAL:
+        return f"{allowed} present: {binding.message}"
+    is_kept = allowed == situation.present and (allowed > count or binding.rule is Rule.STEP)
+    return f"{allowed} {'stay' if is_kept else 'allowed'}: {binding.message}"
+
+
+def _say_bounds(situation: Situation) -> str:
+    knobs, present = situation.knobs, situation.present
+    if present > knobs.max_workers:
+        return f" (above maxWorkers {knobs.max_workers})"
+    return f" (below minWorkers {knobs.min_workers})" if present < knobs.min_workers else ""

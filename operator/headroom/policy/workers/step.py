@@ -5,6 +5,7 @@ import math
 from headroom.policy.workers.constants import DEADBAND_SHARE, DEADBAND_WORKERS, DOWN_STEP_SECONDS
 from headroom.policy.workers.situation import Rule, Ruling, Situation
 from headroom.policy.workers.wanted import Demand, Wanted
+from headroom.policy.workers.words import count_of
 from headroom.reasons import Reason
 
 
@@ -48,7 +49,8 @@ def _check_down(situation: Situation, demand: Demand, wanted: Wanted, base: int,
     if wanted.is_lower_bound:
         return _hold(base, Reason.STABILIZING, "too little has been seen yet to take workers away")
     if wanted.excess > 0:
-        late = f"{wanted.excess:,.0f} jobs wait beyond the target lag; no worker goes before they are done"
+        jobs = count_of(math.ceil(wanted.excess), "job")
+        late = f"{jobs} beyond what the target lag allows; no worker goes before that is done"
         return _hold(base, Reason.LAG_ABOVE_TARGET, late)
     wants, window = situation.track.wants, knobs.down_window_seconds
     if not wants.covers(situation.now, window):
@@ -57,11 +59,11 @@ def _check_down(situation: Situation, demand: Demand, wanted: Wanted, base: int,
     peak = situation.within_bounds(wants.peak())
     if peak > allowed:
         allowed = peak
-        ruling = _hold(min(base, peak), Reason.STABILIZING, f"{peak} were wanted within the last {window:.0f} s")
+        ruling = _hold(min(base, peak), Reason.STABILIZING, f"the queue wanted {peak} within the last {window:.0f} s")
     busy = math.ceil(demand.in_flight / knobs.concurrency)
     if busy > allowed:
         allowed = busy
-        message = f"{demand.in_flight} jobs are in hand, and a worker that goes would cut one"
+        message = f"{count_of(demand.in_flight, 'job')} in hand, and a worker that goes would cut one"
         ruling = _hold(min(base, busy), Reason.WORK_IN_FLIGHT, message)
     if allowed >= base:
         return ruling
@@ -77,7 +79,7 @@ def _one_step_down(situation: Situation, base: int, allowed: int) -> Ruling | No
     step = max(1, base * situation.knobs.down_step_percent // 100)
     if base - step <= allowed:
         return None
-    return Ruling(Rule.STEP, base - step, Reason.STEP_LIMITED, f"at most {step} workers go at a time")
+    return Ruling(Rule.STEP, base - step, Reason.STEP_LIMITED, f"at most {count_of(step, 'worker')} at a time may go")
 
 
 def _is_small(base: int, count: int) -> bool:

@@ -14,6 +14,7 @@ from headroom.policy.workers.constants import (
     RATE_WINDOW_SECONDS,
     SERVICE_CV_SQUARED,
 )
+from headroom.policy.workers.words import count_of
 from headroom.reasons import Reason
 
 ROUNDING = 1e-9
@@ -126,7 +127,7 @@ def _from_rates(demand: Demand, service_rate: float, expected: float, beyond: fl
     return Wanted(
         workers=workers,
         reason=Reason.LAG_ABOVE_TARGET if demand.is_late else Reason.ARRIVALS_COVERED,
-        message=_say_rates(expected, per_worker, beyond, seconds),
+        message=_say_rates(demand, expected, per_worker, beyond),
         excess=beyond,
         forecast=expected,
         throughput=throughput,
@@ -169,11 +170,19 @@ def _double(demand: Demand) -> int:
     return min(max(1, 2 * demand.present), LEARNING_MOST_WORKERS)
 
 
-def _say_rates(expected: float, per_worker: float, beyond: float, seconds: float) -> str:
-    said = f"{expected:.3g} jobs/s arrive and one worker does {per_worker:.3g}/s"
+def _say_rates(demand: Demand, expected: float, per_worker: float, beyond: float) -> str:
+    said = f"{_say_arrivals(demand, expected)}; one worker does {per_worker:.3g}/s"
     if beyond > 0:
-        said += f"; {beyond:,.0f} waiting jobs are more than the target lag allows and must go within {seconds:.0f} s"
+        waiting, seconds = count_of(math.ceil(beyond), "job"), time_left(demand)
+        said += f"; {waiting} beyond what the target lag allows must be done within {seconds:.0f} s"
     return said
+
+
+def _say_arrivals(demand: Demand, expected: float) -> str:
+    """What is measured and what is only expected, apart: a forecast is no arrival rate."""
+    now, then = "" if demand.arrivals is None else f"{demand.arrivals:.3g}", f"{expected:.3g}"
+    arrive = f"{now} jobs/s arrive" if now else "it is not known yet how many jobs arrive"
+    return arrive if then in (now, "0") else f"{arrive}, {then}/s expected in {demand.lead_time_seconds:.0f} s"
 
 
 def _ceil(value: float) -> int:

@@ -141,7 +141,7 @@ def decide(limits: Knobs, state: tuple[Facts, Track]) -> Decision:
 def test_nothing_limits_a_want_that_fits() -> None:
     decision = decide(LIMITS, pool(present=12, rate=16.0))
     assert decision == Decision(20, 20, Rule.QUEUE, None, Reason.ARRIVALS_COVERED, decision.message)
-    assert decision.message == "20 workers wanted: 16 jobs/s arrive and one worker does 1/s"
+    assert decision.message == "20 workers wanted: 16 jobs/s arrive; one worker does 1/s"
 
 
 def test_the_largest_count_is_named() -> None:
@@ -237,3 +237,32 @@ def test_the_connection_budget_may_go_below_the_minimum() -> None:
     assert (decision.allowed, decision.limit) == (12, Rule.CONNECTION_BUDGET)
     decision = decide(replace(LIMITS, min_workers=15), (replace(seen, connections=replace(tight, limit=15)), track))
     assert (decision.allowed, decision.reason) == (0, Reason.BUDGET_BELOW_MINIMUM)
+
+
+def test_workers_that_are_kept_stay_and_a_cap_allows() -> None:
+    kept = decide(LIMITS, pool(present=2, rate=0.0, sample=replace(BUSY, in_flight=0), peak=4))
+    assert (kept.wanted, kept.allowed) == (0, 2)
+    assert kept.message.endswith("; 2 stay: the queue wanted 4 within the last 300 s")
+    lowered = decide(LIMITS, pool(present=9, rate=0.0, sample=replace(BUSY, in_flight=0), peak=9))
+    assert lowered.message.endswith("; 9 stay: the queue wanted 9 within the last 300 s")
+    one_step = decide(replace(LIMITS, down_step_percent=10), pool(present=10, rate=0.0, peak=2))
+    assert one_step.message.endswith("; 9 allowed: at most 1 worker at a time may go")
+    capped = decide(replace(LIMITS, max_workers=10), pool(present=10, rate=16.0))
+    assert capped.message.endswith("; 10 allowed: maxWorkers is 10")
+
+
+@pytest.mark.parametrize(
+    ("present", "said"),
+    [
+        (12, "12 present (above maxWorkers 8), left alone: an HPA"),
+        (0, "0 present (below minWorkers 1), left alone: an HPA"),
+        (5, "5 present, left alone: an HPA"),
+    ],
+)
+def test_what_another_scales_is_present_and_not_allowed(present: int, said: str) -> None:
+    seen, track = pool(present=present, rate=1.0)
+    decision = decide(replace(LIMITS, max_workers=8), (replace(seen, conflict=Conflict("an HPA")), track))
+    assert decision.message.endswith(f"; {said}")
+    assert "allowed" not in decision.message
+    blind = decide(LIMITS, (replace(seen, sample=None, gap=GAP), track))
+    assert blind.message == f"{present} present: the workers stay as they are: {GAP.message}"

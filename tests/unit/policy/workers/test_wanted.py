@@ -119,6 +119,23 @@ def test_a_trend_reaches_at_most_twice_the_rate() -> None:
     assert decide_wanted(replace(QUIET, arrivals_growth=100.0)).forecast == 60.0
 
 
+def test_a_forecast_is_not_called_an_arrival_rate() -> None:
+    assert decide_wanted(QUIET).message == "30 jobs/s arrive; one worker does 4/s"
+    growing = decide_wanted(replace(QUIET, arrivals=24.0, arrivals_growth=0.25)).message
+    assert growing == "24 jobs/s arrive, 34/s expected in 10 s; one worker does 4/s"
+    unseen = "it is not known yet how many jobs arrive"
+    assert decide_wanted(replace(QUIET, arrivals=None)).message == f"{unseen}; one worker does 4/s"
+    due = decide_wanted(replace(QUIET, arrivals=None, due_soon=800)).message
+    assert due == f"{unseen}, 80/s expected in 10 s; one worker does 4/s"
+
+
+def test_one_late_job_is_one_job() -> None:
+    late = decide_wanted(replace(QUIET, lag_seconds=31.0, backlog=1, late=1))
+    assert late.message.endswith("; 1 job beyond what the target lag allows must be done within 300 s")
+    many = decide_wanted(replace(QUIET, lag_seconds=31.0, backlog=3900, late=0))
+    assert "; 3,000 jobs beyond" in many.message
+
+
 UNKNOWN = replace(QUIET, service_rate=None, lag_seconds=40.0, backlog=100, late=10, present=1)
 
 

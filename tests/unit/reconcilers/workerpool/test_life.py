@@ -78,7 +78,7 @@ async def test_growth_and_its_reason_can_be_read_everywhere() -> None:
     assert world.asked_for() == 12
     decision = world.status()["lastDecision"]
     assert (decision["allowed"], decision["limit"], decision["reason"]) == (12, "MaxWorkers", "AtMaximum")
-    assert "waiting jobs are more than the target lag allows" in decision["message"]
+    assert "6,000 jobs beyond what the target lag allows must be done within" in decision["message"]
     assert world.condition("ScalingLimited") == ("True", Reason.AT_MAXIMUM)
     assert world.condition("KeepingUp") == ("False", Reason.CANNOT_MEET_DEADLINE)
     assert "see ScalingLimited" in world.message("KeepingUp")
