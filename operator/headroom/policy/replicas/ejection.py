@@ -11,6 +11,7 @@ from headroom.api.v1alpha1.serving import OnLagPanic, Readiness
 from headroom.model.replica import MemberFacts, Role
 from headroom.policy.replicas import timeouts
 from headroom.policy.replicas.stages import StageVerdict
+from headroom.policy.replicas.wording import count_of
 from headroom.reasons import Reason
 
 CARRIES = 0.90
@@ -78,7 +79,9 @@ def _eject_lagging(
         return gone, ""
     if has_substitute:
         return [], ""
-    message = f"{len(lagging)} replicas lag and the other {len(good)} could not carry their load"
+    message = (
+        f"{count_of(len(lagging), 'replica lags', 'replicas lag')} and the other {len(good)} could not carry their load"
+    )
     if bounds.on_lag_panic is OnLagPanic.EJECT:
         return gone if good else gone[:-1], message
     return [], message

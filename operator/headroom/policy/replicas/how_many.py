@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from headroom.api.v1alpha1.autoscaling import Autoscaling, ReplicaBehavior, SignalType
+from headroom.policy.replicas.wording import count_of
 from headroom.reasons import Reason
 
 FULL = 0.90
@@ -144,7 +145,8 @@ def want_by_connections(
     fullest = max(reading.sessions / reading.capacity for reading in known)
     grown = max(math.ceil(sessions / (target * capacity)), len(known) + 1 if fullest >= FULL else 0)
     said = (
-        f"{sessions} sessions on {len(known)} replicas, {used:.0%} of {capacity * len(known):.0f}, target {target:.0%}"
+        f"{count_of(sessions, 'session', 'sessions')} on {count_of(len(known), 'replica', 'replicas')}, "
+        f"{used:.0%} of {capacity * len(known):.0f}, target {target:.0%}"
     )
     if grown > desired and (used > target * (1 + tolerance) or fullest >= FULL):
         return Want(name, grown, Reason.UTILIZATION_ABOVE_TARGET, said, is_lower_bound=used >= SATURATED)

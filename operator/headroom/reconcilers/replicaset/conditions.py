@@ -7,6 +7,7 @@ from headroom.policy.not_yet import explain_not_yet
 from headroom.policy.replicas import timeouts
 from headroom.policy.replicas.ejection import Judged
 from headroom.policy.replicas.readiness import describe_pause
+from headroom.policy.replicas.wording import count_of
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset import admitted, caught_up, seeded, serving, slot_reserved, streaming
 from headroom.reconcilers.replicaset.run import Run
@@ -41,7 +42,8 @@ SET_CONDITIONS = (
 
 def unknown_conditions() -> tuple[Condition, ...]:
     """All of a set's conditions before the first look."""
-    return tuple(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED) for kind in SET_CONDITIONS)
+    message = "the set has not been looked at yet"
+    return tuple(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message) for kind in SET_CONDITIONS)
 
 
 def member_conditions(member: Judged) -> tuple[Condition, ...]:
@@ -66,8 +68,13 @@ def _member_serving(member: Judged) -> Condition:
         return Condition(serving.CONDITION, Truth.TRUE, Reason.AS_EXPECTED)
     if facts.role is Role.SERVING:
         return Condition(serving.CONDITION, Truth.FALSE, Reason.IN_PROGRESS, "the Service does not list it")
-    reason = member.verdict.reason if facts.role is Role.DRAINING else Reason.IN_PROGRESS
-    return Condition(serving.CONDITION, Truth.FALSE, reason, f"role {facts.role or Role.PROVISIONING}")
+    if facts.role is Role.DRAINING:
+        return Condition(serving.CONDITION, Truth.FALSE, member.verdict.reason, "it takes no new connections")
+    if facts.role is Role.STANDBY and member.verdict.stage is Stage.STANDBY:
+        return Condition(serving.CONDITION, Truth.FALSE, Reason.AS_EXPECTED, "a warm standby, not meant to serve now")
+    if facts.role is Role.STANDBY:
+        return Condition(serving.CONDITION, Truth.FALSE, member.verdict.reason, "a standby that could not serve now")
+    return Condition(serving.CONDITION, Truth.FALSE, Reason.IN_PROGRESS, "it is being made")
 
 
 def set_conditions(run: Run) -> tuple[Condition, ...]:
@@ -98,15 +105,24 @@ def _ready(run: Run) -> Condition:
         return Condition(kind, Truth.FALSE, run.problems[0].reason, run.problems[0].message)
     least = min(decision.goal.desired, facts.spec.readiness.min_serving)
     if decision.plan.good < least:
-        message = f"{decision.plan.good} of at least {least} replicas serve{_most_advanced(run)}"
+        wanted = count_of(least, "replica serves", "replicas serve")
+        message = f"{decision.plan.good} of at least {wanted}{_most_advanced(run)}"
         return Condition(kind, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM, message)
-    ignored = explain_not_yet(facts.spec)
-    ignored = f"; {ignored}" if ignored else ""
+    ignored = "".join(f"; {words}" for words in (_unused_count(run), explain_not_yet(facts.spec)) if words)
     if facts.spec.mode is not Mode.ACTIVE:
         reason = Reason.PAUSED if facts.spec.mode is Mode.PAUSED else Reason.DRY_RUN
         return Condition(kind, Truth.TRUE, reason, f"spec.mode is {facts.spec.mode}{ignored}")
+    serve = count_of(decision.plan.good, "replica serves", "replicas serve")
     tls = "" if facts.spec.tls is not None else "; they serve without TLS, see spec.tls"
-    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{decision.plan.good} replicas serve{tls}{ignored}")
+    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{serve}{tls}{ignored}")
+
+
+def _unused_count(run: Run) -> str:
+    """Words for a spec.replicas that reads like an order and is none, as after `kubectl scale`."""
+    spec = run.facts.spec
+    if spec.autoscaling is None or spec.replicas == run.decision.goal.desired:
+        return ""
+    return f"spec.replicas {spec.replicas} is not used while autoscaling decides"
 
 
 def _warm_pool(run: Run) -> Condition:
@@ -114,10 +130,16 @@ def _warm_pool(run: Run) -> Condition:
     warm = count_warm(run)
     if not wanted:
         return Condition(kind, Truth.TRUE, Reason.NO_STANDBYS_WANTED, "spec.standbys is 0: a scale-up waits for a copy")
+    outage = run.facts.lasting_outage
+    if warm >= wanted and outage is not None:
+        were = count_of(warm, "standby was warm", "standbys were warm")
+        message = f"{were} when it could last be measured: {outage.message}"
+        return Condition(kind, Truth.UNKNOWN, outage.reason, message)
     if warm >= wanted:
-        return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{warm} standbys are warm")
+        return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, count_of(warm, "standby is warm", "standbys are warm"))
     reason = _trouble(run) or Reason.WARM_POOL_REFILLING
-    return Condition(kind, Truth.FALSE, reason, f"{warm} of {wanted} standbys are warm{_most_advanced(run)}")
+    pool = count_of(wanted, "standby is warm", "standbys are warm")
+    return Condition(kind, Truth.FALSE, reason, f"{warm} of {pool}{_most_advanced(run)}")
 
 
 def _stalled(run: Run) -> Condition:
@@ -142,7 +164,7 @@ def _stalled(run: Run) -> Condition:
             "copy could; read its log, check pg_hba.conf, the replication login and the network"
         )
         return Condition(kind, Truth.TRUE, Reason.NOT_STREAMING, f"{message}{describe_pause(held.facts.probe)}")
-    return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED)
+    return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "nothing waits for a person")
 
 
 def _is_held(member: Judged) -> bool:
@@ -154,7 +176,7 @@ def _is_held(member: Judged) -> bool:
 def _scaling_limited(run: Run) -> Condition:
     goal, kind = run.decision.goal, ConditionType.SCALING_LIMITED
     if goal.limit is None or goal.wanted <= goal.desired:
-        return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED)
+        return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "no more are wanted than are allowed")
     message = f"{goal.rule} asks for {goal.wanted}, {goal.desired} are allowed"
     return Condition(kind, Truth.TRUE, goal.limit, message)
 
@@ -163,7 +185,9 @@ def _signal_available(run: Run) -> Condition:
     missing, kind = run.decision.goal.missing, ConditionType.SIGNAL_AVAILABLE
     if missing:
         return Condition(kind, Truth.FALSE, Reason.STALE_SIGNAL, "; ".join(signal.message for signal in missing))
-    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED)
+    if run.facts.spec.autoscaling is None:
+        return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, "spec.replicas decides, no signal is needed")
+    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, "every signal can be read")
 
 
 def _stale_reads(run: Run) -> Condition:
@@ -175,7 +199,7 @@ def _stale_reads(run: Run) -> Condition:
         return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, message)
     if run.decision.plan.panic:
         return Condition(kind, Truth.TRUE, Reason.LAG_PANIC, run.decision.plan.panic)
-    return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED)
+    return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "what lags beyond its bounds is taken out of the Service")
 
 
 def _snapshots(run: Run) -> Condition:

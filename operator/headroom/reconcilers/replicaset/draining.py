@@ -3,6 +3,7 @@
 from headroom.model.replica import MemberFacts, Role
 from headroom.policy.replicas.draining import DrainLimits, DrainStep, decide_drain
 from headroom.policy.replicas.ejection import Ejection
+from headroom.policy.replicas.wording import count_of
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.roles import ensure_draining
@@ -53,4 +54,5 @@ async def _end_sessions(run: Run, member: MemberFacts, step: DrainStep) -> None:
     ended = await known.link.end_sessions(only_idle=step is DrainStep.END_IDLE)
     if ended:
         run.telemetry.record(metrics.SESSIONS_ENDED, ended, **run.labels)
-        run.announce(Reason.SESSIONS_TERMINATED, f"{ended} sessions on {member.name} were ended")
+        said = count_of(ended, "session was ended", "sessions were ended")
+        run.announce(Reason.SESSIONS_TERMINATED, f"{said} on {member.name}")

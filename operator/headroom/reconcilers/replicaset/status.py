@@ -15,13 +15,19 @@ from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.conditions import count_warm, member_conditions, set_conditions
 from headroom.reconcilers.replicaset.memory import SetMemory
 from headroom.reconcilers.replicaset.run import Run
-from headroom.reconcilers.status import StatusDraft, has_moved, round_number
+from headroom.reconcilers.status import NUMBER, StatusDraft, has_moved, round_number
 
 LAG_STEP_SECONDS = 0.5
-"""Lag below it is noise of the probe; in status it counts as this, so that a calm set is not written all the time."""
-MOVING = ("replayLagSeconds", "replayBacklogBytes", "sessions", "progressPercent")
+"""Lag below it is noise of the probe; in status it counts as none, so that a calm set is not written all the time."""
 KEPT_WAL_STEP_BYTES = 64.0 * 1024**2
 BACKLOG_STEP_BYTES = 16 * 1024**2
+MOVING = {
+    "replayLagSeconds": LAG_STEP_SECONDS,
+    "replayBacklogBytes": BACKLOG_STEP_BYTES,
+    "sessions": 0,
+    "progressPercent": 0,
+}
+"""Numbers of a member that are written only when they move, with the step below which they count as none."""
 METHOD = "BaseBackup"
 
 
@@ -65,7 +71,7 @@ def build_draft(run: Run) -> StatusDraft:
         },
         numbers={
             "leadTime": lead if any(value is not None for value in lead.values()) else None,
-            "maxReplayLagSeconds": _max_lag(members),
+            "maxReplayLagSeconds": _max_lag(members, old.get("maxReplayLagSeconds")),
             "slots": _slots(run),
         },
     )
@@ -92,8 +98,8 @@ def _build_member(run: Run, member: Judged, old: Mapping[str, Any]) -> dict[str,
         "node": facts.pod.node or None if facts.pod else None,
         "timeline": facts.probe.timeline if facts.probe else None,
         "progressPercent": member.verdict.progress_percent,
-        "replayLagSeconds": _lag_step(lag.seconds) if lag else None,
-        "replayBacklogBytes": _backlog_step(lag.backlog_bytes) if lag else None,
+        "replayLagSeconds": _above_step(lag.seconds, LAG_STEP_SECONDS) if lag else None,
+        "replayBacklogBytes": _above_step(lag.backlog_bytes, BACKLOG_STEP_BYTES) if lag else None,
         "sessions": facts.probe.sessions if facts.probe and facts.role in (Role.SERVING, Role.DRAINING) else None,
         "attempts": run.facts.memory.attempts or None if role == "Provisioning" else None,
         "conditions": merge_conditions(
@@ -104,11 +110,11 @@ def _build_member(run: Run, member: Judged, old: Mapping[str, Any]) -> dict[str,
 
 
 def _settled(entry: dict[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
-    calm = {key: old[key] for key in MOVING if key in old and key in entry and not has_moved(old[key], entry[key])}
-    entry.update(calm)
+    entry.update({key: _settle(old.get(key), entry[key], step) for key, step in MOVING.items() if key in entry})
     for before, after in zip(old.get("conditions", ()), entry["conditions"], strict=False):
         is_same = before["type"] == after["type"] and before["status"] == after["status"]
-        if is_same and before["reason"] == after["reason"]:
+        is_said = NUMBER.sub("#", before["message"]) == NUMBER.sub("#", after["message"])
+        if is_same and is_said and before["reason"] == after["reason"]:
             # A message with a moving number is no news; it follows with the next write.
             after["message"] = before["message"]
             after["observedGeneration"] = before.get("observedGeneration", after["observedGeneration"])
@@ -204,18 +210,24 @@ def _role_word(member: Judged) -> str:
     return (member.facts.role or Role.PROVISIONING).value.capitalize()
 
 
-def _lag_step(seconds: float | None) -> float | None:
-    return None if seconds is None else max(round_number(seconds), LAG_STEP_SECONDS)
+def _above_step(value: float | None, step: float) -> float | None:
+    if value is None:
+        return None
+    return round_number(float(value)) if value >= step else 0.0
 
 
-def _backlog_step(size: int | None) -> float | None:
-    return None if size is None else max(round_number(float(size)), float(BACKLOG_STEP_BYTES))
+def _settle(old: float | None, new: float, step: float) -> float:
+    """The old number while the new one is close to it; one at rest has to pass the step by more than a little."""
+    if old is None or (old and not new):
+        return new
+    return new if has_moved(max(old, step), max(new, step)) else old
 
 
-def _max_lag(members: Sequence[Judged]) -> float | None:
+def _max_lag(members: Sequence[Judged], old: float | None) -> float | None:
     lags = [member.facts.lag for member in members if member.facts.role is Role.SERVING]
     known = [lag.seconds for lag in lags if lag is not None and lag.seconds is not None]
-    return _lag_step(max(known)) if known else None
+    lag = _above_step(max(known), LAG_STEP_SECONDS) if known else None
+    return None if lag is None else _settle(old, lag, LAG_STEP_SECONDS)
 
 
 def _system_identifier(run: Run, old: Mapping[str, Any]) -> str | None:

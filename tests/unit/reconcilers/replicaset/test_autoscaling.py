@@ -33,7 +33,7 @@ async def test_sessions_above_the_target_activate_the_standby_and_the_pool_refil
     decision = world.status["lastDecision"]
     assert (decision["from"], decision["to"], decision["rule"]) == (1, 2, "conns")
     assert decision["reason"] == Reason.UTILIZATION_ABOVE_TARGET
-    assert "85 sessions on 1 replicas" in decision["message"]
+    assert "85 sessions on 1 replica," in decision["message"]
     load(world, 50)
     await world.run(15)
     assert world.roles() == ["serving", "serving", "standby"]
