@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from headroom.policy.workers.constants import (
     FOREIGN_HOLD_SECONDS,
@@ -56,8 +56,13 @@ def find_conflict(
     autoscalers: Iterable[AutoscalerClaim],
     foreign: ForeignWrites,
     now: float,
+    *,
+    wall: datetime,
 ) -> Conflict | None:
-    """The first reason to keep our hands off: an HPA, an older pool, then foreign writes not long ago."""
+    """The first reason to keep our hands off: an HPA, an older pool, then foreign writes not long ago.
+
+    `now` is monotonic seconds, `wall` the same moment in UTC.
+    """
     if own.target is None:
         return None
     for autoscaler in autoscalers:
@@ -69,7 +74,7 @@ def find_conflict(
                 f"the older WorkerPool {pool.name} scales {own.target} already: delete one of the two, or give this "
                 "one another targetRef"
             )
-    return _held(own.target, foreign, now)
+    return _held(own.target, foreign, now, wall)
 
 
 def watch_writes(foreign: ForeignWrites, present: int, now: float) -> ForeignWrites:
@@ -85,13 +90,14 @@ def watch_writes(foreign: ForeignWrites, present: int, now: float) -> ForeignWri
     return replace(foreign, written=present, seen_at=(), hold_until=now + FOREIGN_HOLD_SECONDS)
 
 
-def _held(target: TargetId, foreign: ForeignWrites, now: float) -> Conflict | None:
+def _held(target: TargetId, foreign: ForeignWrites, now: float, wall: datetime) -> Conflict | None:
     if foreign.hold_until is None or now >= foreign.hold_until:
         return None
-    minutes = max(1, round((foreign.hold_until - now) / 60))
+    until = wall + timedelta(seconds=foreign.hold_until - now)
     return Conflict(
         f"something else set spec.replicas of {target} twice within {FOREIGN_WRITES_WITHIN_SECONDS / 60:.0f} minutes "
-        f"of our writes: remove `replicas` from the manifest in Git, or end the other scaler; held {minutes} min more"
+        f"of our writes: held until {until:%H:%M:%S} UTC; remove `replicas` from the manifest in Git, or end the other "
+        "scaler; a change by hand counts too: set spec.mode to Paused to scale by hand"
     )
 
 

@@ -149,6 +149,7 @@ class WorkerPoolReconciler:
         # Only what we wrote can be overwritten: in the other modes every write is somebody else's by right.
         foreign = watch_writes(track.foreign, present, seen.now) if seen.is_active else ForeignWrites()
         track = replace(track, foreign=foreign)
+        own, wall = claim_of(seen.body), self.clock.now() - timedelta(seconds=self.clock.monotonic() - seen.now)
         facts = Facts(
             now=seen.now,
             present=present,
@@ -157,7 +158,7 @@ class WorkerPoolReconciler:
             lead_time_seconds=memory.lead_seconds or DEFAULT_LEAD_SECONDS,
             sample=seen.signal.sample,
             gap=seen.signal.gap,
-            conflict=find_conflict(claim_of(seen.body), neighbours.claims(), neighbours.autoscalers, foreign, seen.now),
+            conflict=find_conflict(own, neighbours.claims(), neighbours.autoscalers, foreign, seen.now, wall=wall),
             connections=self._connections(memory, seen, target, neighbours),
         )
         return decide_workers(seen.knobs, facts, track)

@@ -274,12 +274,35 @@ async def test_a_person_may_change_the_count_once_and_a_rival_makes_us_hold() ->
     assert world.asked_for() == 1
     assert world.condition("Ready") == ("False", Reason.TARGET_CONFLICT)
     assert "remove `replicas` from the manifest in Git" in world.message("Ready")
-    assert "heldUntil" in world.status()["scaling"]
+    held_until = world.status()["scaling"]["heldUntil"]
+    assert f"held until {held_until[11:19]} UTC" in world.message("Ready")
+    assert "1 present, left alone: something else set" in world.message("Ready")
     world.restart()
     await world.advance(200)
     assert world.asked_for() == 1, "a new process keeps the promise"
     await world.advance(150)
     assert world.asked_for() > 1
+
+
+async def test_a_paused_pool_lets_a_person_scale_by_hand_and_then_goes_on() -> None:
+    world = PoolWorld()
+    await world.advance(10)
+    world.queue(**LATE)
+    for _ in range(2):
+        await world.advance(5)
+        world.scale_by_hand(1)
+    await world.advance(5)
+    assert world.condition("Ready") == ("False", Reason.TARGET_CONFLICT)
+    world.cluster.edit(POOL, lambda pool: pool["spec"].update(mode="Paused"))
+    for count in (7, 3):
+        world.scale_by_hand(count)
+        await world.advance(10)
+        assert world.asked_for() == count
+    assert world.condition("Ready") == ("True", Reason.PAUSED)
+    world.cluster.edit(POOL, lambda pool: pool["spec"].update(mode="Active"))
+    await world.advance(10)
+    assert world.condition("Ready")[0] == "True"
+    assert world.asked_for() > 3
 
 
 async def test_workers_that_do_not_start_are_named() -> None:
