@@ -77,20 +77,25 @@ def _larger(one: float | None, other: float | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A level and the measurement it follows from (the name of the threshold's field)."""
+    """A level and the measurement it follows from (the threshold's field), in `said` with value and bound."""
 
     level: Level
     signal: str
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StateMemory:
-    """What is remembered between samples: the level (None is Unknown), the last verdicts, since when it is calm."""
+    """What is remembered between samples: the level (None is Unknown), the last verdicts, since when it is calm.
+
+    `said` is the measurement that the level was entered by; empty where it was not entered by one of this process.
+    """
 
     level: Level | None = None
     signal: str = ""
     verdicts: tuple[Verdict, ...] = ()
     calm_since: float | None = None
+    said: str = ""
 
     @property
     def state(self) -> GuardState:
@@ -111,7 +116,7 @@ def advance_state(memory: StateMemory, sample: Measurements, thresholds: Thresho
     if memory.level is None:
         return _leave_unknown(verdicts, entered)
     if entered is not None and entered.level > memory.level:
-        return StateMemory(entered.level, entered.signal, verdicts)
+        return StateMemory(entered.level, entered.signal, verdicts, said=entered.said)
     return _relax(replace(memory, verdicts=verdicts), sample, thresholds, now)
 
 
@@ -121,7 +126,7 @@ def judge(sample: Measurements, thresholds: Thresholds, *, factor: float = 1.0) 
     for name, value, levels in _ladders(sample, thresholds):
         reached = max((level for level, bound in levels.items() if value >= bound * factor), default=Level.HEALTHY)
         if reached > worst.level:
-            worst = Verdict(reached, name)
+            worst = Verdict(reached, name, _say(name, value, levels[reached] * factor))
     return worst
 
 
@@ -153,6 +158,22 @@ def _ladders(sample: Measurements, thresholds: Thresholds) -> list[tuple[str, fl
     return [(name, float(value), levels) for name, value, levels in rungs if value is not None]
 
 
+def _say(name: str, value: float, bound: float) -> str:
+    """The measurement as a person reads it, such as `active per core 410 % >= 300 %`."""
+    words, scale, unit = _UNITS[name]
+    return f"{words} {value * scale:.0f}{unit} >= {bound * scale:.0f}{unit}"
+
+
+_UNITS: Mapping[str, tuple[str, float, str]] = {
+    "commitLatency": ("commit latency", 1000.0, " ms"),
+    "lockWaiters": ("lock waiters", 1.0, ""),
+    "activePerCorePercent": ("active per core", 1.0, " %"),
+    "connectionsPercent": ("connections in use", 1.0, " %"),
+    "oldestTransaction": ("oldest transaction", 1.0, " s"),
+}
+"""Of each measurement: its words, the factor from its own unit, and the unit shown."""
+
+
 def _levels(*bounds: float) -> dict[Level, float]:
     """Bounds of Brownout, Overloaded, Emergency; what is not given is never reached."""
     return dict(zip((Level.BROWNOUT, Level.OVERLOADED, Level.EMERGENCY), bounds, strict=False))
@@ -171,7 +192,7 @@ def _second_worst(verdicts: Sequence[Verdict]) -> Verdict | None:
 def _leave_unknown(verdicts: tuple[Verdict, ...], entered: Verdict | None) -> StateMemory:
     """One calm sample is enough to call a database healthy, two alike to call it anything else."""
     if entered is not None:
-        return StateMemory(entered.level, entered.signal, verdicts)
+        return StateMemory(entered.level, entered.signal, verdicts, said=entered.said)
     first = verdicts[-1]
     return StateMemory(first.level if first.level is Level.HEALTHY else None, "", verdicts)
 
@@ -180,11 +201,11 @@ def _relax(memory: StateMemory, sample: Measurements, thresholds: Thresholds, no
     """Step one level down once every measurement has stayed below the level's lowered bounds for long enough."""
     level = memory.level
     if level is None or level is Level.HEALTHY:
-        return replace(memory, calm_since=None, signal="")
+        return replace(memory, calm_since=None, signal="", said="")
     if judge(sample, thresholds, factor=LEAVE_FACTOR).level >= level:
         return replace(memory, calm_since=None)
     since = now if memory.calm_since is None else memory.calm_since
     if now - since < LEAVE_AFTER_SECONDS:
         return replace(memory, calm_since=since)
     lower = Level(level - 1)
-    return replace(memory, level=lower, calm_since=now, signal=memory.signal if lower else "")
+    return replace(memory, level=lower, calm_since=now, signal=memory.signal if lower else "", said="")

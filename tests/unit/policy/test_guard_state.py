@@ -49,6 +49,31 @@ def test_two_of_three_enter_at_once_at_the_level_both_reach() -> None:
     assert levels(commits(0.01, 6.0, 0.01, 0.01, 6.0))[-1] is Level.HEALTHY
 
 
+SAID = [
+    (Measurements(commit_seconds=6.0), "commit latency 6000 ms >= 5000 ms"),
+    (Measurements(lock_waiters=12), "lock waiters 12 >= 5"),
+    (Measurements(active_per_core_percent=410), "active per core 410 % >= 300 %"),
+    (Measurements(connections_percent=93), "connections in use 93 % >= 85 %"),
+    (Measurements(oldest_transaction_seconds=4000), "oldest transaction 4000 s >= 600 s"),
+    (Measurements(is_drowning=True), ""),
+]
+
+
+@pytest.mark.parametrize(("sample", "said"), SAID)
+def test_a_level_is_entered_with_the_value_and_the_bound_it_reached(sample: Measurements, said: str) -> None:
+    memory = StateMemory()
+    for number in range(2):
+        memory = advance_state(memory, sample, THRESHOLDS, number * SPAN)
+    assert memory.level is not Level.HEALTHY
+    assert memory.said == said
+
+
+def test_a_lower_level_is_not_explained_by_what_the_higher_one_was_entered_by() -> None:
+    states = commits(6.0, 6.0, *[0.01] * 100)
+    assert states[1].said
+    assert {memory.said for memory in states if memory.level not in (None, Level.EMERGENCY)} == {""}
+
+
 def test_from_unknown_one_calm_sample_is_healthy_and_one_bad_one_is_not_enough() -> None:
     assert levels(commits(0.01)) == [Level.HEALTHY]
     assert levels(commits(2.0, 2.0)) == [None, Level.OVERLOADED]

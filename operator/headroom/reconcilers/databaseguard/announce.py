@@ -50,5 +50,5 @@ def _say_state(telemetry: Telemetry, body: Manifest, reading: Reading) -> None:
     if old is None or old == new:
         return
     is_worse = reading.state.level is not None and reading.state.level > Level.HEALTHY
-    signal = f" by {reading.state.signal}" if reading.state.signal else ""
+    signal = f" by {reading.state.said or reading.state.signal}" if reading.state.signal else ""
     telemetry.event(body, Reason.STATE_CHANGED, f"{old} -> {new}{signal}", type_="Warning" if is_worse else "Normal")

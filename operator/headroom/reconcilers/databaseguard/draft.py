@@ -124,7 +124,8 @@ def _signal_available(reading: Reading) -> Condition:
         return Condition(kind, Truth.FALSE, Reason.PRIMARY_TIMEOUT, "the canary's COMMIT is not answered")
     off = next((note for note in look.notes if note.reason is Reason.CANARY_DISABLED), None)
     reason, message = (off.reason, off.message) if off else (Reason.AS_EXPECTED, "the server is measured every second")
-    return Condition(kind, Truth.TRUE, reason, message)
+    said = f"; {reading.state.state}: {reading.state.said}" if reading.state.said else ""
+    return Condition(kind, Truth.TRUE, reason, f"{message}{said}")
 
 
 def _stalled(look: Look) -> Condition:

@@ -19,6 +19,8 @@ LOOK_SECONDS = 6.0
 """A connect and a statement at their deadlines, and room for an API server that is slow with a Secret."""
 SECRET_REASONS = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.SECRET_INVALID})
 
+REFUSED_LOGIN_REASONS = frozenset({Reason.PASSWORD_REJECTED, Reason.REPLICATION_LOGIN_FAILED})
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -52,7 +54,8 @@ async def look_at_server(connector: Connector, holding: Holding, body: Manifest)
     except Refused as error:
         look = Look(spec, Problem(error.reason, str(error)))
     except Unavailable as error:
-        look = Look(spec, Problem(error.reason, str(error)))
+        secret = spec.connection.credentials_secret_ref.name
+        look = Look(spec, _name_secret(Problem(error.reason, str(error)), secret))
     except TimeoutError:
         message = f"{spec.connection.host} took longer than {LOOK_SECONDS:g} s to answer"
         look = Look(spec, Problem(Reason.PRIMARY_TIMEOUT, message))
@@ -69,10 +72,19 @@ async def _look(connector: Connector, holding: Holding, body: Manifest, spec: Da
         return Look(spec, problem, server)
     counts = await link.connections()
     replication_problem = await connector.ensure_slots(holding, access)
+    if replication_problem is not None and spec.connection.replication_secret_ref is not None:
+        replication_problem = _name_secret(replication_problem, spec.connection.replication_secret_ref.name)
     await _follow(holding, spec, link)
     _remember(holding, server, connector.clock.monotonic())
     notes = _notes(spec, server, access.target.credentials.username)
     return Look(spec, None, server, counts, replication_problem, notes)
+
+
+def _name_secret(problem: Problem, secret: str) -> Problem:
+    """The problem, and where it is a login's, the Secret that the login was read from."""
+    if problem.reason not in REFUSED_LOGIN_REASONS:
+        return problem
+    return Problem(problem.reason, f"{problem.message} (Secret {secret})")
 
 
 def _check(holding: Holding, body: Manifest, server: ServerFacts) -> Problem | None:

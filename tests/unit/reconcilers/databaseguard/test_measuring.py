@@ -38,6 +38,10 @@ async def test_slow_commits_raise_the_state_and_fast_ones_lower_it_slowly(world:
     assert world.status["state"] == "Overloaded"
     assert world.status["stateSignal"] == "commitLatency"
     assert Reason.STATE_CHANGED in world.telemetry.reasons("store")
+    assert "; Overloaded: commit latency 2" in world.condition("SignalAvailable")["message"]
+    said = [event.message for event in world.telemetry.events if event.reason is Reason.STATE_CHANGED]
+    assert "-> Overloaded by commit latency 2" in said[-1]
+    assert said[-1].endswith(" ms >= 1000 ms")
     world.server.commit_seconds = 0.001
     await world.run(60)
     assert world.status["state"] == "Overloaded", "not yet"
@@ -46,6 +50,7 @@ async def test_slow_commits_raise_the_state_and_fast_ones_lower_it_slowly(world:
     await world.run(150)
     assert world.status["state"] == "Healthy"
     assert world.ready[0] == "True", "Ready does not follow the state"
+    assert world.condition("SignalAvailable")["message"] == "the server is measured every second"
 
 
 async def test_connections_count_towards_the_state(world: GuardWorld) -> None:

@@ -99,6 +99,7 @@ async def test_a_corrected_secret_is_found_within_seconds(world: GuardWorld) -> 
     world.set_secret("store-monitor", username="headroom_monitor", password="wrong")
     await world.run(5)
     assert world.ready == ("False", "PasswordRejected")
+    assert world.condition()["message"].count("(Secret store-monitor)") == 1
     world.set_secret("store-monitor", username="headroom_monitor", password="monitor-password")
     before = world.clock.monotonic()
     while world.ready[0] != "True":
@@ -181,6 +182,7 @@ async def test_a_broken_replication_login_is_said_and_the_rest_works(
     await world.run(6)
     assert world.ready == ("False", str(reason))
     assert "replicas cannot be made" in world.condition()["message"]
+    assert "store-replication" in world.condition()["message"]
     assert world.view.is_ready, "pools and guard go on"
     assert world.view.slots is None
     world.set_secret("store-replication", username="headroom_replication", password="replication-password")
