@@ -6,7 +6,7 @@ samples -> intervals (`window`) -> rates (`rates`) -> wanted (`wanted`) -> the c
 
 from headroom.policy.workers.decide import Facts, Outcome, decide_workers, drain_seconds
 from headroom.policy.workers.knobs import Knobs, knobs_of
-from headroom.policy.workers.situation import Decision, Rule, SignalGap
+from headroom.policy.workers.situation import Decision, Rule, SignalGap, is_spare
 from headroom.policy.workers.track import ForeignWrites, Move, Track
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "Track",
     "decide_workers",
     "drain_seconds",
+    "is_spare",
     "knobs_of",
 ]

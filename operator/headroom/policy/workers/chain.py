@@ -123,7 +123,7 @@ def _say_ruling(situation: Situation, count: int, allowed: int, binding: Ruling)
         return f"{allowed} present{_say_bounds(situation)}, left alone: {binding.message}"
     if binding.rule is Rule.STALE_SIGNAL:
         return f"{allowed} present: {binding.message}"
-    is_kept = allowed == situation.present and (allowed > count or binding.rule is Rule.STEP)
+    is_kept = allowed == situation.present and (allowed > count or binding.rule in (Rule.STEP, Rule.TOLERANCE))
     return f"{allowed} {'stay' if is_kept else 'allowed'}: {binding.message}"
 
 

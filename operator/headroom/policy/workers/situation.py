@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from headroom.policy.workers.budget import ConnectionFacts
 from headroom.policy.workers.conflict import Conflict
+from headroom.policy.workers.constants import DEADBAND_SHARE, DEADBAND_WORKERS
 from headroom.policy.workers.knobs import Knobs
 from headroom.policy.workers.rates import Estimates
 from headroom.policy.workers.track import Track
@@ -13,7 +14,7 @@ from headroom.reasons import Reason
 
 
 class Rule(StrEnum):
-    """What asked for a count, or what limits it, as status and metrics spell it."""
+    """What asked for a count, or what limits it, as status and metrics spell it; a limit that holds is its reason."""
 
     QUEUE = "Queue"
     HOLD = "Hold"
@@ -23,6 +24,10 @@ class Rule(StrEnum):
     SCHEDULE = "Schedule"
     MAX_WORKERS = "MaxWorkers"
     STEP = "Step"
+    TOLERANCE = "WithinTolerance"
+    STABILIZATION = "Stabilizing"
+    LATE_BACKLOG = "LagAboveTarget"
+    WORK_IN_FLIGHT = "WorkInFlight"
     JOBS_FAILING = "JobsFailing"
     CONNECTION_BUDGET = "ConnectionBudget"
 
@@ -85,3 +90,8 @@ class Decision:
     def is_held_back(self) -> bool:
         """True when a limit keeps the count below what is wanted, or nothing may be done at all."""
         return self.allowed < self.wanted or self.limit in (Rule.TARGET_CONFLICT, Rule.STALE_SIGNAL)
+
+
+def is_spare(wanted: int, allowed: int) -> bool:
+    """True when clearly more workers are allowed than are wanted."""
+    return allowed - wanted > max(DEADBAND_WORKERS, DEADBAND_SHARE * allowed)

@@ -87,4 +87,4 @@ def _is_small(base: int, count: int) -> bool:
 
 
 def _hold(count: int, reason: Reason, message: str) -> Ruling:
-    return Ruling(Rule.STEP, count, reason, message)
+    return Ruling(Rule(reason), count, reason, message)

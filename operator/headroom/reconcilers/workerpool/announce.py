@@ -3,13 +3,15 @@
 from typing import Literal
 
 from headroom.model.conditions import Condition, Truth
+from headroom.policy.workers.words import count_of
 from headroom.ports.telemetry import Telemetry
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.workerpool import metrics
 from headroom.reconcilers.workerpool.facts import Pass
 
 SAID_ALOUD = (ConditionType.READY, ConditionType.KEEPING_UP, ConditionType.SIGNAL_AVAILABLE)
-QUIET = frozenset({Reason.AS_EXPECTED, Reason.NOT_YET_OBSERVED, Reason.LAG_WITHIN_TARGET})
+QUIET = frozenset({Reason.AS_EXPECTED, Reason.NOT_YET_OBSERVED, Reason.LAG_WITHIN_TARGET, Reason.STALE_SIGNAL})
+"""Not news by themselves; of a signal that is stale SignalAvailable says why."""
 
 
 def announce(telemetry: Telemetry, seen: Pass, conditions: tuple[Condition, ...]) -> None:
@@ -32,7 +34,7 @@ def announce_scaling(telemetry: Telemetry, seen: Pass, *, due_seconds: float) ->
     direction = "up" if seen.written > before else "down"
     telemetry.record(metrics.DECISION_SECONDS, due_seconds, **labels)
     telemetry.record(metrics.SCALED, 1, direction=direction, **labels)
-    message = f"{target} from {before} to {seen.written} workers; {outcome.decision.message}"
+    message = f"{target} from {before} to {count_of(seen.written, 'worker')}; {outcome.decision.message}"
     telemetry.event(seen.body, outcome.decision.reason, message)
 
 

@@ -5,8 +5,9 @@ from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition, Truth
 from headroom.model.queue import QueueSample
 from headroom.policy.not_yet import explain_not_yet
-from headroom.policy.workers import Rule, drain_seconds
+from headroom.policy.workers import Rule, SignalGap, drain_seconds, is_spare
 from headroom.policy.workers.wanted import time_left
+from headroom.policy.workers.words import count_of
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.workerpool.facts import Pass, Target
 
@@ -24,7 +25,8 @@ BACK_WITHIN = 0.8
 
 def unknown_conditions() -> tuple[Condition, ...]:
     """All conditions before the first look."""
-    return tuple(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED) for kind in CONDITIONS)
+    message = "the pool has not been looked at yet"
+    return tuple(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message) for kind in CONDITIONS)
 
 
 def invalid_conditions(error: InvalidSpec) -> tuple[Condition, ...]:
@@ -53,7 +55,7 @@ def _ready(seen: Pass) -> Condition:
         return Condition(kind, Truth.FALSE, Reason.TARGET_CONFLICT, outcome.decision.message)
     if gap is not None and (seen.signal.is_lasting or not seen.has_answered):
         return Condition(kind, Truth.FALSE, gap.reason, gap.message)
-    reason, message = _at_work(seen)
+    reason, message = _at_work(seen) if gap is None or not seen.is_active else _blind(gap)
     return Condition(kind, Truth.TRUE, reason, "; ".join(filter(None, (message, explain_not_yet(seen.spec)))))
 
 
@@ -64,6 +66,11 @@ def _at_work(seen: Pass) -> tuple[Reason, str]:
     if seen.target is None:
         return Reason.AS_EXPECTED, "a CronJob is never scaled"
     return Reason.AS_EXPECTED, f"{seen.target} is scaled by this pool"
+
+
+def _blind(gap: SignalGap) -> tuple[Reason, str]:
+    """A fault that is likely to pass keeps the pool Ready, and must not read as if all was well."""
+    return Reason.STALE_SIGNAL, f"the queue cannot be read now, and nothing is scaled until it can: {gap.message}"
 
 
 def _keeping_up(seen: Pass) -> Condition:
@@ -84,7 +91,7 @@ def _keeping_up(seen: Pass) -> Condition:
     said = "it would never be gone" if eta is None else f"it will be gone in about {eta:.0f} s"
     if is_in_time or outcome.decision.allowed >= outcome.wanted.workers:
         return Condition(kind, Truth.TRUE, Reason.LAG_ABOVE_TARGET, f"{_late(seen, sample)}; {said}")
-    message = f"{_late(seen, sample)}; with {outcome.decision.allowed} workers {said}; see ScalingLimited"
+    message = f"{_late(seen, sample)}; with {count_of(outcome.decision.allowed, 'worker')} {said}; see ScalingLimited"
     return Condition(kind, Truth.FALSE, Reason.CANNOT_MEET_DEADLINE, message)
 
 
@@ -103,7 +110,8 @@ def _within(seen: Pass, sample: QueueSample) -> Condition:
     kind, target = ConditionType.KEEPING_UP, seen.knobs.target_lag_seconds
     if sample.blocked > 0 and sample.blocked_seconds > target:
         message = (
-            f"{sample.blocked} items wait for a key or a lock, the oldest for {sample.blocked_seconds:.0f} s: more "
+            f"{count_of(sample.blocked, 'item')} held up by a key or a lock, the oldest for "
+            f"{sample.blocked_seconds:.0f} s: more "
             "workers cannot help; look at what holds the key"
         )
         return Condition(kind, Truth.TRUE, Reason.BACKLOG_BLOCKED, message)
@@ -113,23 +121,28 @@ def _within(seen: Pass, sample: QueueSample) -> Condition:
 
 def _late(seen: Pass, sample: QueueSample) -> str:
     more = " or more" if sample.is_truncated else ""
+    waiting = f"{count_of(sample.backlog, 'item')}{more}"
     return (
         f"{sample.lag_seconds:.0f} s behind, {seen.knobs.target_lag_seconds:.0f} s are the target; "
-        f"{sample.backlog:,} items{more} wait"
+        f"{waiting} {'waits' if sample.backlog == 1 and not more else 'wait'}"
     )
 
 
 def _scaling_limited(seen: Pass) -> Condition:
     kind, outcome = ConditionType.SCALING_LIMITED, seen.outcome
     if outcome is None:
-        reason = seen.problem.reason if seen.problem else Reason.AS_EXPECTED
-        return Condition(kind, Truth.UNKNOWN if seen.problem else Truth.FALSE, reason)
+        if seen.problem is not None:
+            return Condition(kind, Truth.UNKNOWN, seen.problem.reason, seen.problem.message)
+        return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "nothing is scaled")
     decision = outcome.decision
     if decision.limit is Rule.STALE_SIGNAL:
         return Condition(kind, Truth.UNKNOWN, Reason.STALE_SIGNAL, decision.message)
     if decision.is_held_back:
         return Condition(kind, Truth.TRUE, decision.reason, decision.message)
-    return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED)
+    message = "as many workers as are wanted are allowed"
+    if decision.limit is not None and is_spare(decision.wanted, decision.allowed):
+        message = f"no limit keeps workers back; {decision.limit} keeps more than are wanted"
+    return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, message)
 
 
 def _signal_available(seen: Pass) -> Condition:
@@ -146,17 +159,17 @@ def _signal_available(seen: Pass) -> Condition:
         return Condition(kind, Truth.TRUE, Reason.LEARNING_RATE, message)
     if sample.phantoms > 0:
         message = (
-            f"{sample.phantoms} items are marked as running and no live worker holds them; requeue them with the "
-            "queue library's own tool"
+            f"{count_of(sample.phantoms, 'item')} marked as running without a live worker: requeue with the queue "
+            "library's own tool"
         )
         return Condition(kind, Truth.TRUE, Reason.PHANTOM_IN_FLIGHT, message)
     if _runs_more_than_declared(seen.target, sample, seen.knobs.concurrency):
         message = (
-            f"{sample.in_flight} items are in hand of {_running(seen.target)} workers: spec.concurrency "
-            f"{seen.knobs.concurrency} is too small, or others drain the same queue"
+            f"{count_of(sample.in_flight or 0, 'item')} in hand of {count_of(_running(seen.target), 'worker')}: "
+            f"spec.concurrency {seen.knobs.concurrency} is too small, or others drain the same queue"
         )
         return Condition(kind, Truth.TRUE, Reason.CONCURRENCY_MISMATCH, message)
-    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED)
+    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, "the queue can be read")
 
 
 def _runs_more_than_declared(target: Target | None, sample: QueueSample, concurrency: int) -> bool:

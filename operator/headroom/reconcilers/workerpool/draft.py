@@ -9,8 +9,8 @@ from headroom.api.v1alpha1.common import Mode
 from headroom.errors import InvalidSpec
 from headroom.model.moments import format_moment, format_time
 from headroom.policy.schedules import find_active
-from headroom.policy.workers import Decision, Rule, drain_seconds
-from headroom.policy.workers.constants import DEADBAND_SHARE, DEADBAND_WORKERS, RATE_WINDOW_SECONDS
+from headroom.policy.workers import Decision, Rule, drain_seconds, is_spare
+from headroom.policy.workers.constants import RATE_WINDOW_SECONDS
 from headroom.reconcilers.status import SMALLEST_MOVE, StatusDraft
 from headroom.reconcilers.workerpool.conditions import invalid_conditions, pool_conditions, unknown_conditions
 from headroom.reconcilers.workerpool.facts import Pass
@@ -87,26 +87,26 @@ def _gist(decision: Mapping[str, Any]) -> tuple[Any, ...]:
     wanted, allowed, limit = decision["wanted"], decision["allowed"], decision.get("limit")
     if limit in (Rule.TARGET_CONFLICT, Rule.STALE_SIGNAL) or allowed < wanted:
         return allowed, limit, decision["reason"]
-    is_covered = allowed - wanted <= max(DEADBAND_WORKERS, DEADBAND_SHARE * allowed)
-    return allowed, "covered" if is_covered else "spare"
+    return allowed, "spare" if is_spare(wanted, allowed) else "covered"
 
 
 def _queue(seen: Pass, wall: datetime) -> Mapping[str, Any] | None:
     sample, outcome = seen.signal.sample, seen.outcome
     old: Mapping[str, Any] | None = seen.status.get("queue")
     if sample is None:
-        return old
+        return old if seen.signal.gap is None else _unread(old)
     before, found = old or {}, outcome.estimates if outcome else None
     workers = outcome.decision.allowed if outcome else 0
     has_excess = outcome is not None and outcome.wanted is not None and outcome.wanted.excess > 0
     eta = drain_seconds(outcome, workers, seen.knobs.concurrency) if outcome and has_excess else None
     lag_floor = LAG_FLOOR_SHARE * seen.knobs.target_lag_seconds
+    lag = sample.lag_seconds if sample.lag_seconds >= min(lag_floor, NEXT_TO_NOTHING) else 0.0
     numbers: dict[str, float | None] = {
-        "lagSeconds": _calm(before.get("lagSeconds"), float(sample.lag_seconds), lag_floor),
-        "backlog": _calm(before.get("backlog"), sample.backlog, BACKLOG_FLOOR),
-        "lateBacklog": _calm(before.get("lateBacklog"), sample.late, BACKLOG_FLOOR),
-        "blockedBacklog": _calm(before.get("blockedBacklog"), sample.blocked, BACKLOG_FLOOR),
-        "inFlight": _calm(before.get("inFlight"), sample.in_flight, BACKLOG_FLOOR),
+        "lagSeconds": _calm_or_none(before.get("lagSeconds"), lag, lag_floor),
+        "backlog": _calm_or_none(before.get("backlog"), sample.backlog, BACKLOG_FLOOR),
+        "lateBacklog": _calm_or_none(before.get("lateBacklog"), sample.late, BACKLOG_FLOOR),
+        "blockedBacklog": _calm_or_none(before.get("blockedBacklog"), sample.blocked, BACKLOG_FLOOR),
+        "inFlight": _calm_or_none(before.get("inFlight"), sample.in_flight, BACKLOG_FLOOR),
         "drainSeconds": _calm(before.get("drainSeconds"), eta, DRAIN_FLOOR_SECONDS),
     }
     if found is not None:
@@ -118,6 +118,11 @@ def _queue(seen: Pass, wall: datetime) -> Mapping[str, Any] | None:
     is_same = told == {name: value for name, value in before.items() if name != "measuredAt"}
     measured_at = before["measuredAt"] if is_same and "measuredAt" in before else format_time(wall)
     return {**told, "measuredAt": measured_at}
+
+
+def _unread(old: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Of a queue that cannot be read only the time of the last look is left: old numbers would look like news."""
+    return None if old is None else {name: value for name, value in old.items() if name == "measuredAt"}
 
 
 def _scaling(seen: Pass, wall: datetime) -> Mapping[str, Any] | None:
@@ -147,6 +152,11 @@ def _calm(old: float | None, new: float | None, floor: float) -> float | None:
     if old is None or new is None or (new == 0 and old > NEXT_TO_NOTHING):
         return new
     return new if abs(new - old) > max(floor, SMALLEST_MOVE * max(abs(old), abs(new))) else old
+
+
+def _calm_or_none(old: float | None, new: float | None, floor: float) -> float | None:
+    """The calm number, but nothing is always said: it takes a move beyond the floor to leave it again."""
+    return new if new == 0 else _calm(old, new, floor)
 
 
 def _to_wall(at: float, now: float, wall: datetime, old: str | None) -> str:

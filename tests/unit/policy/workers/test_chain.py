@@ -167,6 +167,8 @@ def test_the_way_back_into_the_bounds_is_not_stepped() -> None:
 def test_a_small_difference_is_not_worth_it_unless_the_queue_is_late() -> None:
     decision = decide(LIMITS, pool(present=19, rate=16.0))
     assert (decision.wanted, decision.allowed, decision.reason) == (20, 19, Reason.WITHIN_TOLERANCE)
+    assert decision.limit is Rule.TOLERANCE
+    assert decision.message.endswith("; 19 stay: the difference to 19 is too small to act on")
     late = replace(BUSY, lag_seconds=31.0, backlog=100, late=1)
     assert decide(LIMITS, pool(present=19, rate=16.0, sample=late)).allowed == 20
 
@@ -184,6 +186,7 @@ def test_a_small_difference_is_not_worth_it_unless_the_queue_is_late() -> None:
 def test_workers_stay_while_one_thing_speaks_for_them(change: dict[str, object], reason: Reason) -> None:
     decision = decide(LIMITS, pool(present=30, rate=1.0, **change))  # type: ignore[arg-type]
     assert (decision.allowed, decision.reason) == (30, reason)
+    assert decision.limit == reason.value, "the limit that is shown is the reason that is given"
     assert decision.wanted < 5
 
 

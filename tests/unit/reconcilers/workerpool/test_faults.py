@@ -62,12 +62,18 @@ async def test_an_unknown_queue_holds_the_workers_and_comes_back(
     assert world.condition("Ready")[0] == is_ready
     assert world.condition("ScalingLimited") == ("Unknown", Reason.STALE_SIGNAL)
     assert world.status()["lastDecision"]["limit"] == "StaleSignal"
-    assert world.status()["queue"]["lagSeconds"] == 0.0, "the last known numbers stay, with their time"
+    assert set(world.status()["queue"]) == {"measuredAt"}, "numbers that nobody measured are not shown"
+    if is_ready == "True":
+        assert world.condition("Ready") == ("True", Reason.STALE_SIGNAL)
+        assert world.message("Ready").startswith("the queue cannot be read now, and nothing is scaled until it can")
+    assert Reason.STALE_SIGNAL not in world.telemetry.reasons("mail"), "SignalAvailable says it once"
     failures = world.telemetry.value(metrics.PROBE_FAILURES, namespace=NAMESPACE, name="mail", reason=str(reason))
     assert failures is not None
     world.probes.error = None
     await world.make_pass()
     assert world.condition("SignalAvailable") == ("True", Reason.AS_EXPECTED)
+    assert world.condition("Ready") == ("True", Reason.AS_EXPECTED)
+    assert world.status()["queue"]["lagSeconds"] == 100.0
     assert world.asked_for() > 5
 
 

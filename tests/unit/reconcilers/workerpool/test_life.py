@@ -41,6 +41,7 @@ async def test_a_calm_pool_says_so_and_then_nothing_more() -> None:
     assert world.condition("KeepingUp") == ("True", Reason.LAG_WITHIN_TARGET)
     assert world.condition("SignalAvailable") == ("True", Reason.AS_EXPECTED)
     assert world.condition("ScalingLimited") == ("False", Reason.AS_EXPECTED)
+    assert all(entry["message"] for entry in world.status()["conditions"])
     assert world.condition("Effective")[0] == "Unknown"
     assert world.condition("Shed") == ("False", Reason.AS_EXPECTED)
     await world.advance(100, rate=0.5)
@@ -314,6 +315,9 @@ async def test_the_last_decision_stays_while_only_its_numbers_move() -> None:
     await world.advance(80, rate=0)
     spare = world.status()["lastDecision"]
     assert (spare["allowed"], spare["reason"]) == (first["allowed"], Reason.STABILIZING)
+    assert spare["limit"] == spare["reason"]
+    assert world.condition("ScalingLimited") == ("False", Reason.AS_EXPECTED)
+    assert world.message("ScalingLimited") == "no limit keeps workers back; Stabilizing keeps more than are wanted"
     assert spare["wanted"] < first["wanted"]
 
 
@@ -325,6 +329,34 @@ async def test_numbers_in_status_go_back_to_nothing() -> None:
     await world.advance(30)
     queue = world.status()["queue"]
     assert (queue["backlog"], queue["lagSeconds"]) == (0, 0.0)
+
+
+async def test_an_empty_queue_shows_nothing_whatever_was_shown_before() -> None:
+    world = PoolWorld()
+    for lag, backlog, shown in ((1.0, 1, (0.0, 1)), (0.0, 0, (0.0, 0)), (2.6, 3, (0.0, 0)), (4.0, 12, (4.0, 12))):
+        world.queue(lag_seconds=lag, backlog=backlog)
+        await world.advance(20)
+        queue = world.status()["queue"]
+        assert (queue["lagSeconds"], queue["backlog"]) == shown
+    world.cluster.edit(POOL, lambda pool: pool["status"]["queue"].update(lagSeconds=1.0, backlog=2))
+    world.queue(lag_seconds=0.02, backlog=0)
+    await world.advance(20)
+    queue = world.status()["queue"]
+    assert (queue["lagSeconds"], queue["backlog"]) == (0.0, 0)
+
+
+async def test_one_of_a_thing_is_said_as_one() -> None:
+    world = PoolWorld(spec={"maxWorkers": 1}, replicas=1)
+    await world.advance(10)
+    world.queue(lag_seconds=1000.0, backlog=1, late=1)
+    await world.make_pass()
+    assert "; 1 item waits" in world.message("KeepingUp")
+    world.queue(backlog=6000, late=6000)
+    await world.advance(20)
+    assert "; 6,000 items wait; with 1 worker it will be gone" in world.message("KeepingUp")
+    world.queue(lag_seconds=0.0, backlog=0, late=0, phantoms=1)
+    await world.advance(20)
+    assert world.message("SignalAvailable").startswith("1 item marked as running")
 
 
 @pytest.mark.parametrize("mode", ["Active", "DryRun", "Paused"])
