@@ -11,7 +11,7 @@ from headroom.api.v1alpha1.serving import OnLagPanic, Readiness
 from headroom.model.replica import MemberFacts, Role
 from headroom.policy.replicas import timeouts
 from headroom.policy.replicas.stages import StageVerdict
-from headroom.policy.replicas.wording import count_of
+from headroom.policy.words import count_of
 from headroom.reasons import Reason
 
 CARRIES = 0.90

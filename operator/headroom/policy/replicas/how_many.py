@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from headroom.api.v1alpha1.autoscaling import Autoscaling, ReplicaBehavior, SignalType
-from headroom.policy.replicas.wording import count_of
+from headroom.policy.words import count_of
 from headroom.reasons import Reason
 
 FULL = 0.90

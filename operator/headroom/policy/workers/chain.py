@@ -7,11 +7,11 @@ those caps may go below `minWorkers` and are not stepped. A new limit is one mor
 
 from collections.abc import Callable, Sequence
 
+from headroom.policy.words import count_of
 from headroom.policy.workers.budget import budget_of, workers_within
 from headroom.policy.workers.constants import FAILING_LEAST_ENDED, FAILING_SHARE
 from headroom.policy.workers.situation import Decision, Rule, Ruling, Situation
 from headroom.policy.workers.step import check_step
-from headroom.policy.workers.words import count_of
 from headroom.reasons import Reason
 
 Check = Callable[[Situation, int], Ruling | None]

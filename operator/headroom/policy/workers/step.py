@@ -2,10 +2,10 @@
 
 import math
 
+from headroom.policy.words import count_of
 from headroom.policy.workers.constants import DEADBAND_SHARE, DEADBAND_WORKERS, DOWN_STEP_SECONDS
 from headroom.policy.workers.situation import Rule, Ruling, Situation
 from headroom.policy.workers.wanted import Demand, Wanted
-from headroom.policy.workers.words import count_of
 from headroom.reasons import Reason
 
 

@@ -8,13 +8,13 @@ allows.
 import math
 from dataclasses import dataclass
 
+from headroom.policy.words import count_of
 from headroom.policy.workers.constants import (
     LEARNING_MOST_WORKERS,
     LEARNING_STEP_SECONDS,
     RATE_WINDOW_SECONDS,
     SERVICE_CV_SQUARED,
 )
-from headroom.policy.workers.words import count_of
 from headroom.reasons import Reason
 
 ROUNDING = 1e-9

@@ -7,7 +7,7 @@ from headroom.policy.not_yet import explain_not_yet
 from headroom.policy.replicas import timeouts
 from headroom.policy.replicas.ejection import Judged
 from headroom.policy.replicas.readiness import describe_pause
-from headroom.policy.replicas.wording import count_of
+from headroom.policy.words import count_of
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset import admitted, caught_up, seeded, serving, slot_reserved, streaming
 from headroom.reconcilers.replicaset.run import Run

@@ -3,7 +3,7 @@
 from headroom.model.replica import MemberFacts, Role
 from headroom.policy.replicas.draining import DrainLimits, DrainStep, decide_drain
 from headroom.policy.replicas.ejection import Ejection
-from headroom.policy.replicas.wording import count_of
+from headroom.policy.words import count_of
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.roles import ensure_draining

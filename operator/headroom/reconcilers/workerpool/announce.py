@@ -3,7 +3,7 @@
 from typing import Literal
 
 from headroom.model.conditions import Condition, Truth
-from headroom.policy.workers.words import count_of
+from headroom.policy.words import count_of
 from headroom.ports.telemetry import Telemetry
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.workerpool import metrics

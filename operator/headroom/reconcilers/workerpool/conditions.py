@@ -5,9 +5,9 @@ from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition, Truth
 from headroom.model.queue import QueueSample
 from headroom.policy.not_yet import explain_not_yet
+from headroom.policy.words import count_of
 from headroom.policy.workers import Rule, SignalGap, drain_seconds, is_spare
 from headroom.policy.workers.wanted import time_left
-from headroom.policy.workers.words import count_of
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.workerpool.facts import Pass, Target
 
