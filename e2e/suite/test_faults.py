@@ -1,16 +1,18 @@
 """What goes wrong around a set: said with its remedy, nothing lost, mended without help."""
 
+import json
 import time
 
 import pytest
 
+from e2e.cluster.provider import Cluster
 from e2e.lab import shop as objects
 from e2e.lab.kubectl import Manifest
 from e2e.lab.opening import Shop
 from e2e.lab.processes import kill_pod_processes
 from e2e.lab.release import Release
 from e2e.lab.waiting import wait_until
-from e2e.suite.test_replicas import CHILDREN, SET, apply_set, endpoints, slots
+from e2e.suite.test_replicas import CHILDREN, SET, apply_set, endpoints, slots, status
 
 GUARD = objects.GUARD
 AWAY_SECONDS = 60
@@ -130,3 +132,24 @@ def has_come(shop: Shop, moment: str) -> bool:
     if moment == "copy":
         return shop.sql(COPIES) == "1"
     return bool(shop.replicas(moment))
+
+
+def test_a_wrong_image_spends_no_warm_copy_and_is_taken_back(clean: Shop, cluster: Cluster) -> None:
+    apply_set(clean, replicas=1, standbys=2)
+    clean.wait_counts(serving=1, standbys=2)
+    before = claims(clean)
+    set_image(clean, cluster.image("postgres15"))
+    wait_until("the other major version to be said", lambda: "MajorVersionMismatch" in str(status(clean)), timeout=60)
+    assert len(clean.replicas("serving")) == 1
+    assert len(clean.replicas("standby")) == 1, "the other warm one is not spent on it"
+    set_image(clean, clean.postgres_image)
+    clean.wait_counts(serving=1, standbys=2, timeout=90)
+    assert claims(clean) == before
+
+
+def set_image(shop: Shop, image: str) -> None:
+    shop.kubectl("patch", "dbrs", SET, "--type=merge", "-p", json.dumps({"spec": {"image": image}}))
+
+
+def claims(shop: Shop) -> set[str]:
+    return {claim["metadata"]["uid"] for claim in shop.kubectl.list("pvc", CHILDREN)}

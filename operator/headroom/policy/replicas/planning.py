@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from headroom.api.v1alpha1.serving import Readiness
-from headroom.model.replica import Role, Stage
+from headroom.model.replica import PodFacts, Role, Stage
 from headroom.policy.replicas.draining import BY_CHOICE, DrainLimits, DrainStep, decide_drain
 from headroom.policy.replicas.ejection import Ejection, Judged, decide_ejections
 from headroom.policy.replicas.readiness import is_within
@@ -255,9 +255,15 @@ def _keep_rank(member: Judged, targets: Targets) -> tuple[int, bool, float, int]
 
 
 def _remake(remaining: Sequence[Judged], targets: Targets, *, is_calm: bool) -> tuple[str, ...]:
-    """Pods that ended are made again on their claim; one standby of an older template at a time, when all is calm."""
-    ended = [member.name for member in remaining if member.facts.pod is not None and member.facts.pod.is_ended]
+    """Pods that ended are made again on their claim; one standby of an older template at a time, when the set is whole.
+
+    Where the newer template does not come up, the set is not whole any more, and no other standby is spent on it. A pod
+    that an older template keeps from running is made again at once: the mistake was corrected.
+    """
+    pods = [(member, member.facts.pod) for member in remaining if member.facts.pod is not None]
+    ended = [member.name for member, pod in pods if pod.is_ended or (_is_drifted(member, targets) and _is_held_up(pod))]
     is_calm = is_calm and all(member.verdict.stage in (Stage.STANDBY, Stage.SERVING) for member in remaining)
+    is_calm = is_calm and len(remaining) >= targets.desired + targets.standbys
     old = [
         member.name
         for member in remaining
@@ -273,6 +279,12 @@ def _count_missing(remaining: Sequence[Judged], targets: Targets, successors: in
     missing = targets.desired + targets.standbys - len(remaining) + successors
     in_the_making = sum(member.facts.role in (None, Role.PROVISIONING) for member in remaining)
     return max(min(missing, targets.max_concurrent - in_the_making), 0)
+
+
+def _is_held_up(pod: PodFacts) -> bool:
+    """It runs nothing that could get anywhere: no copy, no replay."""
+    is_running = pod.seed.is_running or pod.server.is_running or pod.is_ready
+    return pod.role is Role.PROVISIONING and not is_running and not pod.is_deleting
 
 
 def _is_drifted(member: Judged, targets: Targets) -> bool:

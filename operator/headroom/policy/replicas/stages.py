@@ -184,7 +184,10 @@ def _check_seed(member: MemberFacts, around: Surroundings) -> StageVerdict | Non
     is_copying = pod.role is Role.PROVISIONING
     said = _last_line(pod.seed.message)
     if pod.seed.exit_code == SEED_REFUSED:
-        return _seeding(_refusal_reason(said), said, is_failed=True)
+        reason = _refusal_reason(said)
+        # Another image is all it takes: a copy that may be whole is not thrown away for a slip of the pen.
+        is_mendable = reason is Reason.MAJOR_VERSION_MISMATCH and around.now - pod.created_at <= timeouts.IMAGE_LIMIT
+        return _seeding(reason, said, is_failed=not is_mendable)
     if is_copying and pod.seed.restarts > timeouts.SEED_RUNS:
         return _seeding(Reason.SEED_FAILED, f"the copy failed again and again: {said}", is_failed=True)
     if member.backup is not None:

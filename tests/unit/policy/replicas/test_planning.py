@@ -3,9 +3,10 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 
-from headroom.model.replica import Lag, MemberFacts, Role
+from headroom.model.replica import ContainerFacts, Lag, MemberFacts, PodFacts, Role
 from headroom.policy.replicas.planning import Plan, Targets, decide_plan
 from headroom.reasons import Reason
 from tests.unit.policy.replicas.make import (
@@ -25,6 +26,14 @@ from tests.unit.policy.replicas.make import (
 def plan_of(*found: MemberFacts, has_primary: bool = True, **changes: object) -> Plan:
     targets = make_targets(has_primary=has_primary, **changes)
     return decide_plan(judge(*found, has_primary=has_primary), targets, NOW)
+
+
+def held_up(template: str) -> PodFacts:
+    """A pod whose image cannot be pulled."""
+    waiting = ContainerFacts(waiting="ImagePullBackOff")
+    return make_pod(
+        Role.PROVISIONING, is_ready=False, phase="Pending", template=template, seed=waiting, server=ContainerFacts()
+    )
 
 
 def taken_out(plan: Plan) -> set[str]:
@@ -225,6 +234,32 @@ def test_members_of_an_older_template_are_swapped_one_by_one() -> None:
     assert swap.needed == 1
     after = plan_of(old, make_member(Role.SERVING, 1))
     assert after.drain[0].name == old.name
+
+
+def test_no_other_standby_is_spent_on_a_template_that_does_not_come_up() -> None:
+    found = [make_member(Role.SERVING, 0), old_standby(1)]
+    assert plan_of(*found, old_standby(2), standbys=2).remake == ("store-1-a",)
+    assert plan_of(*found, standbys=2).remake == ()
+
+
+def old_standby(ordinal: int) -> MemberFacts:
+    name = f"store-{ordinal}-a"
+    return replace(make_member(Role.STANDBY, ordinal), pod=make_pod(name=name, uid=name, template="old"))
+
+
+@pytest.mark.parametrize(
+    ("pod", "is_remade"),
+    [
+        (held_up("old"), True),
+        (held_up("new"), False),
+        (replace(held_up("old"), seed=ContainerFacts(is_running=True)), False),
+        (replace(held_up("old"), server=ContainerFacts(is_running=True, restarts=2)), False),
+    ],
+    ids=["corrected", "present", "copying", "replaying"],
+)
+def test_a_pod_that_a_corrected_mistake_holds_up_is_made_again(pod: PodFacts, is_remade: bool) -> None:
+    stuck = make_member(Role.PROVISIONING, 1, pod=pod, probe=None, lag=None, within=0)
+    assert plan_of(make_member(Role.SERVING, 0), stuck).remake == ((stuck.name,) if is_remade else ())
 
 
 def test_a_failed_attempt_pauses_before_the_next_one() -> None:

@@ -40,6 +40,11 @@ def seeding(**seed: Any) -> MemberFacts:
     return make_member(NEW, pod=pod, probe=None, lag=None, within=0)
 
 
+def later(member: MemberFacts) -> MemberFacts:
+    assert member.pod is not None
+    return replace(member, pod=replace(member.pod, created_at=NOW - timedelta(minutes=11)))
+
+
 def backup(phase: str, done: int = 50) -> BackupProgress:
     return BackupProgress("hr_a_b_0_a", phase, done, 100)
 
@@ -97,6 +102,18 @@ CASES: dict[str, tuple[MemberFacts, Stage, Reason, bool]] = {
         seeding(exit_code=3, message="seed: the image holds postgres 16, the primary is of major version 17"),
         Stage.SEEDED,
         Reason.MAJOR_VERSION_MISMATCH,
+        False,
+    ),
+    "image of another major version for long": (
+        later(seeding(exit_code=3, message="seed: the image holds postgres 16, the primary is of major version 17")),
+        Stage.SEEDED,
+        Reason.MAJOR_VERSION_MISMATCH,
+        True,
+    ),
+    "copy of another member": (
+        seeding(exit_code=3, message="seed: the volume holds the copy of another member"),
+        Stage.SEEDED,
+        Reason.SEED_FAILED,
         True,
     ),
     "server ends again and again": (
