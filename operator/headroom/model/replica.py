@@ -124,7 +124,8 @@ class ContainerFacts:
 class PodFacts:
     """A member's pod; `template` is the hash of what it was made from, `why` the reason it drains for.
 
-    `ends_at`: when the grace period of a pod that is being deleted is over.
+    `ends_at`: when the grace period of a pod that is being deleted is over. `role_label` is what stands on the pod, for
+    anybody to write; `role` is what it means.
     """
 
     name: str
@@ -140,6 +141,7 @@ class PodFacts:
     node: str = ""
     config: str = ""
     template: str = ""
+    role_label: str | None = None
     unschedulable: str = ""
     seed: ContainerFacts = ContainerFacts()
     server: ContainerFacts = ContainerFacts()

@@ -71,9 +71,6 @@ def _check_retired(member: MemberFacts, _: Surroundings) -> StageVerdict | None:
     claim = member.claim
     if claim is not None and claim.retire is not None:
         return StageVerdict(Stage.RETIRED, claim.retire, f"it is being removed: {claim.retire}")
-    if claim is not None and claim.is_deleting:
-        message = f"claim {claim.name} is being deleted; the member is made anew"
-        return StageVerdict(Stage.RETIRED, Reason.VOLUME_NOT_BOUND, message, is_failed=True)
     return None
 
 
@@ -86,6 +83,15 @@ def _check_disowned(member: MemberFacts, _: Surroundings) -> StageVerdict | None
     if lag.refusal is Reason.TIMELINE_DIVERGED and member.refused_seconds > timeouts.DIVERGED_LIMIT.total_seconds():
         return StageVerdict(Stage.STREAMING, lag.refusal, f"{lag.message}; it is made anew", is_failed=True)
     return None
+
+
+def _check_deleted_claim(member: MemberFacts, _: Surroundings) -> StageVerdict | None:
+    """Kubernetes keeps a claim for as long as a pod uses it: a member that runs is of use until another is there."""
+    if member.claim is None or not member.claim.is_deleting:
+        return None
+    is_of_use = member.is_alive and member.role in (Role.SERVING, Role.STANDBY)
+    message = f"claim {member.claim.name} is being deleted; the member is made anew"
+    return StageVerdict(Stage.RETIRED, Reason.VOLUME_NOT_BOUND, message, is_failed=not is_of_use, is_cut_off=is_of_use)
 
 
 def _check_slot(member: MemberFacts, around: Surroundings) -> StageVerdict | None:
@@ -284,6 +290,7 @@ def _last_line(text: str) -> str:
 CHECKS: tuple[Check, ...] = (
     _check_retired,
     _check_disowned,
+    _check_deleted_claim,
     _check_slot,
     _check_lost,
     _check_cut_off,

@@ -49,6 +49,7 @@ def parse_pod(manifest: Manifest) -> PodFacts:
         node=manifest.get("spec", {}).get("nodeName", ""),
         config=annotations.get(CONFIG_ANNOTATION, ""),
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
+        role_label=metadata.get("labels", {}).get(ROLE_LABEL),
         unschedulable=_unschedulable(status),
         seed=_parse_container(status.get("initContainerStatuses", ()), SEED),
         server=_parse_container(status.get("containerStatuses", ()), SERVER),

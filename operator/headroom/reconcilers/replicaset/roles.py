@@ -32,15 +32,18 @@ async def ensure_draining(kube: KubeWriter, namespace: str, pod: PodFacts, why: 
 
 
 def _tests(pod: PodFacts) -> list[JsonOp]:
-    return [
+    same = [
         {"op": "test", "path": "/metadata/uid", "value": pod.uid},
         {"op": "test", "path": "/metadata/resourceVersion", "value": pod.resource_version},
-        {"op": "test", "path": _label(ROLE_LABEL), "value": pod.role.value},
     ]
+    if pod.role_label is not None:
+        same.append({"op": "test", "path": _label(ROLE_LABEL), "value": pod.role_label})
+    return same
 
 
 def _set_label(role: Role) -> JsonOp:
-    return {"op": "replace", "path": _label(ROLE_LABEL), "value": role.value}
+    # Somebody may have taken the label away: to replace it would then fail in every pass.
+    return {"op": "add", "path": _label(ROLE_LABEL), "value": role.value}
 
 
 def _draining_marks(pod: PodFacts) -> Mapping[str, bool]:

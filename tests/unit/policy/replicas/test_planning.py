@@ -236,6 +236,17 @@ def test_members_of_an_older_template_are_swapped_one_by_one() -> None:
     assert after.drain[0].name == old.name
 
 
+def test_serving_members_whose_claims_are_deleted_stay_until_others_are_there() -> None:
+    going = make_claim(is_deleting=True)
+    found = [make_member(Role.SERVING, number, claim=going) for number in range(2)]
+    warm = make_member(Role.STANDBY, 2, claim=going)
+    plan = plan_of(*found, warm, desired=2, standbys=1)
+    assert not taken_out(plan)
+    assert [entry.name for entry in plan.retire] == [warm.name]
+    healthy = make_member(Role.SERVING, 3)
+    assert taken_out(plan_of(found[0], healthy, desired=2, standbys=0)) == {found[0].name}
+
+
 def test_no_other_standby_is_spent_on_a_template_that_does_not_come_up() -> None:
     found = [make_member(Role.SERVING, 0), old_standby(1)]
     assert plan_of(*found, old_standby(2), standbys=2).remake == ("store-1-a",)

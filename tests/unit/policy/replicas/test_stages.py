@@ -62,6 +62,12 @@ CASES: dict[str, tuple[MemberFacts, Stage, Reason, bool]] = {
         make_member(claim=make_claim(is_deleting=True)),
         Stage.RETIRED,
         Reason.VOLUME_NOT_BOUND,
+        False,
+    ),
+    "claim of a member in the making deleted by somebody": (
+        make_member(NEW, claim=make_claim(is_deleting=True)),
+        Stage.RETIRED,
+        Reason.VOLUME_NOT_BOUND,
         True,
     ),
     "young claim without volume": (

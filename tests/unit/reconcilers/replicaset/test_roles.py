@@ -48,6 +48,16 @@ async def test_a_pod_that_changed_since_it_was_read_is_not_labelled() -> None:
         await ensure_role(kube, "shop", pod, Role.SERVING)
 
 
+@pytest.mark.parametrize("written", [None, "bogus"])
+async def test_a_label_that_somebody_took_away_or_spoilt_is_put_right(written: str | None) -> None:
+    kube, cluster, _ = make_pod()
+    labels = {"app": "store"} if written is None else {ROLE_LABEL: written}
+    cluster.edit(REF, lambda item: item["metadata"].update(labels=labels))
+    found = await kube.get(REF)
+    assert found is not None
+    assert (await ensure_role(kube, "shop", parse_pod(found), Role.STANDBY)).role_label == "standby"
+
+
 async def test_a_pod_made_anew_under_the_same_name_is_not_labelled() -> None:
     kube, cluster, pod = make_pod()
     cluster.remove(REF)
