@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -153,3 +154,37 @@ def set_image(shop: Shop, image: str) -> None:
 
 def claims(shop: Shop) -> set[str]:
     return {claim["metadata"]["uid"] for claim in shop.kubectl.list("pvc", CHILDREN)}
+
+
+def test_claims_deleted_by_hand_leave_the_reads_standing(clean: Shop) -> None:
+    apply_set(clean, replicas=2, standbys=1)
+    clean.wait_counts(serving=2, standbys=1)
+    before = claims(clean)
+    clean.kubectl("delete", "pvc", "-l", CHILDREN, "--wait=false")
+
+    def has_moved_on() -> bool:
+        assert endpoints(clean), "somebody serves at any time"
+        return not claims(clean) & before
+
+    assert happens(has_moved_on, seconds=240), "members were not made anew on claims of their own"
+    clean.wait_counts(serving=2, standbys=1, timeout=120)
+    wait_until("three slots", lambda: len(slots(clean)) == 3, timeout=60)
+
+
+def happens(look: Callable[[], bool], *, seconds: float) -> bool:
+    """Look until it is so; unlike a wait, a failed assertion ends it at once."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if look():
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def test_a_role_label_taken_away_by_hand_is_put_right(clean: Shop) -> None:
+    apply_set(clean, replicas=1, standbys=1)
+    clean.wait_counts(serving=1, standbys=1)
+    [standby] = clean.replicas("standby")
+    clean.kubectl("label", "pod", standby["metadata"]["name"], "headroom.dev/role-")
+    clean.kubectl.scale(f"dbrs/{SET}", 2)
+    clean.wait_counts(serving=2, standbys=1, timeout=90)

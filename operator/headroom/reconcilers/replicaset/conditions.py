@@ -106,7 +106,7 @@ def _ready(run: Run) -> Condition:
     least = min(decision.goal.desired, facts.spec.readiness.min_serving)
     if decision.plan.good < least:
         wanted = count_of(least, "replica serves", "replicas serve")
-        message = f"{decision.plan.good} of at least {wanted}{_most_advanced(run)}"
+        message = f"{decision.plan.good} of at least {wanted}{_describe_unstreamed(run) or _most_advanced(run)}"
         return Condition(kind, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM, message)
     ignored = "".join(f"; {words}" for words in (_unused_count(run), explain_not_yet(facts.spec)) if words)
     if facts.spec.mode is not Mode.ACTIVE:
@@ -197,9 +197,24 @@ def _stale_reads(run: Run) -> Condition:
     if outage is not None and serving_count:
         message = f"no replay lag can be measured: {outage.message}"
         return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, message)
+    unstreamed = _describe_unstreamed(run)
+    if unstreamed:
+        return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, unstreamed.removeprefix("; "))
     if run.decision.plan.panic:
         return Condition(kind, Truth.TRUE, Reason.LAG_PANIC, run.decision.plan.panic)
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "what lags beyond its bounds is taken out of the Service")
+
+
+def _describe_unstreamed(run: Run) -> str:
+    """A member that stays in the Service though its stream is broken, for want of another; empty: none."""
+    bound = run.facts.spec.readiness.eject_replay_lag.total_seconds()
+    for member in run.decision.members:
+        lag = member.facts.lag
+        if member.facts.role is not Role.SERVING or lag is None or lag.refusal is None:
+            continue
+        if member.facts.refused_seconds >= bound:
+            return f"; {member.name} serves on without a stream, since no other could: {lag.message}"
+    return ""
 
 
 def _snapshots(run: Run) -> Condition:

@@ -32,7 +32,7 @@ async def ensure_draining(kube: KubeWriter, namespace: str, pod: PodFacts, why: 
 
 
 def _tests(pod: PodFacts) -> list[JsonOp]:
-    same = [
+    same: list[JsonOp] = [
         {"op": "test", "path": "/metadata/uid", "value": pod.uid},
         {"op": "test", "path": "/metadata/resourceVersion", "value": pod.resource_version},
     ]

@@ -92,10 +92,13 @@ async def test_streams_that_are_all_down_are_waited_for_and_said() -> None:
     assert len(world.serving()) == 2
     stalled = world.condition("Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", Reason.NOT_STREAMING)
+    assert world.condition("ReadsMayBeStale")["status"] == "True"
+    assert "serves on without a stream" in world.condition("Ready")["message"]
     for name in [*world.serving(), *others(world)]:
         world.replica(name).is_cut_off = False
     await world.run(20)
     assert world.condition("Stalled")["status"] == "False"
+    assert world.condition("ReadsMayBeStale")["status"] == "False"
     assert sorted(pod["metadata"]["uid"] for pod in world.children(POD)) == pods
 
 
