@@ -70,11 +70,6 @@ class Settings:
         return self.state / "desired.json"
 
     @property
-    def fault_file(self) -> Path:
-        """The CSI driver's faults, see csi/faults.go."""
-        return self.state / "csi-faults.json"
-
-    @property
     def pool_file(self) -> Path:
         """The sparse file that holds all volumes."""
         return self.state / "pool.img"

@@ -6,7 +6,6 @@ stops the loops first and then gives the Lease up, so that the next leader need 
 """
 
 import asyncio
-import hashlib
 import logging
 import os
 import signal
@@ -30,6 +29,7 @@ from headroom.adapters.telemetry import PrometheusTelemetry
 from headroom.errors import HeadroomError, InvalidSpec
 from headroom.handlers.configure import build_kopf_settings, register_login
 from headroom.handlers.watch import register
+from headroom.model.replica import hash8
 from headroom.ports.kube import DATABASE_GUARD, LEASE, NAMESPACE, REPLICA_SET, WORKER_POOL, Kind, ObjectRef
 from headroom.reconcilers.board import GuardBoard
 from headroom.reconcilers.contract import Reconciler
@@ -169,7 +169,7 @@ async def find_installation(settings: Settings, kube: ApiKube) -> str:
         if found is None:
             raise InvalidSpec("HEADROOM_INSTALLATION", f"namespace {name} was not found", "set any unique text")
         source = f"{found['metadata']['uid']}/{settings.namespace}"
-    return hashlib.sha256(source.encode()).hexdigest()[:INSTALLATION_DIGITS]
+    return hash8(source)
 
 
 async def _await_kinds(process: Process, kinds: Iterable[Kind]) -> None:

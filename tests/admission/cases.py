@@ -7,9 +7,17 @@ from typing import Any
 
 import yaml
 
+from headroom.api.base import SpecModel
+from headroom.api.v1alpha1 import DatabaseGuardSpec, ReplicaSetSpec, WorkerPoolSpec, parse_spec
+
 CASES = Path(__file__).parent / "cases"
 API_VERSION = "headroom.dev/v1alpha1"
 KINDS = {"WorkerPool": "workerpools", "ReplicaSet": "replicasets", "DatabaseGuard": "databaseguards"}
+SPECS: dict[str, type[SpecModel]] = {
+    "WorkerPool": WorkerPoolSpec,
+    "ReplicaSet": ReplicaSetSpec,
+    "DatabaseGuard": DatabaseGuardSpec,
+}
 Body = dict[str, Any]
 
 
@@ -35,6 +43,11 @@ class Change:
     after: Body
     field: str = ""
     says: str = ""
+
+
+def parse_body(body: Body) -> SpecModel:
+    """The spec of an object of any of our kinds; raises InvalidSpec."""
+    return parse_spec(SPECS[body["kind"]], body)
 
 
 def load_bad_specs() -> list[BadSpec]:

@@ -23,7 +23,7 @@ from headroom.reconcilers.level import LevelLoops
 from headroom.reconcilers.replicaset import ReplicaSetReconciler
 from headroom.reconcilers.workerpool import WorkerPoolReconciler
 from headroom.settings import Settings
-from tests.unit.adapters.test_api_kube import ANY_AUTHORITY
+from tests.unit.adapters.loopback import run_server
 
 FLOOD = 200
 SOON_SECONDS = 3.0
@@ -53,22 +53,16 @@ class Server:
 @asynccontextmanager
 async def run_operator(server: Server) -> AsyncIterator[LevelLoops]:
     """The operator's own wiring over a server on loopback."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    configuration = Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}", ca_cert_data=ANY_AUTHORITY)
     clock = SystemClock()
     telemetry = PrometheusTelemetry(clock, instance="one")
-    kube = ApiKube(ApiClient(configuration), clock=clock, telemetry=telemetry)
-    elector = LeaseElector(kube, clock, lease=ObjectRef(LEASE, "headroom", "headroom"), holder="one")
-    process = Process(
-        Settings(installation="one"), clock, telemetry, kube, build_lanes(kube), elector, stop=asyncio.Event()
-    )
-    yield await build_loops(process)
-    await kube.close()
-    await runner.cleanup()
+    async with run_server(server.handle) as configuration:
+        kube = ApiKube(ApiClient(configuration), clock=clock, telemetry=telemetry)
+        elector = LeaseElector(kube, clock, lease=ObjectRef(LEASE, "headroom", "headroom"), holder="one")
+        process = Process(
+            Settings(installation="one"), clock, telemetry, kube, build_lanes(kube), elector, stop=asyncio.Event()
+        )
+        yield await build_loops(process)
+        await kube.close()
 
 
 def kube_of(loops: LevelLoops, kind: Kind) -> object:

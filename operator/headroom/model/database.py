@@ -95,6 +95,12 @@ class SlotFacts:
     has_xmin: bool
     inactive_seconds: float | None = None
 
+    def idle_seconds(self, seen_seconds: float) -> float:
+        """How long nobody has used it: by the server's own count where it keeps one, else as long as we saw it so."""
+        if self.is_active:
+            return 0.0
+        return self.inactive_seconds if self.inactive_seconds is not None else seen_seconds
+
 
 @dataclass(frozen=True, slots=True)
 class BackupProgress:

@@ -59,11 +59,6 @@ def hash8(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def derive_install_id(kube_system_uid: str, operator_namespace: str) -> str:
-    """The installation's part of slot names: two clusters, or two operators, on one primary never share it."""
-    return hash8(f"{kube_system_uid}/{operator_namespace}")
-
-
 def format_incarnation(moment: datetime) -> str:
     """A short text that differs for every second, so that a late old pod can never take a new member's slot."""
     left, text = int(moment.timestamp()), ""

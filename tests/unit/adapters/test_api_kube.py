@@ -8,10 +8,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from kubernetes.aio.client import ApiClient, Configuration
 
 from headroom.adapters.clock import SystemClock
@@ -22,6 +18,7 @@ from headroom.adapters.memory.telemetry import MemoryTelemetry
 from headroom.errors import Conflict, HeadroomError, KubeUnavailable, NotLeading, NotServed, Refused
 from headroom.ports.kube import CONFIG_MAP, POD, Kind, Kube, ObjectRef
 from headroom.reasons import Reason
+from tests.unit.adapters.loopback import run_server
 
 ONE = ObjectRef(CONFIG_MAP, "shop", "one")
 DEPLOYMENT = ObjectRef(Kind("apps/v1", "Deployment", "deployments"), "shop", "workers")
@@ -29,18 +26,6 @@ MANIFEST = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "
 PATIENCE = Limits(read_timeout_seconds=20, write_timeout_seconds=19)
 IMPATIENCE = Limits(read_timeout_seconds=0.3, write_timeout_seconds=0.2)
 Handler = Callable[[web.Request], "web.Response"]
-
-
-def build_authority() -> str:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
-    now = SystemClock().now()
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-
-
-ANY_AUTHORITY = build_authority()
 
 
 class Server:
@@ -90,18 +75,10 @@ async def kube(server: Server, telemetry: MemoryTelemetry) -> AsyncIterator[ApiK
 
 
 async def serve(server: Server, telemetry: MemoryTelemetry, limits: Limits) -> AsyncIterator[ApiKube]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    # A file of one authority spares each client the reading of the system's.
-    configuration = Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}", ca_cert_data=ANY_AUTHORITY)
-    client = ApiClient(configuration)
-    kube = ApiKube(client, clock=SystemClock(), telemetry=telemetry, limits=limits)
-    yield kube
-    await kube.close()
-    await runner.cleanup()
+    async with run_server(server.handle) as configuration:
+        kube = ApiKube(ApiClient(configuration), clock=SystemClock(), telemetry=telemetry, limits=limits)
+        yield kube
+        await kube.close()
 
 
 class TestUnavailable:

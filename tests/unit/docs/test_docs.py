@@ -9,14 +9,13 @@ import pytest
 import yaml
 
 from docs.generate import BUILDERS, REFERENCE
-from headroom.api.v1alpha1.resources import parse_database_guard, parse_replica_set, parse_worker_pool
 from headroom.reasons import Reason
+from tests.admission.cases import SPECS, parse_body
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 TEXTS = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "changelog.d").glob("*.md")])
 EXAMPLES = sorted((DOCS / "examples").glob("*.yaml"))
-PARSERS = {"DatabaseGuard": parse_database_guard, "ReplicaSet": parse_replica_set, "WorkerPool": parse_worker_pool}
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TARGET = re.compile(r"^([a-z-]+):(?!=)", re.MULTILINE)
@@ -43,7 +42,7 @@ def check_resource(found: dict[str, Any]) -> bool:
     if not str(found.get("apiVersion", "")).startswith("headroom.dev/"):
         return False
     assert found["apiVersion"] == "headroom.dev/v1alpha1"
-    PARSERS[found["kind"]](found)
+    parse_body(found)
     return True
 
 
@@ -93,7 +92,7 @@ def test_every_example_is_valid(path: Path) -> None:
 
 def test_examples_cover_all_kinds() -> None:
     kinds = {found["kind"] for path in EXAMPLES for found in yaml.safe_load_all(path.read_text())}
-    assert PARSERS.keys() <= kinds
+    assert SPECS.keys() <= kinds
 
 
 def test_a_field_that_does_not_exist_would_be_noticed() -> None:

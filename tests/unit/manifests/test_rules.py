@@ -18,7 +18,7 @@ from headroom.manifests.configuration import (
     build_postgresql_conf,
 )
 from headroom.manifests.pod import build_pod, build_template_hash
-from headroom.manifests.routing import build_disruption_budget
+from headroom.manifests.routing import build_disruption_budget, read_service_name
 from headroom.manifests.scripts import load_scripts
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.model.replica import MemberId
@@ -123,6 +123,12 @@ def test_the_template_hash_is_the_same_for_all_members_and_moves_with_the_spec()
     assert build_template_hash(OWNER, slower, config="c", upstream=UPSTREAM) in hashes
     assert build_template_hash(OWNER, changed, config="c", upstream=UPSTREAM) not in hashes
     assert build_template_hash(OWNER, spec, config="d", upstream=UPSTREAM) not in hashes
+
+
+@pytest.mark.parametrize(("given", "want"), [({}, "store-read"), ({"serviceName": "shop-reads"}, "shop-reads")])
+def test_the_read_service_is_named_after_the_set_unless_said_otherwise(given: dict[str, Any], want: str) -> None:
+    spec = ReplicaSetSpec.model_validate({**SMALL, "routing": given})
+    assert read_service_name(OWNER, spec.routing) == want
 
 
 def test_members_spread_over_hosts_even_where_no_node_has_a_zone() -> None:

@@ -91,8 +91,5 @@ def pick_idle(holding: Holding, found: Sequence[SlotFacts], now: float) -> list[
     """Names of slots that were inactive for long: by the server's own count, else by ours; `now` is monotonic."""
     inactive = [slot for slot in found if not slot.is_active]
     holding.inactive_since = {slot.name: holding.inactive_since.get(slot.name, now) for slot in inactive}
-    return [slot.name for slot in inactive if _idle_seconds(holding, slot, now) >= SWEEP_AFTER.total_seconds()]
-
-
-def _idle_seconds(holding: Holding, slot: SlotFacts, now: float) -> float:
-    return slot.inactive_seconds if slot.inactive_seconds is not None else now - holding.inactive_since[slot.name]
+    since, limit = holding.inactive_since, SWEEP_AFTER.total_seconds()
+    return [slot.name for slot in inactive if slot.idle_seconds(now - since[slot.name]) >= limit]

@@ -106,7 +106,7 @@ def _ready(run: Run) -> Condition:
     least = min(decision.goal.desired, facts.spec.readiness.min_serving)
     if decision.plan.good < least:
         wanted = count_of(least, "replica serves", "replicas serve")
-        message = f"{decision.plan.good} of at least {wanted}{_describe_unstreamed(run) or _most_advanced(run)}"
+        message = f"{decision.plan.good} of at least {wanted}{_say_unstreamed(run) or _most_advanced(run)}"
         return Condition(kind, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM, message)
     ignored = "".join(f"; {words}" for words in (_unused_count(run), explain_not_yet(facts.spec)) if words)
     if facts.spec.mode is not Mode.ACTIVE:
@@ -115,6 +115,11 @@ def _ready(run: Run) -> Condition:
     serve = count_of(decision.plan.good, "replica serves", "replicas serve")
     tls = "" if facts.spec.tls is not None else "; they serve without TLS, see spec.tls"
     return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{serve}{tls}{ignored}")
+
+
+def _say_unstreamed(run: Run) -> str:
+    unstreamed = _describe_unstreamed(run)
+    return f"; {unstreamed}" if unstreamed else ""
 
 
 def _unused_count(run: Run) -> str:
@@ -199,7 +204,7 @@ def _stale_reads(run: Run) -> Condition:
         return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, message)
     unstreamed = _describe_unstreamed(run)
     if unstreamed:
-        return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, unstreamed.removeprefix("; "))
+        return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, unstreamed)
     if run.decision.plan.panic:
         return Condition(kind, Truth.TRUE, Reason.LAG_PANIC, run.decision.plan.panic)
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "what lags beyond its bounds is taken out of the Service")
@@ -213,7 +218,7 @@ def _describe_unstreamed(run: Run) -> str:
         if member.facts.role is not Role.SERVING or lag is None or lag.refusal is None:
             continue
         if member.facts.refused_seconds >= bound:
-            return f"; {member.name} serves on without a stream, since no other could: {lag.message}"
+            return f"{member.name} serves on without a stream, since no other could: {lag.message}"
     return ""
 
 

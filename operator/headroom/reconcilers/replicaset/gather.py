@@ -10,6 +10,7 @@ from typing import Any
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.errors import Refused, Unavailable
 from headroom.manifests.ownership import Owner
+from headroom.manifests.routing import read_service_name
 from headroom.model.database import BackupProgress, ConnectionTarget, Mark, SlotFacts
 from headroom.model.replica import ANY_SLOT_PREFIX, SET_LABEL, ClaimFacts, MemberFacts, MemberId, PodFacts
 from headroom.ports.kube import CLAIM, DATABASE_GUARD, ENDPOINT_SLICE, POD, Kind, Manifest, ObjectRef
@@ -49,7 +50,7 @@ async def gather_facts(services: Services, memory: SetMemory, body: Manifest, sp
     """Read everything, in two rounds: the world at once, then every member."""
     metadata = body["metadata"]
     owner = Owner(metadata["name"], metadata["namespace"], metadata["uid"])
-    service_name = spec.routing.service_name or f"{owner.name}-read"
+    service_name = read_service_name(owner, spec.routing)
     view = services.board.read(owner.namespace, spec.database_ref.name)
     children, remote, _ = await asyncio.gather(
         _gather_children(services, owner, service_name),

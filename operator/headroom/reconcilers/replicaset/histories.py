@@ -36,10 +36,8 @@ def count_restarts(memory: SetMemory, pod: PodFacts | None) -> int:
 
 
 def measure_idle(idle_slots: Mapping[str, float], slot: SlotFacts | None, at: float) -> float:
-    """How long nobody has used a slot: by the server's own count where it keeps one, else by ours."""
-    if slot is None or slot.is_active:
-        return 0.0
-    return slot.inactive_seconds if slot.inactive_seconds is not None else at - idle_slots.get(slot.name, at)
+    """How long nobody has used a slot; `idle_slots` tells since when this process has seen it idle."""
+    return 0.0 if slot is None else slot.idle_seconds(at - idle_slots.get(slot.name, at))
 
 
 def _count_peaceful(before: Mapping[str, int], pod: PodFacts, now: datetime) -> int:

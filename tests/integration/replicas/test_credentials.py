@@ -1,0 +1,128 @@
+"""Logins and certificates of replicas on real servers: shown, verified, rotated while they serve."""
+
+import time
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from headroom.manifests.storage import CA_FILE
+from tests.certificates import Authority
+from tests.integration.replicas.volume import SLOT, Volume
+from tests.postgres_server import REPLICATION, Server
+
+pytestmark = pytest.mark.postgres
+NEW_PASSWORD = "n:e\\w '\u00c1\" word"
+"""All that a passfile, a shell or a conninfo could trip over."""
+
+
+def rotate(volume: Volume, password: str) -> None:
+    """As a person does it: the role first, then the Secret, which the kubelet refreshes."""
+    statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(REPLICATION.username), sql.Literal(password))
+    volume.primary.sql(statement.as_string(None))
+    (volume.folder / "credentials" / "password").write_text(password)
+
+
+def break_off(volume: Volume) -> None:
+    """End replication; returns when the primary has seen its end."""
+    [row] = volume.primary.sql("SELECT pid, pg_terminate_backend(pid) AS ended FROM pg_stat_replication")
+    assert row["ended"]
+    end = time.monotonic() + 10
+    while volume.primary.sql("SELECT FROM pg_stat_replication WHERE pid = %s", [row["pid"]]):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_replica_reconnects_with_the_password_that_was_rotated_in(volume: Volume) -> None:
+    assert volume.run("seed.sh").returncode == 0
+    volume.start()
+    rotate(volume, NEW_PASSWORD)
+    assert volume.run("ready.sh").returncode == 0
+    passfile = volume.folder / "run" / "passfile"
+    assert oct(passfile.stat().st_mode & 0o777) == "0o600"
+    assert sorted(path.name for path in passfile.parent.glob("passfile*")) == ["passfile"]
+    break_off(volume)
+    volume.wait_until_streaming()
+
+
+def test_a_login_that_cannot_be_read_leaves_the_old_one_and_the_replica_ready(volume: Volume) -> None:
+    assert volume.run("seed.sh").returncode == 0
+    volume.start()
+    before = (volume.folder / "run" / "passfile").read_text()
+    (volume.folder / "credentials" / "password").unlink()
+    assert volume.run("ready.sh").returncode == 0
+    assert (volume.folder / "run" / "passfile").read_text() == before
+    break_off(volume)
+    volume.wait_until_streaming()
+
+
+def test_a_line_end_after_a_password_is_no_part_of_it(volume: Volume) -> None:
+    (volume.folder / "credentials" / "password").write_text(f"{REPLICATION.password}\r\n")
+    seeded = volume.run("seed.sh")
+    assert seeded.returncode == 0, seeded.stderr
+
+
+def test_a_replica_verifies_the_primary_and_shows_its_own_certificate(guarded: Volume) -> None:
+    seeded = guarded.run("seed.sh")
+    assert seeded.returncode == 0, seeded.stderr
+    assert oct((guarded.folder / "run" / "client.key").stat().st_mode & 0o777) == "0o600"
+    guarded.start()
+    guarded.wait_until_streaming()
+    query = "SELECT ssl, client_dn FROM pg_stat_ssl JOIN pg_stat_replication USING (pid)"
+    assert guarded.primary.sql(query) == [{"ssl": True, "client_dn": "/CN=replicas"}]
+
+
+def test_a_replica_shows_the_certificate_that_was_rotated_in(guarded: Volume, authority: Authority) -> None:
+    assert guarded.run("seed.sh").returncode == 0
+    guarded.start()
+    for name, text in zip(("tls.crt", "tls.key"), authority.issue("renewed"), strict=True):
+        (guarded.folder / "client-tls" / name).write_text(text)
+    assert guarded.run("ready.sh").returncode == 0
+    break_off(guarded)
+    guarded.wait_until_streaming()
+    query = "SELECT client_dn FROM pg_stat_ssl JOIN pg_stat_replication USING (pid)"
+    assert guarded.primary.sql(query) == [{"client_dn": "/CN=renewed"}]
+
+
+def test_a_primary_of_another_authority_is_refused(guarded: Volume) -> None:
+    (guarded.folder / "config" / CA_FILE).write_text(Authority("somebody else").ca_pem)
+    done = guarded.run("seed.sh")
+    assert (done.returncode, "certificate verify failed" in done.stderr) == (1, True), done.stderr
+
+
+def test_a_renewed_certificate_of_the_replica_is_served_without_a_restart(
+    primary: Server, authority: Authority, tmp_path: Path
+) -> None:
+    primary.sql("SELECT pg_create_physical_replication_slot(%s, true)", [SLOT])
+    renewed = Authority("renewed")
+    trusted = {}
+    for name, issuer in (("old", authority), ("new", renewed)):
+        trusted[name] = tmp_path / name
+        trusted[name].write_text(issuer.ca_pem)
+    folder, target = primary.installation.make_folder(), primary.target(tls_mode="disable")
+    volume = Volume(primary, folder, target, certificate=authority.issue("replica", "127.0.0.1"))
+    try:
+        assert volume.run("seed.sh").returncode == 0
+        volume.start()
+        volume.connect(sslmode="verify-full", sslrootcert=str(trusted["old"])).close()
+        volume.serve(*renewed.issue("replica", "127.0.0.1"))
+        assert volume.run("ready.sh").returncode == 0
+        end = time.monotonic() + 10
+        while (refusal := volume.find_refusal(sslmode="verify-full", sslrootcert=str(trusted["new"]))) is not None:
+            assert "certificate verify failed" in refusal
+            assert time.monotonic() < end, "the old certificate is served still"
+            time.sleep(0.1)
+    finally:
+        volume.close()
+
+
+def test_roles_of_either_kind_of_verifier_log_in_to_a_replica(volume: Volume) -> None:
+    with volume.primary.connect() as granting:
+        for method in ("md5", "scram-sha-256"):
+            granting.execute(f"SET password_encryption = '{method}'")
+            granting.execute(f"CREATE ROLE \"{method}\" LOGIN PASSWORD 'a password'")
+    assert volume.run("seed.sh").returncode == 0
+    volume.start()
+    for method in ("md5", "scram-sha-256"):
+        with volume.connect(user=method, password="a password") as connection:
+            assert connection.execute("SELECT session_user::text").fetchone() == (method,)

@@ -1,0 +1,188 @@
+"""A folder that stands for a replica's volume, with the pod's own scripts run on it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from headroom.manifests.configuration import (
+    CERTIFICATE_FOLDER,
+    CONFIG_FOLDER,
+    RUN_FOLDER,
+    ReplicaSettings,
+    build_conninfo,
+    build_hba,
+    build_ident,
+    build_postgresql_conf,
+)
+from headroom.manifests.scripts import load_scripts
+from headroom.manifests.storage import CA_FILE
+from headroom.model.database import ConnectionTarget, ServerFacts
+from tests.postgres_server import DATABASE, MONITOR, REPLICATION, Server, find_free_port
+
+SLOT = "hr_0123abcd_4567cdef_0_a"
+SOCKETS, PORT = "/var/run/postgresql", "5432"
+
+
+@dataclass
+class Volume:
+    """A member's volume and what its pod would mount; scripts run as in the pod, under another port and folders."""
+
+    primary: Server
+    folder: Path
+    target: ConnectionTarget
+    certificate: tuple[str, str] | None = None
+    port: int = field(default_factory=find_free_port)
+    server: "subprocess.Popen[bytes] | None" = None
+
+    def __post_init__(self) -> None:
+        for name in ("data", "config", "credentials", "client-tls", "run"):
+            (self.folder / name).mkdir()
+        for name, text in load_scripts().items():
+            here = text.replace(SOCKETS, str(self.folder / "run")).replace(f"-p {PORT}", f"-p {self.port}")
+            (self.folder / "config" / name).write_text(here)
+        has_certificate = self.certificate is not None
+        settings = ReplicaSettings({}, (), True, timedelta(seconds=10), has_certificate, MONITOR.username)
+        conf = build_postgresql_conf(settings, self.facts).replace(SOCKETS, str(self.folder / "run"))
+        conf = conf.replace(CERTIFICATE_FOLDER, str(self.folder / "server-tls"))
+        (self.folder / "config" / "postgresql.conf").write_text(conf.replace(f"'{PORT}'", f"'{self.port}'"))
+        (self.folder / "config" / "pg_hba.conf").write_text(build_hba(settings))
+        (self.folder / "config" / "pg_ident.conf").write_text(build_ident())
+        (self.folder / "config" / CA_FILE).write_text(self.target.ca_pem or "")
+        (self.folder / "credentials" / "username").write_text(REPLICATION.username)
+        (self.folder / "credentials" / "password").write_text(REPLICATION.password)
+        (self.folder / "client-tls" / "tls.crt").write_text(self.target.client_certificate_pem or "")
+        (self.folder / "client-tls" / "tls.key").write_text(self.target.client_key_pem or "")
+        subprocess.run(["chmod", "-R", "a+rX", str(self.folder)], check=True)
+        if os.geteuid() == 0:
+            for name in ("data", "run"):
+                os.chown(self.folder / name, *self.primary.installation.ids)
+        if self.certificate is not None:
+            self.serve(*self.certificate)
+
+    def serve(self, certificate: str, key: str) -> None:
+        """Mount, or refresh, the certificate of the replica's own server."""
+        folder = self.folder / "server-tls"
+        folder.mkdir(exist_ok=True)
+        for name, text in (("tls.crt", certificate), ("tls.key", key)):
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o600)
+            if os.geteuid() == 0:
+                os.chown(folder / name, *self.primary.installation.ids)
+
+    @property
+    def facts(self) -> ServerFacts:
+        [row] = self.primary.sql("SELECT system_identifier::text AS system FROM pg_control_system()")
+        limits = {row["name"]: row["setting"] for row in self.primary.sql("SELECT name, setting FROM pg_settings")}
+        return ServerFacts(row["system"], 0, False, 1, None, limits, 0, 0, True)
+
+    @property
+    def pgdata(self) -> Path:
+        return self.folder / "data" / "pgdata"
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        ca_file = f"{CONFIG_FOLDER}/{CA_FILE}" if self.target.ca_pem is not None else None
+        conninfo = build_conninfo(self.target, REPLICATION.username, SLOT, ca_file)
+        for mounted, name in ((RUN_FOLDER, "run"), (CONFIG_FOLDER, "config")):
+            conninfo = conninfo.replace(mounted, str(self.folder / name))
+        values = {
+            "PATH": f"{self.primary.installation.bin_folder}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PGDATA": str(self.pgdata),
+            "CONFIG": str(self.folder / "config"),
+            "NAME": "store-0-a",
+            "SLOT": SLOT,
+            "SYSTEM_IDENTIFIER": self.facts.system_identifier,
+            "MAJOR": str(self.primary.installation.major),
+            "PRIMARY_CONNINFO": conninfo,
+            "PASSFILE": str(self.folder / "run" / "passfile"),
+            "CREDENTIALS": str(self.folder / "credentials"),
+            "CLIENT_TLS": str(self.folder / "client-tls") if self.target.client_certificate_pem is not None else "",
+            "SERVER_TLS": str(self.folder / "server-tls") if self.certificate is not None else "",
+            "TRIES": "1",
+            "MAX_RATE_KIB": "",
+            "DRAIN_SECONDS": "5",
+            "MONITOR_ROLE": MONITOR.username,
+        }
+        return {**values, **changes}
+
+    def command(self, script: str) -> list[str]:
+        installed = self.primary.installation
+        shell = os.path.relpath("/bin/sh", installed.bin_folder)
+        words = installed.command(self.folder, shell, str(self.folder / "config" / script))
+        # A container has /proc, which the stop script reads; the file system that stands for one here has not.
+        proc = f"mount --rbind /proc {installed.root}/proc && exec chroot"
+        return [word.replace("exec chroot", proc) for word in words]
+
+    def run(self, script: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            self.command(script),
+            env=self.environment(**changes),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def begin(self, script: str, **changes: str) -> "subprocess.Popen[bytes]":
+        with (self.folder / f"{script}.log").open("wb") as log:
+            return subprocess.Popen(
+                self.command(script), env=self.environment(**changes), stderr=log, stdout=log, start_new_session=True
+            )
+
+    def start(self) -> None:
+        self.server = self.begin("start.sh")
+        end = time.monotonic() + 20
+        while self.run("ready.sh").returncode:
+            assert time.monotonic() < end, (self.folder / "start.sh.log").read_text()
+            time.sleep(0.1)
+
+    def connect(self, **changes: Any) -> "psycopg.Connection[tuple[object, ...]]":
+        login = {"user": MONITOR.username, "password": MONITOR.password, "dbname": DATABASE, **changes}
+        return psycopg.connect(host="127.0.0.1", port=self.port, **login)
+
+    def find_refusal(self, **changes: str) -> str | None:
+        """Why a client is not let in, None when it is."""
+        try:
+            self.connect(**changes).close()
+        except psycopg.OperationalError as error:
+            return str(error)
+        return None
+
+    def wait_until_streaming(self) -> None:
+        end = time.monotonic() + 20
+        with self.connect(autocommit=True) as connection:
+            while connection.execute("SELECT status FROM pg_stat_wal_receiver").fetchone() != ("streaming",):
+                assert time.monotonic() < end, (self.folder / "start.sh.log").read_text()
+                time.sleep(0.1)
+
+    def begin_statement(self, statement: str) -> "subprocess.Popen[bytes]":
+        """Run a statement that takes long as a client of the replica; returns when the server is at it."""
+        client = subprocess.Popen(
+            self.primary.installation.command(
+                self.folder, "psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", REPLICATION.username, "-d",
+                DATABASE, "-Atc", statement,
+            ),
+            env=self.environment(PGPASSWORD=REPLICATION.password),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        end = time.monotonic() + 20
+        running = "SELECT count(*) FROM pg_stat_activity WHERE query = %s AND state = 'active'"
+        with self.connect(autocommit=True) as looking:
+            while looking.execute(running, [statement]).fetchone() != (1,):
+                assert time.monotonic() < end, "the statement did not begin"
+                time.sleep(0.02)
+        return client
+
+    def close(self) -> None:
+        if self.server is not None and self.server.poll() is None:
+            os.killpg(self.server.pid, signal.SIGKILL)
+            self.server.wait(10)
+        shutil.rmtree(self.folder, ignore_errors=True)
