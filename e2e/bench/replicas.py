@@ -1,7 +1,8 @@
 """`python -m e2e.bench.replicas`: how long a new replica takes to answer its first read through the read Service.
 
-Warm: a standby is asked to serve. Cold: a base backup, beside a bare `pg_basebackup` and start of the same data in the
-same run. Times run from the decision that the operator published to the first answer that a client got.
+Warm: a standby is asked to serve. Cold: a base backup, each followed by a bare `pg_basebackup` and start of the same
+data in a pod made by hand, so that both meet the same disk. Times run from the decision that the operator published to
+the first answer that a client got.
 """
 
 import argparse
@@ -10,12 +11,11 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from rich.console import Console
 
-from e2e.bench.bare import bare_base_backup
+from e2e.bench.bare import Bare, bare_base_backup
 from e2e.cluster.provider import choose_cluster
 from e2e.demo.timeline import parse_time
 from e2e.lab import shop as objects
@@ -31,6 +31,8 @@ MEMBERS = f"headroom.dev/replica-set={SET}"
 GIB_PER_SCALE = 1 / 68
 """pgbench accounts and their key: about 15 MiB a unit of scale."""
 VOLUME = "30Gi"
+LOOK_SECONDS = 1.0
+"""Seldom: each look costs a process on the cores that copy; the times come from the clients and the pods."""
 SILENCE_SECONDS = 1.5
 """The prober calls a server new after a second of silence."""
 WARM_P50, WARM_P99, BASE_BACKUP_RATIO = 0.2, 1.0, 1.15
@@ -49,7 +51,7 @@ class Bench:
         known, before = {pod["metadata"]["name"] for pod in self.shop.replicas("serving")}, self._decided()
         self._ask(len(known) + 1, max(standbys_before - 1, 0))
         decided = wait_until("a decision", lambda: (at := self._decided()) != before and at, timeout=30, every=0.2)
-        pod = wait_until("one more to serve", lambda: self._newcomer(known), timeout=600, every=0.2)
+        pod = wait_until("one more to serve", lambda: self._newcomer(known), timeout=600, every=LOOK_SECONDS)
         address = pod["status"]["podIP"]
         answered = wait_until(
             f"the first read of {address}", lambda: self.prober.first_after(address, decided), timeout=30
@@ -62,8 +64,7 @@ class Bench:
         self.shop.wait_counts(serving=1, standbys=standbys, timeout=200)
         kept = 1 + standbys
         wait_until("the others to be gone", lambda: len(self._members()) == kept, timeout=120)
-        wait_until("their volumes to be gone", lambda: len(self._claims()) == kept and not released(), timeout=120)
-        os.sync()  # what one measurement left to be written is not the next one's to wait for
+        self._settle(kept)
         time.sleep(SILENCE_SECONDS)
 
     def join_and_leave(self, *, standbys: int) -> float:
@@ -71,6 +72,17 @@ class Bench:
         took = self.join(standbys)
         self.leave(standbys)
         return took
+
+    def copy_by_hand(self) -> Bare:
+        """One bare copy, and back to how it was."""
+        took = bare_base_backup(self.shop, VOLUME)
+        self._settle(1)
+        return took
+
+    def _settle(self, members: int) -> None:
+        """What one measurement left to be freed and written is not the next one's to wait for."""
+        wait_until("old volumes to be gone", lambda: len(self._claims()) == members and not released(), timeout=120)
+        os.sync()
 
     def _newcomer(self, known: set[str]) -> Manifest | None:
         return next((pod for pod in self.shop.replicas("serving") if pod["metadata"]["name"] not in known), None)
@@ -91,13 +103,24 @@ class Bench:
         decision = status.get("lastDecision")
         return parse_time(decision["at"]) if decision else 0.0
 
-    def repeat(self, name: str, times: int, once: Callable[[], float]) -> list[float]:
-        """Measure so many times, with progress."""
+    def repeat_warm(self, name: str, times: int) -> list[float]:
+        """Activations of a standby, with progress; seconds."""
         samples = []
         for turn in range(1, times + 1):
-            samples.append(once())
+            samples.append(self.join_and_leave(standbys=1))
             self.console.print(f"{name} {turn}/{times}: {samples[-1]:.3f} s")
         return samples
+
+    def repeat_cold(self, name: str, times: int) -> tuple[list[float], list[Bare]]:
+        """Base backups and bare ones in turn, with progress."""
+        ours, bare = [], []
+        for turn in range(1, times + 1):
+            ours.append(self.join_and_leave(standbys=0))
+            bare.append(self.copy_by_hand())
+            self.console.print(
+                f"{name} {turn}/{times}: {ours[-1]:.1f} s, bare {bare[-1].copy:.1f} s, by hand {bare[-1].by_hand:.1f} s"
+            )
+        return ours, bare
 
 
 def released() -> list[Manifest]:
@@ -110,7 +133,7 @@ def main() -> int:
     """Run the benchmark and write its results."""
     parser = argparse.ArgumentParser(prog="python -m e2e.bench.replicas", description=__doc__)
     parser.add_argument("--warm", type=int, default=10, help="activations of a standby at each size (default 10)")
-    parser.add_argument("--cold", type=int, default=10, help="base backups of each kind at each size (default 10)")
+    parser.add_argument("--cold", type=int, default=7, help="base backups of each kind at each size (default 7)")
     parser.add_argument("--gib", type=int, nargs="+", default=[1, 4], help="sizes of the database (default 1 4)")
     options = parser.parse_args()
     console, cluster = Console(), choose_cluster()
@@ -138,10 +161,9 @@ def measure(shop: Shop, gib: int, warm: int, cold: int, console: Console) -> dic
     try:
         with Prober(shop) as prober:
             bench = Bench(shop, prober, console)
-            warm_samples = bench.repeat(f"warm {gib} GiB", warm, lambda: bench.join_and_leave(standbys=1))
+            warm_samples = bench.repeat_warm(f"warm {gib} GiB", warm)
             bench.leave(standbys=0)
-            cold_samples = bench.repeat(f"base backup {gib} GiB", cold, lambda: bench.join_and_leave(standbys=0))
-            bare_samples = bench.repeat(f"bare pg_basebackup {gib} GiB", cold, lambda: bare_base_backup(shop))
+            cold_samples, bare_samples = bench.repeat_cold(f"base backup {gib} GiB", cold)
             totals = prober.totals
     finally:
         clear_the_scene(shop)
@@ -152,13 +174,16 @@ def measure(shop: Shop, gib: int, warm: int, cold: int, console: Console) -> dic
     return figures | compare(gib, cold_samples, bare_samples) | count(gib, totals)
 
 
-def compare(gib: int, cold: list[float], bare: list[float]) -> dict[str, Figure]:
-    """Base backups by us beside bare ones, medians."""
-    ours, floor = statistics.median(cold), statistics.median(bare)
+def compare(gib: int, cold: list[float], bare: list[Bare]) -> dict[str, Figure]:
+    """Base backups by us beside bare ones, medians; by hand shows what Kubernetes alone adds to a bare one."""
+    copies, by_hand = [one.copy for one in bare], [one.by_hand for one in bare]
+    ours, floor, peer = (statistics.median(samples) for samples in (cold, copies, by_hand))
     return {
         f"basebackup_{gib}gib": Figure(round(ours, 3), samples=cold),
-        f"bare_basebackup_{gib}gib": Figure(round(floor, 3), samples=bare),
+        f"bare_basebackup_{gib}gib": Figure(round(floor, 3), samples=copies),
+        f"by_hand_basebackup_{gib}gib": Figure(round(peer, 3), samples=by_hand),
         f"basebackup_ratio_{gib}gib": at_most(ours / floor, BASE_BACKUP_RATIO, "ratio"),
+        f"basebackup_ratio_by_hand_{gib}gib": Figure(round(ours / peer, 4), "ratio"),
     }
 
 

@@ -116,11 +116,13 @@ class BackupProgress:
 class ReplicaProbe:
     """One statement on a replica, and the monotonic second before it was sent.
 
-    `timeline` is the walreceiver's received timeline; session counts are client backends other than ours.
+    `server_name` is its `cluster_name`, which a member starts with as its own name; `timeline` is the walreceiver's
+    received timeline; session counts are client backends other than ours.
     """
 
     probed_at: float
     answered_at: float
+    server_name: str
     is_in_recovery: bool
     system_identifier: str
     version: int

@@ -7,7 +7,7 @@ from headroom.model.database import ReplicaProbe
 from headroom.policy.replay_lag import NotEligible, ReplayLag, measure_replay_lag
 from headroom.ports.postgres import PrimaryLink, ReplicaLink
 from headroom.reasons import Reason
-from tests.contract.postgres.worlds import World
+from tests.contract.postgres.worlds import REPLICA_NAME, World
 
 
 async def open_both(world: World) -> tuple[PrimaryLink, ReplicaLink]:
@@ -25,6 +25,7 @@ async def test_a_replica_follows_the_primary(world: World) -> None:
 
     await world.eventually(has_replayed)
     probe = await replica.probe()
+    assert probe.server_name == REPLICA_NAME
     assert probe.is_in_recovery
     assert probe.system_identifier == facts.system_identifier
     assert probe.timeline == facts.timeline

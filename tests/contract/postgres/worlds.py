@@ -19,6 +19,10 @@ from headroom.ports.postgres import Postgres, PrimaryLink, QueueLink, ReplicaLin
 from tests.postgres_server import APPLICATION, DATABASE, MONITOR, REPLICATION, Server, ServerMaker
 
 
+REPLICA_NAME = "store-0-a"
+"""The replica's cluster_name."""
+
+
 @dataclass
 class SwitchFence:
     """A fence that can be shut."""
@@ -146,6 +150,7 @@ class MemoryContractWorld(World):
         }
         self.primary = self.memory.add(MemoryServer("primary", database=DATABASE, roles=roles, commit_seconds=0))
         self.replica = self.memory.add(MemoryServer("replica", database=DATABASE, roles=roles, upstream=self.primary))
+        self.replica.settings["cluster_name"] = REPLICA_NAME
 
     def target(self, credentials: Credentials = MONITOR, **changes: Any) -> ConnectionTarget:
         return ConnectionTarget(
@@ -216,7 +221,7 @@ class RealContractWorld(World):
     @property
     def replica(self) -> Server:
         if self._replica is None:
-            self._replica = self.servers.make_replica(self.primary)
+            self._replica = self.servers.make_replica(self.primary, settings={"cluster_name": REPLICA_NAME})
         return self._replica
 
     def _adapter(self, holder: str) -> Postgres:

@@ -29,6 +29,7 @@ def probe(at: float, replay: int | None, *, took: float = 0.002, timeline: int |
     return ReplicaProbe(
         probed_at=at - took,
         answered_at=at,
+        server_name="store-0-a",
         is_in_recovery=True,
         system_identifier=SYSTEM,
         version=170002,

@@ -69,6 +69,7 @@ class MemoryReplica:
         return ReplicaProbe(
             probed_at=now,
             answered_at=now,
+            server_name=server.settings["cluster_name"],
             is_in_recovery=server.is_in_recovery,
             system_identifier=server.system_identifier,
             version=server.version,

@@ -9,6 +9,7 @@ from headroom.reasons import Reason
 
 ALL_RIGHTS = frozenset({"pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_use_reserved_connections"})
 DEFAULT_SETTINGS = {
+    "cluster_name": "",
     "full_page_writes": "on",
     "max_connections": "100",
     "max_locks_per_transaction": "64",

@@ -93,6 +93,7 @@ def parse_probe(row: Row, *, probed_at: float, answered_at: float) -> ReplicaPro
     return ReplicaProbe(
         probed_at=probed_at,
         answered_at=answered_at,
+        server_name=str(row["server_name"]),
         is_in_recovery=bool(row["is_in_recovery"]),
         system_identifier=str(row["system_identifier"]),
         version=int(row["version"]),

@@ -146,7 +146,8 @@ WHERE application_name LIKE 'headroom/%%'
 """
 
 PROBE = f"""
-SELECT pg_is_in_recovery() AS is_in_recovery,
+SELECT current_setting('cluster_name') AS server_name,
+       pg_is_in_recovery() AS is_in_recovery,
        (SELECT system_identifier FROM pg_control_system())::text AS system_identifier,
        current_setting('server_version_num')::int AS version,
        pg_last_wal_replay_lsn()::text AS replay_lsn,

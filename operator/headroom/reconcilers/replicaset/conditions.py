@@ -48,18 +48,26 @@ def unknown_conditions() -> tuple[Condition, ...]:
 
 def member_conditions(member: Judged) -> tuple[Condition, ...]:
     """A stage's condition is True once the member is past it, False with the reason while it is in it."""
-    verdict = member.verdict
-    reached = ORDER.index(Stage.STANDBY if verdict.stage in (Stage.DRAINING, Stage.RETIRED) else verdict.stage)
+    stage, reason, message = _find_stage(member)
+    reached = ORDER.index(Stage.STANDBY if stage in (Stage.DRAINING, Stage.RETIRED) else stage)
     conditions = []
-    for stage, kind in STAGE_CONDITIONS:
-        number = ORDER.index(stage)
+    for each, kind in STAGE_CONDITIONS:
+        number = ORDER.index(each)
         if number < reached:
             conditions.append(Condition(kind, Truth.TRUE, Reason.AS_EXPECTED))
         elif number == reached:
-            conditions.append(Condition(kind, Truth.FALSE, verdict.reason, verdict.message))
+            conditions.append(Condition(kind, Truth.FALSE, reason, message))
         else:
             conditions.append(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED))
     return (*conditions, _member_serving(member))
+
+
+def _find_stage(member: Judged) -> tuple[Stage, Reason, str]:
+    """Where a member is; one that serves on without a stream is back where its stream begins."""
+    verdict, lag = member.verdict, member.facts.lag
+    if verdict.stage in (Stage.SERVING, Stage.DRAINING) and lag is not None and lag.refusal is not None:
+        return Stage.STREAMING, lag.refusal, lag.message
+    return verdict.stage, verdict.reason, verdict.message
 
 
 def _member_serving(member: Judged) -> Condition:
@@ -108,7 +116,8 @@ def _ready(run: Run) -> Condition:
         wanted = count_of(least, "replica serves", "replicas serve")
         message = f"{decision.plan.good} of at least {wanted}{_say_unstreamed(run) or _most_advanced(run)}"
         return Condition(kind, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM, message)
-    ignored = "".join(f"; {words}" for words in (_unused_count(run), explain_not_yet(facts.spec)) if words)
+    asides = (_unused_count(run), _describe_drifted(run), explain_not_yet(facts.spec))
+    ignored = "".join(f"; {words}" for words in asides if words)
     if facts.spec.mode is not Mode.ACTIVE:
         reason = Reason.PAUSED if facts.spec.mode is Mode.PAUSED else Reason.DRY_RUN
         return Condition(kind, Truth.TRUE, reason, f"spec.mode is {facts.spec.mode}{ignored}")
@@ -128,6 +137,19 @@ def _unused_count(run: Run) -> str:
     if spec.autoscaling is None or spec.replicas == run.decision.goal.desired:
         return ""
     return f"spec.replicas {spec.replicas} is not used while autoscaling decides"
+
+
+def _describe_drifted(run: Run) -> str:
+    """Serving members of an older template are swapped for standbys; without any they stay as they are."""
+    blueprint, spec = run.facts.blueprint, run.facts.spec
+    if blueprint is None or spec.standbys:
+        return ""
+    pods = [member.facts.pod for member in run.decision.members if member.facts.role is Role.SERVING]
+    old = sum(pod is not None and pod.template != blueprint.template for pod in pods)
+    if not old:
+        return ""
+    run_on = count_of(old, "replica runs", "replicas run")
+    return f"{run_on} on as made before the last change: set spec.standbys to 1 to have them swapped without a gap"
 
 
 def _warm_pool(run: Run) -> Condition:

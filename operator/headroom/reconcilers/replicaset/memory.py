@@ -105,6 +105,7 @@ class SetMemory:
     blueprint: tuple[object, Blueprint] | None = None
     routing_digest: str = ""
     routing_checked_at: float | None = None
+    is_service_refused: bool = False
     slot_names: set[str] = field(default_factory=set)
     """Slots as last seen on the primary, and those asked for since."""
     measured: set[str] = field(default_factory=set)

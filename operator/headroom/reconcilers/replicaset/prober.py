@@ -6,13 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from headroom.api.v1alpha1.serving import Readiness
-from headroom.errors import HeadroomError
+from headroom.errors import HeadroomError, Unavailable
 from headroom.model.database import ConnectionTarget, Mark, ReplicaProbe
 from headroom.model.replica import Lag, PodFacts
 from headroom.policy.replay_lag import LagVerdict, NotEligible, ReplayLag, measure_replay_lag
 from headroom.policy.replicas.readiness import is_beyond, is_within
 from headroom.ports.clock import Clock
 from headroom.ports.postgres import Postgres, ReplicaLink
+from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.memory import MemberMemory, SetMemory
 
 ROUND_SECONDS = 0.7
@@ -39,7 +40,7 @@ class Prober:
         for member, pod in due:
             if member.pending is None:
                 at = replace(target, host=pod.ip)
-                member.pending = asyncio.create_task(self._ask(member, at))
+                member.pending = asyncio.create_task(self._ask(member, at, pod.name))
         tasks = [member.pending for member, _ in due if member.pending is not None]
         began = self.clock.monotonic()
         if tasks:
@@ -54,7 +55,7 @@ class Prober:
         if member is None or member.link is None or member.pod_uid != pod.uid:
             return None
         try:
-            probe = await asyncio.wait_for(member.link.probe(), ROUND_SECONDS)
+            probe = await asyncio.wait_for(_read(member.link, pod.name), ROUND_SECONDS)
         except (HeadroomError, TimeoutError):
             return None
         return to_lag(measure_replay_lag(marks, probe, self.clock.monotonic(), previous=member.verdict))
@@ -74,11 +75,11 @@ class Prober:
             self.memory.members[pod.name] = known
         return known, pod
 
-    async def _ask(self, member: MemberMemory, target: ConnectionTarget) -> ReplicaProbe:
+    async def _ask(self, member: MemberMemory, target: ConnectionTarget, name: str) -> ReplicaProbe:
         link = member.link
         if link is None or member.link_target != target:
             link = await self._link_anew(member, target)
-        return await link.probe()
+        return await _read(link, name)
 
     async def _link_anew(self, member: MemberMemory, target: ConnectionTarget) -> ReplicaLink:
         """Open a link; a new login must work before it replaces the old: a member may not have replayed it yet."""
@@ -129,6 +130,15 @@ class Prober:
         refusal = member.lag.refusal
         if refusal is not member.refusal:
             member.refusal, member.refused_since = refusal, now
+
+
+async def _read(link: ReplicaLink, name: str) -> ReplicaProbe:
+    """A reading of this member and no other: an address may be another pod's by now, and a verdict can be final."""
+    probe = await link.probe()
+    if probe.server_name != name:
+        message = f"a server named {probe.server_name!r} answers where {name} should"
+        raise Unavailable(message, reason=Reason.MEMBER_UNREACHABLE)
+    return probe
 
 
 def to_lag(verdict: LagVerdict) -> Lag:

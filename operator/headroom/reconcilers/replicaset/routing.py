@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from headroom.errors import Refused
 from headroom.manifests.routing import build_disruption_budget, build_read_service
 from headroom.model.replica import SET_LABEL, Role
 from headroom.ports.kube import CONFIG_MAP, DISRUPTION_BUDGET, SERVICE, Kind, Manifest, ObjectRef
@@ -23,8 +24,14 @@ async def ensure_routing(run: Run) -> None:
     is_cut_off = any(member.role is Role.SERVING and not member.is_listed for member in facts.members)
     if digest == memory.routing_digest and not is_due and not is_cut_off:
         return
-    for manifest, kind in zip(wanted, (SERVICE, DISRUPTION_BUDGET), strict=True):
-        await _ensure(run, manifest, kind)
+    service, budget = wanted
+    try:
+        await _ensure(run, service, SERVICE)
+    except Refused:
+        memory.is_service_refused = True
+        raise
+    memory.is_service_refused = False
+    await _ensure(run, budget, DISRUPTION_BUDGET)
     await _sweep_configs(run)
     memory.routing_digest, memory.routing_checked_at = digest, facts.gathered_at
 

@@ -1,7 +1,5 @@
 """Seeded: a claim and a pod whose first container fills it, or finds it filled."""
 
-from datetime import timedelta
-
 from headroom.manifests.pod import build_pod
 from headroom.manifests.storage import build_claim
 from headroom.model.replica import MemberFacts, PodFacts
@@ -11,12 +9,10 @@ from headroom.reconcilers.replicaset.created import create_child
 from headroom.reconcilers.replicaset.run import Run
 
 CONDITION = ConditionType.SEEDED
-BIND_PATIENCE = timedelta(seconds=2)
-"""A pod that meets its claim unbound may wait 13 s for the kubelet's retry; with late binding it must come first."""
 
 
 async def ensure_members(run: Run) -> None:
-    """Give every member that stays and has a slot its claim and its pod."""
+    """Give every member that stays and has a slot its claim and its pod, at once: the scheduler waits for the volume."""
     if run.facts.blueprint is None:
         return
     for member in run.staying:
@@ -28,15 +24,12 @@ async def _ensure_member(run: Run, member: MemberFacts) -> None:
     facts = run.facts
     if member.slot is None and facts.primary is not None and member.pod is None:
         return
-    claim = member.claim
-    if claim is None:
-        if member.pod is None:
-            claim_manifest = build_claim(facts.owner, member.id, facts.spec.storage, slot=member.slot_name)
-            await create_child(run, CLAIM, claim_manifest)
-            run.has_moved = True
+    if member.pod is not None:
         return
-    if member.pod is None and (claim.is_bound or facts.now - claim.created_at >= BIND_PATIENCE):
-        await _create_pod(run, member)
+    if member.claim is None:
+        await create_child(run, CLAIM, build_claim(facts.owner, member.id, facts.spec.storage, slot=member.slot_name))
+        run.has_moved = True
+    await _create_pod(run, member)
 
 
 async def _create_pod(run: Run, member: MemberFacts) -> None:

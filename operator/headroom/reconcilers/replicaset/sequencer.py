@@ -33,7 +33,7 @@ from headroom.reconcilers.replicaset.serving import ensure_serving
 from headroom.reconcilers.replicaset.slot_reserved import ensure_slots
 from headroom.reconcilers.replicaset.standby import ensure_pooled
 from headroom.reconcilers.replicaset.status import build_draft, next_pass, record_metrics, restore
-from headroom.reconcilers.replicaset.teardown import teardown_pass
+from headroom.reconcilers.replicaset.teardown import describe_teardown, teardown_pass
 from headroom.reconcilers.status import StatusDraft
 
 INVALID_PAUSE = timedelta(seconds=30)
@@ -86,6 +86,8 @@ class ReplicaSetReconciler:
         again = await teardown_pass(run)
         if again is None:
             self.services.telemetry.forget(**run.labels)
+        else:
+            await self._say(body, describe_teardown(run))
         return again
 
     async def forget(self, uid: str) -> None:
@@ -119,7 +121,10 @@ class ReplicaSetReconciler:
         return Run(facts, decision, self.services.clock.monotonic())
 
     async def _say_invalid(self, live: Manifest, error: InvalidSpec) -> None:
-        condition = Condition(ConditionType.READY, Truth.FALSE, error.reason, str(error))
+        await self._say(live, Condition(ConditionType.READY, Truth.FALSE, error.reason, str(error)))
+
+    async def _say(self, live: Manifest, condition: Condition) -> None:
+        """One condition; all else in status stays as it was last seen."""
         kept = {key: value for key, value in (live.get("status") or {}).items() if key not in _WRITTEN_BY_REPORTER}
         await self.services.reporter.report(live, StatusDraft((condition,), facts=kept))
 

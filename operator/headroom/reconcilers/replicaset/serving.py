@@ -24,6 +24,9 @@ FRESH_SECONDS = 0.25
 async def ensure_serving(run: Run) -> None:
     """Put as many candidates into the Service as are needed, all at once; where one fails the next is taken."""
     plan = run.decision.plan
+    if run.facts.memory.is_service_refused:
+        # A Service that is not ours never lists our members; Ready says whose name it is.
+        return
     queue = deque(plan.activate)
     await carry_out([run.attempt(_fill_place(run, queue)) for _ in range(min(plan.needed, len(queue)))])
 

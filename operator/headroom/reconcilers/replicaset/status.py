@@ -9,7 +9,7 @@ from headroom.model.conditions import Truth, merge_conditions
 from headroom.model.moments import format_moment, format_time
 from headroom.model.replica import Role, Stage
 from headroom.policy.replicas.ejection import Judged
-from headroom.policy.replicas.timeouts import ATTEMPTS_BEFORE_STALLED, CLAIM_NOTICE
+from headroom.policy.replicas.timeouts import ATTEMPTS_BEFORE_STALLED
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.conditions import count_warm, member_conditions, set_conditions
@@ -29,6 +29,8 @@ MOVING = {
 }
 """Numbers of a member that are written only when they move, with the step below which they count as none."""
 METHOD = "BaseBackup"
+STARTS_WITHIN = timedelta(seconds=10)
+"""A server that has a copy is there by then, unless it has much to replay."""
 
 
 def restore(memory: SetMemory, status: Mapping[str, Any], now: float) -> None:
@@ -190,18 +192,19 @@ def next_pass(run: Run) -> timedelta:
     verdicts = [member.verdict.stage for member in run.decision.members]
     if run.has_moved:
         return timedelta(milliseconds=50)
-    if Stage.CAUGHT_UP in verdicts or any(_waits_for_volume(member, run) for member in run.decision.members):
-        return timedelta(milliseconds=250)
+    if any(_is_about_to_stand_by(member, run) for member in run.decision.members):
+        return timedelta(milliseconds=200)
     is_calm = all(stage in (Stage.STANDBY, Stage.SERVING) for stage in verdicts)
     return timedelta(seconds=2 if is_calm and run.facts.spec.autoscaling is None else 1)
 
 
-def _waits_for_volume(member: Judged, run: Run) -> bool:
-    """Claims wake nobody, and a volume that comes does so within moments."""
-    claim = member.facts.claim
-    if claim is None or claim.is_bound or member.facts.is_going:
+def _is_about_to_stand_by(member: Judged, run: Run) -> bool:
+    """A server that accepts its first connections wakes nobody."""
+    pod = member.facts.pod
+    if pod is None or member.facts.role is not Role.PROVISIONING:
         return False
-    return run.facts.now - claim.created_at < CLAIM_NOTICE
+    started = pod.server.started_at
+    return member.facts.within > 0 or (started is not None and run.facts.now - started < STARTS_WITHIN)
 
 
 def _role_word(member: Judged) -> str:

@@ -4,9 +4,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 from headroom.api.v1alpha1.serving import VolumeRetention
+from headroom.model.conditions import Condition, Truth
 from headroom.model.replica import ABANDON_ANNOTATION, MemberFacts
 from headroom.policy.replicas.timeouts import ABANDON_AFTER
-from headroom.reasons import Reason
+from headroom.policy.words import count_of
+from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset.children import parse_time
 from headroom.reconcilers.replicaset.facts import Problem
 from headroom.reconcilers.replicaset.left_behind import is_found_again, may_have_slots, say_what_is_left
@@ -33,6 +35,25 @@ async def teardown_pass(run: Run) -> timedelta | None:
     if run.facts.primary is not None and not slots and _has_waited_for_pods(run):
         return None
     return COME_BACK
+
+
+def describe_teardown(run: Run) -> Condition:
+    """What the deletion waits for, and how to end it without."""
+    slots = [member.slot_name for member in run.facts.members if member.pod is None and member.slot is not None]
+    obstacle = _what_keeps_slots(run)
+    if obstacle is not None:
+        message = (
+            f"it is being deleted, and its slots cannot be dropped: {obstacle.message}; annotate it with "
+            f"{ABANDON_ANNOTATION}=true to leave them, which happens by itself after "
+            f"{ABANDON_AFTER.total_seconds() / 60:.0f} minutes"
+        )
+    elif slots:
+        message = f"it is being deleted; the primary still uses slot {slots[0]}"
+    else:
+        message = (
+            f"it is being deleted; {count_of(len(run.facts.members), 'replica is', 'replicas are')} on the way out"
+        )
+    return Condition(ConditionType.READY, Truth.FALSE, Reason.DELETING, message)
 
 
 async def _remove(run: Run, member: MemberFacts, *, gives_up: bool) -> None:

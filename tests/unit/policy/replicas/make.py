@@ -28,6 +28,7 @@ def make_probe(**changes: Any) -> ReplicaProbe:
     probe = ReplicaProbe(
         probed_at=0.0,
         answered_at=0.0,
+        server_name="store-0-a",
         is_in_recovery=True,
         system_identifier="1",
         version=170000,

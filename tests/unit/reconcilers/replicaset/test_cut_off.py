@@ -94,6 +94,10 @@ async def test_streams_that_are_all_down_are_waited_for_and_said() -> None:
     assert (stalled["status"], stalled["reason"]) == ("True", Reason.NOT_STREAMING)
     assert world.condition("ReadsMayBeStale")["status"] == "True"
     assert "serves on without a stream" in world.condition("Ready")["message"]
+    for member in world.status["members"]:
+        found = {entry["type"]: (entry["status"], entry["reason"]) for entry in member["conditions"]}
+        assert found["Streaming"] == ("False", Reason.NOT_STREAMING)
+        assert found["CaughtUp"][0] == "Unknown"
     for name in [*world.serving(), *others(world)]:
         world.replica(name).is_cut_off = False
     await world.run(20)

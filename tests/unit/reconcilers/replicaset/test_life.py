@@ -100,3 +100,18 @@ async def test_without_a_standby_what_serves_stays_as_it_is() -> None:
     world.edit_spec(postgresql={"parameters": {"work_mem": "32MB"}})
     await world.run(60)
     assert uids_of(world, POD) == pods
+
+
+async def test_without_standbys_a_change_that_needs_new_pods_says_what_it_waits_for() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=0)
+    await world.run(20)
+    [name] = world.serving()
+    world.edit_spec(image="postgres:17.1")
+    await world.run(10)
+    assert world.serving() == [name]
+    assert "set spec.standbys to 1" in world.condition("Ready")["message"]
+    world.edit_spec(standbys=1)
+    await world.run(40)
+    assert name not in world.serving()
+    assert "spec.standbys" not in world.condition("Ready")["message"]

@@ -38,7 +38,9 @@ class Member:
 
     def add(self, host: str, password: str = "old") -> MemoryServer:
         upstream = MemoryServer("primary")
-        return self.postgres.add(MemoryServer(host, upstream=upstream, roles={"monitor": MemoryRole(password)}))
+        server = MemoryServer(host, upstream=upstream, roles={"monitor": MemoryRole(password)})
+        server.settings["cluster_name"] = "store-0-a"
+        return self.postgres.add(server)
 
     async def is_answering(self, target: ConnectionTarget) -> bool:
         await self.prober.probe_all([self.pod], target, ())
@@ -74,3 +76,12 @@ async def test_a_pod_that_moved_is_never_judged_by_who_has_its_old_address(membe
     assert not await member.is_answering(OLD), "another member may have the address now"
     member.add("10.0.0.2")
     assert await member.is_answering(OLD)
+
+
+async def test_what_answers_under_another_name_is_no_reading_of_the_member(member: Member) -> None:
+    assert await member.is_answering(OLD)
+    member.server.settings["cluster_name"] = "other-1-b"
+    member.server.promote()
+    assert not await member.is_answering(OLD), "a server of another name at its address says nothing of it"
+    assert member.memory.members[member.pod.name].lag is None
+    assert await member.prober.probe_now(member.pod, ()) is None

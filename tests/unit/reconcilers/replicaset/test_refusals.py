@@ -83,10 +83,10 @@ def foreign(kind: Kind, name: str) -> Manifest:
 
 @pytest.mark.parametrize("kind", [CLAIM, POD])
 async def test_a_foreign_pod_or_claim_of_our_name_is_said_and_the_pass_goes_on(kind: Kind) -> None:
-    world = World(binds=kind is CLAIM)
+    world = World()
     world.add_set(replicas=1, standbys=0)
     for _ in range(4):
-        if not (world.children(CLAIM) if kind is POD else world.slots()):
+        if not world.slots():
             await world.one_pass()
     [slot] = world.slots()
     ordinal, incarnation = slot.split("_")[-2:]
@@ -100,7 +100,6 @@ async def test_a_foreign_pod_or_claim_of_our_name_is_said_and_the_pass_goes_on(k
     assert live is not None
     assert live["metadata"]["uid"] == uid
     world.cluster.delete(ref)
-    world.binds = True
     await world.run(20)
     assert world.roles() == ["serving"]
 
@@ -115,3 +114,22 @@ async def test_a_pod_that_lost_its_label_is_said() -> None:
     await world.run(3)
     assert world.condition("Ready")["reason"] == Reason.NAME_CONFLICT
     assert SET_LABEL in world.condition("Ready")["message"]
+
+
+async def test_without_a_service_of_its_own_no_member_is_put_to_serve() -> None:
+    world = World()
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "store-read", "namespace": NAMESPACE},
+        "spec": {"selector": {"app": "other"}},
+    }
+    world.cluster.seed(service)
+    world.add_set(replicas=1, standbys=0)
+    await world.run(60)
+    assert world.roles() == ["standby"]
+    assert world.condition("Ready")["reason"] == Reason.NAME_CONFLICT
+    assert Reason.NOT_IN_SERVICE_IN_TIME not in world.telemetry.reasons("store")
+    world.cluster.remove(ObjectRef(SERVICE, NAMESPACE, "store-read"))
+    await world.run(10)
+    assert world.roles() == ["serving"]

@@ -202,3 +202,12 @@ def test_a_spec_that_can_be_read_is_read_as_a_whole() -> None:
     read = read_for_teardown(make_set(replicas=3, drain={"timeout": "7s"}))
     assert read.replicas == 3
     assert read.drain.timeout.total_seconds() == 7
+
+
+async def test_a_deletion_that_waits_says_for_what_and_how_to_end_it() -> None:
+    world = await make_world()
+    world.primary.is_down = True
+    assert not await world.delete(30, step=2)
+    ready = world.condition("Ready")
+    assert (ready["status"], ready["reason"]) == ("False", Reason.DELETING)
+    assert "headroom.dev/abandon=true" in ready["message"]

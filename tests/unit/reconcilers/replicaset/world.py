@@ -232,7 +232,8 @@ class World:
         self.cluster.set_status(ref, {"initContainerStatuses": done})
         if (ip, 5432) not in self.postgres.servers:
             roles = dict(self.primary.roles)
-            self.postgres.add(MemoryServer(ip, upstream=self.primary, roles=roles))
+            server = self.postgres.add(MemoryServer(ip, upstream=self.primary, roles=roles))
+            server.settings["cluster_name"] = name
         self.postgres.servers[ip, 5432].is_down = False
         self.primary.slots[slot].is_active = True
 
