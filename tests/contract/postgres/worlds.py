@@ -18,7 +18,6 @@ from headroom.model.database import ConnectionTarget, Credentials
 from headroom.ports.postgres import Postgres, PrimaryLink, QueueLink, ReplicaLink, SlotLink
 from tests.postgres_server import APPLICATION, DATABASE, MONITOR, REPLICATION, Server, ServerMaker
 
-
 REPLICA_NAME = "store-0-a"
 """The replica's cluster_name."""
 

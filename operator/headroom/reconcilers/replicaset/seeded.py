@@ -12,7 +12,7 @@ CONDITION = ConditionType.SEEDED
 
 
 async def ensure_members(run: Run) -> None:
-    """Give every member that stays and has a slot its claim and its pod, at once: the scheduler waits for the volume."""
+    """Give every member that stays and has a slot its claim and its pod; the scheduler waits for the volume."""
     if run.facts.blueprint is None:
         return
     for member in run.staying:
