@@ -122,6 +122,7 @@ def _environment(spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream)
         "PRIMARY_CONNINFO": build_conninfo(upstream.target, upstream.user, slot, ca_file),
         "PASSFILE": PASSFILE,
         "CREDENTIALS": CREDENTIALS_FOLDER,
+        "REPLICATION_USER": upstream.user,
         "CLIENT_TLS": CLIENT_CERTIFICATE_FOLDER if upstream.client_certificate_secret is not None else "",
         "SERVER_TLS": CERTIFICATE_FOLDER if spec.tls is not None else "",
         "TRIES": str(SEED_TRIES),
@@ -129,7 +130,8 @@ def _environment(spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream)
         "DRAIN_SECONDS": str(int(spec.drain.timeout.total_seconds())),
         "MONITOR_ROLE": upstream.monitor_role,
     }
-    return [{"name": key, "value": value} for key, value in values.items()]
+    # A role's name may hold a `$`, which the kubelet would read as the beginning of a reference.
+    return [{"name": key, "value": value.replace("$", "$$")} for key, value in values.items()]
 
 
 def _server_container(spec: ReplicaSetSpec, environment: list[dict[str, str]], upstream: Upstream) -> dict[str, Any]:

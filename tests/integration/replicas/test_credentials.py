@@ -56,6 +56,26 @@ def test_a_login_that_cannot_be_read_leaves_the_old_one_and_the_replica_ready(vo
     volume.wait_until_streaming()
 
 
+def test_a_replica_goes_on_as_its_role_when_the_secret_names_another(volume: Volume) -> None:
+    assert volume.run("seed.sh").returncode == 0
+    volume.start()
+    volume.primary.sql("CREATE ROLE newer LOGIN REPLICATION PASSWORD 'another'")
+    for name, text in (("username", "newer"), ("password", "another")):
+        (volume.folder / "credentials" / name).write_text(text)
+    assert volume.run("ready.sh").returncode == 0
+    break_off(volume)
+    volume.wait_until_streaming()
+
+
+def test_a_replica_that_is_not_ready_takes_over_its_login(volume: Volume) -> None:
+    assert volume.run("seed.sh").returncode == 0
+    volume.start()
+    rotate(volume, NEW_PASSWORD)
+    assert volume.run("ready.sh", SYSTEM_IDENTIFIER="1").returncode == 1
+    break_off(volume)
+    volume.wait_until_streaming()
+
+
 def test_a_line_end_after_a_password_is_no_part_of_it(volume: Volume) -> None:
     (volume.folder / "credentials" / "password").write_text(f"{REPLICATION.password}\r\n")
     seeded = volume.run("seed.sh")

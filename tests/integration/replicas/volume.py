@@ -103,6 +103,7 @@ class Volume:
             "PRIMARY_CONNINFO": conninfo,
             "PASSFILE": str(self.folder / "run" / "passfile"),
             "CREDENTIALS": str(self.folder / "credentials"),
+            "REPLICATION_USER": REPLICATION.username,
             "CLIENT_TLS": str(self.folder / "client-tls") if self.target.client_certificate_pem is not None else "",
             "SERVER_TLS": str(self.folder / "server-tls") if self.certificate is not None else "",
             "TRIES": "1",

@@ -64,6 +64,15 @@ def test_no_secret_value_is_in_a_manifest() -> None:
     assert not any("PASSWORD" in name for name in variables)
 
 
+def test_a_dollar_in_a_name_reaches_the_scripts_as_it_is() -> None:
+    upstream = replace(UPSTREAM, user="a$$(PGDATA)")
+    pod = build_pod(OWNER, MEMBER, ReplicaSetSpec.model_validate(SMALL), config="c", slot=SLOT, upstream=upstream)
+    for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
+        environment = {entry["name"]: entry["value"] for entry in container["env"]}
+        assert environment["REPLICATION_USER"] == "a$$$$(PGDATA)", "each pair stands for one"
+        assert "user=a$$$$(PGDATA) " in environment["PRIMARY_CONNINFO"]
+
+
 def test_both_containers_see_the_login_to_the_primary_as_the_kubelet_refreshes_it() -> None:
     pod = make_pod(SMALL)["spec"]
     [volume] = [volume for volume in pod["volumes"] if volume["name"] == "replication"]

@@ -1,0 +1,182 @@
+"""What the scripts of a pod do with files: a folder stands for the pod, short scripts for the server's tools."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from headroom.manifests.scripts import load_scripts
+
+SYSTEM = "7300000000000000001"
+ODD_NAME = "o:l\\d 'na*me' $x"
+"""All that a passfile or a shell could trip over."""
+TOOLS = {
+    "pg_isready": 'echo verdict >>"$LOG"; exit "$ANSWER"',
+    "pg_controldata": 'echo "Database system identifier:  $HELD"; echo "Database cluster state:  $STATE"',
+    "pg_ctl": 'echo reload >>"$LOG"',
+    "tr": 'echo refresh >>"$LOG"; exec /usr/bin/env -i PATH="$REAL" tr "$@"',
+    "mv": '[ -z "${KILLED:-}" ] || exit 137; exec /usr/bin/env -i PATH="$REAL" mv "$@"',
+}
+
+
+@dataclass(frozen=True)
+class Pod:
+    """The folders of a pod; the tools write down in `log` what they were called for."""
+
+    folder: Path
+
+    @property
+    def run_folder(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def passfile(self) -> str:
+        return (self.run_folder / "passfile").read_text()
+
+    @property
+    def log(self) -> list[str]:
+        path = self.folder / "log"
+        return path.read_text().split() if path.exists() else []
+
+    def mount(self, username: str, password: str) -> None:
+        """Make, or refresh, the Secret of the login."""
+        for name, text in (("username", username), ("password", password)):
+            (self.folder / "credentials" / name).write_text(text)
+
+    def run(self, script: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+        path = os.environ["PATH"]
+        values = {
+            "PATH": f"{self.folder / 'tools'}:{path}",
+            "REAL": path,
+            "LOG": str(self.folder / "log"),
+            "PGDATA": str(self.folder / "pgdata"),
+            "CONFIG": str(self.folder / "config"),
+            "PASSFILE": str(self.run_folder / "passfile"),
+            "CREDENTIALS": str(self.folder / "credentials"),
+            "REPLICATION_USER": "copier",
+            "CLIENT_TLS": "",
+            "SERVER_TLS": str(self.folder / "tls"),
+            "SYSTEM_IDENTIFIER": SYSTEM,
+            "HELD": SYSTEM,
+            "STATE": "in archive recovery",
+            "ANSWER": "0",
+            **changes,
+        }
+        command = ["sh", str(self.folder / "config" / script)]
+        return subprocess.run(command, env=values, capture_output=True, text=True, timeout=20, check=False)
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Pod:
+    for name in ("pgdata", "config", "run", "credentials", "tls", "tools"):
+        (tmp_path / name).mkdir()
+    for name, text in load_scripts().items():
+        (tmp_path / "config" / name).write_text(text)
+    for name, text in TOOLS.items():
+        (tmp_path / "tools" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "tools" / name).chmod(0o755)
+    for name in ("standby.signal", "postmaster.pid"):
+        (tmp_path / "pgdata" / name).write_text("")
+    (tmp_path / "tls" / "tls.crt").write_text("CERTIFICATE\n")
+    made = Pod(tmp_path)
+    made.mount("copier", "first")
+    return made
+
+
+def test_a_password_that_was_rotated_in_is_taken_over(pod: Pod) -> None:
+    for password in ("first", "p:a\\ss"):
+        pod.mount("copier", password)
+        assert pod.run("credentials.sh").returncode == 0
+    assert pod.passfile == "*:*:*:copier:p\\:a\\\\ss\n"
+    assert oct((pod.run_folder / "passfile").stat().st_mode & 0o777) == "0o600"
+
+
+@pytest.mark.parametrize("name", ["copier", ODD_NAME])
+def test_the_password_of_the_role_a_pod_was_made_for_outlives_a_renaming(pod: Pod, name: str) -> None:
+    pod.mount(f"{name}\n", "first")
+    assert pod.run("credentials.sh", REPLICATION_USER=name).returncode == 0
+    before = pod.passfile
+    pod.mount("newer", "second")
+    done = pod.run("credentials.sh", REPLICATION_USER=name)
+    assert (done.returncode, "another username" in done.stderr) == (0, True), done.stderr
+    assert pod.passfile == before
+    pod.mount(name, "third")
+    assert pod.run("credentials.sh", REPLICATION_USER=name).returncode == 0
+    assert pod.passfile == before.replace("first", "third")
+
+
+def test_a_renaming_keeps_no_client_certificate_back(pod: Pod) -> None:
+    folder = pod.folder / "client"
+    folder.mkdir()
+    for text in ("old", "new"):
+        for part in ("crt", "key"):
+            (folder / f"tls.{part}").write_text(f"{text}\n")
+        pod.mount("copier" if text == "old" else "newer", text)
+        assert pod.run("credentials.sh", CLIENT_TLS=str(folder)).returncode == 0
+    assert [(pod.run_folder / f"client.{part}").read_text() for part in ("crt", "key")] == ["new\n", "new\n"]
+
+
+def test_a_pod_that_never_had_its_login_takes_what_there_is(pod: Pod) -> None:
+    for password in ("second", "third"):
+        pod.mount("newer", password)
+        assert pod.run("credentials.sh").returncode == 0
+        assert pod.passfile == f"*:*:*:newer:{password}\n"
+
+
+def test_runs_that_are_killed_leave_one_file_at_most_and_the_old_login(pod: Pod) -> None:
+    assert pod.run("credentials.sh").returncode == 0
+    before = pod.passfile
+    pod.mount("copier", "second")
+    for _ in range(3):
+        assert pod.run("credentials.sh", KILLED="yes").returncode != 0
+    assert pod.passfile == before
+    assert len(list(pod.run_folder.iterdir())) == 2
+    assert pod.run("credentials.sh").returncode == 0
+    assert [path.name for path in pod.run_folder.iterdir()] == ["passfile"]
+    assert pod.passfile == "*:*:*:copier:second\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "want"),
+    [
+        pytest.param({}, 0, id="a standby of ours"),
+        pytest.param({"ANSWER": "2"}, 1, id="no answer"),
+        pytest.param({"HELD": "1"}, 1, id="another system"),
+        pytest.param({"STATE": "in production"}, 1, id="promoted"),
+    ],
+)
+def test_the_verdict_comes_before_the_refresh_which_comes_whatever_it_is(
+    pod: Pod, changes: dict[str, str], want: int
+) -> None:
+    done = pod.run("ready.sh", **changes)
+    assert done.returncode == want, done.stderr
+    assert pod.log == ["verdict", "refresh", "refresh", "reload"]
+    assert pod.passfile == "*:*:*:copier:first\n"
+
+
+def test_a_volume_that_is_no_standby_is_not_ready(pod: Pod) -> None:
+    (pod.folder / "pgdata" / "standby.signal").unlink()
+    assert pod.run("ready.sh").returncode == 1
+
+
+@pytest.mark.parametrize(("answer", "want"), [("0", 0), ("2", 1)])
+def test_a_refresh_that_fails_changes_no_verdict(pod: Pod, answer: str, want: int) -> None:
+    (pod.folder / "credentials" / "password").unlink()
+    (pod.folder / "tls" / "tls.crt").unlink()
+    done = pod.run("ready.sh", ANSWER=answer)
+    assert done.returncode == want
+    assert done.stderr.count("ready: ") == 2, done.stderr
+
+
+def test_no_server_is_told_of_a_certificate_where_none_runs(pod: Pod) -> None:
+    (pod.folder / "pgdata" / "postmaster.pid").unlink()
+    done = pod.run("ready.sh", ANSWER="2")
+    assert (done.returncode, done.stderr, "reload" in pod.log) == (1, "", False)
+
+
+def test_a_certificate_is_served_once(pod: Pod) -> None:
+    for _ in range(2):
+        assert pod.run("ready.sh").returncode == 0
+    assert pod.log.count("reload") == 1
