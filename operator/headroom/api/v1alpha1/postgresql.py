@@ -42,13 +42,9 @@ OWN_SUFFIXES = ("_file",)
 
 _OWN = "^(" + "|".join([*OWN_PARAMETERS, *(f"{p}.*" for p in OWN_PREFIXES), *(f".*{s}" for s in OWN_SUFFIXES)]) + ")$"
 _NAME = "^[a-z_][a-z0-9_]*([.][a-z_][a-z0-9_]*)?$"
+_VALUE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 _HBA = "^(local|host|hostssl|hostnossl|hostgssenc|hostnogssenc) [^@\\n]*$"
 HbaLine = Annotated[str, Field(min_length=1, max_length=512)]
-
-
-def is_own_parameter(name: str) -> bool:
-    """Whether Headroom writes this server parameter itself."""
-    return name in OWN_PARAMETERS or name.startswith(OWN_PREFIXES) or name.endswith(OWN_SUFFIXES)
 
 
 class PostgresSettings(SpecModel):
@@ -78,6 +74,22 @@ class PostgresSettings(SpecModel):
     )
     def _parameters_have_names(self) -> bool:
         return all(len(name) <= 63 and re.fullmatch(_NAME, name) for name in self.parameters)
+
+    @rule(
+        f"!has(self.parameters) || self.parameters.all(k, self.parameters[k].matches({cel_text(_VALUE)}))",
+        "write each value on one line: remove line ends and other control characters",
+        field=".parameters",
+    )
+    def _parameters_have_one_line_each(self) -> bool:
+        return all(re.fullmatch(_VALUE, value) for value in self.parameters.values())
+
+    @rule(
+        "!has(self.parameters) || !('log_hostname' in self.parameters)",
+        "log_hostname makes each new connection wait for a name server: remove it",
+        field=".parameters",
+    )
+    def _connects_without_a_name_server(self) -> bool:
+        return "log_hostname" not in self.parameters
 
     @rule(
         f"!has(self.hba) || self.hba.all(l, l.matches({cel_text(_HBA)}))",

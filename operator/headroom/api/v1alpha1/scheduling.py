@@ -17,10 +17,11 @@ LabelKey = Annotated[
         is_terse=True,
     ),
 ]
+LABEL_VALUE = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
 LabelValue = Annotated[
     str,
     Pattern(
-        "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$",
+        LABEL_VALUE,
         "write a label value: letters, digits, '-', '_' and '.'",
         63,
         min_length=0,

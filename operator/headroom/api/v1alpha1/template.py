@@ -9,13 +9,20 @@ from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from headroom.api.base import SpecModel, rule
+from headroom.api.base import SpecModel, cel_text, rule
 from headroom.api.quantities import AMOUNT_PATTERN, QUANTITY_MAX_LENGTH, parse_quantity
 from headroom.api.v1alpha1.common import GROUP, ObjectName
-from headroom.api.v1alpha1.scheduling import Affinity, LabelMap, Toleration, TopologySpread
+from headroom.api.v1alpha1.scheduling import LABEL_VALUE, Affinity, LabelMap, Toleration, TopologySpread
 
 COMPARED = ("cpu", "memory")
 AMOUNT_REMEDY = "write amounts of zero or more, such as 500m or 2Gi"
+_PREFIX = "[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+KEY_PATTERN = f"^({_PREFIX}/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+KEY_LENGTHS = "^([^/]{1,253}/)?[^/]{1,63}$"
+KEY_REMEDY = (
+    "keys such as tier or example.com/tier: at most 63 letters, digits, '-', '_' and '.', after a lower-case host name "
+    "and '/' if you like"
+)
 UserId = Annotated[int, Field(ge=1, le=2_147_483_647)]
 
 
@@ -100,6 +107,16 @@ class Resources(SpecModel):
         return parse_quantity(amounts.get(resource, "0"))
 
 
+def _are_keys(field: str) -> str:
+    """CEL: the keys of a map are such as Kubernetes takes for labels and annotations."""
+    is_key = f"k.matches({cel_text(KEY_LENGTHS)}) && k.matches({cel_text(KEY_PATTERN)})"
+    return f"!has(self.{field}) || self.{field}.all(k, {is_key})"
+
+
+def _is_key(key: str) -> bool:
+    return all(re.fullmatch(pattern, key) for pattern in (KEY_LENGTHS, KEY_PATTERN))
+
+
 class TemplateMetadata(SpecModel):
     """Labels and annotations that pods get besides our own."""
 
@@ -117,6 +134,22 @@ class TemplateMetadata(SpecModel):
     )
     def _keeps_our_keys_free(self) -> bool:
         return not any(f"{GROUP}/" in key for key in (*self.labels, *self.annotations))
+
+    @rule(_are_keys("labels"), f"write label {KEY_REMEDY}", field=".labels")
+    def _labels_have_keys(self) -> bool:
+        return all(_is_key(key) for key in self.labels)
+
+    @rule(_are_keys("annotations"), f"write annotation {KEY_REMEDY}", field=".annotations")
+    def _annotations_have_keys(self) -> bool:
+        return all(_is_key(key) for key in self.annotations)
+
+    @rule(
+        f"!has(self.labels) || self.labels.all(k, self.labels[k].matches({cel_text(LABEL_VALUE)}))",
+        "write label values of letters, digits, '-', '_' and '.', with a letter or digit at either end",
+        field=".labels",
+    )
+    def _labels_have_values(self) -> bool:
+        return all(re.fullmatch(LABEL_VALUE, value) for value in self.labels.values())
 
 
 class PodSecurity(SpecModel):
