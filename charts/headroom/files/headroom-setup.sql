@@ -79,8 +79,8 @@ GRANT pg_signal_backend TO :"monitor_role";
 GRANT pg_read_all_data TO :"monitor_role";
 
 -- pg_use_reserved_connections (PostgreSQL 16 and later): gets in when all other connections are taken. Set
--- reserved_connections = 5 for it. Without it: Headroom keeps its three connections open, and may not get them back
--- after a restart under full load.
+-- reserved_connections = 5 for it. Without it: Headroom keeps the connections it has, and may not get them back after
+-- a restart under full load.
 \if :can_reserve
   GRANT pg_use_reserved_connections TO :"monitor_role";
 \endif
@@ -93,7 +93,8 @@ FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'pg
 WHERE p.proname IN ('pg_logical_emit_message', 'pg_control_system', 'pg_control_checkpoint')
   AND NOT has_function_privilege(:'monitor_role', p.oid, 'EXECUTE') \gexec
 
--- Four connections, a few more while the operator changes hands; a runaway cannot take the server's slots.
+-- Three connections, a fourth while pools ask for queues in this database, a few more while the operator changes hands;
+-- a runaway cannot take the server's slots.
 ALTER ROLE :"monitor_role" CONNECTION LIMIT 32;
 
 -- 2. The replication login: streams, copies, and makes and drops replication slots. Nothing else; it reads no table.

@@ -46,6 +46,15 @@ def check_resource(found: dict[str, Any]) -> bool:
     return True
 
 
+@pytest.mark.parametrize("name", ["how-to/prepare-a-primary.md", "explanation/architecture.md"])
+def test_the_setup_script_counts_the_connections_as_the_pages_do(name: str) -> None:
+    script = ROOT / "charts" / "headroom" / "files" / "headroom-setup.sql"
+    for path in (DOCS / name, script):
+        text = " ".join(path.read_text().replace("\n-- ", " ").split()).lower()
+        assert re.findall(r"\b(\w+) connections(?: to (?:a|each) primary|, a fourth)", text) == ["three"], path
+        assert "a fourth while pools ask for queues in" in text, path
+
+
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)
 def test_every_link_to_a_file_of_ours_leads_somewhere(path: Path) -> None:
     for link in LINK.findall(path.read_text()):
