@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from headroom.policy.replicas.last_words import find_cause
 from tests.integration.replicas.volume import SLOT, Volume
 
 pytestmark = pytest.mark.postgres
@@ -92,6 +93,25 @@ def test_the_server_never_starts_as_anything_but_a_seeded_standby(volume: Volume
     (volume.pgdata / missing).unlink()
     done = volume.run("start.sh")
     assert (done.returncode, missing in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        pytest.param("wrok_mem = '1MB'", 'unrecognized configuration parameter "wrok_mem"', id="unknown"),
+        pytest.param("work_mem = 'lots'", 'invalid value for parameter "work_mem": "lots"', id="no value"),
+        pytest.param("work_mem = '1kB'", 'outside the valid range for parameter "work_mem"', id="out of range"),
+        pytest.param("jit = 'perhaps'", 'parameter "jit" requires a Boolean value', id="no switch"),
+        pytest.param("shared_preload_libraries = 'none'", 'could not access file "none"', id="no library"),
+    ],
+)
+def test_a_server_that_does_not_start_says_which_parameter_it_is(volume: Volume, line: str, says: str) -> None:
+    assert volume.run("seed.sh").returncode == 0
+    with (volume.folder / "config" / "postgresql.conf").open("a") as conf:
+        conf.write(f"{line}\n")
+    done = volume.run("start.sh")
+    assert done.returncode == 1
+    assert says in find_cause(done.stderr), done.stderr
 
 
 def test_a_promoted_server_is_not_ready(volume: Volume) -> None:

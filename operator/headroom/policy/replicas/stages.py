@@ -12,6 +12,7 @@ from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.replica import MemberFacts, Role, Stage
 from headroom.policy.replicas import timeouts
 from headroom.policy.replicas.cut_off import find_cut_off
+from headroom.policy.replicas.last_words import find_cause
 from headroom.policy.replicas.readiness import describe_lag, describe_pause, is_beyond
 from headroom.reasons import Reason
 
@@ -188,7 +189,7 @@ def _check_seed(member: MemberFacts, around: Surroundings) -> StageVerdict | Non
     if pod is None or pod.seed.is_done:
         return None
     is_copying = pod.role is Role.PROVISIONING
-    said = _last_line(pod.seed.message)
+    said = find_cause(pod.seed.message)
     if pod.seed.exit_code == SEED_REFUSED:
         reason = _refusal_reason(said)
         # Another image is all it takes: a copy that may be whole is not thrown away for a slip of the pen.
@@ -226,9 +227,9 @@ def _check_server(member: MemberFacts, _: Surroundings) -> StageVerdict | None:
     if pod.server.is_running or not (pod.server.restarts or pod.server.message):
         return None
     if member.server_restarts < timeouts.SERVER_RESTARTS_NOTICE:
-        return StageVerdict(Stage.STREAMING, Reason.REPLAYING, f"the server ended: {_last_line(pod.server.message)}")
+        return StageVerdict(Stage.STREAMING, Reason.REPLAYING, f"the server ended: {find_cause(pod.server.message)}")
     is_failed = member.server_restarts >= timeouts.SERVER_RESTARTS and pod.role is not Role.SERVING
-    message = f"the server ended {member.server_restarts} times: {_last_line(pod.server.message)}"
+    message = f"the server ended {member.server_restarts} times: {find_cause(pod.server.message)}"
     return StageVerdict(Stage.STREAMING, Reason.POD_FAILING, message, is_failed=is_failed)
 
 
@@ -280,11 +281,6 @@ def _seeding(
 
 def _refusal_reason(said: str) -> Reason:
     return Reason.MAJOR_VERSION_MISMATCH if "major version" in said else Reason.SEED_FAILED
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it gave no reason"
 
 
 CHECKS: tuple[Check, ...] = (
