@@ -32,7 +32,7 @@ SEED_TRIES = 3
 STARTUP_BUDGET_SECONDS = 24 * 3600
 """Replay of a long backlog is not a reason to start over: an alarm says so, the kubelet never kills for it."""
 STARTUP_PERIOD_SECONDS = 1
-"""A new member is seen the second it accepts connections; the kubelet then asks for readiness at once."""
+"""Each probe looks for two seconds, so that a new member is seen within moments; readiness is then asked at once."""
 READY_PERIOD_SECONDS = 5
 """Seldom on purpose: each probe starts a process in the pod (measured 55 ms of CPU). A server that ends takes its
 container along, and one that hangs is found by the operator's own probe each second."""
@@ -139,9 +139,9 @@ def _server_container(spec: ReplicaSetSpec, environment: list[dict[str, str]], u
         **_container(spec, SERVER, "start.sh", environment, upstream),
         "ports": [{"name": "postgresql", "containerPort": POSTGRES_PORT, "protocol": "TCP"}],
         "startupProbe": {
-            **_probe("ready.sh"),
+            **_probe("started.sh"),
             "periodSeconds": STARTUP_PERIOD_SECONDS,
-            "timeoutSeconds": 3,
+            "timeoutSeconds": 5,
             "failureThreshold": STARTUP_BUDGET_SECONDS // STARTUP_PERIOD_SECONDS,
         },
         "readinessProbe": {

@@ -114,6 +114,13 @@ def test_a_server_that_does_not_start_says_which_parameter_it_is(volume: Volume,
     assert says in find_cause(done.stderr), done.stderr
 
 
+def test_a_server_that_is_not_there_has_not_started(volume: Volume) -> None:
+    assert volume.run("seed.sh").returncode == 0
+    assert volume.run("started.sh").returncode == 1
+    volume.start()
+    assert volume.run("started.sh").returncode == 0
+
+
 def test_a_promoted_server_is_not_ready(volume: Volume) -> None:
     assert volume.run("seed.sh").returncode == 0
     volume.start()
@@ -123,6 +130,7 @@ def test_a_promoted_server_is_not_ready(volume: Volume) -> None:
         capture_output=True,
     )
     assert volume.run("ready.sh").returncode != 0
+    assert volume.run("started.sh").returncode != 0
     assert volume.run("live.sh").returncode == 0
 
 

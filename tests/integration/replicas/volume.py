@@ -140,9 +140,8 @@ class Volume:
     def start(self) -> None:
         self.server = self.begin("start.sh")
         end = time.monotonic() + 20
-        while self.run("ready.sh").returncode:
+        while self.run("started.sh").returncode:
             assert time.monotonic() < end, (self.folder / "start.sh.log").read_text()
-            time.sleep(0.1)
 
     def connect(self, **changes: Any) -> "psycopg.Connection[tuple[object, ...]]":
         login = {"user": MONITOR.username, "password": MONITOR.password, "dbname": DATABASE, **changes}

@@ -3,7 +3,7 @@
 from functools import cache
 from importlib.resources import files
 
-NAMES = ("seed.sh", "start.sh", "ready.sh", "live.sh", "stop.sh", "credentials.sh")
+NAMES = ("seed.sh", "start.sh", "started.sh", "ready.sh", "live.sh", "stop.sh", "credentials.sh")
 
 
 @cache
