@@ -1,6 +1,7 @@
 """The life of read replicas: seeded, warm, serving by a label, drained, gone without a trace."""
 
 import subprocess
+import time
 from dataclasses import replace
 
 import pytest
@@ -38,6 +39,19 @@ def endpoints(shop: Shop) -> set[str]:
 
 def status(shop: Shop) -> Manifest:
     return (shop.kubectl.get("dbrs", SET) or {}).get("status") or {}
+
+
+def test_a_probe_that_is_killed_half_way_ends_no_session(clean: Shop) -> None:
+    apply_set(clean, replicas=1, standbys=0)
+    clean.wait_counts(serving=1, standbys=0)
+    name = clean.replicas("serving")[0]["metadata"]["name"]
+    receiver = clean.sql("SELECT pid FROM pg_stat_wal_receiver", pod=name)
+    # What the kubelet leaves when a probe runs into its timeout: a tool without a parent, about to end with a failure.
+    left = "(sh -c 'sleep 1; exit 2') >/dev/null 2>&1 </dev/null & exit 0"
+    clean.kubectl("exec", name, "--", "sh", "-c", left)
+    time.sleep(3)
+    assert clean.sql("SELECT pid FROM pg_stat_wal_receiver", pod=name) == receiver
+    assert "FATAL" not in clean.kubectl("logs", name)
 
 
 def test_a_set_comes_to_serve_and_goes_without_a_trace(clean: Shop) -> None:

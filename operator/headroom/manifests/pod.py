@@ -99,6 +99,9 @@ def _build_pod_spec(
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        # As first process the server would take in the children of killed probes, and one that ends with 2 is to it a
+        # crashed backend: it ends all sessions and starts anew.
+        "shareProcessNamespace": True,
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": int(spec.drain.timeout.total_seconds()) + STOP_SECONDS,
         "securityContext": _pod_security(spec),

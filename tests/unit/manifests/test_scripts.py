@@ -56,6 +56,7 @@ class Pod:
             "PASSFILE": str(self.run_folder / "passfile"),
             "CREDENTIALS": str(self.folder / "credentials"),
             "REPLICATION_USER": "copier",
+            "MONITOR_ROLE": "monitor",
             "CLIENT_TLS": "",
             "SERVER_TLS": str(self.folder / "tls"),
             "SYSTEM_IDENTIFIER": SYSTEM,

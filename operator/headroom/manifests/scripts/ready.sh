@@ -5,12 +5,17 @@
 # server's own certificate. It does so when the verdict stands, and whatever that is: a server may be not ready for want
 # of them.
 #
-# Reads: PGDATA, CONFIG (a folder), SYSTEM_IDENTIFIER, PASSFILE, SERVER_TLS (a folder, may be empty), and what
-# credentials.sh reads.
+# Reads: PGDATA, CONFIG (a folder), SYSTEM_IDENTIFIER, PASSFILE, SERVER_TLS (a folder, may be empty),
+# MONITOR_ROLE, and what credentials.sh reads.
 set -eu
 
 is_ready() {
-	[ -f "$PGDATA/standby.signal" ] && pg_isready -q -h /var/run/postgresql -p 5432 -t 1 && is_standby_of_our_system
+	[ -f "$PGDATA/standby.signal" ] && accepts_connections && is_standby_of_our_system
+}
+
+# As a role that is there: the server would log a stranger's knock each time. No password is asked for a knock.
+accepts_connections() {
+	PGSSLMODE=disable pg_isready -q -h 127.0.0.1 -p 5432 -U "$MONITOR_ROLE" -t 1
 }
 
 is_standby_of_our_system() {

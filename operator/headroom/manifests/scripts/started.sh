@@ -6,7 +6,8 @@
 set -eu
 
 looks=10
-until pg_isready -q -h /var/run/postgresql -p 5432 -t 1; do
+export PGSSLMODE=disable
+until pg_isready -q -h 127.0.0.1 -p 5432 -U "$MONITOR_ROLE" -t 1; do
 	looks=$((looks - 1))
 	[ "$looks" -gt 0 ] || exit 1
 	sleep 0.2
