@@ -43,7 +43,7 @@ OWN_SUFFIXES = ("_file",)
 _OWN = "^(" + "|".join([*OWN_PARAMETERS, *(f"{p}.*" for p in OWN_PREFIXES), *(f".*{s}" for s in OWN_SUFFIXES)]) + ")$"
 _NAME = "^[a-z_][a-z0-9_]*([.][a-z_][a-z0-9_]*)?$"
 _VALUE = r"^[^\x00-\x1f\x7f-\x9f]*$"
-_HBA = "^(local|host|hostssl|hostnossl|hostgssenc|hostnogssenc) [^@\\n]*$"
+_HBA = "^(local|host|hostssl|hostnossl|hostgssenc|hostnogssenc) [^@\\n]*[^@\\n\\\\]$"
 HbaLine = Annotated[str, Field(min_length=1, max_length=512)]
 
 
