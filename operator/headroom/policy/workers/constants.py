@@ -12,8 +12,13 @@ RATE_WINDOW_SECONDS = 60.0
 CHANGE_SPANS = 3
 CHANGE_SIGNIFICANCE = 3.0
 """The rate has risen when the middle one of the three newest spans is 3 standard deviations above the window's rate."""
+JUMP_LEAST_SPANS = 2
+JUMP_SHARE = 0.8
+"""The rate has jumped when two levels, the newer one over at least two spans, leave less than this share of what a line
+leaves unexplained: they have one number more to choose, for which BIC asks 12 ** (-1 / 12) over twelve spans."""
 TREND_WINDOW_SECONDS = 120.0
-"""Window of the arrival trend: at least twelve intervals, else chance alone makes slopes."""
+"""Window in which arrivals must have grown: at least twelve intervals, else chance alone makes slopes. By how much they
+grow is taken from the rate's own window, which a growth that has ended leaves sooner."""
 TREND_LEAST_INTERVALS = 12
 TREND_SIGNIFICANCE = 3.0
 """Standard errors a slope must be above zero to count as growth; 2 would see growth in steady arrivals too often."""

@@ -96,6 +96,7 @@ def _demand(knobs: Knobs, facts: Facts, sample: QueueSample, estimates: Estimate
         in_flight=min(sample.in_flight or 0, facts.existing * knobs.concurrency),
         due_soon=sample.due_soon,
         arrivals=estimates.arrivals_per_second,
+        arrivals_age_seconds=estimates.arrivals_age_seconds,
         arrivals_growth=estimates.arrivals_growth,
         service_rate=estimates.service_rate,
         late_for_seconds=track.late_for_seconds(facts.now),

@@ -12,7 +12,6 @@ from headroom.policy.words import count_of
 from headroom.policy.workers.constants import (
     LEARNING_MOST_WORKERS,
     LEARNING_STEP_SECONDS,
-    RATE_WINDOW_SECONDS,
     SERVICE_CV_SQUARED,
 )
 from headroom.reasons import Reason
@@ -34,9 +33,10 @@ class Verdict:
 class Demand:
     """All that the formulas look at; rates per second, times in seconds.
 
-    `arrivals` None is not known yet: the result is then a lower bound. `late_for` is how long lag has been above its
-    target, `capacity_workers` what is ready or will be in time. `present` (the count asked for now) and
-    `since_start_seconds` (since we last asked for more) matter only while the service rate is unknown.
+    `arrivals` None is not known yet: the result is then a lower bound. `arrivals_age` is how long ago they were at that
+    rate, `late_for` how long lag has been above its target, `capacity_workers` what is ready or will be in time.
+    `present` (the count asked for now) and `since_start_seconds` (since we last asked for more) matter only while the
+    service rate is unknown.
     """
 
     lag_seconds: float
@@ -45,6 +45,7 @@ class Demand:
     in_flight: int
     due_soon: int
     arrivals: float | None
+    arrivals_age_seconds: float
     arrivals_growth: float
     service_rate: float | None
     late_for_seconds: float
@@ -90,12 +91,9 @@ def decide_wanted(demand: Demand) -> Wanted:
 
 
 def forecast(demand: Demand) -> float:
-    """f = max(a, due within R / R, a + slope R), the trend within [a, 2a]; it never lowers.
-
-    The measured rate is that of the middle of its window, so the trend reaches half a window further.
-    """
+    """f = max(a, due within R / R, a + slope (R + age of a)), the trend within [a, 2a]; it never lowers."""
     arrivals = demand.arrivals or 0.0
-    reach = demand.lead_time_seconds + RATE_WINDOW_SECONDS / 2
+    reach = demand.lead_time_seconds + demand.arrivals_age_seconds
     trend = min(arrivals + max(0.0, demand.arrivals_growth) * reach, 2 * arrivals)
     return max(arrivals, trend, demand.due_soon / demand.lead_time_seconds)
 

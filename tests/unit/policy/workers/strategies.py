@@ -43,6 +43,7 @@ def demands(draw: st.DrawFn) -> Demand:
         in_flight=draw(st.integers(0, 500)),
         due_soon=draw(st.integers(0, 1000)),
         arrivals=draw(rates),
+        arrivals_age_seconds=draw(st.floats(0, 60)),
         arrivals_growth=draw(st.floats(0, 10)),
         service_rate=draw(st.floats(0.01, 100)),
         late_for_seconds=draw(st.floats(0, 5000)),

@@ -17,6 +17,7 @@ QUIET = Demand(
     in_flight=0,
     due_soon=0,
     arrivals=30.0,
+    arrivals_age_seconds=30.0,
     arrivals_growth=0.0,
     service_rate=4.0,
     late_for_seconds=0.0,
@@ -117,6 +118,12 @@ def test_items_about_to_be_due_count_as_arrivals() -> None:
 def test_a_trend_reaches_at_most_twice_the_rate() -> None:
     assert decide_wanted(replace(QUIET, arrivals_growth=0.1)).forecast == pytest.approx(34.0)
     assert decide_wanted(replace(QUIET, arrivals_growth=100.0)).forecast == 60.0
+
+
+def test_a_trend_reaches_from_when_the_rate_was_true_to_the_end_of_the_lead_time() -> None:
+    growing = replace(QUIET, arrivals_growth=0.1)
+    assert decide_wanted(replace(growing, arrivals_age_seconds=5.0)).forecast == pytest.approx(31.5)
+    assert decide_wanted(replace(growing, lead_time_seconds=60.0)).forecast == pytest.approx(39.0)
 
 
 def test_a_forecast_is_not_called_an_arrival_rate() -> None:
