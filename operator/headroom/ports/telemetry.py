@@ -14,8 +14,8 @@ class Telemetry(Protocol):
         """Set a gauge, add to a counter, or observe into a histogram, by the metric's type."""
         ...
 
-    def forget(self, **labels: str) -> None:
-        """Drop every series that carries all of these labels: its object is gone."""
+    def forget(self, *metrics: Metric, **labels: str) -> None:
+        """Drop every series that carries all of these labels, of these metrics or of all: nobody measures it now."""
         ...
 
     def event(

@@ -62,6 +62,21 @@ class TestMetrics:
         telemetry.forget()
         assert 'name="other"' in "\n".join(lines(telemetry))
 
+    def test_one_metric_is_forgotten_alone(self, telemetry: PrometheusTelemetry) -> None:
+        memory = MemoryTelemetry()
+        for port in (telemetry, memory):
+            for queue in ("a", "b"):
+                port.record(LAG, 1, namespace="shop", name="pool", queue=queue)
+            port.record(JOBS, 1, namespace="shop", name="pool")
+            port.record(TIMES, 1)
+            port.forget(LAG, namespace="shop", name="pool")
+        text = "\n".join(lines(telemetry))
+        assert "test_lag_seconds{" not in text
+        assert 'test_jobs_total{name="pool",namespace="shop"} 1.0' in text
+        assert memory.value(LAG, namespace="shop", name="pool", queue="a") is None
+        assert memory.value(JOBS, namespace="shop", name="pool") == 1
+        assert memory.observations[TIMES.name, ()] == [1]
+
     @pytest.mark.parametrize("labels", [{}, {"namespace": "x"}, {"namespace": "x", "name": "y", "more": "z"}])
     def test_wrong_labels_are_counted_and_never_raised(
         self, telemetry: PrometheusTelemetry, labels: dict[str, str], caplog: pytest.LogCaptureFixture

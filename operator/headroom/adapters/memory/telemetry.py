@@ -42,11 +42,15 @@ class MemoryTelemetry:
         else:
             self.values[key] = value
 
-    def forget(self, **labels: str) -> None:
-        """Drop every series that carries all of these labels."""
-        gone = labels.items()
-        self.values = {key: kept for key, kept in self.values.items() if not gone <= dict(key[1]).items()}
-        self.observations = {key: kept for key, kept in self.observations.items() if not gone <= dict(key[1]).items()}
+    def forget(self, *metrics: Metric, **labels: str) -> None:
+        """Drop every series that carries all of these labels, of these metrics or of all."""
+        names = {metric.name for metric in metrics}
+
+        def is_gone(name: str, carried: LabelSet) -> bool:
+            return labels.items() <= dict(carried).items() and (not names or name in names)
+
+        self.values = {key: kept for key, kept in self.values.items() if not is_gone(*key)}
+        self.observations = {key: kept for key, kept in self.observations.items() if not is_gone(*key)}
 
     def event(
         self, about: Mapping[str, Any], reason: Reason, message: str, *, type_: Literal["Normal", "Warning"] = "Normal"

@@ -2,6 +2,7 @@
 
 import logging
 import platform
+from collections.abc import Collection
 
 from prometheus_client import (
     CollectorRegistry,
@@ -45,10 +46,10 @@ class Registry:
             logger.warning("The metric %s cannot take %r: %s", metric.name, labels, mistake)
             self.record(TELEMETRY_ERRORS, 1, {"metric": metric.name})
 
-    def forget(self, labels: dict[str, str]) -> None:
-        """Drop every series that carries all of these labels."""
+    def forget(self, labels: dict[str, str], metrics: Collection[Metric] = ()) -> None:
+        """Drop every series that carries all of these labels, of these metrics or of all."""
         for metric, instrument in self._instruments.items():
-            if labels and labels.keys() <= set(metric.labels):
+            if labels and labels.keys() <= set(metric.labels) and (not metrics or metric in metrics):
                 instrument.remove_by_labels(labels)
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:

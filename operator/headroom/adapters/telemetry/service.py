@@ -26,9 +26,9 @@ class PrometheusTelemetry:
         """Set, add or observe by the metric's type."""
         self.registry.record(metric, value, labels)
 
-    def forget(self, **labels: str) -> None:
-        """Drop every series that carries all of these labels."""
-        self.registry.forget(labels)
+    def forget(self, *metrics: Metric, **labels: str) -> None:
+        """Drop every series that carries all of these labels, of these metrics or of all."""
+        self.registry.forget(labels, metrics)
 
     def event(
         self, about: Mapping[str, Any], reason: Reason, message: str, *, type_: Literal["Normal", "Warning"] = "Normal"

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from headroom.model.conditions import Condition, Truth
+from headroom.model.metrics import Metric
 from headroom.policy.words import count_of
 from headroom.ports.telemetry import Telemetry
 from headroom.reasons import ConditionType, Reason
@@ -39,25 +40,36 @@ def announce_scaling(telemetry: Telemetry, seen: Pass, *, due_seconds: float) ->
 
 
 def _record_queue(telemetry: Telemetry, seen: Pass, labels: dict[str, str]) -> None:
-    sample, outcome = seen.signal.sample, seen.outcome
-    if sample is not None:
-        telemetry.record(metrics.LAG, sample.lag_seconds, **labels)
-        telemetry.record(metrics.BACKLOG, sample.backlog, **labels)
-        telemetry.record(metrics.BLOCKED, sample.blocked, **labels)
-        telemetry.record(metrics.PHANTOMS, sample.phantoms, **labels)
-        if sample.in_flight is not None:
-            telemetry.record(metrics.IN_FLIGHT, sample.in_flight, **labels)
-    if outcome is None:
-        return
-    found = outcome.estimates
-    for metric, rate in (
-        (metrics.ARRIVALS, found.arrivals_per_second),
-        (metrics.COMPLETIONS, found.completions_per_second),
-        (metrics.SERVICE_RATE, found.service_rate),
-        (metrics.LEAD_SECONDS, seen.lead_seconds),
-    ):
-        if rate is not None:
-            telemetry.record(metric, rate, **labels)
+    """What nobody knows now has no series: an old number would look like a measured one."""
+    measured = _measured(seen)
+    for metric in metrics.OF_QUEUE:
+        number = measured.get(metric)
+        if number is None:
+            telemetry.forget(metric, **labels)
+        else:
+            telemetry.record(metric, number, **labels)
+    if seen.lead_seconds is not None:
+        telemetry.record(metrics.LEAD_SECONDS, seen.lead_seconds, **labels)
+
+
+def _measured(seen: Pass) -> dict[Metric, float | None]:
+    """What this pass measured; rates from earlier samples alone are not of now."""
+    sample = seen.signal.sample
+    if sample is None:
+        return {}
+    numbers: dict[Metric, float | None] = {
+        metrics.LAG: sample.lag_seconds,
+        metrics.BACKLOG: sample.backlog,
+        metrics.BLOCKED: sample.blocked,
+        metrics.PHANTOMS: sample.phantoms,
+        metrics.IN_FLIGHT: sample.in_flight,
+    }
+    if seen.outcome is not None:
+        found = seen.outcome.estimates
+        numbers[metrics.ARRIVALS] = found.arrivals_per_second
+        numbers[metrics.COMPLETIONS] = found.completions_per_second
+        numbers[metrics.SERVICE_RATE] = found.service_rate
+    return numbers
 
 
 def _record_workers(telemetry: Telemetry, seen: Pass, labels: dict[str, str]) -> None:

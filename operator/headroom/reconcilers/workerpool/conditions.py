@@ -1,5 +1,8 @@
 """The verdicts about a pool, in words a tired person understands."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from headroom.api.v1alpha1.common import Mode
 from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition, Truth
@@ -9,6 +12,7 @@ from headroom.policy.words import count_of
 from headroom.policy.workers import Rule, SignalGap, drain_seconds, is_spare
 from headroom.policy.workers.wanted import time_left
 from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.status import round_number
 from headroom.reconcilers.workerpool.facts import Pass, Target
 
 CONDITIONS = (
@@ -35,11 +39,11 @@ def invalid_conditions(error: InvalidSpec) -> tuple[Condition, ...]:
     return (Condition(ConditionType.READY, Truth.FALSE, error.reason, str(error)), *others)
 
 
-def pool_conditions(seen: Pass) -> tuple[Condition, ...]:
-    """All conditions of the pool."""
+def pool_conditions(seen: Pass, queue: Mapping[str, Any] | None) -> tuple[Condition, ...]:
+    """All conditions of the pool; `queue` is what its status shows of the queue from now on."""
     return (
         _ready(seen),
-        _keeping_up(seen),
+        _keeping_up(seen, (queue or {}).get("arrivalsPerSecond")),
         _scaling_limited(seen),
         Condition(ConditionType.EFFECTIVE, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, "this version measures no steps"),
         Condition(ConditionType.SHED, Truth.FALSE, Reason.AS_EXPECTED, "this version sheds nothing"),
@@ -73,13 +77,13 @@ def _blind(gap: SignalGap) -> tuple[Reason, str]:
     return Reason.STALE_SIGNAL, f"the queue cannot be read now, and nothing is scaled until it can: {gap.message}"
 
 
-def _keeping_up(seen: Pass) -> Condition:
+def _keeping_up(seen: Pass, arrivals_shown: float | None) -> Condition:
     kind, sample, outcome = ConditionType.KEEPING_UP, seen.signal.sample, seen.outcome
     if sample is None:
         reason = seen.signal.gap.reason if seen.signal.gap else Reason.NOT_YET_OBSERVED
         return Condition(kind, Truth.UNKNOWN, reason, "the lag of the queue is not known")
     if _is_within(seen, sample):
-        return _within(seen, sample)
+        return _within(seen, sample, arrivals_shown)
     if outcome is None or outcome.demand is None or outcome.wanted is None:
         return Condition(kind, Truth.FALSE, Reason.LAG_ABOVE_TARGET, _late(seen, sample))
     if seen.target is not None and seen.target.pods.stuck is not None:
@@ -106,7 +110,7 @@ def _is_within(seen: Pass, sample: QueueSample) -> bool:
     return sample.lag_seconds <= (BACK_WITHIN * target if was_late else target)
 
 
-def _within(seen: Pass, sample: QueueSample) -> Condition:
+def _within(seen: Pass, sample: QueueSample, arrivals_shown: float | None) -> Condition:
     kind, target = ConditionType.KEEPING_UP, seen.knobs.target_lag_seconds
     if sample.blocked > 0 and sample.blocked_seconds > target:
         message = (
@@ -116,6 +120,9 @@ def _within(seen: Pass, sample: QueueSample) -> Condition:
         )
         return Condition(kind, Truth.TRUE, Reason.BACKLOG_BLOCKED, message)
     message = f"the oldest item has waited {sample.lag_seconds:.1f} s of {target:.0f} s"
+    if arrivals_shown is not None:
+        # The number of status: both are written together, and `lastDecision` may tell of a busier time.
+        message += f"; {round_number(arrivals_shown):g} jobs/s arrive now"
     return Condition(kind, Truth.TRUE, Reason.LAG_WITHIN_TARGET, message)
 
 

@@ -39,10 +39,11 @@ def invalid_draft(status: Mapping[str, Any], error: InvalidSpec) -> StatusDraft:
 def build_draft(seen: Pass, wall: datetime) -> StatusDraft:
     """The whole status of this pass; `wall` is wall time."""
     target, outcome, status = seen.target, seen.outcome, seen.status
-    draft = StatusDraft(pool_conditions(seen))
+    queue = _queue(seen, wall)
+    draft = StatusDraft(pool_conditions(seen, queue))
     if target is None or outcome is None:
         draft = _kept(status, draft)
-        return StatusDraft(draft.conditions, draft.facts, {**draft.numbers, "queue": _queue(seen, wall)})
+        return StatusDraft(draft.conditions, draft.facts, {**draft.numbers, "queue": queue})
     decision = outcome.decision
     is_paused = seen.spec.mode is Mode.PAUSED
     ref = target.scale.ref
@@ -60,7 +61,7 @@ def build_draft(seen: Pass, wall: datetime) -> StatusDraft:
             "uid": target.scale.uid,
         },
     }
-    return StatusDraft(draft.conditions, facts, {"queue": _queue(seen, wall), "scaling": _scaling(seen, wall)})
+    return StatusDraft(draft.conditions, facts, {"queue": queue, "scaling": _scaling(seen, wall)})
 
 
 def build_last_decision(decision: Decision, status: Mapping[str, Any], wall: datetime) -> Mapping[str, Any]:

@@ -37,6 +37,8 @@ SERVICE_RATE = Metric(
     "Attempts that end per second for each busy slot.",
     OBJECT,
 )
+OF_QUEUE = (LAG, BACKLOG, BLOCKED, IN_FLIGHT, PHANTOMS, ARRIVALS, COMPLETIONS, SERVICE_RATE)
+"""What a sample tells, and what is worked out from samples."""
 WORKERS = Metric("headroom_workerpool_workers", MetricType.GAUGE, "Workers by state.", (*OBJECT, "state"))
 """States: `running`, `ready`, `present` (asked for now), `wanted` (by the queue), `allowed` (by the limits)."""
 LIMITED = Metric(

@@ -77,6 +77,34 @@ async def test_an_unknown_queue_holds_the_workers_and_comes_back(
     assert world.asked_for() > 5
 
 
+async def test_a_blind_pool_has_no_figures_of_its_queue_and_keeps_those_of_its_workers() -> None:
+    labels = {"namespace": NAMESPACE, "name": "mail"}
+    world = PoolWorld(replicas=5)
+    await world.advance(60, rate=4)
+    assert all(world.telemetry.value(metric, **labels) is not None for metric in metrics.OF_QUEUE)
+    world.probes.error = SignalUnavailable("slow", reason=Reason.QUERY_TIMEOUT)
+    await world.advance(10)
+    assert [metric.name for metric in metrics.OF_QUEUE if world.telemetry.value(metric, **labels) is not None] == []
+    assert world.telemetry.value(metrics.SIGNAL, **labels) == 0
+    for state in ("present", "allowed", "ready"):
+        assert world.telemetry.value(metrics.WORKERS, state=state, **labels) == world.asked_for()
+    probes = world.telemetry.observations[metrics.PROBE_SECONDS.name, tuple(sorted(labels.items()))]
+    assert len(probes) >= 14, "counts go on"
+    world.probes.error = None
+    await world.advance(10, rate=4)
+    assert all(world.telemetry.value(metric, **labels) is not None for metric in metrics.OF_QUEUE)
+
+
+async def test_a_number_the_source_stops_telling_is_gone() -> None:
+    world = PoolWorld()
+    await world.advance(20, rate=1)
+    assert world.telemetry.value(metrics.IN_FLIGHT, namespace=NAMESPACE, name="mail") is not None
+    world.queue(in_flight=None)
+    await world.make_pass()
+    assert world.telemetry.value(metrics.IN_FLIGHT, namespace=NAMESPACE, name="mail") is None
+    assert world.telemetry.value(metrics.BACKLOG, namespace=NAMESPACE, name="mail") is not None
+
+
 async def test_a_passing_fault_before_the_first_answer_is_not_ready() -> None:
     world = PoolWorld()
     world.probes.error = SignalUnavailable("slow", reason=Reason.QUERY_TIMEOUT)

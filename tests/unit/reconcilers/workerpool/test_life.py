@@ -1,5 +1,7 @@
 """A pool's life in memory: first look, growth, shrinkage, modes, and what it says of itself."""
 
+import re
+
 import pytest
 
 from headroom.adapters.memory.kube_kinds import CRON_JOB
@@ -319,6 +321,20 @@ async def test_the_last_decision_stays_while_only_its_numbers_move() -> None:
     assert world.condition("ScalingLimited") == ("False", Reason.AS_EXPECTED)
     assert world.message("ScalingLimited") == "no limit keeps workers back; Stabilizing keeps more than are wanted"
     assert spare["wanted"] < first["wanted"]
+
+
+async def test_what_arrives_now_is_said_beside_a_decision_of_a_busier_time() -> None:
+    world = PoolWorld(replicas=8, spec={"behavior": {"scaleDown": {"stabilizationWindow": "1h"}}})
+    await world.advance(90, rate=5)
+    assert world.message("KeepingUp").endswith("; 5 jobs/s arrive now")
+    await world.advance(100, rate=0)
+    busy = world.status()["lastDecision"]["message"]
+    assert re.search(r": [3-5]\S* jobs/s arrive; ", busy), "what made it news"
+    assert world.message("KeepingUp").endswith("; 0 jobs/s arrive now")
+    assert world.status()["queue"]["arrivalsPerSecond"] == 0
+    writes = len(world.kube.writes)
+    await world.advance(60, rate=0)
+    assert len(world.kube.writes) == writes
 
 
 async def test_numbers_in_status_go_back_to_nothing() -> None:
