@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from headroom.api.v1alpha1.serving import OnLagPanic, Readiness
 from headroom.model.replica import MemberFacts, Role
 from headroom.policy.replicas import timeouts
-from headroom.policy.replicas.stages import StageVerdict
+from headroom.policy.replicas.verdict import StageVerdict
 from headroom.policy.words import count_of
 from headroom.reasons import Reason
 

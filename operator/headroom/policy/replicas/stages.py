@@ -4,59 +4,17 @@ Nothing is remembered: a new process that reads the same facts gives the same ve
 answers with a verdict, or with None when the member is past it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-
-from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.replica import MemberFacts, Role, Stage
 from headroom.policy.replicas import timeouts
 from headroom.policy.replicas.cut_off import find_cut_off
 from headroom.policy.replicas.last_words import find_cause
 from headroom.policy.replicas.readiness import describe_lag, describe_pause, is_beyond
+from headroom.policy.replicas.seeding import check_pod, check_seed, check_volume
+from headroom.policy.replicas.verdict import Check, StageVerdict, Surroundings
 from headroom.reasons import Reason
 
 DISOWNED = (Reason.FOREIGN_MEMBER, Reason.MEMBER_PROMOTED)
 """It never serves again, whatever else is true, and is made anew."""
-IMAGE_ERRORS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
-STREAMING_PHASE = "streaming database files"
-SEED_REFUSED = 3
-"""The seed step's exit status for what no second try can mend."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the verdicts need besides the member; `has_primary` is false while the primary does not answer.
-
-    `flush_lsn` is where the primary's WAL ends, `wal_cap` the bytes of it that a slot may keep; None: not known.
-    `streaming` names the members whose streams stand.
-    """
-
-    now: datetime
-    has_primary: bool
-    readiness: Readiness
-    stall_timeout: timedelta
-    flush_lsn: int | None = None
-    wal_cap: int | None = None
-    streaming: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class StageVerdict:
-    """The stage a member is in and why it is not past it; `is_failed` gives the attempt up: it is made anew.
-
-    `is_cut_off`: it will not come back, but may be of use until another is there; such members are replaced one by one.
-    """
-
-    stage: Stage
-    reason: Reason
-    message: str
-    is_failed: bool = False
-    progress_percent: int | None = None
-    is_cut_off: bool = False
-
-
-Check = Callable[[MemberFacts, Surroundings], StageVerdict | None]
 
 
 def decide_stage(member: MemberFacts, around: Surroundings) -> StageVerdict:
@@ -148,79 +106,6 @@ def _check_cut_off(member: MemberFacts, around: Surroundings) -> StageVerdict | 
     return StageVerdict(Stage.STREAMING, found.reason, found.message, is_cut_off=True) if found else None
 
 
-def _check_volume(member: MemberFacts, around: Surroundings) -> StageVerdict | None:
-    claim, pod = member.claim, member.pod
-    if claim is None:
-        return _seeding(Reason.IN_PROGRESS, "its claim is being made")
-    if claim.is_bound:
-        return None
-    age = around.now - claim.created_at
-    if age <= timeouts.CLAIM_NOTICE:
-        return _seeding(Reason.IN_PROGRESS, f"claim {claim.name} waits for a volume")
-    why = f": {pod.unschedulable}" if pod and pod.unschedulable else ""
-    message = (
-        f"claim {claim.name} has had no volume for {age.total_seconds():.0f} s{why}; check storage.storageClassName, "
-        "its provisioner and the namespace's quota"
-    )
-    return _seeding(Reason.VOLUME_NOT_BOUND, message, is_failed=age > timeouts.CLAIM_LIMIT)
-
-
-def _check_pod(member: MemberFacts, around: Surroundings) -> StageVerdict | None:
-    pod = member.pod
-    if pod is None:
-        return _seeding(Reason.IN_PROGRESS, "its pod is being made")
-    if pod.is_deleting:
-        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is ending and is made again")
-    if pod.is_ended:
-        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} ended ({pod.phase}) and is made again")
-    if pod.unschedulable:
-        is_failed = around.now - pod.created_at > timeouts.SCHEDULE_LIMIT and pod.role is Role.PROVISIONING
-        return _seeding(Reason.POD_UNSCHEDULABLE, f"no node takes it: {pod.unschedulable}", is_failed=is_failed)
-    waiting = next((box.waiting for box in (pod.seed, pod.server) if box.waiting in IMAGE_ERRORS), None)
-    if waiting is not None:
-        is_failed = around.now - pod.created_at > timeouts.IMAGE_LIMIT and pod.role is Role.PROVISIONING
-        return _seeding(Reason.IMAGE_NOT_PULLED, f"{waiting}: check spec.image", is_failed=is_failed)
-    return None
-
-
-def _check_seed(member: MemberFacts, around: Surroundings) -> StageVerdict | None:
-    """The seed step runs again whenever a pod's sandbox is made again: on a volume that is filled it only looks."""
-    pod = member.pod
-    if pod is None or pod.seed.is_done:
-        return None
-    is_copying = pod.role is Role.PROVISIONING
-    said = find_cause(pod.seed.message)
-    if pod.seed.exit_code == SEED_REFUSED:
-        reason = _refusal_reason(said)
-        # Another image is all it takes: a copy that may be whole is not thrown away for a slip of the pen.
-        is_mendable = reason is Reason.MAJOR_VERSION_MISMATCH and around.now - pod.created_at <= timeouts.IMAGE_LIMIT
-        return _seeding(reason, said, is_failed=not is_mendable)
-    if is_copying and pod.seed.restarts > timeouts.SEED_RUNS:
-        return _seeding(Reason.SEED_FAILED, f"the copy failed again and again: {said}", is_failed=True)
-    if member.backup is not None:
-        return _copying(member, around)
-    if not pod.seed.is_running:
-        if pod.seed.restarts or pod.seed.message:
-            return _seeding(Reason.SEED_FAILED, f"the copy failed and is tried again: {said}")
-        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is starting")
-    is_still = member.still_seconds > timeouts.PREPARE_LIMIT.total_seconds()
-    is_failed = is_copying and around.has_primary and is_still
-    return _seeding(Reason.SEEDING, "the copy connects, or is being synced to disk", is_failed=is_failed)
-
-
-def _copying(member: MemberFacts, around: Surroundings) -> StageVerdict:
-    backup = member.backup
-    assert backup is not None
-    is_streaming = backup.phase == STREAMING_PHASE
-    limit = around.stall_timeout if is_streaming else timeouts.PREPARE_LIMIT
-    percent = min(backup.streamed_bytes * 100 // backup.total_bytes, 100) if backup.total_bytes else None
-    if member.still_seconds > limit.total_seconds():
-        message = f"the copy has stood still at {backup.phase} for {member.still_seconds:.0f} s"
-        return _seeding(Reason.SEED_STALLED, message, is_failed=True, progress_percent=percent)
-    done = backup.streamed_bytes / 1024**2
-    return _seeding(Reason.SEEDING, f"{backup.phase}: {done:.0f} MiB", progress_percent=percent)
-
-
 def _check_server(member: MemberFacts, _: Surroundings) -> StageVerdict | None:
     pod = member.pod
     assert pod is not None
@@ -273,16 +158,6 @@ def _describe(member: MemberFacts) -> str:
     return f"{describe_lag(member.lag)}{describe_pause(member.probe)}"
 
 
-def _seeding(
-    reason: Reason, message: str, *, is_failed: bool = False, progress_percent: int | None = None
-) -> StageVerdict:
-    return StageVerdict(Stage.SEEDED, reason, message, is_failed, progress_percent)
-
-
-def _refusal_reason(said: str) -> Reason:
-    return Reason.MAJOR_VERSION_MISMATCH if "major version" in said else Reason.SEED_FAILED
-
-
 CHECKS: tuple[Check, ...] = (
     _check_retired,
     _check_disowned,
@@ -290,9 +165,9 @@ CHECKS: tuple[Check, ...] = (
     _check_slot,
     _check_lost,
     _check_cut_off,
-    _check_volume,
-    _check_pod,
-    _check_seed,
+    check_volume,
+    check_pod,
+    check_seed,
     _check_server,
     _check_streaming,
     _check_lag,

@@ -19,9 +19,11 @@ from headroom.policy.replicas.how_many import (
     decide_by_hand,
     decide_by_signals,
 )
-from headroom.policy.replicas.planning import Plan, Targets, decide_plan
+from headroom.policy.replicas.plan import Plan, Targets
+from headroom.policy.replicas.planning import decide_plan
 from headroom.policy.replicas.readiness import is_within
-from headroom.policy.replicas.stages import Surroundings, decide_stage
+from headroom.policy.replicas.stages import decide_stage
+from headroom.policy.replicas.verdict import Surroundings
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.facts import SetFacts
 

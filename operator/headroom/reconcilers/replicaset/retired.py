@@ -2,7 +2,7 @@
 
 from headroom.api.v1alpha1.serving import VolumeRetention
 from headroom.model.replica import RETAINED_LABEL, RETIRE_ANNOTATION, SET_LABEL, ClaimFacts, MemberFacts, PodFacts
-from headroom.policy.replicas.planning import Retirement
+from headroom.policy.replicas.plan import Retirement
 from headroom.policy.replicas.timeouts import NODE_LOST_AFTER
 from headroom.ports.kube import CLAIM, POD, JsonOp, ObjectRef
 from headroom.reasons import Reason

@@ -12,7 +12,8 @@ from headroom.policy.replicas.ejection import Judged
 from headroom.policy.replicas.timeouts import ATTEMPTS_BEFORE_STALLED
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset import metrics
-from headroom.reconcilers.replicaset.conditions import count_warm, member_conditions, set_conditions
+from headroom.reconcilers.replicaset.conditions import count_warm, set_conditions
+from headroom.reconcilers.replicaset.member_conditions import member_conditions
 from headroom.reconcilers.replicaset.memory import SetMemory
 from headroom.reconcilers.replicaset.run import Run
 from headroom.reconcilers.status import NUMBER, StatusDraft, has_moved, round_number

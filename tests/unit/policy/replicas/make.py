@@ -13,8 +13,9 @@ from headroom.model.replica import ClaimFacts, ContainerFacts, Lag, MemberFacts,
 from headroom.policy.replicas.cut_off import find_streaming
 from headroom.policy.replicas.draining import DrainLimits
 from headroom.policy.replicas.ejection import Judged
-from headroom.policy.replicas.planning import Targets
-from headroom.policy.replicas.stages import Surroundings, decide_stage
+from headroom.policy.replicas.plan import Targets
+from headroom.policy.replicas.stages import decide_stage
+from headroom.policy.replicas.verdict import Surroundings
 from headroom.reasons import Reason
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -9,7 +9,8 @@ from headroom.model.lsn import Lsn
 from headroom.model.replica import ContainerFacts, Lag, MemberFacts, Role
 from headroom.policy.replicas.cut_off import find_cut_off, find_position, find_streaming
 from headroom.policy.replicas.ejection import Judged
-from headroom.policy.replicas.planning import Plan, decide_plan
+from headroom.policy.replicas.plan import Plan
+from headroom.policy.replicas.planning import decide_plan
 from headroom.policy.replicas.stages import decide_stage
 from headroom.reasons import Reason
 from tests.unit.policy.replicas.make import NOW, around, make_member, make_pod, make_probe, make_slot, make_targets

@@ -10,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from headroom.model.replica import ClaimFacts, Lag, MemberFacts, MemberId, PodFacts, Role
 from headroom.policy.replicas.cut_off import find_streaming
 from headroom.policy.replicas.ejection import Judged
-from headroom.policy.replicas.planning import Plan, decide_plan
+from headroom.policy.replicas.plan import Plan
+from headroom.policy.replicas.planning import decide_plan
 from headroom.policy.replicas.stages import decide_stage
 from headroom.reasons import Reason
 from tests.unit.policy.replicas.make import (

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 
 from headroom.model.replica import ContainerFacts, Lag, MemberFacts, PodFacts, Role
-from headroom.policy.replicas.planning import Plan, Targets, decide_plan
+from headroom.policy.replicas.plan import Plan, Targets
+from headroom.policy.replicas.planning import decide_plan
 from headroom.reasons import Reason
 from tests.unit.policy.replicas.make import (
     BETWEEN,
