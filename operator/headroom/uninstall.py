@@ -18,6 +18,7 @@ from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.kube.connect import connect
 from headroom.errors import Conflict, HeadroomError, NotServed
 from headroom.handlers.configure import FINALIZER
+from headroom.manifests.routing import read_service_name
 from headroom.model.replica import SET_LABEL, hash8
 from headroom.ports.clock import Clock
 from headroom.ports.kube import (
@@ -137,7 +138,7 @@ def describe_set(body: Manifest, pods: Sequence[str], claims: Sequence[str]) -> 
     """What stays of a replica set, and how a person removes it for good."""
     metadata = body["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
-    service = body["spec"].get("routing", {}).get("serviceName") or f"{name}-read"
+    service = read_service_name(name, body["spec"].get("routing", {}).get("serviceName"))
     ours = f"slot_name ~ '^hr_[0-9a-f]{{8}}_{hash8(metadata['uid'])}_'"
     fate = "goes on serving reads, but nobody watches its replay lag now."
     if "deletionTimestamp" in metadata:

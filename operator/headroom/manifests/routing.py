@@ -2,16 +2,15 @@
 
 from typing import Any
 
-from headroom.api.v1alpha1.serving import Routing
 from headroom.manifests.ownership import Owner, build_metadata
 from headroom.model.replica import ROLE_LABEL, SET_LABEL, Role
 
 POSTGRES_PORT = 5432
 
 
-def read_service_name(owner: Owner, routing: Routing) -> str:
+def read_service_name(set_name: str, wanted: str | None) -> str:
     """Name of the read Service: what the spec says, else the set's name with -read."""
-    return routing.service_name or f"{owner.name}-read"
+    return wanted or f"{set_name}-read"
 
 
 def build_serving_labels(owner: Owner) -> dict[str, str]:

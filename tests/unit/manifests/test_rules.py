@@ -137,7 +137,7 @@ def test_the_template_hash_is_the_same_for_all_members_and_moves_with_the_spec()
 @pytest.mark.parametrize(("given", "want"), [({}, "store-read"), ({"serviceName": "shop-reads"}, "shop-reads")])
 def test_the_read_service_is_named_after_the_set_unless_said_otherwise(given: dict[str, Any], want: str) -> None:
     spec = ReplicaSetSpec.model_validate({**SMALL, "routing": given})
-    assert read_service_name(OWNER, spec.routing) == want
+    assert read_service_name(OWNER.name, spec.routing.service_name) == want
 
 
 def test_members_spread_over_hosts_even_where_no_node_has_a_zone() -> None:

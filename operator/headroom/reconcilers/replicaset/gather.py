@@ -50,7 +50,7 @@ async def gather_facts(services: Services, memory: SetMemory, body: Manifest, sp
     """Read everything, in two rounds: the world at once, then every member."""
     metadata = body["metadata"]
     owner = Owner(metadata["name"], metadata["namespace"], metadata["uid"])
-    service_name = read_service_name(owner, spec.routing)
+    service_name = read_service_name(owner.name, spec.routing.service_name)
     view = services.board.read(owner.namespace, spec.database_ref.name)
     children, remote, _ = await asyncio.gather(
         _gather_children(services, owner, service_name),
