@@ -164,7 +164,7 @@ class Reason(StrEnum):
     NO_STANDBYS_WANTED = "NoStandbysWanted"
     """`standbys: 0`: a scale-up waits for a copy. Fix: set it to `status.recommendedStandbys`."""
     SNAPSHOTS_NOT_CONFIGURED = "SnapshotsNotConfigured"
-    """No snapshots are taken. Fix: set `provisioning.snapshots.className`."""
+    """No snapshots are taken. Fix: none; this version makes replicas by base backup only."""
 
     # One member of a ReplicaSet.
     VOLUME_NOT_BOUND = "VolumeNotBound"

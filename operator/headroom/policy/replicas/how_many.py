@@ -149,7 +149,8 @@ def want_by_connections(
         f"{used:.0%} of {capacity * len(known):.0f}, target {target:.0%}"
     )
     if grown > desired and (used > target * (1 + tolerance) or fullest >= FULL):
-        return Want(name, grown, Reason.UTILIZATION_ABOVE_TARGET, said, is_lower_bound=used >= SATURATED)
+        one = f"one replica is at {fullest:.0%}, from {FULL:.0%} on it asks for another; " if fullest >= FULL else ""
+        return Want(name, grown, Reason.UTILIZATION_ABOVE_TARGET, f"{one}{said}", is_lower_bound=used >= SATURATED)
     active = sum(reading.active for reading in known)
     shrunk = max(math.ceil(active / (target * capacity)), math.ceil(sessions / (target * (1 + tolerance) * capacity)))
     if shrunk < desired and len(known) == len(readings):

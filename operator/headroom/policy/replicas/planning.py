@@ -103,7 +103,7 @@ def _scale_in(staying: Sequence[Judged], good: Sequence[Judged], targets: Target
     if any(member.facts.role is Role.DRAINING for member in staying):
         return ()
     victim = max(good, key=lambda member: _drain_rank(member, targets))
-    return (Ejection(victim.name, targets.why, f"{len(good)} serve, {targets.desired} are wanted"),)
+    return (Ejection(victim.name, targets.why, f"{len(good)} serve, {targets.desired} wanted"),)
 
 
 def _drain_rank(member: Judged, targets: Targets) -> tuple[bool, bool, int, int]:

@@ -8,6 +8,7 @@ from headroom.reasons import Reason
 
 IMAGE_ERRORS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 STREAMING_PHASE = "streaming database files"
+LOGIN_FAILURES = ("password authentication failed", "no pg_hba.conf entry", "permission denied to start WAL sender")
 SEED_REFUSED = 3
 """The seed step's exit status for what no second try can mend."""
 
@@ -57,21 +58,22 @@ def check_seed(member: MemberFacts, around: Surroundings) -> StageVerdict | None
     is_copying = pod.role is Role.PROVISIONING
     said = find_cause(pod.seed.message)
     if pod.seed.exit_code == SEED_REFUSED:
-        reason = _refusal_reason(said)
+        reason = _find_reason(said)
         # Another image is all it takes: a copy that may be whole is not thrown away for a slip of the pen.
         is_mendable = reason is Reason.MAJOR_VERSION_MISMATCH and around.now - pod.created_at <= timeouts.IMAGE_LIMIT
         return _seeding(reason, said, is_failed=not is_mendable)
     if is_copying and pod.seed.restarts > timeouts.SEED_RUNS:
-        return _seeding(Reason.SEED_FAILED, f"the copy failed again and again: {said}", is_failed=True)
+        return _seeding(_find_reason(said), f"the copy failed again and again: {_with_remedy(said)}", is_failed=True)
     if member.backup is not None:
         return _copying(member, around)
-    if not pod.seed.is_running:
-        if pod.seed.restarts or pod.seed.message:
-            return _seeding(Reason.SEED_FAILED, f"the copy failed and is tried again: {said}")
-        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is starting")
     is_still = member.still_seconds > timeouts.PREPARE_LIMIT.total_seconds()
-    is_failed = is_copying and around.has_primary and is_still
-    return _seeding(Reason.SEEDING, "the copy connects, or is being synced to disk", is_failed=is_failed)
+    is_failed = is_copying and around.has_primary and is_still and pod.seed.is_running
+    if pod.seed.message or (pod.seed.restarts and not pod.seed.is_running):
+        message = f"the copy failed and is tried again: {_with_remedy(said)}"
+        return _seeding(_find_reason(said), message, is_failed=is_failed)
+    if not pod.seed.is_running:
+        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is starting")
+    return _seeding(Reason.SEEDING, "the copy is being begun, looked at, or synced to disk", is_failed=is_failed)
 
 
 def _copying(member: MemberFacts, around: Surroundings) -> StageVerdict:
@@ -93,5 +95,18 @@ def _seeding(
     return StageVerdict(Stage.SEEDED, reason, message, is_failed, progress_percent)
 
 
-def _refusal_reason(said: str) -> Reason:
-    return Reason.MAJOR_VERSION_MISMATCH if "major version" in said else Reason.SEED_FAILED
+def _find_reason(said: str) -> Reason:
+    if "major version" in said:
+        return Reason.MAJOR_VERSION_MISMATCH
+    return Reason.REPLICATION_LOGIN_FAILED if _is_login(said) else Reason.SEED_FAILED
+
+
+def _is_login(said: str) -> bool:
+    return any(words in said for words in LOGIN_FAILURES)
+
+
+def _with_remedy(said: str) -> str:
+    """The primary's words, and where the login that it refuses comes from."""
+    if not _is_login(said):
+        return said
+    return f"{said}; check the Secret in connection.replicationSecretRef of the DatabaseGuard, and pg_hba.conf"

@@ -74,9 +74,15 @@ def _ready(run: Run) -> Condition:
     if facts.spec.mode is not Mode.ACTIVE:
         reason = Reason.PAUSED if facts.spec.mode is Mode.PAUSED else Reason.DRY_RUN
         return Condition(kind, Truth.TRUE, reason, f"spec.mode is {facts.spec.mode}{ignored}")
-    serve = count_of(decision.plan.good, "replica serves", "replicas serve")
-    tls = "" if facts.spec.tls is not None else "; they serve without TLS, see spec.tls"
-    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{serve}{tls}{ignored}")
+    tls = "" if facts.spec.tls is not None or not decision.plan.good else "; without TLS, see spec.tls"
+    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{_describe_serving(run)}{tls}{ignored}")
+
+
+def _describe_serving(run: Run) -> str:
+    good, wanted = run.decision.plan.good, run.decision.goal.desired
+    if good < wanted:
+        return f"{good} of {count_of(wanted, 'replica serves', 'replicas serve')}{_most_advanced(run)}"
+    return count_of(good, "replica serves", "replicas serve") if good else "no replica serves, as wanted"
 
 
 def _say_unstreamed(run: Run) -> str:
@@ -137,6 +143,11 @@ def _stalled(run: Run) -> Condition:
     trouble = next((m.verdict for m in run.decision.members if m.verdict.reason in ONLY_A_PERSON_CAN_HELP), None)
     if trouble is not None:
         return Condition(kind, Truth.TRUE, trouble.reason, trouble.message)
+    outage = run.facts.lasting_outage
+    if outage is not None:
+        return Condition(
+            kind, Truth.UNKNOWN, outage.reason, f"not known now: see dbg/{run.facts.spec.database_ref.name}"
+        )
     held = next((member for member in run.decision.members if _is_held(member)), None)
     if held is not None:
         message = (
@@ -154,7 +165,11 @@ def _is_held(member: Judged) -> bool:
 
 
 def _scaling_limited(run: Run) -> Condition:
-    goal, kind = run.decision.goal, ConditionType.SCALING_LIMITED
+    goal, kind, outage = run.decision.goal, ConditionType.SCALING_LIMITED, run.facts.lasting_outage
+    if outage is not None and goal.desired != run.decision.plan.good:
+        message = f"{run.decision.plan.good} serve, {goal.desired} wanted: held until dbg/"
+        message += f"{run.facts.spec.database_ref.name} is Ready"
+        return Condition(kind, Truth.TRUE, outage.reason, message)
     if goal.limit is None or goal.wanted <= goal.desired:
         return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "no more are wanted than are allowed")
     message = f"{goal.rule} asks for {goal.wanted}, {goal.desired} are allowed"
@@ -199,10 +214,10 @@ def _describe_unstreamed(run: Run) -> str:
 
 def _snapshots(run: Run) -> Condition:
     kind = ConditionType.SNAPSHOT_FRESH
+    message = "this version makes replicas by base backup only"
     if run.facts.spec.provisioning.snapshots is None:
-        message = "set provisioning.snapshots to start new replicas from a snapshot"
         return Condition(kind, Truth.FALSE, Reason.SNAPSHOTS_NOT_CONFIGURED, message)
-    return Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, "this version makes replicas by base backup only")
+    return Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message)
 
 
 def count_warm(run: Run) -> int:

@@ -26,7 +26,7 @@ from headroom.reconcilers.replicaset.retired import ensure_marked, ensure_remove
 from headroom.reconcilers.replicaset.rivals import Rivals
 from headroom.reconcilers.replicaset.routing import ensure_routing
 from headroom.reconcilers.replicaset.run import Run
-from headroom.reconcilers.replicaset.said import say_readiness
+from headroom.reconcilers.replicaset.said import say_decision, say_readiness
 from headroom.reconcilers.replicaset.seeded import ensure_members, ensure_remade
 from headroom.reconcilers.replicaset.services import Services
 from headroom.reconcilers.replicaset.serving import ensure_serving
@@ -78,6 +78,7 @@ class ReplicaSetReconciler:
         draft = build_draft(run)
         await self.services.reporter.report(live, draft)
         say_readiness(run, draft.conditions)
+        say_decision(run, draft.facts["lastDecision"])
         return next_pass(run)
 
     async def teardown(self, body: dict[str, Any]) -> timedelta | None:

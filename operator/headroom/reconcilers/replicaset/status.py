@@ -61,7 +61,7 @@ def build_draft(run: Run) -> StatusDraft:
     return StatusDraft(
         conditions=set_conditions(run),
         facts={
-            "replicas": sum(member.facts.role is Role.SERVING for member in members),
+            "replicas": sum(member.facts.role is Role.SERVING and member.facts.is_alive for member in members),
             "selector": ",".join(f"{name}={value}" for name, value in labels.items()),
             "desiredReplicas": decision.goal.desired,
             "standbys": count_warm(run),

@@ -49,6 +49,12 @@ def used(sessions: int, active: int = 0) -> Connections:
     return Connections(sessions, active, 100)
 
 
+def test_a_single_full_replica_is_named_as_the_cause() -> None:
+    goal = decide(used(93), used(53))
+    assert goal.desired == 3
+    assert goal.message.startswith("one replica is at 93%, from 90% on it asks for another; 146 sessions on 2 replicas")
+
+
 def test_by_hand_is_by_hand() -> None:
     assert decide_by_hand(3).desired == 3
 

@@ -103,6 +103,12 @@ CASES: dict[str, tuple[MemberFacts, Stage, Reason, bool]] = {
         Reason.SEED_FAILED,
         False,
     ),
+    "seed step that the primary refuses to log in": (
+        seeding(restarts=1, is_running=True, message='FATAL:  password authentication failed for user "r"'),
+        Stage.SEEDED,
+        Reason.REPLICATION_LOGIN_FAILED,
+        False,
+    ),
     "seed step failed for good": (seeding(restarts=3, is_running=True), Stage.SEEDED, Reason.SEED_FAILED, True),
     "image of another major version": (
         seeding(exit_code=3, message="seed: the image holds postgres 16, the primary is of major version 17"),

@@ -113,3 +113,45 @@ def test_a_members_message_is_kept_while_only_its_number_moves(said: str, kept: 
     old = {"type": "Seeded", "status": "False", "reason": "Seeding", "message": "copying: 12 MiB"}
     new = {**old, "message": said, "observedGeneration": 1}
     assert _settled({"conditions": [new]}, {"conditions": [old]})["conditions"][0]["message"] == kept
+
+
+async def test_a_set_on_its_way_says_how_far_it_is() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=0)
+    await world.run(30)
+    world.copies = False
+    world.edit_spec(replicas=2)
+    await world.run(10)
+    ready = world.condition("Ready")
+    assert ready["status"] == "True"
+    assert ready["message"].startswith("1 of 2 replicas serve; store-1-")
+    world.edit_spec(replicas=0)
+    await world.run(10)
+    assert world.condition("Ready")["message"] == "no replica serves, as wanted"
+
+
+async def test_another_count_is_told_as_an_event_once() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    await world.run(30)
+    assert Reason.REPLICAS_SET not in world.telemetry.reasons("store")
+    world.edit_spec(replicas=2)
+    await world.run(10)
+    told = [event.message for event in world.telemetry.events if event.reason is Reason.REPLICAS_SET]
+    assert told == ["1 → 2 by Replicas: spec.replicas asks for 2"]
+
+
+async def test_a_count_that_an_outage_holds_is_said_to_be_held() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    await world.run(30)
+    world.primary.is_down = True
+    world.edit_spec(replicas=2)
+    await world.run(20)
+    limited = world.condition("ScalingLimited")
+    assert limited["status"] == "True"
+    assert limited["message"] == "1 serve, 2 wanted: held until dbg/store is Ready"
+    assert (world.condition("Stalled")["status"], world.condition("Stalled")["message"]) == (
+        "Unknown",
+        "not known now: see dbg/store",
+    )
