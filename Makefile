@@ -13,10 +13,12 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 .uv/bin/uv:
-	python3 -m venv .uv && .uv/bin/pip install --quiet uv
+	@echo "uv, which makes the virtual environment: .uv"
+	@python3 -m venv .uv && .uv/bin/pip install --quiet uv
 
 .venv/.ready: pyproject.toml uv.lock $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv)
-	$(UV) sync --quiet --frozen --all-extras
+	@echo "virtual environment: .venv, with the locked packages"
+	@$(UV) sync --quiet --frozen --all-extras
 	@touch $@
 
 setup: .venv/.ready ## create the virtual environment
@@ -50,7 +52,8 @@ test-cluster: setup ## what needs a cluster: storage, contract, admission, chart
 	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=400 --durations=10 -m alone e2e/suite
 
 demo: setup ## the main job with real input, to watch; KEEP=1 leaves it running
-	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.demo
+	@echo "the cluster first (the first time takes some minutes), then the scene, then the load"
+	@$(PYTHON) -m e2e.run $(PYTHON) -m e2e.demo
 
 bench: bench-replicas ## every benchmark
 

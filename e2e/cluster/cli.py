@@ -16,6 +16,7 @@ from e2e.cluster.settings import load_settings
 from e2e.cluster.status import print_status, read_status
 
 Command = Callable[[Cluster, argparse.Namespace], int]
+NOT_RUNNING = "The cluster is not running: start it with `make cluster-up`."
 SHELL_SETUP = """\
 [ -f ~/.bashrc ] && . ~/.bashrc
 PATH="$HEADROOM_CLUSTER_PATH"
@@ -55,7 +56,8 @@ def execute(cluster: Cluster, arguments: argparse.Namespace) -> int:
 def status(cluster: Cluster, arguments: argparse.Namespace) -> int:
     found = read_status(cluster.settings)
     if found is None:
-        raise ClusterError("The cluster is not running: start it with `make cluster-up`.")
+        print("null" if arguments.json else NOT_RUNNING)
+        return 0
     print_status(found, as_json=arguments.json)
     return 0
 
@@ -67,7 +69,7 @@ def load(cluster: Cluster, arguments: argparse.Namespace) -> int:
 
 def kubeconfig(cluster: Cluster, _arguments: argparse.Namespace) -> int:
     if not cluster.settings.kubeconfig.exists():
-        raise ClusterError("The cluster is not running: start it with `make cluster-up`.")
+        raise ClusterError(NOT_RUNNING)
     print(cluster.settings.kubeconfig)
     return 0
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+from dataclasses import asdict
 
 from rich.console import Console
 from rich.live import Live
@@ -23,15 +24,34 @@ from e2e.lab.results import write_results
 NAMESPACE = "shop"
 PLAIN_EVERY = 5.0
 SETTLED = 10.0
-TRY = """It is left running. With `make cluster-shell`, try:
+TRY = """The load has ended: no jobs come in, no readers are connected. Operator, database, replicas and workers are
+left running, and shrink by themselves after five quiet minutes. In a shell with kubectl{shell}:
+
+all three at a glance; the guard leaves a bad state one level at a time, each after two quiet minutes:
   kubectl -n shop get dbg,dbrs,wp
+each replica with its stage, the conditions, the events:
   kubectl -n shop describe dbrs store
+who serves and who stands by, as it changes (Ctrl-C ends it):
   kubectl -n shop get pods -L headroom.dev/role -w
-  kubectl -n shop get dbrs store -o jsonpath='{.status.lastDecision.message}{"\\n"}'
-  kubectl -n shop get wp commands -o jsonpath='{.status.lastDecision.message}{"\\n"}'
-  kubectl -n shop patch dbrs store --type=json -p '[{"op": "remove", "path": "/spec/autoscaling"}]'
-  kubectl -n shop scale dbrs store --replicas=1"""
-STILL_UP = "The cluster is still up, so that the next run starts at once: `make cluster-down` ends it."
+the last change of size, when and why:
+  kubectl -n shop get dbrs store -o jsonpath='{{.status.lastDecision.at}} {{.status.lastDecision.message}}{{"\\n"}}'
+  kubectl -n shop get wp commands -o jsonpath='{{.status.lastDecision.at}} {{.status.lastDecision.message}}{{"\\n"}}'
+who streams from the primary:
+  kubectl -n shop exec store-primary-0 -- psql -xU shop -d shop -c 'TABLE pg_stat_replication'
+take the size into your own hands, then let one serve: the others drain and go, one stays warm:
+  kubectl -n shop patch dbrs store --type=json -p '[{{"op": "remove", "path": "/spec/autoscaling"}}]'
+  kubectl -n shop scale dbrs store --replicas=1
+
+To clean up, on any cluster:
+  kubectl -n shop delete wp,dbrs,dbg --all
+  kubectl delete namespace shop
+  helm uninstall headroom -n headroom"""
+SHELL = " (`make cluster-shell` opens one)"
+STILL_UP = (
+    "The cluster is still up, so that the next run starts at once: `make cluster-down` ends it, with all that is in it."
+)
+STORY = """the load follows an incident of 1 August 2019 at Tebex (`tebex_2019`), its hours made into minutes: first
+the queue grows, then the reads, beyond what the size at the start can bear. Seconds count from here."""
 
 
 def main() -> int:
@@ -58,7 +78,8 @@ def main() -> int:
         scene.end()
     met = judge(timeline, console)
     if arguments.keep:
-        console.print(TRY, soft_wrap=True, highlight=False, markup=False)
+        hint = TRY.format(shell=SHELL if cluster.name == "bundled" else "")
+        console.print(hint, soft_wrap=True, highlight=False, markup=False)
     else:
         scene.shop.close()
         scene.release.uninstall()
@@ -70,13 +91,13 @@ def main() -> int:
 def run(scene: Scene, timeline: Timeline, console: Console) -> None:
     """Let the load run and show what happens, until the lag is back at zero or time is up."""
     scene.begin(timeline)
+    console.print(STORY, soft_wrap=True, highlight=False)
     with Live(console=console, refresh_per_second=4, screen=False) as live:
         said, told = 0.0, 0
-        console.print("the load begins: jobs and reads rise together; seconds count from here")
         while not is_over(timeline, time.time()):
             now = time.time()
             if console.is_terminal:
-                live.update(render(timeline, now))
+                live.update(render(timeline, now, console))
             elif now - said >= PLAIN_EVERY:
                 told = tell_decisions(timeline, console, told)
                 console.print(plain_line(timeline, now), soft_wrap=True, highlight=False)
@@ -105,7 +126,13 @@ def is_over(timeline: Timeline, now: float) -> bool:
 def judge(timeline: Timeline, console: Console) -> bool:
     """Write figures and picture; True when every objective was measured and met."""
     figures = measure(timeline)
-    samples = {"queue": timeline.queue, "reads": timeline.reads, "replicas": timeline.counts}
+    samples = {
+        "queue": timeline.queue,
+        "reads": timeline.reads,
+        "replicas": timeline.counts,
+        "workers": [{"at": at, "ready": ready} for at, ready in timeline.workers],
+        "guard": [asdict(sample) for sample in timeline.guard],
+    }
     decisions = [
         {
             "at": round(one.at - timeline.started, 3),

@@ -9,18 +9,30 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 
 from e2e.demo.plan import TARGET_LAG_SECONDS, THRESHOLD_CONNECTIONS
 from e2e.demo.report import Activation, activations, cold_seconds, threshold_crossed_at
 from e2e.demo.timeline import Replica, Timeline
 
+TITLES = (
+    "The queue: how late its oldest job is, and what arrives",
+    "The workers: how many are ready, and each new size that was decided",
+    "The read replicas by role: a warm standby serves at once, and a new one is copied behind it",
+    "The reads through the Service: open connections, and the slowest hundredth",
+    "The primary: its slowest small commit, and what the guard calls it",
+)
 STACKED = ("serving", "standby", "provisioning", "draining")
+STATES = {"Brownout": "#f6e3a1", "Overloaded": "#f2b48a", "Emergency": "#e58b8b", "Unknown": "#dddddd"}
 COLORS = {"serving": "#2a9d4e", "standby": "#2f9fc4", "provisioning": "#e0a526", "draining": "#a05fb0"}
 
 
 def draw(timeline: Timeline, path: Path) -> Path:
     """Write the picture and return its path."""
-    figure, (lag, workers, replicas, reads) = plt.subplots(4, 1, figsize=(11, 11), sharex=True, layout="constrained")
+    figure, lanes = plt.subplots(
+        5, 1, figsize=(11, 13.5), sharex=True, layout="constrained", height_ratios=(4, 3.5, 4, 4, 2.5)
+    )
+    lag, workers, replicas, reads, primary = lanes
     crossed = threshold_crossed_at(timeline)
     if crossed is not None:
         for axes in (replicas, reads):
@@ -29,13 +41,16 @@ def draw(timeline: Timeline, path: Path) -> Path:
     _draw_workers(workers, timeline)
     _draw_replicas(replicas, timeline)
     _draw_reads(reads, timeline)
+    _draw_primary(primary, timeline)
     for one in activations(timeline):
         _mark(replicas, one, timeline.started)
-    for axes in (replicas, reads):
+    for axes in (replicas, reads, primary):
         axes.set_ylim(bottom=0)
-    reads.set_xlabel("seconds since the load began")
-    reads.set_xlim(0, max((line["at"] for line in timeline.queue), default=1))
-    figure.suptitle("Headroom keeps ahead of a burst: queue lag, workers, read replicas, reads")
+    primary.set_xlabel("seconds since the load began")
+    primary.set_xlim(0, max((line["at"] for line in timeline.queue), default=1))
+    for axes, title in zip(lanes, TITLES, strict=True):
+        axes.set_title(title, loc="left", fontsize=10)
+    figure.suptitle("Headroom in a burst (tebex_2019: the incident of 1 August 2019, its hours made into minutes)")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -58,7 +73,7 @@ def _draw_workers(axes: Axes, timeline: Timeline) -> None:
     at = [moment for moment, _ in timeline.workers]
     counts = [count for _, count in timeline.workers]
     end = max((line["at"] for line in timeline.queue), default=0.0)
-    axes.step([*at, end], [*counts, *counts[-1:]], where="post", color="#444444", label="ready")
+    axes.step([*at, *[end] * bool(at)], [*counts, *counts[-1:]], where="post", color="#444444", label="ready")
     moves = [one for one in timeline.decisions if one.who == "WorkerPool" and one.is_move]
     axes.plot(
         [one.at - timeline.started for one in moves],
@@ -74,12 +89,17 @@ def _draw_workers(axes: Axes, timeline: Timeline) -> None:
 def _draw_replicas(axes: Axes, timeline: Timeline) -> None:
     end = max((line["at"] for line in timeline.queue), default=0.0)
     lines = [*timeline.counts, *({**line, "at": end} for line in timeline.counts[-1:])]
-    stacks = [[line[role] for line in lines] for role in STACKED]
-    if lines:
-        colors = [COLORS[role] for role in STACKED]
-        axes.stackplot([line["at"] for line in lines], stacks, labels=STACKED, colors=colors, step="post")
+    seen = [role for role in STACKED if any(line[role] for line in lines)]
+    if seen:
+        stacks = [[line[role] for line in lines] for role in seen]
+        colors = [COLORS[role] for role in seen]
+        axes.stackplot([line["at"] for line in lines], stacks, labels=seen, colors=colors, step="post")
     axes.set_ylabel("replicas")
-    axes.legend(loc="upper left")
+    handles, labels = _entries(axes)
+    if activations(timeline):
+        handles.append(Patch(facecolor="none", edgecolor="black", hatch="////", linewidth=0.8))
+        labels.append("from decision to first read")
+    axes.legend(handles, labels, loc="upper left")
 
 
 def _mark_seeding(axes: Axes, replica: Replica, started: float) -> None:
@@ -89,7 +109,7 @@ def _mark_seeding(axes: Axes, replica: Replica, started: float) -> None:
     begin, end = replica.asked_at - started, replica.able_at - started
     top = axes.get_ylim()[1]
     axes.annotate("", (begin, top * 0.9), (end, top * 0.9), arrowprops={"arrowstyle": "<->", "color": "black"})
-    text = f"cold: {cold_seconds(replica):.0f} s by base backup"
+    text = f"{cold_seconds(replica):.0f} s: copied by base backup"
     axes.text(
         begin, top * 0.92, text, fontsize=9, va="bottom", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1}
     )
@@ -98,9 +118,9 @@ def _mark_seeding(axes: Axes, replica: Replica, started: float) -> None:
 def _mark(axes: Axes, one: Activation, started: float) -> None:
     if one.replica.was_seeded_in_load:
         _mark_seeding(axes, one.replica, started)
-        text = "that one: its first read\n" + f"{one.seconds:.2f} s after the decision"
+        text = f"the copied one, warm by now:\nfirst read after {one.seconds:.2f} s"
     else:
-        text = f"warm: first read {one.seconds:.2f} s\nafter the decision"
+        text = f"the warm standby:\nfirst read after {one.seconds:.2f} s"
     axes.axvspan(one.decided_at, one.first_read_at, facecolor="none", edgecolor="black", hatch="//", linewidth=0.8)
     axes.annotate(
         text,
@@ -121,7 +141,7 @@ def _draw_reads(axes: Axes, timeline: Timeline) -> None:
         color="grey",
         linewidth=0.8,
         linestyle="--",
-        label=f"{THRESHOLD_CONNECTIONS:.0f}: target and tolerance of one replica",
+        label=f"{THRESHOLD_CONNECTIONS:.0f}: above it one replica is not enough",
     )
     axes.set_ylabel("reader connections")
     latency = axes.twinx()
@@ -131,6 +151,22 @@ def _draw_reads(axes: Axes, timeline: Timeline) -> None:
     if failed:
         axes.plot(*zip(*failed, strict=True), "x", color="red", label="failed reads")
     _legend(axes, latency)
+
+
+def _draw_primary(axes: Axes, timeline: Timeline) -> None:
+    end = max((line["at"] for line in timeline.queue), default=0.0)
+    samples = list(timeline.guard)
+    for one, until in zip(samples, [*(after.at for after in samples[1:]), end], strict=False):
+        if one.state in STATES:
+            axes.axvspan(one.at, until, color=STATES[one.state], linewidth=0)
+    known = [(one.at, one.commit_ms) for one in samples if one.commit_ms is not None]
+    if known:
+        at, commits = zip(*known, (end, known[-1][1]), strict=True)
+        axes.step(at, commits, where="post", color="#5b3f8c", linewidth=1.1, label="commit latency")
+    axes.set_ylabel("commit, ms")
+    handles, labels = _entries(axes)
+    states = [state for state in STATES if any(one.state == state for one in samples)]
+    axes.legend([*handles, *(Patch(color=STATES[state]) for state in states)], [*labels, *states], loc="upper left")
 
 
 def _legend(axes: Axes, twin: Axes) -> None:

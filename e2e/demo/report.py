@@ -11,8 +11,22 @@ from e2e.demo.plan import JOBS_END, OBJECTIVES, THRESHOLD_CONNECTIONS
 from e2e.demo.timeline import Decision, Replica, Timeline, crossing
 from e2e.lab.results import RESULTS, Figure, at_most
 
+SENTENCES = {
+    "warm_first_read": "decision to the first read that the warm standby answered",
+    "threshold_to_first_read": "connections above the threshold to that first read",
+    "cold_first_read": "a replica that was not there: copied by base backup, then its first read",
+    "lag_peak": "longest lag of the queue",
+    "lag_zero_after": "end of the burst of jobs to the queue at zero lag",
+    "failed_reads_count": "reads that failed",
+    "commit_latency_peak": "slowest small commit on the primary, as its guard saw it",
+    "guard_brownout_or_worse": "time in which the guard called the primary Brownout or worse",
+}
+"""What each figure says to a reader; programs find it in the JSON by its key."""
 LAG_IS_ZERO = 1.0
 """Seconds: below this a queue is at realtime, as a probe each second can tell."""
+UNWELL = """no objective, and not good: for {seconds:.0f} s the guard called the primary Brownout or worse; its
+slowest small commit took {peak:.0f} ms. Base backups are copied from it, and replicas share its disk here;
+`provisioning.maxRate` bounds a copy where that matters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +93,24 @@ def measure(timeline: Timeline) -> dict[str, Figure]:
     if timeline.reads:
         failed = sum(line["errors"] for line in timeline.reads)
         figures["failed_reads_count"] = at_most(failed, OBJECTIVES.failed_reads_count, "reads")
-    return figures
+    return {**figures, **measure_primary(timeline)}
+
+
+def measure_primary(timeline: Timeline) -> dict[str, Figure]:
+    """What the primary bore, by its guard; no objective, for copy and primary share one disk here."""
+    commits = [sample.commit_ms for sample in timeline.guard if sample.commit_ms is not None]
+    if not commits:
+        return {}
+    end = max((line["at"] for line in timeline.queue), default=0.0)
+    times = [max(0.0, sample.at) for sample in timeline.guard] + [end]
+    spans = zip(timeline.guard, times, times[1:], strict=False)
+    unwell = sum(
+        max(0.0, until - since) for sample, since, until in spans if sample.state not in ("Healthy", "Unknown")
+    )
+    return {
+        "commit_latency_peak": Figure(round(max(commits), 1), "ms"),
+        "guard_brownout_or_worse": Figure(round(unwell, 1)),
+    }
 
 
 def cold_seconds(replica: Replica) -> float:
@@ -106,18 +137,40 @@ def missing(figures: dict[str, Figure]) -> list[str]:
 
 
 def print_summary(console: Console, figures: dict[str, Figure], path: Path, picture: Path) -> None:
-    """The figures as a table."""
-    table = Table("figure", "value", "objective", "met", title="What came out")
+    """The figures as a table of sentences."""
+    table = Table("what", "measured", "objective", "met", title="What came out")
     for name, figure in figures.items():
-        goal = "" if figure.goal is None else f"≤ {figure.goal:g} {figure.unit}"
         met = "" if figure.met is None else "[green]yes[/]" if figure.met else "[red]no[/]"
-        table.add_row(name, f"{figure.value:.3g} {figure.unit}", goal, met)
+        table.add_row(SENTENCES[name], amount(figure.value, figure.unit), objective_of(figure), met)
     for name in missing(figures):
-        table.add_row(name, "[red]did not happen[/]", "", "[red]no[/]")
+        table.add_row(SENTENCES[name], "[red]did not happen[/]", "", "[red]no[/]")
     console.print(table)
     missed = [name for name, figure in figures.items() if figure.met is False] + missing(figures)
-    console.print(f"missed: {', '.join(missed)}" if missed else "every objective was met")
+    said = "; ".join(SENTENCES[name] for name in missed)
+    console.print(f"missed: {said}" if missed else "every objective was met")
+    unwell = figures.get("guard_brownout_or_worse")
+    if unwell and unwell.value:
+        said = UNWELL.format(seconds=unwell.value, peak=figures["commit_latency_peak"].value)
+        console.print(said, soft_wrap=True, highlight=False)
     console.print(f"figures: {path}\npicture: {picture}")
+
+
+def amount(value: float, unit: str) -> str:
+    """A measured value as one reads it: three digits, and no power of ten."""
+    if unit == "reads":
+        return f"{value:.0f}"
+    return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+
+
+def objective_of(figure: Figure) -> str:
+    """The bound in words."""
+    if figure.goal is None:
+        return "none"
+    return (
+        f"{figure.goal:.0f} failed reads allowed"
+        if figure.unit == "reads"
+        else f"at most {figure.goal:g} {figure.unit}"
+    )
 
 
 def picture_path() -> Path:

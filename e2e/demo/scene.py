@@ -59,6 +59,7 @@ class Scene:
             watch(space, "deployments", timeline.on_workers, f"app={WORKERS}"),
             watch(space, "dbrs", timeline.on_resource),
             watch(space, "wp", timeline.on_resource),
+            watch(space, "dbg", timeline.on_guard),
         ]
         self._run("producer", "produce.py", ARRIVALS, host=shop.PRIMARY, user=shop.OWNER)
         self._run("readers", "readers.py", READERS, host=shop.READ_SERVICE, user=shop.READER)

@@ -45,6 +45,15 @@ class Replica:
     first_read_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GuardSample:
+    """What the guard published of the primary: `at` in seconds since the load began, its slowest recent commit."""
+
+    at: float
+    state: str
+    commit_ms: float | None = None
+
+
 @dataclass(slots=True)
 class Timeline:
     """Samples from the apps and the API server, written by many threads, read by the view and the report."""
@@ -55,6 +64,7 @@ class Timeline:
     pods: dict[str, Manifest] = field(default_factory=dict)
     counts: list[dict[str, float]] = field(default_factory=list)
     workers: list[tuple[float, int]] = field(default_factory=list)
+    guard: list[GuardSample] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     asked: dict[str, float] = field(default_factory=dict)
     able: dict[str, float] = field(default_factory=dict)
@@ -98,6 +108,12 @@ class Timeline:
         """A change of the workers' Deployment."""
         ready = (event["object"].get("status") or {}).get("readyReplicas", 0)
         self.workers.append((time.time() - self.started, ready))
+
+    def on_guard(self, event: Manifest) -> None:
+        """A change of the DatabaseGuard's status."""
+        status = event["object"].get("status") or {}
+        commit_ms = status.get("commitLatencyMilliseconds")
+        self.guard.append(GuardSample(time.time() - self.started, status.get("state", "Unknown"), commit_ms))
 
     def on_resource(self, event: Manifest) -> None:
         """A change of a resource of ours: keep its status and note new decisions."""

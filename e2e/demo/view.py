@@ -2,28 +2,36 @@
 
 from collections.abc import Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from e2e.demo.plan import LONGEST, MAX_CONNECTIONS, TARGET_LAG_SECONDS
-from e2e.demo.timeline import ROLES, Decision, Timeline
+from e2e.demo.plan import ARRIVALS, LONGEST, MAX_CONNECTIONS, TARGET_LAG_SECONDS
+from e2e.demo.timeline import ROLES, Decision, GuardSample, Timeline
 
 BARS = " ▁▂▃▄▅▆▇█"
 WIDTH = 32
 DECISIONS_SHOWN = 8
+BORDER_LINES, SPARE_LINES, PANEL_COLUMNS = 2, 1, 4
+LEAST_BACKLOG = ARRIVALS[0][1] * TARGET_LAG_SECONDS
+LEAST_WORKERS = 4
+LEAST_MILLISECONDS = 100
+"""Full bars are at least this much, so that a quiet row looks quiet."""
+STATE_COLORS = {"Healthy": "green", "Brownout": "yellow", "Overloaded": "red", "Emergency": "bold red"}
 COLORS = {"serving": "green", "standby": "cyan", "provisioning": "yellow", "draining": "magenta"}
 
 
-def render(timeline: Timeline, now: float) -> RenderableType:
-    """The whole screen; `now` in epoch seconds."""
+def render(timeline: Timeline, now: float, console: Console) -> RenderableType:
+    """The whole screen, no higher than the console; `now` in epoch seconds."""
     elapsed = now - timeline.started
-    return Group(
-        Panel(_charts(timeline), title=f"tebex_2019, minutes for hours · {elapsed:.0f} s, at most {LONGEST:.0f} s"),
+    title = f"tebex_2019: an incident's hours in minutes · {elapsed:.0f} s, at most {LONGEST:.0f} s"
+    head = Group(
+        Panel(_charts(timeline), title=title),
         Panel(_replicas(timeline), title="replicas of dbrs/store"),
-        Panel(_decisions(timeline), title="decided, and why"),
     )
+    lines = console.height - len(console.render_lines(head)) - BORDER_LINES - SPARE_LINES
+    return Group(head, Panel(_decisions(timeline, console, lines), title="decided, and why: the newest first"))
 
 
 def plain_line(timeline: Timeline, now: float) -> str:
@@ -35,7 +43,8 @@ def plain_line(timeline: Timeline, now: float) -> str:
         f"serving {counts.get('serving', 0):.0f}  standby {counts.get('standby', 0):.0f}  "
         f"provisioning {counts.get('provisioning', 0):.0f}  "
         f"connections {reads.get('connections', 0):4.0f}  read p99 {reads.get('p99_ms', 0):6.1f} ms  "
-        f"failed reads {sum(line['errors'] for line in timeline.reads):.0f}"
+        f"failed reads {sum(line['errors'] for line in timeline.reads):.0f}  "
+        f"commits on the primary {_guard_words(timeline)}"
     )
 
 
@@ -44,17 +53,24 @@ def _charts(timeline: Timeline) -> Table:
     queue, reads = _last(timeline.queue), _last(timeline.reads)
     lags = [line["lag_seconds"] for line in timeline.queue]
     color = "red" if queue.get("lag_seconds", 0) > TARGET_LAG_SECONDS else "green"
-    table.add_row("queue lag", Text(sparkline(lags), style=color), f"{queue.get('lag_seconds', 0):.1f} s")
-    table.add_row("backlog", sparkline([line["backlog"] for line in timeline.queue]), f"{queue.get('backlog', 0):.0f}")
-    table.add_row("workers", sparkline(_workers_each_second(timeline)), f"{_workers(timeline)} ready")
+    table.add_row(
+        "queue lag", Text(sparkline(lags, TARGET_LAG_SECONDS), style=color), f"{queue.get('lag_seconds', 0):.1f} s"
+    )
+    backlogs = [line["backlog"] for line in timeline.queue]
+    table.add_row("backlog", sparkline(backlogs, LEAST_BACKLOG), f"{queue.get('backlog', 0):.0f}")
+    table.add_row("workers", sparkline(_workers_each_second(timeline), LEAST_WORKERS), f"{_workers(timeline)} ready")
     table.add_row(
         "reader connections",
-        sparkline([line["connections"] for line in timeline.reads]),
+        sparkline([line["connections"] for line in timeline.reads], MAX_CONNECTIONS),
         f"{reads.get('connections', 0):.0f} ({MAX_CONNECTIONS} a replica)",
     )
     failed = sum(line["errors"] for line in timeline.reads)
+    slowest = [line["p99_ms"] for line in timeline.reads]
+    table.add_row("read latency p99", sparkline(slowest, LEAST_MILLISECONDS), f"{reads.get('p99_ms', 0):.1f} ms")
     table.add_row(
-        "read latency p99", sparkline([line["p99_ms"] for line in timeline.reads]), f"{reads.get('p99_ms', 0):.1f} ms"
+        "primary's commits",
+        sparkline(_commits_each_second(timeline), LEAST_MILLISECONDS),
+        Text(_guard_words(timeline), style=STATE_COLORS.get(_guard(timeline).state, "dim")),
     )
     table.add_row("failed reads", "", Text(f"{failed:.0f}", style="red" if failed else "green"))
     return table
@@ -69,11 +85,20 @@ def _replicas(timeline: Timeline) -> RenderableType:
     return line
 
 
-def _decisions(timeline: Timeline) -> RenderableType:
-    table = Table.grid(padding=(0, 1))
+def _decisions(timeline: Timeline, console: Console, lines: int) -> RenderableType:
+    """As many of the newest as fit into so many lines; at least one."""
     moves = [one for one in timeline.decisions if one.is_move]
-    for decision in sorted(moves, key=lambda one: one.at)[-DECISIONS_SHOWN:]:
-        table.add_row(*decision_cells(decision, timeline.started))
+    newest = sorted(moves, key=lambda one: one.at, reverse=True)[:DECISIONS_SHOWN]
+    inside = console.options.update_width(console.width - PANEL_COLUMNS)
+    tables = [_decision_table(newest[:count], timeline.started) for count in range(len(newest), 1, -1)]
+    fitting = (table for table in tables if len(console.render_lines(table, inside)) <= lines)
+    return next(fitting, _decision_table(newest[:1], timeline.started))
+
+
+def _decision_table(decisions: Sequence[Decision], started: float) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for decision in decisions:
+        table.add_row(*decision_cells(decision, started))
     return table
 
 
@@ -83,10 +108,10 @@ def decision_cells(decision: Decision, started: float) -> tuple[str, str, str, s
     return f"{decision.at - started:5.0f} s", decision.who, moved, decision.words
 
 
-def sparkline(values: Sequence[float]) -> str:
-    """The last values as bars; the highest one is a full bar."""
+def sparkline(values: Sequence[float], least: float) -> str:
+    """The last values as bars; a full bar is the highest of them, and `least` at least."""
     shown = list(values)[-WIDTH:]
-    top = max(shown, default=0) or 1
+    top = max([*shown, least])
     return "".join(BARS[min(len(BARS) - 1, round(value / top * (len(BARS) - 1)))] for value in shown)
 
 
@@ -94,6 +119,23 @@ def _workers_each_second(timeline: Timeline) -> list[float]:
     """Ready workers at the times of the other rows, so that all bars share one axis."""
     changes = list(timeline.workers)
     return [next((count for at, count in reversed(changes) if at <= line["at"]), 0) for line in timeline.queue]
+
+
+def _commits_each_second(timeline: Timeline) -> list[float]:
+    """Commit latency in ms at the times of the other rows."""
+    samples = list(timeline.guard)
+    known = [next((one for one in reversed(samples) if one.at <= line["at"]), None) for line in timeline.queue]
+    return [(one.commit_ms or 0) if one else 0 for one in known]
+
+
+def _guard(timeline: Timeline) -> GuardSample:
+    return timeline.guard[-1] if timeline.guard else GuardSample(0, "Unknown")
+
+
+def _guard_words(timeline: Timeline) -> str:
+    """Commit latency and the guard's state."""
+    last = _guard(timeline)
+    return last.state if last.commit_ms is None else f"{last.commit_ms:.0f} ms, {last.state}"
 
 
 def _workers(timeline: Timeline) -> int:

@@ -111,6 +111,16 @@ def test_kind_is_taken_where_docker_answers(monkeypatch: pytest.MonkeyPatch, nam
     assert provider.choose_cluster({}).name == name
 
 
+@pytest.mark.parametrize(("flags", "text"), [([], "not running"), (["--json"], "null")])
+def test_the_status_of_a_cluster_that_is_down_is_no_error(
+    flags: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADROOM_CLUSTER_CACHE", str(tmp_path))
+    monkeypatch.setattr("e2e.cluster.cli.read_status", lambda _settings: None)
+    assert main(["status", *flags]) == 0
+    assert text in capsys.readouterr().out
+
+
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("build", "up", "down", "shell", "exec", "status", "load", "kubeconfig", "images", "csi-sanity"):
         with pytest.raises(SystemExit) as end:
