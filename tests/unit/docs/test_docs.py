@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from docs.generate import BUILDERS, REFERENCE
+from e2e.cluster.images import IMAGES
 from headroom.reasons import Reason
 from tests.admission.cases import SPECS, parse_body
 
@@ -95,8 +96,41 @@ def test_there_are_snippets_to_check() -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=name_of)
 def test_every_example_is_valid(path: Path) -> None:
     documents = list(yaml.safe_load_all(path.read_text()))
-    if path.stem != "try-out-primary":
+    if not path.stem.startswith("try-out-"):
         assert any(check_resource(found) for found in documents)
+
+
+def test_the_queue_to_try_out_runs_what_the_worker_image_has() -> None:
+    text = (DOCS / "tutorial" / "first-replica-and-pool.md").read_text()
+    found = list(yaml.safe_load_all((DOCS / "examples" / "try-out-workers.yaml").read_text()))
+    pods = [one["spec"]["template"]["spec"] for one in found if one["kind"] in ("Job", "Deployment")]
+    containers = [container for pod in pods for container in pod["containers"]]
+    lines = [*(" ".join(one["command"]) for one in containers), *re.findall(r"exec deployment/commands -- (.*)", text)]
+    assert len(lines) == 3
+    for line in lines:
+        _, path, *flags = line.split()
+        script = path.removeprefix("/app/")
+        source = (ROOT / "e2e" / "apps" / script).read_text()
+        assert all(f'"{flag}"' in source for flag in flags if flag.startswith("--")), line
+    assert {container["image"] for container in containers} == {IMAGES["worker"]}
+
+
+def test_the_queue_to_try_out_fits_its_primary_and_its_pool() -> None:
+    def read(name: str) -> dict[str, dict[str, Any]]:
+        return {one["kind"]: one for one in yaml.safe_load_all((DOCS / "examples" / name).read_text())}
+
+    queue, primary, pool = (
+        read("try-out-workers.yaml"),
+        read("try-out-primary.yaml"),
+        read("workers-procrastinate.yaml"),
+    )
+    login = queue["Secret"]["stringData"]
+    server = primary["StatefulSet"]["spec"]["template"]["spec"]["containers"][0]["env"]
+    values = {one["name"]: one["value"] for one in server}
+    assert login["PGHOST"] == primary["Service"]["metadata"]["name"]
+    assert (login["PGPASSWORD"], login["PGDATABASE"]) == (values["POSTGRES_PASSWORD"], values["POSTGRES_DB"])
+    assert pool["WorkerPool"]["spec"]["workers"]["targetRef"]["name"] == queue["Deployment"]["metadata"]["name"]
+    assert "replicas" not in queue["Deployment"]["spec"]
 
 
 def test_examples_cover_all_kinds() -> None:
