@@ -64,6 +64,8 @@ copy() {
 	rm -rf "$NEW"
 	# The file system is synced as a whole below, which is what --sync-method=syncfs does on the versions that have it.
 	set -- -D "$NEW" -d "$PRIMARY_CONNINFO" -X stream --slot="$SLOT" --checkpoint=fast --no-password --no-sync
+	# Nobody would verify the copy by it, and the primary would have to sum up every byte.
+	set -- "$@" --no-manifest
 	if [ -n "${MAX_RATE_KIB:-}" ]; then
 		set -- "$@" --max-rate="${MAX_RATE_KIB}k"
 	fi

@@ -113,7 +113,8 @@ def _describe_drifted(run: Run) -> str:
 
 def _warm_pool(run: Run) -> Condition:
     kind, wanted = ConditionType.WARM_POOL_READY, run.facts.spec.standbys
-    warm = count_warm(run)
+    # Those about to serve are spare no more.
+    warm = max(count_warm(run) - max(run.decision.goal.desired - run.decision.plan.good, 0), 0)
     if not wanted:
         return Condition(kind, Truth.TRUE, Reason.NO_STANDBYS_WANTED, "spec.standbys is 0: a scale-up waits for a copy")
     outage = run.facts.lasting_outage

@@ -155,3 +155,14 @@ async def test_a_count_that_an_outage_holds_is_said_to_be_held() -> None:
         "Unknown",
         "not known now: see dbg/store",
     )
+
+
+async def test_a_standby_that_is_called_is_no_spare_one() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    await world.run(30)
+    assert world.condition("WarmPoolReady")["status"] == "True"
+    world.copies = world.lists = False
+    world.edit_spec(replicas=2)
+    await world.run(20)
+    assert world.condition("WarmPoolReady")["status"] == "False"
