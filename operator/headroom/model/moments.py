@@ -2,6 +2,9 @@
 
 from datetime import datetime
 
+SAME_WITHIN_SECONDS = 2.0
+"""A moment that is worked out anew from a monotonic clock comes out some milliseconds apart each time."""
+
 
 def format_time(moment: datetime) -> str:
     """Whole seconds, as in conditions and in an object's own metadata."""
@@ -11,3 +14,10 @@ def format_time(moment: datetime) -> str:
 def format_moment(moment: datetime) -> str:
     """Microseconds, as in Leases and Events, and for what is measured against."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def keep_time(moment: datetime, old: str | None) -> str:
+    """Whole seconds; the old text while it means the same second or its neighbour."""
+    if old is not None and abs((datetime.fromisoformat(old) - moment).total_seconds()) < SAME_WITHIN_SECONDS:
+        return old
+    return format_time(moment)

@@ -9,15 +9,8 @@ from hypothesis import strategies as st
 
 from headroom.api.v1alpha1.databaseguard_status import GuardState
 from headroom.api.v1alpha1.thresholds import LatencyLevels, Thresholds
-from headroom.policy.guard_state import (
-    LEAVE_AFTER_SECONDS,
-    Level,
-    Measurements,
-    StateMemory,
-    advance_state,
-    judge,
-    worst_of,
-)
+from headroom.policy.guard_signals import Level, Measurements, judge, worst_of
+from headroom.policy.guard_state import LEAVE_AFTER_SECONDS, StateMemory, advance_state
 
 THRESHOLDS = Thresholds()
 SPAN = 5.0
@@ -55,7 +48,7 @@ SAID = [
     (Measurements(active_per_core_percent=410), "active per core 410 % >= 300 %"),
     (Measurements(connections_percent=93), "connections in use 93 % >= 85 %"),
     (Measurements(oldest_transaction_seconds=4000), "oldest transaction 4000 s >= 600 s"),
-    (Measurements(is_drowning=True), ""),
+    (Measurements(is_drowning=True), "missed deadlines"),
 ]
 
 
@@ -65,13 +58,25 @@ def test_a_level_is_entered_with_the_value_and_the_bound_it_reached(sample: Meas
     for number in range(2):
         memory = advance_state(memory, sample, THRESHOLDS, number * SPAN)
     assert memory.level is not Level.HEALTHY
-    assert memory.said == said
+    assert memory.entered is not None
+    assert memory.entered.said == said
 
 
 def test_a_lower_level_is_not_explained_by_what_the_higher_one_was_entered_by() -> None:
     states = commits(6.0, 6.0, *[0.01] * 100)
-    assert states[1].said
-    assert {memory.said for memory in states if memory.level not in (None, Level.EMERGENCY)} == {""}
+    assert states[1].entered is not None
+    lower = [memory for memory in states if memory.level in (Level.OVERLOADED, Level.BROWNOUT)]
+    assert {(memory.entered, memory.came_down_from) for memory in lower} == {
+        (None, Level.EMERGENCY),
+        (None, Level.OVERLOADED),
+    }
+    assert (states[-1].level, states[-1].came_down_from) == (Level.HEALTHY, None)
+
+
+def test_a_state_began_when_it_was_entered_and_a_calm_sample_does_not_move_that() -> None:
+    states = commits(0.01, 2.0, 2.0, 0.01, 0.01)
+    assert [memory.since for memory in states] == [0, 0, 2 * SPAN, 2 * SPAN, 2 * SPAN]
+    assert [memory.sampled_at for memory in states] == [number * SPAN for number in range(5)]
 
 
 def test_from_unknown_one_calm_sample_is_healthy_and_one_bad_one_is_not_enough() -> None:

@@ -1,12 +1,12 @@
 """Metrics and events of one pass."""
 
 from headroom.model.conditions import Condition, Truth
-from headroom.policy.guard_state import Level
+from headroom.policy.guard_words import explain_change, is_worse
 from headroom.ports.kube import Manifest
 from headroom.ports.telemetry import Telemetry
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard import metrics
-from headroom.reconcilers.databaseguard.draft import Reading, budget_of, sees_sessions
+from headroom.reconcilers.databaseguard.draft import Reading, budget_of, level_shown, sees_sessions, thresholds_of
 from headroom.reconcilers.databaseguard.holding import Holding
 
 
@@ -15,13 +15,13 @@ def announce(
 ) -> None:
     """Record what was read and say what has changed since the last pass."""
     labels = {"namespace": holding.namespace, "name": holding.name}
-    level = reading.state.level
+    level = level_shown(reading)
     telemetry.record(metrics.LOOK_SECONDS, seconds, **labels)
     telemetry.record(metrics.READY, float(ready.status is Truth.TRUE), **labels)
     telemetry.record(metrics.STATE, -1.0 if level is None else float(level), **labels)
     _record_counts(telemetry, reading, labels)
     _say_readiness(telemetry, holding, body, ready)
-    _say_state(telemetry, body, reading)
+    _say_state(telemetry, holding, body, reading)
 
 
 def _record_counts(telemetry: Telemetry, reading: Reading, labels: dict[str, str]) -> None:
@@ -39,16 +39,15 @@ def _record_counts(telemetry: Telemetry, reading: Reading, labels: dict[str, str
 
 
 def _say_readiness(telemetry: Telemetry, holding: Holding, body: Manifest, ready: Condition) -> None:
-    if ready.reason is not holding.last_reason:
+    if ready.reason is not holding.last_reason and ready.status is not Truth.UNKNOWN:
         is_good = ready.status is Truth.TRUE
         telemetry.event(body, ready.reason, ready.message, type_="Normal" if is_good else "Warning")
     holding.last_reason = ready.reason
 
 
-def _say_state(telemetry: Telemetry, body: Manifest, reading: Reading) -> None:
-    old, new = (body.get("status") or {}).get("state"), str(reading.state.state)
-    if old is None or old == new:
-        return
-    is_worse = reading.state.level is not None and reading.state.level > Level.HEALTHY
-    signal = f" by {reading.state.said or reading.state.signal}" if reading.state.signal else ""
-    telemetry.event(body, Reason.STATE_CHANGED, f"{old} -> {new}{signal}", type_="Warning" if is_worse else "Normal")
+def _say_state(telemetry: Telemetry, holding: Holding, body: Manifest, reading: Reading) -> None:
+    before, after = holding.said_state, reading.state
+    if before.level is not after.level:
+        message = explain_change(before, after, thresholds_of(reading))
+        telemetry.event(body, Reason.STATE_CHANGED, message, type_="Warning" if is_worse(before, after) else "Normal")
+    holding.said_state = after

@@ -1,14 +1,19 @@
 """What a look means for the status: conditions, state, numbers; pure."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
+from headroom.api.v1alpha1.databaseguard_status import GuardState
+from headroom.api.v1alpha1.thresholds import Thresholds
 from headroom.model.conditions import Condition, Truth
-from headroom.model.moments import format_time
+from headroom.model.moments import format_time, keep_time
 from headroom.policy.guard_budget import ConnectionBudget, decide_connection_budget
 from headroom.policy.guard_rights import Note
+from headroom.policy.guard_signals import Level
 from headroom.policy.guard_state import StateMemory
+from headroom.policy.guard_words import StateTimes, explain_state
 from headroom.policy.not_yet import explain_not_yet
 from headroom.ports.kube import Manifest
 from headroom.reasons import ConditionType, Reason
@@ -35,10 +40,16 @@ MAX_WORD = 128
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A look together with what memory adds: the canary's age and worst commit, the state, others on this server."""
+    """A look together with what memory adds: the canary's age and worst commit, the state, others on this server.
+
+    `shown` is the state to publish, `now` the look's monotonic time; until `has_had_state` the guard is not Ready.
+    """
 
     look: Look
     state: StateMemory
+    shown: GuardState
+    now: float
+    has_had_state: bool
     mark_age_seconds: float | None
     commit_seconds: float | None
     system_identifier: str | None
@@ -55,16 +66,65 @@ def build_draft(reading: Reading, body: Manifest, now: datetime) -> StatusDraft:
     """The status that says what was read; what could not be measured is absent."""
     old = body.get("status") or {}
     look = reading.look
-    state = str(reading.state.state)
+    since, memory = _since(reading, old, now), _memory(reading, old, now)
     facts: dict[str, Any] = {
-        "state": state,
-        "stateSince": old.get("stateSince") if old.get("state") == state else format_time(now),
-        "stateSignal": reading.state.signal or None,
+        "state": str(reading.shown),
+        "stateSince": since,
+        "stateSignal": reading.state.signal or None if is_shown(reading) else None,
         "systemIdentifier": reading.system_identifier or old.get("systemIdentifier"),
         "serverVersion": _version(look) or old.get("serverVersion"),
     }
-    conditions = (build_ready(reading), _signal_available(reading), _stalled(look))
-    return StatusDraft(conditions, facts, _numbers(reading))
+    said = _explain(reading, since, memory, now)
+    conditions = (build_ready(reading), _signal_available(reading, said), _stalled(look))
+    return StatusDraft(conditions, facts, {**_numbers(reading), "memory": memory})
+
+
+def is_shown(reading: Reading) -> bool:
+    """True when the state that is published is the one that is remembered."""
+    return reading.shown is reading.state.state
+
+
+def level_shown(reading: Reading) -> Level | None:
+    """The level that is published; None for Unknown."""
+    return reading.state.level if is_shown(reading) else None
+
+
+def thresholds_of(reading: Reading) -> Thresholds:
+    """The spec's thresholds, or the defaults for a spec that cannot be acted on."""
+    return reading.look.spec.thresholds if reading.look.spec is not None else Thresholds()
+
+
+def _since(reading: Reading, old: Mapping[str, Any], wall: datetime) -> str:
+    before = old.get("stateSince") if old.get("state") == str(reading.shown) else None
+    began = reading.state.since
+    if is_shown(reading) and began is not None:
+        return keep_time(_to_wall(reading, began, wall), before)
+    return before or format_time(wall)
+
+
+def _memory(reading: Reading, old: Mapping[str, Any], wall: datetime) -> dict[str, Any] | None:
+    calm_since = reading.state.calm_since
+    if calm_since is None:
+        return None
+    before = (old.get("memory") or {}).get("cleanSince")
+    return {"cleanSince": keep_time(_to_wall(reading, calm_since, wall), before)}
+
+
+def _to_wall(reading: Reading, at: float, wall: datetime) -> datetime:
+    return wall + timedelta(seconds=at - reading.now)
+
+
+def _explain(reading: Reading, since: str, memory: Mapping[str, Any] | None, wall: datetime) -> str:
+    """The state in words, with the very times that status shows."""
+    if not is_shown(reading):
+        return ""
+    sampled_at = reading.state.sampled_at
+    times = StateTimes(
+        since=datetime.fromisoformat(since),
+        sampled_at=None if sampled_at is None else _to_wall(reading, sampled_at, wall),
+        calm_since=None if memory is None else datetime.fromisoformat(memory["cleanSince"]),
+    )
+    return explain_state(reading.state, thresholds_of(reading), times)
 
 
 def build_ready(reading: Reading) -> Condition:
@@ -75,6 +135,9 @@ def build_ready(reading: Reading) -> Condition:
     if look.replication_problem is not None:
         message = f"replicas cannot be made, the rest works: {look.replication_problem.message}"
         return Condition(ConditionType.READY, Truth.FALSE, look.replication_problem.reason, message)
+    if not reading.has_had_state:
+        message = "the server answers; its state is known once the canary was answered and one sample was taken"
+        return Condition(ConditionType.READY, Truth.UNKNOWN, Reason.IN_PROGRESS, message)
     notes = [*look.notes, *_shared(reading)]
     reason = next((note.reason for note in notes if note.reason in _WORTH_A_REASON), Reason.CONNECTED)
     ignored = explain_not_yet(look.spec) if look.spec is not None else ""
@@ -110,7 +173,13 @@ def _shared(reading: Reading) -> list[Note]:
     return [Note(Reason.SHARED_INSTANCE, f"{others} watches the same server; keep one guard, if you can")]
 
 
-def _signal_available(reading: Reading) -> Condition:
+def _signal_available(reading: Reading, state: str) -> Condition:
+    """Whether the server can be measured, and what the measurements made of its state."""
+    found = _measured(reading)
+    return replace(found, message="; ".join(filter(None, (found.message, state))))
+
+
+def _measured(reading: Reading) -> Condition:
     look, kind = reading.look, ConditionType.SIGNAL_AVAILABLE
     if look.problem is not None:
         return Condition(kind, Truth.FALSE, look.problem.reason, look.problem.message)
@@ -124,8 +193,7 @@ def _signal_available(reading: Reading) -> Condition:
         return Condition(kind, Truth.FALSE, Reason.PRIMARY_TIMEOUT, "the canary's COMMIT is not answered")
     off = next((note for note in look.notes if note.reason is Reason.CANARY_DISABLED), None)
     reason, message = (off.reason, off.message) if off else (Reason.AS_EXPECTED, "the server is measured every second")
-    said = f"; {reading.state.state}: {reading.state.said}" if reading.state.said else ""
-    return Condition(kind, Truth.TRUE, reason, f"{message}{said}")
+    return Condition(kind, Truth.TRUE, reason, message)
 
 
 def _stalled(look: Look) -> Condition:

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from headroom.api.v1alpha1.connection import PrimaryConnection
 from headroom.model.database import ConnectionTarget, Credentials
-from headroom.policy.guard_state import Measurements, StateMemory
+from headroom.policy.guard_signals import Measurements
+from headroom.policy.guard_state import StateMemory
 from headroom.ports.postgres import PrimaryLink, SlotLink
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard.canary import CanaryLoop
@@ -63,6 +64,10 @@ class Holding:
     answered_at: float | None = None
     worst: Measurements = field(default_factory=Measurements)
     last_reason: Reason | None = None
+    has_had_state: bool = False
+    """True once a state other than Unknown was known, by this process or one before."""
+    said_state: StateMemory = field(default_factory=StateMemory)
+    """The state that events have told of."""
     swept_at: float | None = None
     inactive_since: dict[str, float] = field(default_factory=dict)
     """Since when this process has seen each idle slot idle, for servers that do not tell."""

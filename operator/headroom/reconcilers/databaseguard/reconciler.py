@@ -21,7 +21,7 @@ from headroom.reconcilers.databaseguard.canary import CanaryLoop
 from headroom.reconcilers.databaseguard.draft import Reading, build_draft, build_ready, unknown_draft
 from headroom.reconcilers.databaseguard.holding import Holding
 from headroom.reconcilers.databaseguard.look import Look, look_at_server
-from headroom.reconcilers.databaseguard.state import learn, remembered_state
+from headroom.reconcilers.databaseguard.state import learn, remembered_state, shown_state
 from headroom.reconcilers.databaseguard.sweep import Sweeper
 from headroom.reconcilers.not_yet import NotYetEvents
 from headroom.reconcilers.status import StatusDraft, StatusReporter
@@ -108,6 +108,9 @@ class GuardReconciler:
         return Reading(
             look=look,
             state=holding.state,
+            shown=shown_state(holding, look),
+            now=now,
+            has_had_state=holding.has_had_state,
             mark_age_seconds=now - window.marks[-1].taken_at if window.marks else None,
             commit_seconds=window.worst_now(now) if look.spec is not None and look.spec.canary.enabled else None,
             system_identifier=holding.system_identifier,
@@ -140,8 +143,18 @@ class GuardReconciler:
             on_failure=lambda reason: telemetry.record(metrics.CANARY_FAILURES, 1, reason=reason, **labels),
         )
         now = self.clock.monotonic()
-        state = remembered_state(status)
-        return Holding(namespace, name, uid, canary, state, now, system_identifier=status.get("systemIdentifier"))
+        state = remembered_state(status, now, self.clock.now())
+        return Holding(
+            namespace,
+            name,
+            uid,
+            canary,
+            state,
+            now,
+            system_identifier=status.get("systemIdentifier"),
+            has_had_state=state.level is not None,
+            said_state=state,
+        )
 
     async def _users_left(self, body: Manifest) -> list[str]:
         """The users; raises NotServed until that has lasted too long: the kind went, and its sets with it."""

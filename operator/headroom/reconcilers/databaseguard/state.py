@@ -1,12 +1,14 @@
 """From looks and canary to samples, and from samples to the guard's state."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from headroom.api.v1alpha1.databaseguard_status import GuardState
 from headroom.api.v1alpha1.thresholds import Thresholds
 from headroom.model.canary import SAMPLE_SECONDS
-from headroom.policy.guard_state import Level, Measurements, StateMemory, advance_state, worst_of
+from headroom.policy.guard_signals import Level, Measurements, worst_of
+from headroom.policy.guard_state import StateMemory, advance_state
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard.draft import budget_of, sees_sessions
 from headroom.reconcilers.databaseguard.holding import Holding
@@ -16,23 +18,49 @@ ANSWERED_LATELY_SECONDS = 300.0
 DROWNING_REASONS = frozenset({Reason.PRIMARY_TIMEOUT, Reason.NO_CONNECTION_LEFT})
 
 
-def remembered_state(status: Mapping[str, Any]) -> StateMemory:
-    """The state an earlier process published, so that a new leader does not begin with an all-clear."""
+def remembered_state(status: Mapping[str, Any], now: float, wall: datetime) -> StateMemory:
+    """The state an earlier process published, so that a new leader does not begin with an all-clear.
+
+    `now` is monotonic seconds, `wall` the same moment.
+    """
     levels = {str(level.state): level for level in Level}
-    level = levels.get(status.get("state", GuardState.UNKNOWN))
-    return StateMemory() if level is None else StateMemory(level, status.get("stateSignal") or "")
+    level, since = levels.get(status.get("state", GuardState.UNKNOWN)), status.get("stateSince")
+    if level is None:
+        return StateMemory()
+    age = 0.0 if since is None else (wall - datetime.fromisoformat(since)).total_seconds()
+    return StateMemory(level, status.get("stateSignal") or "", since=now - age)
 
 
 def learn(holding: Holding, look: Look, now: float) -> None:
     """Add one look to the sample that is being taken; once it is whole, let it move the state."""
     holding.worst = worst_of(holding.worst, measure(holding, look, now))
-    if now - holding.sampled_at < SAMPLE_SECONDS:
+    if not _is_whole(holding, look, now):
         return
-    commit = holding.canary.take_sample(now)
+    canary = holding.canary
+    commit = canary.take_sample(now) if holding.has_had_state else canary.window.worst_now(now)
     sample = worst_of(holding.worst, Measurements(commit_seconds=commit if look.is_ready else None))
     thresholds = look.spec.thresholds if look.spec is not None else Thresholds()
     holding.state = advance_state(holding.state, sample, thresholds, now)
     holding.worst, holding.sampled_at = Measurements(), now
+    holding.has_had_state = holding.has_had_state or holding.state.level is not None
+
+
+def _is_whole(holding: Holding, look: Look, now: float) -> bool:
+    """The first sample is short, one answered canary: until there is a state the guard is not Ready."""
+    is_first_answer = look.is_ready and not holding.has_had_state and bool(holding.canary.window.marks)
+    return is_first_answer or now - holding.sampled_at >= SAMPLE_SECONDS
+
+
+def shown_state(holding: Holding, look: Look) -> GuardState:
+    """The state to publish: Unknown at once while the server cannot be looked at, though the memory outlasts a gap.
+
+    A server that misses its deadlines is Overloaded by that very fact, and shown so.
+    """
+    level = holding.state.level
+    if look.problem is None or level is None:
+        return holding.state.state
+    is_said_by_deadlines = look.problem.reason in DROWNING_REASONS and level >= Level.OVERLOADED
+    return level.state if is_said_by_deadlines else GuardState.UNKNOWN
 
 
 def measure(holding: Holding, look: Look, now: float) -> Measurements:

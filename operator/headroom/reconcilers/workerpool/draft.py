@@ -7,7 +7,7 @@ from typing import Any
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.errors import InvalidSpec
-from headroom.model.moments import format_moment, format_time
+from headroom.model.moments import format_moment, format_time, keep_time
 from headroom.policy.schedules import find_active
 from headroom.policy.workers import Decision, Rule, drain_seconds, is_spare
 from headroom.policy.workers.constants import RATE_WINDOW_SECONDS
@@ -162,10 +162,7 @@ def _calm_or_none(old: float | None, new: float | None, floor: float) -> float |
 
 def _to_wall(at: float, now: float, wall: datetime, old: str | None) -> str:
     """A monotonic moment as wall time; the old text while it means the same second or its neighbour."""
-    moment = wall + timedelta(seconds=at - now)
-    if old is not None and abs((datetime.fromisoformat(old) - moment).total_seconds()) < 2:
-        return old
-    return format_time(moment)
+    return keep_time(wall + timedelta(seconds=at - now), old)
 
 
 def _kept(status: Mapping[str, Any], draft: StatusDraft) -> StatusDraft:

@@ -1,6 +1,7 @@
 """The canary, the state that follows from it, and what is left when the guard goes."""
 
 import asyncio
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -38,19 +39,76 @@ async def test_slow_commits_raise_the_state_and_fast_ones_lower_it_slowly(world:
     assert world.status["state"] == "Overloaded"
     assert world.status["stateSignal"] == "commitLatency"
     assert Reason.STATE_CHANGED in world.telemetry.reasons("store")
-    assert "; Overloaded: commit latency 2" in world.condition("SignalAvailable")["message"]
-    said = [event.message for event in world.telemetry.events if event.reason is Reason.STATE_CHANGED]
-    assert "-> Overloaded by commit latency 2" in said[-1]
-    assert said[-1].endswith(" ms >= 1000 ms")
+    since = world.status["stateSince"]
+    message = world.condition("SignalAvailable")["message"]
+    assert f"; Overloaded since {since[11:19]} UTC by commit latency 2" in message
+    assert " ms (bound 1000 ms); at " in message
+    assert "not below 700 ms; Brownout after 120 s with every signal below 0.7 of its bound" in message
+    assert "memory" not in world.status
+    said = [event for event in world.telemetry.events if event.reason is Reason.STATE_CHANGED]
+    assert said[-1].type_ == "Warning"
+    assert "-> Overloaded: commit latency 2" in said[-1].message
+    assert said[-1].message.endswith(" ms >= 1000 ms")
     world.server.commit_seconds = 0.001
     await world.run(60)
     assert world.status["state"] == "Overloaded", "not yet"
+    assert world.status["stateSince"] == since
+    clean = datetime.fromisoformat(world.status["memory"]["cleanSince"])
+    message = world.condition("SignalAvailable")["message"]
+    assert "commit latency 1 ms, below 700 ms" in message
+    assert f"; Brownout at {clean + timedelta(seconds=120):%H:%M:%S} UTC at the earliest" in message
     await world.run(90)
     assert world.status["state"] == "Brownout", "one level at a time"
+    assert datetime.fromisoformat(world.status["stateSince"]) >= clean + timedelta(seconds=120)
+    assert " UTC, down from Overloaded; " in world.condition("SignalAvailable")["message"]
+    said = [event for event in world.telemetry.events if event.reason is Reason.STATE_CHANGED]
+    assert said[-1].type_ == "Normal"
+    assert said[-1].message == (
+        "Overloaded -> Brownout: 120 s with every signal below 0.7 of its bound; commit latency 1 ms < 700 ms"
+    )
     await world.run(150)
     assert world.status["state"] == "Healthy"
     assert world.ready[0] == "True", "Ready does not follow the state"
     assert world.condition("SignalAvailable")["message"] == "the server is measured every second"
+
+
+async def test_a_calm_minute_above_healthy_is_not_written_each_second(world: GuardWorld) -> None:
+    await world.run(8)
+    world.server.commit_seconds = 2
+    await world.run(20)
+    world.server.commit_seconds = 0.001
+    await world.run(20)
+    before = world.body()["metadata"]["resourceVersion"]
+    await world.run(60)
+    assert world.status["state"] == "Overloaded"
+    assert world.body()["metadata"]["resourceVersion"] == before, "absolute times do not move"
+
+
+async def test_a_server_that_cannot_be_asked_has_no_state_and_a_short_gap_forgets_nothing(world: GuardWorld) -> None:
+    await world.run(8)
+    world.server.commit_seconds = 2
+    await world.run(20)
+    since, told = world.status["stateSince"], world.telemetry.reasons("store").count(Reason.STATE_CHANGED)
+    world.server.is_down = True
+    await world.step()
+    await world.step()
+    assert (world.ready[0], world.status["state"]) == ("False", "Unknown")
+    assert "stateSignal" not in world.status
+    assert world.telemetry.value(metrics.STATE, **LABELS) == -1
+    world.server.is_down = False
+    await world.run(2)
+    assert (world.ready[0], world.status["state"], world.status["stateSince"]) == ("True", "Overloaded", since)
+    assert world.telemetry.reasons("store").count(Reason.STATE_CHANGED) == told
+
+
+async def test_ready_comes_with_the_first_state_and_the_first_commit(world: GuardWorld) -> None:
+    await world.step()
+    assert world.ready == ("Unknown", "InProgress")
+    assert world.view.is_ready, "others may use the server meanwhile"
+    await world.step()
+    assert (world.ready, world.status["state"]) == (("True", "Connected"), "Healthy")
+    assert world.status["commitLatencyMilliseconds"] > 0
+    assert Reason.IN_PROGRESS not in world.telemetry.reasons("store")
 
 
 async def test_connections_count_towards_the_state(world: GuardWorld) -> None:

@@ -1,0 +1,163 @@
+"""What a database is judged by: measurements, the bounds of each level, and how both read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from headroom.api.v1alpha1.databaseguard_status import GuardState
+from headroom.api.v1alpha1.thresholds import ActiveLevels, CountLevels, ShareLevels, Thresholds
+
+DROWNING = "drowning"
+
+
+class Level(IntEnum):
+    """The states that a measurement can stand for, in order."""
+
+    HEALTHY = 0
+    BROWNOUT = 1
+    OVERLOADED = 2
+    EMERGENCY = 3
+
+    @property
+    def state(self) -> GuardState:
+        """The state of this level."""
+        return _STATES[self]
+
+
+_STATES = (GuardState.HEALTHY, GuardState.BROWNOUT, GuardState.OVERLOADED, GuardState.EMERGENCY)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """One sample of a database; None is what could not be measured, and counts as nothing.
+
+    `is_drowning` stands for a database that answered a moment ago and now runs into deadlines.
+    """
+
+    commit_seconds: float | None = None
+    lock_waiters: float | None = None
+    active_per_core_percent: float | None = None
+    connections_percent: float | None = None
+    oldest_transaction_seconds: float | None = None
+    is_drowning: bool = False
+
+    @property
+    def is_blind(self) -> bool:
+        """True when nothing at all was measured."""
+        return not self.is_drowning and all(
+            value is None
+            for value in (
+                self.commit_seconds,
+                self.lock_waiters,
+                self.active_per_core_percent,
+                self.connections_percent,
+                self.oldest_transaction_seconds,
+            )
+        )
+
+
+def worst_of(one: Measurements, other: Measurements) -> Measurements:
+    """The worse of each measurement; what only one has is taken from it."""
+    return Measurements(
+        commit_seconds=_larger(one.commit_seconds, other.commit_seconds),
+        lock_waiters=_larger(one.lock_waiters, other.lock_waiters),
+        active_per_core_percent=_larger(one.active_per_core_percent, other.active_per_core_percent),
+        connections_percent=_larger(one.connections_percent, other.connections_percent),
+        oldest_transaction_seconds=_larger(one.oldest_transaction_seconds, other.oldest_transaction_seconds),
+        is_drowning=one.is_drowning or other.is_drowning,
+    )
+
+
+def _larger(one: float | None, other: float | None) -> float | None:
+    return max((value for value in (one, other) if value is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A level and the measurement it follows from (the threshold's field), with value and bound in its own unit."""
+
+    level: Level
+    signal: str
+    value: float | None = None
+    bound: float | None = None
+
+    @property
+    def said(self) -> str:
+        """The measurement as a person reads it, such as `active per core 410 % >= 300 %`."""
+        if self.signal == DROWNING:
+            return _WORDS[DROWNING][0]
+        if self.value is None or self.bound is None:
+            return ""
+        value, bound = spell_value(self.signal, self.value), spell_value(self.signal, self.bound)
+        return f"{spell_signal(self.signal)} {value} >= {bound}"
+
+
+def judge(sample: Measurements, thresholds: Thresholds, *, factor: float = 1.0) -> Verdict:
+    """The worst level any measurement reaches, with every threshold multiplied by `factor`."""
+    worst = Verdict(Level.OVERLOADED, DROWNING) if sample.is_drowning else Verdict(Level.HEALTHY, "")
+    for name, value, levels in _rungs(sample, thresholds):
+        if value is None:
+            continue
+        reached = max((level for level, bound in levels.items() if value >= bound * factor), default=Level.HEALTHY)
+        if reached > worst.level:
+            worst = Verdict(reached, name, float(value), levels[reached] * factor)
+    return worst
+
+
+def value_of(sample: Measurements, signal: str) -> float | None:
+    """The measurement of that name, None where there is none."""
+    return next((value for name, value, _ in _rungs(sample, Thresholds()) if name == signal), None)
+
+
+def bound_of(signal: str, level: Level, thresholds: Thresholds) -> float | None:
+    """Where that measurement reaches that level; None where it never does."""
+    return next((levels.get(level) for name, _, levels in _rungs(Measurements(), thresholds) if name == signal), None)
+
+
+def spell_signal(signal: str) -> str:
+    """A measurement in words."""
+    return _WORDS[signal][0] if signal in _WORDS else signal
+
+
+def spell_value(signal: str, value: float) -> str:
+    """A value of that measurement with its unit, such as `4.7 ms`."""
+    _, scale, unit = _WORDS[signal]
+    scaled = value * scale
+    return f"{scaled:.0f}{unit}" if scaled >= _SHOWN_WHOLE else f"{scaled:.2g}{unit}"
+
+
+_SHOWN_WHOLE = 10.0
+_WORDS: Mapping[str, tuple[str, float, str]] = {
+    "commitLatency": ("commit latency", 1000.0, " ms"),
+    "lockWaiters": ("lock waiters", 1.0, ""),
+    "activePerCorePercent": ("active per core", 1.0, " %"),
+    "connectionsPercent": ("connections in use", 1.0, " %"),
+    "oldestTransaction": ("oldest transaction", 1.0, " s"),
+    DROWNING: ("missed deadlines", 1.0, ""),
+}
+"""Of each measurement: its words, the factor from its own unit, and the unit shown."""
+
+_Rung = tuple[str, float | None, Mapping[Level, float]]
+
+
+def _rungs(sample: Measurements, thresholds: Thresholds) -> tuple[_Rung, ...]:
+    """Of each measurement: its name, its value, and the bounds of the levels."""
+    latency, oldest = thresholds.commit_latency, thresholds.oldest_transaction
+    of_latency = [bound.total_seconds() for bound in (latency.brownout, latency.overloaded, latency.emergency)]
+    active, shares = thresholds.active_per_core_percent, thresholds.connections_percent
+    return (
+        ("commitLatency", sample.commit_seconds, _levels(*of_latency)),
+        ("lockWaiters", sample.lock_waiters, _levels(*_bounds(thresholds.lock_waiters))),
+        ("activePerCorePercent", sample.active_per_core_percent, _levels(*_bounds(active))),
+        ("connectionsPercent", sample.connections_percent, _levels(*_bounds(shares))),
+        ("oldestTransaction", sample.oldest_transaction_seconds, _levels(oldest.brownout.total_seconds())),
+    )
+
+
+def _levels(*bounds: float) -> dict[Level, float]:
+    """Bounds of Brownout, Overloaded, Emergency; what is not given is never reached."""
+    return dict(zip((Level.BROWNOUT, Level.OVERLOADED, Level.EMERGENCY), bounds, strict=False))
+
+
+def _bounds(levels: CountLevels | ActiveLevels | ShareLevels) -> tuple[float, float, float]:
+    return float(levels.brownout), float(levels.overloaded), float(levels.emergency)
