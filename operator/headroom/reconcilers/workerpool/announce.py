@@ -1,5 +1,6 @@
 """Metrics and events of one pass."""
 
+from collections.abc import Set
 from typing import Literal
 
 from headroom.model.conditions import Condition, Truth
@@ -13,6 +14,8 @@ from headroom.reconcilers.workerpool.facts import Pass
 SAID_ALOUD = (ConditionType.READY, ConditionType.KEEPING_UP, ConditionType.SIGNAL_AVAILABLE)
 QUIET = frozenset({Reason.AS_EXPECTED, Reason.NOT_YET_OBSERVED, Reason.LAG_WITHIN_TARGET, Reason.STALE_SIGNAL})
 """Not news by themselves; of a signal that is stale SignalAvailable says why."""
+EARLY = (str(Truth.UNKNOWN), str(Reason.GUARD_NOT_READY))
+"""What SignalAvailable says of a guard that has hardly had the time to look: not news either."""
 
 
 def announce(telemetry: Telemetry, seen: Pass, conditions: tuple[Condition, ...]) -> None:
@@ -21,9 +24,10 @@ def announce(telemetry: Telemetry, seen: Pass, conditions: tuple[Condition, ...]
     telemetry.record(metrics.SIGNAL, float(seen.signal.sample is not None), **labels)
     _record_queue(telemetry, seen, labels)
     _record_workers(telemetry, seen, labels)
+    told = _told(seen, conditions)
     for condition in conditions:
         if condition.type in SAID_ALOUD:
-            _say_change(telemetry, seen, condition)
+            _say_change(telemetry, seen, condition, told)
 
 
 def announce_scaling(telemetry: Telemetry, seen: Pass, *, due_seconds: float) -> None:
@@ -89,12 +93,23 @@ def _record_workers(telemetry: Telemetry, seen: Pass, labels: dict[str, str]) ->
     telemetry.record(metrics.LIMITED, float(decision.is_held_back), **labels)
 
 
-def _say_change(telemetry: Telemetry, seen: Pass, condition: Condition) -> None:
+def _told(seen: Pass, conditions: tuple[Condition, ...]) -> set[object]:
+    """The reasons that SignalAvailable gives for a gap, and gave in the last status: once is enough."""
+    kind = ConditionType.SIGNAL_AVAILABLE
+    before = seen.condition(kind)
+    told: set[object] = {entry.reason for entry in conditions if entry.type is kind and entry.status is not Truth.TRUE}
+    return told if before.get("status") == Truth.TRUE else told | {before.get("reason")}
+
+
+def _say_change(telemetry: Telemetry, seen: Pass, condition: Condition, told: Set[object]) -> None:
+    """One event for a verdict that changed; `told` are reasons that SignalAvailable gives, now or before."""
     before = seen.condition(condition.type)
-    if (before.get("status"), before.get("reason")) == (str(condition.status), str(condition.reason)):
+    old, new = (before.get("status"), before.get("reason")), (str(condition.status), str(condition.reason))
+    if old == new:
         return
-    was_quiet = not before or before.get("reason") in QUIET
-    if condition.reason in QUIET and was_quiet:
+    hushed = QUIET | told if condition.type is not ConditionType.SIGNAL_AVAILABLE else QUIET
+    was_quiet = not before or old[1] in hushed or old == EARLY
+    if condition.reason in hushed - QUIET or new == EARLY or (was_quiet and condition.reason in QUIET):
         return
     type_: Literal["Normal", "Warning"] = "Normal" if condition.status is Truth.TRUE else "Warning"
     telemetry.event(seen.body, condition.reason, f"{condition.type}: {condition.message}", type_=type_)

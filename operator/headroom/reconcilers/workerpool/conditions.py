@@ -57,9 +57,9 @@ def _ready(seen: Pass) -> Condition:
         return Condition(kind, Truth.FALSE, seen.trouble.reason, seen.trouble.message)
     if outcome is not None and outcome.decision.limit is Rule.TARGET_CONFLICT:
         return Condition(kind, Truth.FALSE, Reason.TARGET_CONFLICT, outcome.decision.message)
-    if gap is not None and (seen.signal.is_lasting or not seen.has_answered):
-        return Condition(kind, Truth.FALSE, gap.reason, gap.message)
-    reason, message = _at_work(seen) if gap is None or not seen.is_active else _blind(gap)
+    if gap is not None and not seen.signal.is_brief:
+        return Condition(kind, Truth.FALSE, gap.reason, _hold(seen, gap))
+    reason, message = _at_work(seen) if gap is None else (Reason.STALE_SIGNAL, _hold(seen, gap))
     return Condition(kind, Truth.TRUE, reason, "; ".join(filter(None, (message, explain_not_yet(seen.spec)))))
 
 
@@ -72,9 +72,9 @@ def _at_work(seen: Pass) -> tuple[Reason, str]:
     return Reason.AS_EXPECTED, f"{seen.target} is scaled by this pool"
 
 
-def _blind(gap: SignalGap) -> tuple[Reason, str]:
-    """A fault that is likely to pass keeps the pool Ready, and must not read as if all was well."""
-    return Reason.STALE_SIGNAL, f"the queue cannot be read now, and nothing is scaled until it can: {gap.message}"
+def _hold(seen: Pass, gap: SignalGap) -> str:
+    what = "and nothing is scaled until it can" if seen.is_active else f"and spec.mode is {seen.spec.mode}"
+    return f"the queue cannot be read now, {what}: {gap.message}"
 
 
 def _keeping_up(seen: Pass, arrivals_shown: float | None) -> Condition:
@@ -155,7 +155,7 @@ def _scaling_limited(seen: Pass) -> Condition:
 def _signal_available(seen: Pass) -> Condition:
     kind, gap, sample = ConditionType.SIGNAL_AVAILABLE, seen.signal.gap, seen.signal.sample
     if gap is not None:
-        return Condition(kind, Truth.FALSE, gap.reason, gap.message)
+        return Condition(kind, Truth.of(None if seen.signal.is_early else False), gap.reason, gap.message)
     if sample is None:
         return Condition(kind, Truth.UNKNOWN, Reason.AS_EXPECTED, "there is no queue to sample")
     if sample.hides_completions:

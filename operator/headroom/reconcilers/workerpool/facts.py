@@ -48,11 +48,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A fresh sample, or why there is none; a lasting gap needs a person."""
+    """A fresh sample, or why there is none.
+
+    A brief gap is likely to pass, after answers, and has only begun: it takes no Ready away. An early one is of a guard
+    that this process has hardly had the time to look at.
+    """
 
     sample: QueueSample | None = None
     gap: SignalGap | None = None
-    is_lasting: bool = False
+    is_brief: bool = False
+    is_early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,6 @@ class Pass:
     spec: WorkerPoolSpec
     knobs: Knobs
     signal: Signal
-    has_answered: bool
     track: Track
     now: float
     target: Target | None = None

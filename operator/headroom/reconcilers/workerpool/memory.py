@@ -10,11 +10,13 @@ from headroom.api.v1alpha1.common import Mode
 from headroom.api.v1alpha1.connection import PostgresConnection
 from headroom.api.v1alpha1.queue import PostgresQueue
 from headroom.errors import Unavailable
+from headroom.model.conditions import Truth
 from headroom.model.database import ConnectionTarget
 from headroom.policy.workers.constants import OTHERS_WINDOW_SECONDS
 from headroom.policy.workers.track import ForeignWrites, Move, Track, Wants
 from headroom.ports.postgres import QueueLink
 from headroom.ports.signals import QueueProbe, SqlRunner
+from headroom.reasons import ConditionType
 
 OTHERS_EVERY_SECONDS = 10.0
 
@@ -34,6 +36,8 @@ class QueueMemory:
     refusal: Unavailable | None = None
     refused_at: float = 0.0
     has_answered: bool = False
+    """True once a sample was taken, by this process or, as its status says, by one before."""
+    blind_since: float | None = None
 
     async def close(self) -> None:
         """End the link; the next sample opens a new one."""
@@ -55,6 +59,8 @@ class PoolMemory:
     next_due: float = 0.0
     others: deque[tuple[float, int]] = field(default_factory=deque)
     is_restored: bool = False
+    seen_at: float = 0.0
+    """When this process first saw the pool."""
 
     def follow_target(self, uid: str) -> None:
         """Forget what was written to another target, and for how long another one was watched."""
@@ -73,8 +79,9 @@ class PoolMemory:
         """Take up what an earlier process left in status, once."""
         if self.is_restored:
             return
-        self.is_restored = True
+        self.is_restored, self.seen_at = True, now
         status = body.get("status") or {}
+        self.queue.has_answered = _was_ready(status)
         scaling, desired = status.get("scaling") or {}, status.get("desiredWorkers")
         self.target_uid = (status.get("target") or {}).get("uid")
         self.track = replace(
@@ -83,6 +90,11 @@ class PoolMemory:
             moves=_last_start(scaling, desired, now, wall),
             foreign=_last_write(body, scaling, desired, now, wall),
         )
+
+
+def _was_ready(status: Mapping[str, Any]) -> bool:
+    conditions = status.get("conditions") or ()
+    return any(entry["type"] == ConditionType.READY and entry["status"] == Truth.TRUE for entry in conditions)
 
 
 def _last_start(scaling: Mapping[str, Any], desired: int | None, now: float, wall: datetime) -> tuple[Move, ...]:

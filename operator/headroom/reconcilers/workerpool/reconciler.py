@@ -105,11 +105,11 @@ class WorkerPoolReconciler:
             neighbours = await self._neighbourhood.read(memory.namespace)
         except Refused as error:
             problem = Problem(error.reason, str(error))
-            return Pass(body, spec, knobs, Signal(), memory.queue.has_answered, memory.track, began, problem=problem)
+            return Pass(body, spec, knobs, Signal(), memory.track, began, problem=problem)
         signal, target = await asyncio.gather(
             self._sample(memory, spec, knobs, neighbours, began), self._find_target(memory, spec)
         )
-        seen = Pass(body, spec, knobs, signal, memory.queue.has_answered, memory.track, began)
+        seen = Pass(body, spec, knobs, signal, memory.track, began)
         if isinstance(target, Problem):
             return replace(seen, problem=target)
         if target is None:

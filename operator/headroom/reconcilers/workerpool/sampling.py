@@ -24,6 +24,10 @@ READ_AGAIN_SECONDS = 60.0
 LOGIN_RETRY_SECONDS = 10.0
 """A login that was refused is tried again this often while its Secret stays as it is: servers count failures."""
 LOGIN_REASONS = frozenset({Reason.PASSWORD_REJECTED, Reason.TLS_FAILED, Reason.TLS_WEAK, Reason.DATABASE_NOT_FOUND})
+BRIEF_SECONDS = 10.0
+"""A pool that could read its queue stays Ready for so long: two probes may fail."""
+GUARD_PATIENCE_SECONDS = 10.0
+"""A guard that was made with its pool, or is taken up after a restart, gets so long before it is said aloud."""
 PASSING_REASONS = frozenset(
     {
         Reason.GUARD_NOT_READY,
@@ -56,12 +60,22 @@ class SignalGatherer:
         except KubeUnavailable:
             raise
         except InvalidSpec as error:
-            return Signal(gap=SignalGap(Reason.UNSUPPORTED_VALUE, str(error)), is_lasting=True)
+            return self._gap(memory, Reason.UNSUPPORTED_VALUE, str(error))
         except (Refused, Unavailable) as error:
             memory.queue.must_read_target = error.reason in LOGIN_REASONS
-            return Signal(gap=SignalGap(error.reason, str(error)), is_lasting=error.reason not in PASSING_REASONS)
-        memory.queue.has_answered = True
+            return self._gap(memory, error.reason, str(error))
+        memory.queue.has_answered, memory.queue.blind_since = True, None
         return Signal(sample)
+
+    def _gap(self, memory: PoolMemory, reason: Reason, message: str) -> Signal:
+        kept, now = memory.queue, self.clock.monotonic()
+        kept.blind_since = now if kept.blind_since is None else kept.blind_since
+        is_new = kept.has_answered and now - kept.blind_since < BRIEF_SECONDS
+        return Signal(
+            gap=SignalGap(reason, message),
+            is_brief=is_new and reason in PASSING_REASONS,
+            is_early=reason is Reason.GUARD_NOT_READY and now - memory.seen_at < GUARD_PATIENCE_SECONDS,
+        )
 
     async def _sample(
         self, memory: PoolMemory, spec: WorkerPoolSpec, question: QueueQuestion, guards: Container[str]
