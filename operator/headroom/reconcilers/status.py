@@ -12,6 +12,8 @@ from headroom.ports.clock import Clock
 from headroom.ports.kube import Kind, Manifest, ObjectRef, StatusWriter
 
 NUMBERS_AT_MOST_EVERY = timedelta(seconds=10)
+EARLY = timedelta(seconds=1)
+"""A pass that comes this little too early writes too: its next one may come many seconds later."""
 SMALLEST_MOVE = 0.10
 SIGNIFICANT_DIGITS = 2
 NUMBER = re.compile(r"\d+(\.\d+)?")
@@ -91,7 +93,8 @@ class StatusReporter:
         if not is_new:
             return False
         last = self._written.get(uid)
-        return last is None or self.clock.monotonic() - last >= NUMBERS_AT_MOST_EVERY.total_seconds()
+        pause = NUMBERS_AT_MOST_EVERY - EARLY
+        return last is None or self.clock.monotonic() - last >= pause.total_seconds()
 
 
 def _round_tree(value: Any) -> Any:

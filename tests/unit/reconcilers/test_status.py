@@ -64,6 +64,16 @@ async def test_another_number_in_the_same_words_writes_nothing(
     assert len(writer.written) == 1
 
 
+async def test_numbers_do_not_wait_a_whole_pass_more_for_a_moment(
+    reporter: StatusReporter, writer: Writer, clock: MemoryClock
+) -> None:
+    seen = await reporter.report(body(), draft(lag=10))
+    for lag in (20.0, 30.0):
+        await clock.advance(4.9)  # passes of 5 s that end a little sooner each time
+        seen = await reporter.report(seen, draft(lag=lag))
+    assert [status["queue"]["lagSeconds"] for status in writer.written] == [10.0, 30.0]
+
+
 async def test_other_words_wait_their_turn(reporter: StatusReporter, writer: Writer, clock: MemoryClock) -> None:
     seen = await reporter.report(body(), draft(message="copying"))
     seen = await reporter.report(seen, draft(message="syncing"))
