@@ -12,9 +12,9 @@ pytestmark = pytest.mark.cluster
 GROUP = "headroom.dev"
 SHORT_NAMES = {"WorkerPool": "wp", "ReplicaSet": "dbrs", "DatabaseGuard": "dbg"}
 COLUMNS = {
-    "WorkerPool": "Name Lag Backlog Workers Desired ETA Limit Ready Age",
-    "ReplicaSet": "Name Desired Serving Standby Provisioning Lag Ready Age",
-    "DatabaseGuard": "Name State Commit Connections Waiters Ready Age",
+    "WorkerPool": "Name Lag(s) Backlog Workers Desired ETA(s) Limit Ready Age",
+    "ReplicaSet": "Name Desired Serving Standby Provisioning Lag(s) Ready Age",
+    "DatabaseGuard": "Name State Commit(ms) Connections Waiters Ready Age",
 }
 LIST_BOUNDS = ("maxItems", "maxProperties")
 MARGIN = 2

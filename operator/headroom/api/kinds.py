@@ -62,11 +62,11 @@ WORKER_POOL = KindDefinition(
     spec=WorkerPoolSpec,
     status=WorkerPoolStatus,
     columns=(
-        Column("Lag", ".status.queue.lagSeconds", "number", "Seconds the queue is behind."),
+        Column("Lag(s)", ".status.queue.lagSeconds", "number", "Seconds the queue is behind."),
         Column("Backlog", ".status.queue.backlog", "integer", "Items that are ready and wait."),
         Column("Workers", ".status.workers", "integer", "Workers there are."),
         Column("Desired", ".status.desiredWorkers", "integer", "Workers that are wanted and allowed."),
-        Column("ETA", ".status.queue.drainSeconds", "number", "Seconds until the backlog is gone."),
+        Column("ETA(s)", ".status.queue.drainSeconds", "number", "Seconds until the backlog is gone."),
         Column("Limit", ".status.lastDecision.limit", "string", "What keeps the size from what the load asks for."),
         IS_READY,
         AGE,
@@ -89,15 +89,19 @@ REPLICA_SET = KindDefinition(
         Column("Serving", ".status.replicas", "integer", "Replicas that serve."),
         Column("Standby", ".status.standbys", "integer", "Warm replicas."),
         Column("Provisioning", ".status.provisioning", "integer", "Replicas that are being made."),
-        Column("Lag", ".status.maxReplayLagSeconds", "number", "Replay lag of the worst serving replica, in seconds."),
+        Column(
+            "Lag(s)", ".status.maxReplayLagSeconds", "number", "Replay lag of the worst serving replica, in seconds."
+        ),
         IS_READY,
         AGE,
         Column("Method", ".spec.provisioning.method", "string", "What new replicas start from.", is_wide=True),
-        Column("Warm", ".status.leadTime.warmSeconds", "number", "Seconds to add a warm replica.", is_wide=True),
+        Column("Warm(s)", ".status.leadTime.warmSeconds", "number", "Seconds to add a warm replica.", is_wide=True),
         Column(
-            "Snapshot", ".status.leadTime.volumeSnapshotSeconds", "number", "Seconds from a snapshot.", is_wide=True
+            "Snapshot(s)", ".status.leadTime.volumeSnapshotSeconds", "number", "Seconds from a snapshot.", is_wide=True
         ),
-        Column("Backup", ".status.leadTime.baseBackupSeconds", "number", "Seconds from a base backup.", is_wide=True),
+        Column(
+            "Backup(s)", ".status.leadTime.baseBackupSeconds", "number", "Seconds from a base backup.", is_wide=True
+        ),
         Column("Reason", ".status.lastDecision.reason", "string", "Why the size is what it is.", is_wide=True),
         Column("Pin", ".status.override.verb", "string", "What a person asked for.", is_wide=True),
     ),
@@ -117,7 +121,7 @@ DATABASE_GUARD = KindDefinition(
     status=DatabaseGuardStatus,
     columns=(
         Column("State", ".status.state", "string", "Healthy, Brownout, Overloaded, Emergency or Unknown."),
-        Column("Commit", ".status.commitLatencyMilliseconds", "number", "Milliseconds a small commit takes."),
+        Column("Commit(ms)", ".status.commitLatencyMilliseconds", "number", "Milliseconds a small commit takes."),
         Column("Connections", ".status.connections.used", "integer", "Client connections there are."),
         Column("Waiters", ".status.lockWaiters", "integer", "Sessions that wait for a lock."),
         IS_READY,
