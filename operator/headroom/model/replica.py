@@ -104,7 +104,10 @@ class MemberId:
 
 @dataclass(frozen=True, slots=True)
 class ContainerFacts:
-    """One container of a pod: how it runs, or why it waits; `message` is the end of what it said when it last ended."""
+    """One container of a pod: how it runs, or why it waits.
+
+    Of its last end: `message` is the end of what it said, `ended_by` Kubernetes' word for it, such as OOMKilled.
+    """
 
     is_running: bool = False
     is_done: bool = False
@@ -113,6 +116,7 @@ class ContainerFacts:
     waiting: str = ""
     message: str = ""
     exit_code: int | None = None
+    ended_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +185,11 @@ class MemberFacts:
     """All that is known of one member in one pass.
 
     `within` counts readings in a row within the enter bounds, `beyond` readings in a row beyond the leave bounds,
-    `unanswered` probes in a row without an answer; `silent_seconds` is how long no probe was answered, `still_seconds`
-    how long its copy has not moved, `refused_seconds` how long it has been refused for the same reason,
-    `broken_seconds` how long it was seen to receive and replay nothing for want of a stream, `slot_idle_seconds` how
-    long nobody has used its slot. `server_restarts` counts since its server last ran in peace. `is_node_lost` is true
-    only if the node itself was seen not to answer.
+    `unanswered` probes in a row without an answer, and `silence` is what the last of them met. `silent_seconds` is how
+    long no probe was answered, `still_seconds` how long its copy has not moved, `refused_seconds` how long it has been
+    refused for the same reason, `broken_seconds` how long it was seen to receive and replay nothing for want of a
+    stream, `slot_idle_seconds` how long nobody has used its slot. `server_restarts` counts since its server last ran in
+    peace. `is_node_lost` is true only if the node itself was seen not to answer.
     """
 
     id: MemberId
@@ -201,6 +205,7 @@ class MemberFacts:
     within: int = 0
     beyond: int = 0
     unanswered: int = 0
+    silence: str = ""
     silent_seconds: float = 0.0
     still_seconds: float = 0.0
     refused_seconds: float = 0.0

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from headroom.policy.replicas.last_words import find_cause
+from headroom.model.replica import ContainerFacts
+from headroom.policy.replicas.last_words import describe_end
 from tests.integration.replicas.volume import SLOT, Volume
 
 pytestmark = pytest.mark.postgres
@@ -111,7 +112,7 @@ def test_a_server_that_does_not_start_says_which_parameter_it_is(volume: Volume,
         conf.write(f"{line}\n")
     done = volume.run("start.sh")
     assert done.returncode == 1
-    assert says in find_cause(done.stderr), done.stderr
+    assert says in describe_end(ContainerFacts(message=done.stderr, exit_code=1)), done.stderr
 
 
 def test_a_server_that_is_not_there_has_not_started(volume: Volume) -> None:
@@ -119,6 +120,7 @@ def test_a_server_that_is_not_there_has_not_started(volume: Volume) -> None:
     assert volume.run("started.sh").returncode == 1
     volume.start()
     assert volume.run("started.sh").returncode == 0
+    assert "the database system is starting up" not in (volume.folder / "start.sh.log").read_text(), "nobody knocked"
 
 
 def test_a_promoted_server_is_not_ready(volume: Volume) -> None:

@@ -1,28 +1,69 @@
-"""Why a container ended, from the end of what it said."""
+"""Why a container ended, from what Kubernetes and the end of its log tell.
+
+A server's log holds what its clients did as well. Only sentences that the server says of itself are told on: a client's
+line is no cause, and what a statement says is nobody else's business.
+"""
 
 import re
 
-_SEED_REFUSAL = re.compile(r"seed: (?!copy \d)")
-"""What the seed step says of itself when it gives up, unlike the count of its tries."""
-_TELLING = (
-    re.compile(r"(LOG|FATAL): .*((value|range) for|unrecognized configuration|requires a \w+ value)"),
-    re.compile(r"PANIC: "),
-    # Clients who come too early, sessions that are ended and tries to reach the primary end with a FATAL of their own,
-    # which a copy's tool repeats.
-    re.compile(r"FATAL: (?! *(the database system is|terminating|could not connect to the primary) )|: FATAL: "),
-)
-"""Lines that name a cause, the best first: a parameter, then whatever else a server or a copy cannot go on with."""
-_LOG_PREFIX = re.compile(r"^\S+ \S+ \S+ \[\d+\] (LOG: +)?")
-"""Time, process and level, as PostgreSQL writes them unless told otherwise."""
+from headroom.model.replica import ContainerFacts
+
+KILLED = 137
+"""128 + SIGKILL."""
 _LONGEST = 300
 
+_LINE = re.compile(r"\S.*?\b(LOG|ERROR|FATAL|PANIC|WARNING|HINT|DETAIL|CONTEXT|STATEMENT|NOTICE|INFO|DEBUG\d?): +(.*)")
+"""A line of a server's log: its level is the first one named, what a statement holds comes after it; a line that begins
+with a space continues another."""
+_CONFIGURATION = re.compile(
+    r"invalid value for parameter "
+    r"|unrecognized configuration parameter "
+    r'|parameter "[^"]+" requires '
+    r"|[-\d.]+( \w+)? is outside the valid range for parameter "
+    r"|invalid (authentication method|connection type|IP address|IP mask|CIDR mask|regular expression)"
+    r"|end-of-line before "
+    r"|unrecognized authentication option name"
+)
+"""What a server cannot take of its files: it names that first, and sums up in its last line."""
+_OF_CLIENTS = re.compile(
+    r"the database system is |terminating |could not connect to the primary |could not receive data from WAL "
+    r"|\w+ authentication failed|no pg_hba.conf entry|pg_hba.conf rejects"
+    r"|sorry, too many clients|remaining connection slots|role |user |database |permission denied for database"
+    r"|canceling authentication|connection |unsupported frontend|invalid startup packet|unrecognized configuration"
+)
+"""How sessions end, and tries to reach the primary, while the server goes on."""
+_SEED_REFUSAL = re.compile(r"seed: (?!copy \d)")
+"""What the seed step says of itself when it gives up, unlike the count of its tries."""
+_COPY_FAILURE = re.compile(r": FATAL: +(?!the database system is |terminating )")
 
-def find_cause(text: str) -> str:
-    """The line that tells most: a server names the parameter it cannot take first, and sums up in its last line."""
+
+def describe_end(server: ContainerFacts) -> str:
+    """Why a server's container ended, as far as that can be told."""
+    if server.ended_by == "OOMKilled":
+        return "it was killed for want of memory (OOMKilled): raise resources.limits.memory"
+    if server.exit_code == KILLED:
+        return "it was killed from outside (SIGKILL)"
+    return _find_server_cause(server.message) or f"exit status {server.exit_code}, read its log for the cause"
+
+
+def find_copy_cause(text: str) -> str:
+    """Why the seed step ended: what it refuses, or the first thing that its copy met."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return "it gave no reason"
     if _SEED_REFUSAL.match(lines[-1]):
         return lines[-1][:_LONGEST]
-    telling = (line for words in _TELLING for line in lines if words.search(line))
-    return _LOG_PREFIX.sub("", next(telling, lines[-1]))[:_LONGEST]
+    return next((line for line in lines if _COPY_FAILURE.search(line)), lines[-1])[:_LONGEST]
+
+
+def _find_server_cause(text: str) -> str:
+    """A setting, else the last thing it could not go on with; empty for none."""
+    said = [(found[1], found[2]) for line in text.splitlines() if (found := _LINE.match(line))]
+    for level, words in said:
+        if level == "LOG" and _CONFIGURATION.match(words):
+            return words[:_LONGEST]
+    for fatal in ("PANIC", "FATAL"):
+        ends = [words for level, words in said if level == fatal and not _OF_CLIENTS.match(words)]
+        if ends:
+            return ends[-1][:_LONGEST]
+    return ""

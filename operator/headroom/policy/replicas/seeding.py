@@ -2,7 +2,7 @@
 
 from headroom.model.replica import MemberFacts, Role, Stage
 from headroom.policy.replicas import timeouts
-from headroom.policy.replicas.last_words import find_cause
+from headroom.policy.replicas.last_words import find_copy_cause
 from headroom.policy.replicas.verdict import StageVerdict, Surroundings
 from headroom.reasons import Reason
 
@@ -23,7 +23,8 @@ def check_volume(member: MemberFacts, around: Surroundings) -> StageVerdict | No
     age = around.now - claim.created_at
     if age <= timeouts.CLAIM_NOTICE:
         return _seeding(Reason.IN_PROGRESS, f"claim {claim.name} waits for a volume")
-    why = f": {pod.unschedulable}" if pod and pod.unschedulable else ""
+    # That its claim is unbound is all that the scheduler may say, and no news here.
+    why = f": {pod.unschedulable}" if pod and pod.unschedulable and "unbound" not in pod.unschedulable else ""
     message = (
         f"claim {claim.name} has had no volume for {age.total_seconds():.0f} s{why}; check storage.storageClassName, "
         "its provisioner and the namespace's quota"
@@ -56,7 +57,7 @@ def check_seed(member: MemberFacts, around: Surroundings) -> StageVerdict | None
     if pod is None or pod.seed.is_done:
         return None
     is_copying = pod.role is Role.PROVISIONING
-    said = find_cause(pod.seed.message)
+    said = find_copy_cause(pod.seed.message)
     if pod.seed.exit_code == SEED_REFUSED:
         reason = _find_reason(said)
         # Another image is all it takes: a copy that may be whole is not thrown away for a slip of the pen.

@@ -7,7 +7,7 @@ answers with a verdict, or with None when the member is past it.
 from headroom.model.replica import MemberFacts, Role, Stage
 from headroom.policy.replicas import timeouts
 from headroom.policy.replicas.cut_off import find_cut_off
-from headroom.policy.replicas.last_words import find_cause
+from headroom.policy.replicas.last_words import describe_end
 from headroom.policy.replicas.readiness import describe_lag, describe_pause, is_beyond
 from headroom.policy.replicas.seeding import check_pod, check_seed, check_volume
 from headroom.policy.replicas.verdict import Check, StageVerdict, Surroundings
@@ -112,9 +112,9 @@ def _check_server(member: MemberFacts, _: Surroundings) -> StageVerdict | None:
     if pod.server.is_running or not (pod.server.restarts or pod.server.message):
         return None
     if member.server_restarts < timeouts.SERVER_RESTARTS_NOTICE:
-        return StageVerdict(Stage.STREAMING, Reason.REPLAYING, f"the server ended: {find_cause(pod.server.message)}")
+        return StageVerdict(Stage.STREAMING, Reason.REPLAYING, f"the server ended: {describe_end(pod.server)}")
     is_failed = member.server_restarts >= timeouts.SERVER_RESTARTS and pod.role is not Role.SERVING
-    message = f"the server ended {member.server_restarts} times: {find_cause(pod.server.message)}"
+    message = f"the server ended {member.server_restarts} times: {describe_end(pod.server)}"
     return StageVerdict(Stage.STREAMING, Reason.POD_FAILING, message, is_failed=is_failed)
 
 
@@ -126,7 +126,8 @@ def _check_streaming(member: MemberFacts, _: Surroundings) -> StageVerdict | Non
     if member.probe is None or member.unanswered:
         if not pod.is_ready:
             return StageVerdict(Stage.STREAMING, Reason.REPLAYING, "the server does not accept connections yet")
-        return StageVerdict(Stage.STREAMING, Reason.MEMBER_UNREACHABLE, "the server does not answer our probes")
+        met = f": {member.silence}" if member.silence else ""
+        return StageVerdict(Stage.STREAMING, Reason.MEMBER_UNREACHABLE, f"the server does not answer our probes{met}")
     if member.lag is not None and member.lag.refusal is not None:
         return StageVerdict(Stage.STREAMING, member.lag.refusal, _describe(member))
     return None

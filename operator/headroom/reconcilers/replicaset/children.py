@@ -117,6 +117,7 @@ def _parse_container(statuses: Iterable[Mapping[str, Any]], name: str) -> Contai
         waiting=state.get("waiting", {}).get("reason", ""),
         message=(ended.get("message") or "") if ended.get("exitCode") else "",
         exit_code=ended.get("exitCode"),
+        ended_by=ended.get("reason") or "",
     )
 
 

@@ -38,6 +38,12 @@ def unknown_conditions() -> tuple[Condition, ...]:
     return tuple(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message) for kind in SET_CONDITIONS)
 
 
+def deleting_conditions(message: str) -> tuple[Condition, ...]:
+    """All of a set's conditions while it is being deleted: nothing is watched any more."""
+    others = (Condition(kind, Truth.UNKNOWN, Reason.DELETING, "it is being deleted") for kind in SET_CONDITIONS[1:])
+    return (Condition(ConditionType.READY, Truth.FALSE, Reason.DELETING, message), *others)
+
+
 def set_conditions(run: Run) -> tuple[Condition, ...]:
     """All conditions of the set."""
     return (

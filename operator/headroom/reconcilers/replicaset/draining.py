@@ -1,5 +1,8 @@
 """Draining: the label comes off first, then sessions leave by themselves, and what outstays its time is ended."""
 
+import logging
+
+from headroom.errors import Unavailable
 from headroom.model.replica import MemberFacts, Role
 from headroom.policy.replicas.draining import DrainLimits, DrainStep, decide_drain
 from headroom.policy.replicas.ejection import Ejection
@@ -8,6 +11,8 @@ from headroom.reasons import Reason
 from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.roles import ensure_draining
 from headroom.reconcilers.replicaset.run import Run, carry_out
+
+logger = logging.getLogger(__name__)
 
 
 async def ensure_ejected(run: Run) -> None:
@@ -46,12 +51,15 @@ async def _take_out(run: Run, ejection: Ejection, *, is_ejection: bool) -> None:
 
 
 async def _end_sessions(run: Run, member: MemberFacts, step: DrainStep) -> None:
-    if step not in (DrainStep.END_IDLE, DrainStep.END_ALL):
-        return
+    """What does not answer has no session that could be ended, and is nobody else's trouble."""
     known = run.facts.memory.members.get(member.name)
-    if known is None or known.link is None:
+    if step not in (DrainStep.END_IDLE, DrainStep.END_ALL) or known is None or known.link is None or member.unanswered:
         return
-    ended = await known.link.end_sessions(only_idle=step is DrainStep.END_IDLE)
+    try:
+        ended = await known.link.end_sessions(only_idle=step is DrainStep.END_IDLE)
+    except Unavailable as error:
+        logger.info("%s: its sessions could not be ended now: %s", member.name, error)
+        return
     if ended:
         run.telemetry.record(metrics.SESSIONS_ENDED, ended, **run.labels)
         said = count_of(ended, "session was ended", "sessions were ended")

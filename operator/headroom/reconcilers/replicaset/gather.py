@@ -239,6 +239,7 @@ def _with_readings(facts: MemberFacts, known: MemberMemory, now: float) -> Membe
         within=known.within,
         beyond=known.beyond if not known.unanswered else 0,
         unanswered=known.unanswered,
+        silence=known.silence,
         silent_seconds=now - since if known.unanswered else 0.0,
         broken_seconds=known.broken_seconds,
         refused_seconds=now - known.refused_since if known.refusal is not None else 0.0,

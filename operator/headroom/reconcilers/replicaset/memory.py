@@ -34,6 +34,7 @@ class MemberMemory:
     lag: Lag | None = None
     answered_at: float | None = None
     unanswered: int = 0
+    silence: str = ""
     counted_at: float = 0.0
     within: int = 0
     beyond: int = 0

@@ -105,11 +105,16 @@ class Prober:
         is_done = pending is not None and pending.done()
         if is_done:
             member.pending = None
-        if pending is None or not is_done or pending.cancelled() or isinstance(pending.exception(), _SILENCES):
+        if pending is None or not is_done or pending.cancelled():
+            self._note_silence(member, now, is_late=is_late)
+            return
+        error = pending.exception()
+        if isinstance(error, _SILENCES):
+            member.silence = str(error)
             self._note_silence(member, now, is_late=is_late)
             return
         member.probe = pending.result()
-        member.unanswered, member.answered_at = 0, now
+        member.unanswered, member.silence, member.answered_at = 0, "", now
         self._judge(member, marks, now)
 
     def _note_silence(self, member: MemberMemory, now: float, *, is_late: bool) -> None:

@@ -9,6 +9,7 @@ from headroom.errors import Refused
 from headroom.manifests.routing import build_disruption_budget, build_read_service
 from headroom.model.replica import SET_LABEL, Role
 from headroom.ports.kube import CONFIG_MAP, DISRUPTION_BUDGET, SERVICE, Kind, Manifest, ObjectRef
+from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.children import is_owned
 from headroom.reconcilers.replicaset.run import Run
 
@@ -27,8 +28,8 @@ async def ensure_routing(run: Run) -> None:
     service, budget = wanted
     try:
         await _ensure(run, service, SERVICE)
-    except Refused:
-        memory.is_service_refused = True
+    except Refused as error:
+        memory.is_service_refused = error.reason is Reason.NAME_CONFLICT
         raise
     memory.is_service_refused = False
     await _ensure(run, budget, DISRUPTION_BUDGET)

@@ -14,7 +14,7 @@ from headroom.reasons import ConditionType
 from headroom.reconcilers.not_yet import NotYetEvents
 from headroom.reconcilers.replicaset.admitted import ensure_begun
 from headroom.reconcilers.replicaset.caught_up import ensure_accepted
-from headroom.reconcilers.replicaset.conditions import unknown_conditions
+from headroom.reconcilers.replicaset.conditions import deleting_conditions, unknown_conditions
 from headroom.reconcilers.replicaset.decide import decide
 from headroom.reconcilers.replicaset.draining import ensure_ejected, ensure_scaled_in, ensure_sessions_ended
 from headroom.reconcilers.replicaset.gather import gather_facts
@@ -88,7 +88,7 @@ class ReplicaSetReconciler:
         if again is None:
             self.services.telemetry.forget(**run.labels)
         else:
-            await self._say(body, describe_teardown(run))
+            await self._say(body, *deleting_conditions(describe_teardown(run)))
         return again
 
     async def forget(self, uid: str) -> None:
@@ -124,10 +124,10 @@ class ReplicaSetReconciler:
     async def _say_invalid(self, live: Manifest, error: InvalidSpec) -> None:
         await self._say(live, Condition(ConditionType.READY, Truth.FALSE, error.reason, str(error)))
 
-    async def _say(self, live: Manifest, condition: Condition) -> None:
-        """One condition; all else in status stays as it was last seen."""
+    async def _say(self, live: Manifest, *conditions: Condition) -> None:
+        """These conditions; all else in status stays as it was last seen."""
         kept = {key: value for key, value in (live.get("status") or {}).items() if key not in _WRITTEN_BY_REPORTER}
-        await self.services.reporter.report(live, StatusDraft((condition,), facts=kept))
+        await self.services.reporter.report(live, StatusDraft(conditions, facts=kept))
 
 
 _WRITTEN_BY_REPORTER = ("conditions", "observedGeneration")

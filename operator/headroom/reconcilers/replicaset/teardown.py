@@ -4,11 +4,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 from headroom.api.v1alpha1.serving import VolumeRetention
-from headroom.model.conditions import Condition, Truth
 from headroom.model.replica import ABANDON_ANNOTATION, MemberFacts
 from headroom.policy.replicas.timeouts import ABANDON_AFTER
 from headroom.policy.words import count_of
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.children import parse_time
 from headroom.reconcilers.replicaset.facts import Problem
 from headroom.reconcilers.replicaset.left_behind import is_found_again, may_have_slots, say_what_is_left
@@ -37,7 +36,7 @@ async def teardown_pass(run: Run) -> timedelta | None:
     return COME_BACK
 
 
-def describe_teardown(run: Run) -> Condition:
+def describe_teardown(run: Run) -> str:
     """What the deletion waits for, and how to end it without."""
     slots = [member.slot_name for member in run.facts.members if member.pod is None and member.slot is not None]
     obstacle = _what_keeps_slots(run)
@@ -53,7 +52,7 @@ def describe_teardown(run: Run) -> Condition:
         message = (
             f"it is being deleted; {count_of(len(run.facts.members), 'replica is', 'replicas are')} on the way out"
         )
-    return Condition(ConditionType.READY, Truth.FALSE, Reason.DELETING, message)
+    return message
 
 
 async def _remove(run: Run, member: MemberFacts, *, gives_up: bool) -> None:

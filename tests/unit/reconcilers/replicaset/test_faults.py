@@ -191,6 +191,19 @@ async def test_a_member_that_the_service_never_lists_is_put_back() -> None:
     assert world.roles() == ["serving"]
 
 
+async def test_a_dead_replica_is_no_trouble_of_the_primary() -> None:
+    world = World()
+    world.add_set(replicas=2, standbys=1)
+    await world.run(30)
+    name = world.serving()[0]
+    world.replica(name).is_down = True
+    for _ in range(60):
+        await world.run(0.5)
+        assert world.condition("Ready")["status"] == "True", world.condition("Ready")
+    assert name not in world.serving()
+    assert Reason.PRIMARY_UNREACHABLE not in world.telemetry.reasons("store")
+
+
 async def test_an_unreachable_member_is_replaced_and_the_last_one_never_taken_out() -> None:
     world = World()
     world.add_set(replicas=1, standbys=0)

@@ -1,5 +1,7 @@
 """A set from nothing to serving, scaled, and gone."""
 
+from datetime import timedelta
+
 from headroom.ports.kube import CLAIM, DISRUPTION_BUDGET, POD, SERVICE, Kind
 from headroom.reasons import Reason
 from tests.unit.reconcilers.replicaset.world import World
@@ -115,3 +117,20 @@ async def test_without_standbys_a_change_that_needs_new_pods_says_what_it_waits_
     await world.run(40)
     assert name not in world.serving()
     assert "spec.standbys" not in world.condition("Ready")["message"]
+
+
+async def test_a_member_that_is_nearly_there_is_looked_at_often() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=0)
+    pauses = []
+    for _ in range(100):
+        pause = await world.one_pass()
+        world.play()
+        stages = [member["stage"] for member in world.status.get("members", ())]
+        if "CaughtUp" in stages:
+            pauses.append(pause)
+        if world.roles() == ["serving"]:
+            break
+        await world.clock.advance(pause.total_seconds() if pause is not None else 0.1)
+    assert pauses
+    assert all(pause is not None and pause <= timedelta(milliseconds=200) for pause in pauses)

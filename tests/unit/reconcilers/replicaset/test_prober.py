@@ -85,3 +85,13 @@ async def test_what_answers_under_another_name_is_no_reading_of_the_member(membe
     assert not await member.is_answering(OLD), "a server of another name at its address says nothing of it"
     assert member.memory.members[member.pod.name].lag is None
     assert await member.prober.probe_now(member.pod, ()) is None
+
+
+async def test_what_a_probe_met_is_kept_until_one_is_answered(member: Member) -> None:
+    assert await member.is_answering(OLD)
+    member.server.settings["cluster_name"] = "other-1-b"
+    assert not await member.is_answering(OLD)
+    assert "a server named 'other-1-b' answers" in member.memory.members[member.pod.name].silence
+    member.server.settings["cluster_name"] = "store-0-a"
+    assert await member.is_answering(OLD)
+    assert member.memory.members[member.pod.name].silence == ""

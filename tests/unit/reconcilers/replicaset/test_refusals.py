@@ -133,3 +133,16 @@ async def test_without_a_service_of_its_own_no_member_is_put_to_serve() -> None:
     world.cluster.remove(ObjectRef(SERVICE, NAMESPACE, "store-read"))
     await world.run(10)
     assert world.roles() == ["serving"]
+
+
+async def test_a_service_that_a_policy_refuses_keeps_nobody_from_serving() -> None:
+    world = World()
+    world.add_set(replicas=1, standbys=1)
+    await world.run(20)
+    world.kube.faults.fail(FORBIDDEN, verb="apply", kind=SERVICE, times=1000)
+    world.cluster.edit(ObjectRef(SERVICE, NAMESPACE, "store-read"), lambda item: item["spec"].update(ports=[]))
+    await world.run(40)
+    assert world.condition("Ready")["reason"] == Reason.FORBIDDEN
+    world.edit_spec(replicas=2)
+    await world.run(10)
+    assert len(world.serving()) == 2

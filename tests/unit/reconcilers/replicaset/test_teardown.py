@@ -211,3 +211,7 @@ async def test_a_deletion_that_waits_says_for_what_and_how_to_end_it() -> None:
     ready = world.condition("Ready")
     assert (ready["status"], ready["reason"]) == ("False", Reason.DELETING)
     assert "headroom.dev/abandon=true" in ready["message"]
+    assert (world.condition("WarmPoolReady")["status"], world.condition("WarmPoolReady")["reason"]) == (
+        "Unknown",
+        Reason.DELETING,
+    )
