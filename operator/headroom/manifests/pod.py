@@ -29,10 +29,10 @@ SERVER = "postgresql"
 
 SEED_TRIES = 3
 """Copies one run of the seed step begins; the reconciler bounds the runs."""
-STARTUP_BUDGET_SECONDS = 24 * 3600
-"""Replay of a long backlog is not a reason to start over: an alarm says so, the kubelet never kills for it."""
+STARTUP_FAILURES = 2**31 - 1
+"""Never: replay of a long backlog is no reason to start over, and starting over would not shorten it."""
 STARTUP_PERIOD_SECONDS = 1
-"""Each probe looks for two seconds, so that a new member is seen within moments; readiness is then asked at once."""
+"""Each probe looks for two seconds, without a pause between two, so that a new member is seen within moments."""
 READY_PERIOD_SECONDS = 5
 """Seldom on purpose: each probe starts a process in the pod (measured 55 ms of CPU). A server that ends takes its
 container along, and one that hangs is found by the operator's own probe each second."""
@@ -145,7 +145,7 @@ def _server_container(spec: ReplicaSetSpec, environment: list[dict[str, str]], u
             **_probe("started.sh"),
             "periodSeconds": STARTUP_PERIOD_SECONDS,
             "timeoutSeconds": 5,
-            "failureThreshold": STARTUP_BUDGET_SECONDS // STARTUP_PERIOD_SECONDS,
+            "failureThreshold": STARTUP_FAILURES,
         },
         "readinessProbe": {
             **_probe("ready.sh"),

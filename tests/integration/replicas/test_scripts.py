@@ -10,6 +10,7 @@ import pytest
 from headroom.model.replica import ContainerFacts
 from headroom.policy.replicas.last_words import describe_end
 from tests.integration.replicas.volume import SLOT, Volume
+from tests.postgres_server import find_free_port
 
 pytestmark = pytest.mark.postgres
 
@@ -120,7 +121,23 @@ def test_a_server_that_is_not_there_has_not_started(volume: Volume) -> None:
     assert volume.run("started.sh").returncode == 1
     volume.start()
     assert volume.run("started.sh").returncode == 0
-    assert "the database system is starting up" not in (volume.folder / "start.sh.log").read_text(), "nobody knocked"
+
+
+def test_a_server_that_waits_for_its_backlog_has_not_started_and_nobody_knocks_at_it(volume: Volume) -> None:
+    assert volume.run("seed.sh").returncode == 0
+    for segment in (volume.pgdata / "pg_wal").glob("0*"):
+        segment.unlink()
+    volume.server = volume.begin("start.sh", PRIMARY_CONNINFO=f"host=127.0.0.1 port={find_free_port()}")
+    log = volume.folder / "start.sh.log"
+    end = time.monotonic() + 20
+    while "listening on" not in log.read_text():
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.1)
+    assert volume.run("started.sh").returncode == 1
+    assert volume.server.poll() is None
+    assert "the database system is" not in log.read_text(), "a refusal for each knock"
+    assert volume.run("ready.sh").returncode == 1
+    assert "the database system is" in log.read_text(), "a knock would have been seen"
 
 
 def test_a_promoted_server_is_not_ready(volume: Volume) -> None:

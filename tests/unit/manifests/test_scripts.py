@@ -16,6 +16,7 @@ TOOLS = {
     "pg_isready": 'echo verdict >>"$LOG"; exit "$ANSWER"',
     "pg_controldata": 'echo "Database system identifier:  $HELD"; echo "Database cluster state:  $STATE"',
     "pg_ctl": 'echo reload >>"$LOG"',
+    "sleep": 'echo pause >>"$LOG"; [ -z "${LATER:-}" ] || cp "$LATER" "$PGDATA/postmaster.pid"',
     "tr": 'echo refresh >>"$LOG"; exec /usr/bin/env -i PATH="$REAL" tr "$@"',
     "mv": '[ -z "${KILLED:-}" ] || exit 137; exec /usr/bin/env -i PATH="$REAL" mv "$@"',
 }
@@ -44,6 +45,12 @@ class Pod:
         """Make, or refresh, the Secret of the login."""
         for name, text in (("username", username), ("password", password)):
             (self.folder / "credentials" / name).write_text(text)
+
+    def write_status(self, status: str, path: str = "pgdata/postmaster.pid") -> Path:
+        """Write what a server of this status writes of itself."""
+        lines = ("52", self.folder / "pgdata", "1700000000", "5432", "/var/run/postgresql", "*", "  1  2", status)
+        (self.folder / path).write_text("".join(f"{line}\n" for line in lines))
+        return self.folder / path
 
     def run(self, script: str, **changes: str) -> "subprocess.CompletedProcess[str]":
         path = os.environ["PATH"]
@@ -155,6 +162,31 @@ def test_the_verdict_comes_before_the_refresh_which_comes_whatever_it_is(
     assert done.returncode == want, done.stderr
     assert pod.log == ["verdict", "refresh", "refresh", "reload"]
     assert pod.passfile == "*:*:*:copier:first\n"
+
+
+@pytest.mark.parametrize("status", ["", "starting", "stopping"])
+def test_nobody_knocks_at_a_server_that_replays(pod: Pod, status: str) -> None:
+    pod.write_status(status)
+    assert pod.run("started.sh").returncode == 1
+    assert pod.log == ["pause"] * 9
+
+
+def test_a_server_that_is_not_there_has_not_started(pod: Pod) -> None:
+    (pod.folder / "pgdata" / "postmaster.pid").unlink()
+    done = pod.run("started.sh")
+    assert (done.returncode, done.stderr, "verdict" in pod.log) == (1, "", False)
+
+
+def test_a_server_that_comes_while_a_probe_looks_is_seen_by_it(pod: Pod) -> None:
+    pod.write_status("starting")
+    done = pod.run("started.sh", LATER=str(pod.write_status("ready   ", "later")))
+    assert done.returncode == 0, done.stderr
+    assert pod.log[:2] == ["pause", "verdict"]
+
+
+def test_what_a_killed_server_left_behind_starts_nobody(pod: Pod) -> None:
+    pod.write_status("ready   ")
+    assert pod.run("started.sh", ANSWER="2").returncode == 1
 
 
 def test_a_volume_that_is_no_standby_is_not_ready(pod: Pod) -> None:

@@ -42,8 +42,12 @@ OWN_SUFFIXES = ("_file",)
 
 _OWN = "^(" + "|".join([*OWN_PARAMETERS, *(f"{p}.*" for p in OWN_PREFIXES), *(f".*{s}" for s in OWN_SUFFIXES)]) + ")$"
 _NAME = "^[a-z_][a-z0-9_]*([.][a-z_][a-z0-9_]*)?$"
-_VALUE = r"^[^\x00-\x1f\x7f-\x9f]*$"
-_HBA = "^(local|host|hostssl|hostnossl|hostgssenc|hostnogssenc) [^@\\n]*[^@\\n\\\\]$"
+_CONTROL = r"\x00-\x08\x0a-\x1f\x7f-\x9f"
+"""Control characters but the tab, which does no harm in either file."""
+_VALUE = f"^[^{_CONTROL}]*$"
+_OFF = "(?i)^(off?|false|fals|fal|fa|f|no?|0)$"
+# The server joins a line that ends with a backslash to the next one, also where a carriage return stands behind it.
+_HBA = rf"^(local|host|hostssl|hostnossl|hostgssenc|hostnogssenc) [^@{_CONTROL}]*[^@{_CONTROL}\\]$"
 HbaLine = Annotated[str, Field(min_length=1, max_length=512)]
 
 
@@ -84,12 +88,13 @@ class PostgresSettings(SpecModel):
         return all(re.fullmatch(_VALUE, value) for value in self.parameters.values())
 
     @rule(
-        "!has(self.parameters) || !('log_hostname' in self.parameters)",
+        "!has(self.parameters) || !('log_hostname' in self.parameters)"
+        f" || self.parameters['log_hostname'].matches({cel_text(_OFF)})",
         "log_hostname makes each new connection wait for a name server: remove it",
         field=".parameters",
     )
     def _connects_without_a_name_server(self) -> bool:
-        return "log_hostname" not in self.parameters
+        return re.fullmatch(_OFF, self.parameters.get("log_hostname", "off")) is not None
 
     @rule(
         f"!has(self.hba) || self.hba.all(l, l.matches({cel_text(_HBA)}))",

@@ -17,12 +17,14 @@ from headroom.api.v1alpha1.scheduling import LABEL_VALUE, Affinity, LabelMap, To
 COMPARED = ("cpu", "memory")
 AMOUNT_REMEDY = "write amounts of zero or more, such as 500m or 2Gi"
 _PREFIX = "[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
-KEY_PATTERN = f"^({_PREFIX}/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+_NAME = "[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
 KEY_LENGTHS = "^([^/]{1,253}/)?[^/]{1,63}$"
-KEY_REMEDY = (
-    "keys such as tier or example.com/tier: at most 63 letters, digits, '-', '_' and '.', after a lower-case host name "
-    "and '/' if you like"
-)
+LABEL_KEY = f"^({_PREFIX}/)?{_NAME}$"
+ANNOTATION_KEY = f"^({_PREFIX.replace('a-z', 'A-Za-z')}/)?{_NAME}$"
+"""Kubernetes takes upper case in the prefix of an annotation, and of a label not."""
+KEY_REMEDY = "keys such as tier or example.com/tier: at most 63 letters, digits, '-', '_' and '.', after"
+LABEL_KEY_REMEDY = f"write label {KEY_REMEDY} a lower-case host name and '/' if you like"
+ANNOTATION_KEY_REMEDY = f"write annotation {KEY_REMEDY} a host name and '/' if you like"
 UserId = Annotated[int, Field(ge=1, le=2_147_483_647)]
 
 
@@ -107,14 +109,14 @@ class Resources(SpecModel):
         return parse_quantity(amounts.get(resource, "0"))
 
 
-def _are_keys(field: str) -> str:
-    """CEL: the keys of a map are such as Kubernetes takes for labels and annotations."""
-    is_key = f"k.matches({cel_text(KEY_LENGTHS)}) && k.matches({cel_text(KEY_PATTERN)})"
+def _are_keys(field: str, pattern: str) -> str:
+    """CEL: the keys of a map are such as Kubernetes takes for labels or annotations."""
+    is_key = f"k.matches({cel_text(KEY_LENGTHS)}) && k.matches({cel_text(pattern)})"
     return f"!has(self.{field}) || self.{field}.all(k, {is_key})"
 
 
-def _is_key(key: str) -> bool:
-    return all(re.fullmatch(pattern, key) for pattern in (KEY_LENGTHS, KEY_PATTERN))
+def _is_key(key: str, pattern: str) -> bool:
+    return all(re.fullmatch(expression, key) for expression in (KEY_LENGTHS, pattern))
 
 
 class TemplateMetadata(SpecModel):
@@ -135,13 +137,13 @@ class TemplateMetadata(SpecModel):
     def _keeps_our_keys_free(self) -> bool:
         return not any(f"{GROUP}/" in key for key in (*self.labels, *self.annotations))
 
-    @rule(_are_keys("labels"), f"write label {KEY_REMEDY}", field=".labels")
+    @rule(_are_keys("labels", LABEL_KEY), LABEL_KEY_REMEDY, field=".labels")
     def _labels_have_keys(self) -> bool:
-        return all(_is_key(key) for key in self.labels)
+        return all(_is_key(key, LABEL_KEY) for key in self.labels)
 
-    @rule(_are_keys("annotations"), f"write annotation {KEY_REMEDY}", field=".annotations")
+    @rule(_are_keys("annotations", ANNOTATION_KEY), ANNOTATION_KEY_REMEDY, field=".annotations")
     def _annotations_have_keys(self) -> bool:
-        return all(_is_key(key) for key in self.annotations)
+        return all(_is_key(key, ANNOTATION_KEY) for key in self.annotations)
 
     @rule(
         f"!has(self.labels) || self.labels.all(k, self.labels[k].matches({cel_text(LABEL_VALUE)}))",

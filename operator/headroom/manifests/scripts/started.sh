@@ -2,12 +2,22 @@
 # Succeeds once the server accepts connections and is ready; it looks several times a run, so that a new member is
 # taken for ready within a moment of being so.
 #
+# It looks at what the server writes of itself, and knocks only then: to a server that replays a backlog, for hours
+# perhaps, each knock is a FATAL line in its log, which would push its last words out of what Kubernetes keeps of it.
+#
 # Reads: what ready.sh reads.
 set -eu
 
+# The eighth line is the server's status, as `pg_ctl --wait` reads it. One that was killed leaves its file behind.
+says_ready() {
+	case "$(sed -n 8p "$PGDATA/postmaster.pid" 2>/dev/null)" in
+	ready*) ;;
+	*) return 1 ;;
+	esac
+}
+
 looks=10
-export PGSSLMODE=disable
-until pg_isready -q -h 127.0.0.1 -p 5432 -U "$MONITOR_ROLE" -t 1; do
+until says_ready; do
 	looks=$((looks - 1))
 	[ "$looks" -gt 0 ] || exit 1
 	sleep 0.2
