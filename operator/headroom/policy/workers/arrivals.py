@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from statistics import median
 
 from headroom.policy.workers.constants import (
@@ -57,8 +58,9 @@ def estimate_arrivals(spans: Sequence[Interval], service_rate: float | None) -> 
         return Arrivals()
     pieces = _pieces(minute)
     level = _since_jump(pieces)
-    growth = 0.0 if level or not _is_growing(counts) else max(0.0, _fit_line(minute).slope)
-    now = _sum(level) if level else _newest(minute, pieces)
+    is_growing = not level and _fallen(pieces) is None and _is_growing(counts)
+    growth = max(0.0, _fit_line(minute).slope) if is_growing else 0.0
+    now = _newest(_sum(minute), pieces, level)
     return Arrivals(now.rate, spans[-1].ended_at - now.at, growth)
 
 
@@ -106,16 +108,33 @@ def _pieces(counts: Sequence[_Count]) -> list[_Count]:
     return pieces[::-1]
 
 
-def _newest(minute: Sequence[_Count], pieces: Sequence[_Count]) -> _Count:
-    """The whole minute, unless its newest pieces say that the rate has risen since.
-
-    The middle one of three pieces counts, so that no single batch is taken for a change.
-    """
-    mean = _sum(minute)
-    if len(pieces) < CHANGE_SPANS:
+def _newest(mean: _Count, pieces: Sequence[_Count], level: Sequence[_Count]) -> _Count:
+    """The whole minute, unless its newest pieces say that the rate has risen since, and still is where it rose to."""
+    newest = level or pieces[-CHANGE_SPANS:]
+    risen = _sum(level) if level else _middle(newest)
+    if risen is None or not _is_above(risen, mean):
         return mean
-    middle = sorted(pieces[-CHANGE_SPANS:], key=lambda piece: piece.rate)[CHANGE_SPANS // 2]
-    return middle if _is_above(middle, mean) else mean
+    fallen = _fallen(newest)
+    return risen if fallen is None else max(mean, fallen, key=lambda count: count.rate)
+
+
+def _middle(pieces: Sequence[_Count]) -> _Count | None:
+    """The middle one of three pieces, so that no single batch is taken for a change; None of fewer."""
+    if len(pieces) < CHANGE_SPANS:
+        return None
+    return sorted(pieces, key=lambda piece: piece.rate)[CHANGE_SPANS // 2]
+
+
+def _fallen(pieces: Sequence[_Count]) -> _Count | None:
+    """The newest pieces below the rate of all when it is more than chance: what came before them has ended."""
+    if not pieces:
+        return None
+    whole = _sum(pieces)
+    lower = list(takewhile(lambda piece: piece.rate < whole.rate, reversed(pieces)))
+    if not lower or _deviation(_sum(lower), whole) > -CHANGE_SIGNIFICANCE:
+        return None
+    # The fall came within a piece, which has some of the old level in it.
+    return _sum(lower[:-1] or lower)
 
 
 def _since_jump(pieces: Sequence[_Count]) -> Sequence[_Count]:
@@ -137,10 +156,15 @@ def _since_jump(pieces: Sequence[_Count]) -> Sequence[_Count]:
 
 
 def _is_above(part: _Count, whole: _Count) -> bool:
-    """True when more came in a part of a window than chance makes of the window's rate (Poisson, of a given whole)."""
+    """True when more came in a part of a window than chance makes of the window's rate."""
+    return _deviation(part, whole) > CHANGE_SIGNIFICANCE
+
+
+def _deviation(part: _Count, whole: _Count) -> float:
+    """Standard deviations by which a part has more than its share of a window (Poisson, of a given whole)."""
     expected = whole.rate * part.seconds
     variance = expected * (1 - part.seconds / whole.seconds)
-    return part.count > expected + CHANGE_SIGNIFICANCE * math.sqrt(variance + 1)
+    return (part.count - expected) / math.sqrt(variance + 1)
 
 
 def _is_growing(counts: Sequence[_Count]) -> bool:

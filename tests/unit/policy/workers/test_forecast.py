@@ -97,6 +97,33 @@ def test_chance_makes_no_trend_of_a_level() -> None:
         assert sum(peaks) / len(peaks) < 29
 
 
+@pytest.mark.parametrize("every", [1.0, 5.0])
+@pytest.mark.parametrize("lead", [3.0, 30.0])
+@pytest.mark.parametrize("spans", [2, 3, 6])
+@pytest.mark.parametrize("rest", [0.0, 0.2, 10.0])
+def test_a_burst_that_has_ended_is_not_expected_to_arrive(rest: float, spans: int, lead: float, every: float) -> None:
+    """From its first probe after the burst on no more is expected than the minute's count says, or than still comes."""
+    ended = 5.0 * spans
+
+    def rate(at: float) -> float:
+        return 30.0 if 0 <= at < ended else (rest if at >= ended else min(rest, 0.2))
+
+    told = forecasts(rate, ended + 70, every=every, lead=lead)
+    assert told[ended] > 25, "it was taken for a level while it lasted"
+    for at in [at for at in told if at >= ended + 5]:
+        of_burst = min(ended, max(0.0, 60 - (at - ended)))
+        of_rest = min(60.0, at - ended)
+        of_calm = 60 - of_burst - of_rest
+        counted = (30 * of_burst + rest * of_rest + rate(-1) * of_calm) / 60
+        assert told[at] <= max(counted, rest) + 0.5
+
+
+def test_one_calm_probe_ends_no_level() -> None:
+    told = forecasts(lambda at: 0.0 if 20 <= at < 25 else jump(at), 60)
+    assert told[20.0] == pytest.approx(24.0, rel=0.02)
+    assert min(forecast for at, forecast in told.items() if at >= 30) > 24 * 0.75
+
+
 def test_one_batch_makes_no_level() -> None:
     told = forecasts(lambda at: 40.0 if 0 <= at < 5 else 10.0, 60)
     assert max(told.values()) == pytest.approx((55 * 10 + 5 * 40) / 60, rel=0.02)
