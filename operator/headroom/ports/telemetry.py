@@ -15,7 +15,10 @@ class Telemetry(Protocol):
         ...
 
     def forget(self, *metrics: Metric, **labels: str) -> None:
-        """Drop every series that carries all of these labels, of these metrics or of all: nobody measures it now."""
+        """Drop every series that carries all of these labels, of these metrics or of all: nobody measures it now.
+
+        Without labels none is dropped: a label forgotten by the caller must not cost everybody's.
+        """
         ...
 
     def event(

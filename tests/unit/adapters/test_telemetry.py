@@ -4,9 +4,10 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from headroom.adapters.memory.clock import MemoryClock
 from headroom.adapters.memory.telemetry import MemoryTelemetry
@@ -20,6 +21,7 @@ from headroom.ports.telemetry import Telemetry
 LAG = Metric("test_lag_seconds", MetricType.GAUGE, "Lag.", ("namespace", "name", "queue"))
 JOBS = Metric("test_jobs_total", MetricType.COUNTER, "Jobs.", ("namespace", "name"))
 TIMES = Metric("test_seconds", MetricType.HISTOGRAM, "Times.", (), (0.1, 1.0))
+NEVER = Metric("test_never", MetricType.GAUGE, "Never recorded.", ("namespace", "name"))
 METADATA = {"namespace": "shop", "name": "store", "uid": "u-1"}
 
 
@@ -48,35 +50,6 @@ class TestMetrics:
     def test_the_build_is_named(self, telemetry: PrometheusTelemetry) -> None:
         assert any(line.startswith("headroom_build_info{") and 'version="' in line for line in lines(telemetry))
 
-    def test_what_is_gone_is_forgotten_and_the_rest_stays(self, telemetry: PrometheusTelemetry) -> None:
-        for name in ("pool", "other"):
-            for queue in ("a", "b"):
-                telemetry.record(LAG, 1, namespace="shop", name=name, queue=queue)
-            telemetry.record(JOBS, 1, namespace="shop", name=name)
-        telemetry.record(TIMES, 1)
-        telemetry.forget(namespace="shop", name="pool")
-        text = "\n".join(lines(telemetry))
-        assert 'name="pool"' not in text
-        assert text.count('name="other"') == 2 + 2  # the counter's _created line too
-        assert "test_seconds_count 1.0" in text
-        telemetry.forget()
-        assert 'name="other"' in "\n".join(lines(telemetry))
-
-    def test_one_metric_is_forgotten_alone(self, telemetry: PrometheusTelemetry) -> None:
-        memory = MemoryTelemetry()
-        for port in (telemetry, memory):
-            for queue in ("a", "b"):
-                port.record(LAG, 1, namespace="shop", name="pool", queue=queue)
-            port.record(JOBS, 1, namespace="shop", name="pool")
-            port.record(TIMES, 1)
-            port.forget(LAG, namespace="shop", name="pool")
-        text = "\n".join(lines(telemetry))
-        assert "test_lag_seconds{" not in text
-        assert 'test_jobs_total{name="pool",namespace="shop"} 1.0' in text
-        assert memory.value(LAG, namespace="shop", name="pool", queue="a") is None
-        assert memory.value(JOBS, namespace="shop", name="pool") == 1
-        assert memory.observations[TIMES.name, ()] == [1]
-
     @pytest.mark.parametrize("labels", [{}, {"namespace": "x"}, {"namespace": "x", "name": "y", "more": "z"}])
     def test_wrong_labels_are_counted_and_never_raised(
         self, telemetry: PrometheusTelemetry, labels: dict[str, str], caplog: pytest.LogCaptureFixture
@@ -95,6 +68,76 @@ class TestMetrics:
         for port in ports:
             port.record(TIMES, 1)
             port.forget(name="nobody")
+
+
+def series_of(port: PrometheusTelemetry | MemoryTelemetry) -> set[tuple[str, frozenset[tuple[str, str]]]]:
+    """Name and labels of every series of this module's metrics."""
+    if isinstance(port, MemoryTelemetry):
+        return {(name, frozenset(labels)) for name, labels in (*port.values, *port.observations)}
+    text = port.registry.expose()[0].decode()
+    names = {LAG.name: LAG.name, JOBS.name: JOBS.name, f"{TIMES.name}_count": TIMES.name}
+    return {
+        (names[sample.name], frozenset(sample.labels.items()))
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name in names
+    }
+
+
+@pytest.mark.parametrize("make", [lambda: PrometheusTelemetry(MemoryClock()), MemoryTelemetry], ids=["real", "memory"])
+class TestForgetting:
+    """What both telemetries promise alike."""
+
+    @pytest.mark.parametrize(
+        ("metrics", "labels", "gone"),
+        [
+            ((), {"namespace": "shop", "name": "pool"}, {"pool/a", "pool/b", "pool"}),
+            ((LAG,), {"namespace": "shop", "name": "pool"}, {"pool/a", "pool/b"}),
+            ((LAG,), {"queue": "b", "name": "pool", "namespace": "shop"}, {"pool/b"}),
+            ((LAG, JOBS), {"name": "pool"}, {"pool/a", "pool/b", "pool"}),
+            ((JOBS,), {"namespace": "shop", "name": "pool"}, {"pool"}),
+            ((), {"queue": "a"}, {"pool/a", "other/a"}),
+            ((), {}, set()),
+            ((LAG,), {}, set()),
+            ((TIMES,), {}, set()),
+            ((TIMES,), {"namespace": "shop"}, set()),
+            ((JOBS,), {"namespace": "shop", "name": "nobody"}, set()),
+            ((JOBS,), {"namespace": "pool", "name": "shop"}, set()),
+            ((JOBS,), {"namespace": "shop", "queue": "a"}, set()),
+            ((NEVER,), {"namespace": "shop", "name": "pool"}, set()),
+        ],
+    )
+    def test_what_is_gone_is_forgotten_and_the_rest_stays(
+        self,
+        make: Callable[[], PrometheusTelemetry | MemoryTelemetry],
+        metrics: tuple[Metric, ...],
+        labels: dict[str, str],
+        gone: set[str],
+    ) -> None:
+        port = make()
+        known: dict[str, tuple[str, frozenset[tuple[str, str]]]] = {}
+        for name in ("pool", "other"):
+            about = {"namespace": "shop", "name": name}
+            port.record(JOBS, 1, **about)
+            known[name] = (JOBS.name, frozenset(about.items()))
+            for queue in ("a", "b"):
+                port.record(LAG, 1, **about, queue=queue)
+                known[f"{name}/{queue}"] = (LAG.name, frozenset({**about, "queue": queue}.items()))
+        port.record(TIMES, 1)
+        known["times"] = (TIMES.name, frozenset())
+        assert series_of(port) == set(known.values())
+        port.forget(*metrics, **labels)
+        assert series_of(port) == {series for key, series in known.items() if key not in gone}
+
+    def test_what_was_forgotten_begins_anew(self, make: Callable[[], PrometheusTelemetry | MemoryTelemetry]) -> None:
+        port = make()
+        for _ in range(2):
+            port.record(JOBS, 1, namespace="shop", name="pool")
+            port.forget(JOBS, namespace="shop", name="pool")
+            port.forget(JOBS, namespace="shop", name="pool")
+        assert series_of(port) == set()
+        port.record(JOBS, 1, namespace="shop", name="pool")
+        assert len(series_of(port)) == 1
 
 
 @pytest.fixture

@@ -43,11 +43,11 @@ class MemoryTelemetry:
             self.values[key] = value
 
     def forget(self, *metrics: Metric, **labels: str) -> None:
-        """Drop every series that carries all of these labels, of these metrics or of all."""
+        """Drop every series that carries all of these labels, of these metrics or of all; without labels none."""
         names = {metric.name for metric in metrics}
 
         def is_gone(name: str, carried: LabelSet) -> bool:
-            return labels.items() <= dict(carried).items() and (not names or name in names)
+            return bool(labels) and labels.items() <= dict(carried).items() and (not names or name in names)
 
         self.values = {key: kept for key, kept in self.values.items() if not is_gone(*key)}
         self.observations = {key: kept for key, kept in self.observations.items() if not is_gone(*key)}

@@ -47,10 +47,11 @@ class Registry:
             self.record(TELEMETRY_ERRORS, 1, {"metric": metric.name})
 
     def forget(self, labels: dict[str, str], metrics: Collection[Metric] = ()) -> None:
-        """Drop every series that carries all of these labels, of these metrics or of all."""
-        for metric, instrument in self._instruments.items():
-            if labels and labels.keys() <= set(metric.labels) and (not metrics or metric in metrics):
-                instrument.remove_by_labels(labels)
+        """Drop every series that carries all of these labels, of these metrics or of all; without labels none."""
+        for metric in metrics or self._instruments:
+            instrument = self._instruments.get(metric)
+            if instrument is not None and labels and labels.keys() <= set(metric.labels):
+                _remove(instrument, metric, labels)
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
         """The text of all metrics and its content type, for an Accept header."""
@@ -77,3 +78,11 @@ def _make(metric: Metric, registry: CollectorRegistry) -> Instrument:
         return Counter(metric.name, metric.help, metric.labels, registry=registry)
     buckets = metric.buckets or Histogram.DEFAULT_BUCKETS
     return Histogram(metric.name, metric.help, metric.labels, buckets=buckets, registry=registry)
+
+
+def _remove(instrument: Instrument, metric: Metric, labels: dict[str, str]) -> None:
+    """Remove one series by its name; only where labels are missing look through all of them."""
+    if len(labels) == len(metric.labels):
+        instrument.remove(*(labels[name] for name in metric.labels))
+    else:
+        instrument.remove_by_labels(labels)

@@ -27,7 +27,7 @@ class PrometheusTelemetry:
         self.registry.record(metric, value, labels)
 
     def forget(self, *metrics: Metric, **labels: str) -> None:
-        """Drop every series that carries all of these labels, of these metrics or of all."""
+        """Drop every series that carries all of these labels, of these metrics or of all; without labels none."""
         self.registry.forget(labels, metrics)
 
     def event(
