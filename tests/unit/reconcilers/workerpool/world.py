@@ -34,6 +34,8 @@ from headroom.reconcilers.workerpool import WorkerPoolReconciler
 NAMESPACE = "shop"
 TARGET = ObjectRef(DEPLOYMENT, NAMESPACE, "mailer")
 POOL = ObjectRef(WORKER_POOL, NAMESPACE, "mail")
+LATE = {"lag_seconds": 100.0, "backlog": 6000, "late": 6000}
+"""A queue that is behind its target by far."""
 
 
 class Leading:

@@ -1,0 +1,193 @@
+"""A pool whose queue cannot be read: the workers stay, the reason is said once, and it comes back by itself."""
+
+from typing import Any
+
+import pytest
+
+from headroom.errors import HeadroomError, InvalidSpec, PrimaryUnavailable, Refused, SignalUnavailable
+from headroom.ports.kube import DATABASE_GUARD, ObjectRef
+from headroom.reasons import Reason
+from headroom.reconcilers.workerpool import metrics
+from tests.unit.reconcilers.workerpool.world import LATE, NAMESPACE, PoolWorld, make_object
+
+CONNECTION = {
+    "host": "jobs",
+    "database": "store",
+    "tls": {"mode": "disable"},
+    "credentialsSecretRef": {"name": "jobs-login"},
+}
+CUSTOM: dict[str, Any] = {
+    "type": "Postgres",
+    "claims": "Exclusive",
+    "postgres": {"custom": {"lagQuery": "SELECT 1", "backlogQuery": "SELECT 1"}, "connection": CONNECTION},
+}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SignalUnavailable("no table", reason=Reason.QUEUE_NOT_FOUND), Reason.QUEUE_NOT_FOUND),
+        (SignalUnavailable("no right", reason=Reason.MISSING_RIGHT), Reason.MISSING_RIGHT),
+        (SignalUnavailable("two rows", reason=Reason.QUERY_MANY_ROWS), Reason.QUERY_MANY_ROWS),
+        (SignalUnavailable("no row", reason=Reason.QUERY_NO_ROW), Reason.QUERY_NO_ROW),
+        (SignalUnavailable("slow", reason=Reason.QUERY_TIMEOUT), Reason.QUERY_TIMEOUT),
+        (PrimaryUnavailable("gone", reason=Reason.PRIMARY_UNREACHABLE), Reason.PRIMARY_UNREACHABLE),
+        (Refused("no right", reason=Reason.MISSING_RIGHT), Reason.MISSING_RIGHT),
+        (
+            InvalidSpec("queue.postgres.preset", "river is not supported yet", "use x"),
+            Reason.UNSUPPORTED_VALUE,
+        ),
+    ],
+)
+async def test_an_unknown_queue_holds_the_workers_and_comes_back(error: HeadroomError, reason: Reason) -> None:
+    world = PoolWorld(replicas=5)
+    await world.advance(20, rate=1)
+    world.probes.error = error
+    world.queue(**LATE)
+    await world.advance(400)
+    assert world.asked_for() == 5
+    assert world.condition("SignalAvailable") == ("False", reason)
+    assert world.message("SignalAvailable") == str(error)
+    assert world.condition("KeepingUp") == ("Unknown", reason)
+    assert world.condition("Ready") == ("False", reason)
+    assert world.message("Ready") == f"the queue cannot be read now, and nothing is scaled until it can: {error}"
+    assert world.condition("ScalingLimited") == ("Unknown", Reason.STALE_SIGNAL)
+    assert world.status()["lastDecision"]["limit"] == "StaleSignal"
+    assert set(world.status()["queue"]) == {"measuredAt"}, "numbers that nobody measured are not shown"
+    assert Reason.STALE_SIGNAL not in world.telemetry.reasons("mail")
+    assert world.telemetry.reasons("mail").count(reason) == 1, "SignalAvailable says it once"
+    failures = world.telemetry.value(metrics.PROBE_FAILURES, namespace=NAMESPACE, name="mail", reason=str(reason))
+    assert failures is not None
+    world.probes.error = None
+    await world.make_pass()
+    assert world.condition("SignalAvailable") == ("True", Reason.AS_EXPECTED)
+    assert world.condition("Ready") == ("True", Reason.AS_EXPECTED)
+    assert world.status()["queue"]["lagSeconds"] == 100.0
+    assert world.asked_for() > 5
+
+
+@pytest.mark.parametrize("mode", ["Active", "DryRun", "Paused"])
+async def test_a_moment_without_an_answer_takes_no_ready_away_and_more_does_in_every_mode(mode: str) -> None:
+    world = PoolWorld(spec={"mode": mode})
+    await world.advance(20, rate=1)
+    world.probes.error = SignalUnavailable("slow", reason=Reason.QUERY_TIMEOUT)
+    await world.advance(6)
+    assert world.condition("Ready") == ("True", Reason.STALE_SIGNAL)
+    await world.advance(10)
+    assert world.condition("Ready") == ("False", Reason.QUERY_TIMEOUT)
+    world.probes.error = None
+    await world.make_pass()
+    assert world.condition("Ready")[0] == "True"
+    world.probes.error = SignalUnavailable("slow", reason=Reason.QUERY_TIMEOUT)
+    await world.make_pass()
+    assert world.condition("Ready") == ("True", Reason.STALE_SIGNAL), "the count begins anew"
+
+
+async def test_a_guard_gets_some_seconds_before_it_is_said_aloud() -> None:
+    world = PoolWorld()
+    world.board.remove(NAMESPACE, "store")
+    await world.make_pass()
+    assert world.condition("Ready") == ("False", Reason.GUARD_NOT_READY)
+    assert world.condition("SignalAvailable") == ("Unknown", Reason.GUARD_NOT_READY)
+    await world.advance(5)
+    assert world.telemetry.events == []
+    await world.advance(10)
+    assert world.condition("SignalAvailable") == ("False", Reason.GUARD_NOT_READY)
+    assert world.telemetry.reasons("mail") == [Reason.GUARD_NOT_READY]
+    world.post_guard()
+    await world.advance(5)
+    assert world.condition("Ready")[0] == "True"
+
+
+async def test_a_new_process_keeps_a_ready_pool_ready_until_its_guard_was_looked_at() -> None:
+    world = PoolWorld()
+    await world.advance(20, rate=1)
+    world.restart()
+    world.board.remove(NAMESPACE, "store")
+    await world.make_pass()
+    assert world.condition("Ready") == ("True", Reason.STALE_SIGNAL)
+    await world.advance(15)
+    assert world.condition("Ready") == ("False", Reason.GUARD_NOT_READY)
+
+
+async def test_a_blind_pool_has_no_figures_of_its_queue_and_keeps_those_of_its_workers() -> None:
+    labels = {"namespace": NAMESPACE, "name": "mail"}
+    world = PoolWorld(replicas=5)
+    await world.advance(60, rate=4)
+    assert all(world.telemetry.value(metric, **labels) is not None for metric in metrics.OF_QUEUE)
+    world.probes.error = SignalUnavailable("slow", reason=Reason.QUERY_TIMEOUT)
+    await world.advance(10)
+    assert [metric.name for metric in metrics.OF_QUEUE if world.telemetry.value(metric, **labels) is not None] == []
+    assert world.telemetry.value(metrics.SIGNAL, **labels) == 0
+    for state in ("present", "allowed", "ready"):
+        assert world.telemetry.value(metrics.WORKERS, state=state, **labels) == world.asked_for()
+    probes = world.telemetry.observations[metrics.PROBE_SECONDS.name, tuple(sorted(labels.items()))]
+    assert len(probes) >= 14, "counts go on"
+    world.probes.error = None
+    await world.advance(10, rate=4)
+    assert all(world.telemetry.value(metric, **labels) is not None for metric in metrics.OF_QUEUE)
+
+
+async def test_a_number_the_source_stops_telling_is_gone() -> None:
+    world = PoolWorld()
+    await world.advance(20, rate=1)
+    assert world.telemetry.value(metrics.IN_FLIGHT, namespace=NAMESPACE, name="mail") is not None
+    world.queue(in_flight=None)
+    await world.make_pass()
+    assert world.telemetry.value(metrics.IN_FLIGHT, namespace=NAMESPACE, name="mail") is None
+    assert world.telemetry.value(metrics.BACKLOG, namespace=NAMESPACE, name="mail") is not None
+
+
+async def test_a_passing_fault_before_the_first_answer_is_not_ready() -> None:
+    world = PoolWorld()
+    world.probes.error = SignalUnavailable("slow", reason=Reason.QUERY_TIMEOUT)
+    await world.make_pass()
+    assert world.condition("Ready") == ("False", Reason.QUERY_TIMEOUT)
+
+
+async def test_without_a_sample_even_the_bounds_wait() -> None:
+    world = PoolWorld(replicas=0, spec={"minWorkers": 3})
+    world.probes.error = SignalUnavailable("slow", reason=Reason.QUERY_TIMEOUT)
+    await world.advance(20)
+    assert world.asked_for() == 0
+    world.probes.error = None
+    await world.make_pass()
+    assert world.asked_for() == 3
+
+
+async def test_a_guard_that_is_not_there_or_not_ready_is_named() -> None:
+    world = PoolWorld()
+    world.post_guard(is_ready=False)
+    await world.advance(15)
+    assert world.condition("SignalAvailable") == ("False", Reason.GUARD_NOT_READY)
+    assert "dbg/store cannot use its server: the password is wrong" in world.message("SignalAvailable")
+    world.cluster.delete(ObjectRef(DATABASE_GUARD, NAMESPACE, "store"))
+    await world.advance(15)
+    assert world.condition("Ready") == ("False", Reason.GUARD_NOT_FOUND)
+    assert "create it or correct spec.databaseRef" in world.message("Ready")
+    world.cluster.seed(make_object(DATABASE_GUARD, "store", spec={}))
+    world.post_guard()
+    await world.advance(15)
+    assert world.condition("Ready") == ("True", Reason.AS_EXPECTED)
+
+
+async def test_a_queue_with_its_own_login_names_what_its_secret_lacks() -> None:
+    world = PoolWorld(spec={"queue": CUSTOM})
+    world.postgres.servers[world.postgres.servers.popitem()[0]] = world.server
+    world.server.host = "jobs.shop.svc"
+    world.postgres.add(world.server)
+    await world.make_pass()
+    assert world.condition("Ready") == ("False", Reason.SECRET_NOT_FOUND)
+    assert "create it in namespace shop" in world.message("Ready")
+    world.set_secret("jobs-login", username="jobs", password="wrong")
+    await world.advance(6)
+    assert world.condition("Ready") == ("False", Reason.PASSWORD_REJECTED)
+    opened = world.postgres.opened.count("queue")
+    await world.advance(20)
+    assert world.postgres.opened.count("queue") <= opened + 3, "a wrong password is not tried every five seconds"
+    world.set_secret("jobs-login", username="jobs", password="secret")
+    await world.advance(15)
+    assert world.condition("Ready") == ("True", Reason.AS_EXPECTED)
+    assert len(world.probes.opened) == 1
+    await world.advance(60)
+    assert len(world.probes.opened) == 1, "one link and one probe for as long as nothing changes"
