@@ -186,7 +186,7 @@ def test_a_server_that_comes_while_a_probe_looks_is_seen_by_it(pod: Pod) -> None
 
 def test_what_a_killed_server_left_behind_starts_nobody(pod: Pod) -> None:
     pod.write_status("ready   ")
-    assert pod.run("started.sh", ANSWER="2").returncode == 1
+    assert pod.run("started.sh", ANSWER="2").returncode != 0
 
 
 def test_a_volume_that_is_no_standby_is_not_ready(pod: Pod) -> None:

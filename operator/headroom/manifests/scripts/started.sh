@@ -1,11 +1,11 @@
 #!/bin/sh
-# Succeeds once the server accepts connections and is ready; it looks several times a run, so that a new member is
-# taken for ready within a moment of being so.
+# Succeeds once the server accepts connections; it looks several times a run, so that a new member is seen within a moment.
+# Whether it is ready is then asked at once, by ready.sh.
 #
 # It looks at what the server writes of itself, and knocks only then: to a server that replays a backlog, for hours
 # perhaps, each knock is a FATAL line in its log, which would push its last words out of what Kubernetes keeps of it.
 #
-# Reads: what ready.sh reads.
+# Reads: PGDATA, MONITOR_ROLE.
 set -eu
 
 # The eighth line is the server's status, as `pg_ctl --wait` reads it. One that was killed leaves its file behind.
@@ -22,4 +22,4 @@ until says_ready; do
 	[ "$looks" -gt 0 ] || exit 1
 	sleep 0.2
 done
-exec sh "$CONFIG/ready.sh"
+PGSSLMODE=disable exec pg_isready -q -h 127.0.0.1 -p 5432 -U "$MONITOR_ROLE" -t 1
