@@ -14,16 +14,27 @@ POOL = "commands"
 
 
 @pytest.fixture
-def pool(clean: Shop) -> Iterator[Shop]:
-    """Workers of 0.2 s jobs at size one, an empty queue, a guard, and a pool with a short window."""
-    command = ("python3", "/app/worker.py", "--queue", POOL)
-    login = {**objects.login(objects.PRIMARY), "CONCURRENCY": "1"}
+def queue(clean: Shop) -> Shop:
+    """An empty queue and a guard."""
     run_app(clean, "schema", "produce.py", "--create-schema-only")
     clean.sql("DELETE FROM procrastinate_jobs")
-    clean.kubectl.apply(objects.app_deployment(POOL, clean.worker_image, command, login), objects.database_guard())
+    clean.kubectl.apply(objects.database_guard())
     clean.wait_ready("dbg", objects.GUARD)
-    yield clean
-    clean.kubectl.delete("deployment", POOL)
+    return clean
+
+
+@pytest.fixture
+def pool(queue: Shop) -> Iterator[Shop]:
+    """Workers of 0.2 s jobs at size one for the queue."""
+    start_workers(queue)
+    yield queue
+    queue.kubectl.delete("deployment", POOL)
+
+
+def start_workers(shop: Shop) -> None:
+    command = ("python3", "/app/worker.py", "--queue", POOL)
+    login = {**objects.login(objects.PRIMARY), "CONCURRENCY": "1"}
+    shop.kubectl.apply(objects.app_deployment(POOL, shop.worker_image, command, login))
 
 
 def run_app(shop: Shop, name: str, *command: str, timeout: float = 90) -> None:
@@ -99,20 +110,15 @@ def test_another_autoscaler_is_not_fought(pool: Shop) -> None:
     wait_until("the pool to act again", lambda: replicas(pool) >= 3, timeout=60)
 
 
-def test_a_missing_target_is_named_and_found_when_it_comes(clean: Shop) -> None:
-    clean.kubectl.apply(objects.database_guard(), pool_of())
-    wait_until("the missing target to be said", lambda: has_reason(clean, "TargetNotFound"), timeout=30)
-    assert "commands" in clean.kubectl.condition("wp", POOL, "Ready")["message"]
-    command = ("python3", "/app/worker.py", "--queue", POOL)
-    clean.kubectl.apply(
-        objects.app_deployment(
-            POOL, clean.worker_image, command, {**objects.login(objects.PRIMARY), "CONCURRENCY": "1"}
-        )
-    )
+def test_a_missing_target_is_named_and_found_when_it_comes(queue: Shop) -> None:
+    queue.kubectl.apply(pool_of())
+    wait_until("the missing target to be said", lambda: has_reason(queue, "TargetNotFound"), timeout=30)
+    assert "commands" in queue.kubectl.condition("wp", POOL, "Ready")["message"]
+    start_workers(queue)
     try:
-        clean.wait_ready("wp", POOL, timeout=60)
+        queue.wait_ready("wp", POOL, timeout=60)
     finally:
-        clean.kubectl.delete("deployment", POOL)
+        queue.kubectl.delete("deployment", POOL)
 
 
 def test_a_missing_queue_table_is_named_and_holds(pool: Shop) -> None:
