@@ -29,10 +29,10 @@ COLORS = {"serving": "#2a9d4e", "standby": "#2f9fc4", "provisioning": "#e0a526",
 
 def draw(timeline: Timeline, path: Path) -> Path:
     """Write the picture and return its path."""
-    figure, lanes = plt.subplots(
+    figure, bulkheads = plt.subplots(
         5, 1, figsize=(11, 13.5), sharex=True, layout="constrained", height_ratios=(4, 3.5, 4, 4, 2.5)
     )
-    lag, workers, replicas, reads, primary = lanes
+    lag, workers, replicas, reads, primary = bulkheads
     crossed = threshold_crossed_at(timeline)
     if crossed is not None:
         for axes in (replicas, reads):
@@ -48,7 +48,7 @@ def draw(timeline: Timeline, path: Path) -> Path:
         axes.set_ylim(bottom=0)
     primary.set_xlabel("seconds since the load began")
     primary.set_xlim(0, max((line["at"] for line in timeline.queue), default=1))
-    for axes, title in zip(lanes, TITLES, strict=True):
+    for axes, title in zip(bulkheads, TITLES, strict=True):
         axes.set_title(title, loc="left", fontsize=10)
     figure.suptitle("Headroom in a burst (tebex_2019: the incident of 1 August 2019, its hours made into minutes)")
     path.parent.mkdir(parents=True, exist_ok=True)

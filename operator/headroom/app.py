@@ -19,8 +19,8 @@ import kopf
 from headroom.adapters.clock import SystemClock
 from headroom.adapters.http.server import ProbeServer
 from headroom.adapters.kube.api import ApiKube
+from headroom.adapters.kube.bulkheads import Bulkheads, build_bulkheads
 from headroom.adapters.kube.connect import connect
-from headroom.adapters.kube.lanes import Lanes, build_lanes
 from headroom.adapters.kube.leader_label import LeaderLabel, build_holder
 from headroom.adapters.kube.lease import LEASE_LIMITS, LeaseElector
 from headroom.adapters.postgres import PsycopgPostgres, SessionNames
@@ -32,12 +32,11 @@ from headroom.handlers.watch import register
 from headroom.model.replica import hash8
 from headroom.ports.kube import DATABASE_GUARD, LEASE, NAMESPACE, REPLICA_SET, WORKER_POOL, Kind, ObjectRef
 from headroom.reconcilers.board import GuardBoard
-from headroom.reconcilers.contract import Reconciler
 from headroom.reconcilers.databaseguard import GuardReconciler, Sweeper
-from headroom.reconcilers.level import LevelLoops
+from headroom.reconcilers.loop import LevelLoops, Reconciler
 from headroom.reconcilers.replicaset import ReplicaSetReconciler
 from headroom.reconcilers.replicaset.services import Services
-from headroom.reconcilers.status import StatusReporter
+from headroom.reconcilers.reporter import StatusReporter
 from headroom.reconcilers.workerpool import WorkerPoolReconciler
 from headroom.settings import Settings
 
@@ -57,7 +56,7 @@ class Process:
     telemetry: PrometheusTelemetry
     kube: ApiKube
     """The API behind the fence: it writes only while the Lease lasts. For what is done once; the rest has a lane."""
-    lanes: Lanes
+    bulkheads: Bulkheads
     elector: LeaseElector
     stop: asyncio.Event
     is_watching: asyncio.Event = field(default_factory=asyncio.Event)
@@ -96,12 +95,12 @@ async def _build_process(settings: Settings) -> Process:
         on_lost=_exit_at_once,
     )
     kube = ApiKube(client, clock=clock, fence=elector, telemetry=telemetry)
-    return Process(settings, clock, telemetry, kube, build_lanes(kube), elector, _stop_on_signals())
+    return Process(settings, clock, telemetry, kube, build_bulkheads(kube), elector, _stop_on_signals())
 
 
 async def _lead(process: Process) -> None:
     """Watch and reconcile while the Lease is ours and nobody asks to stop."""
-    events = asyncio.create_task(process.telemetry.run_events(process.lanes.events))
+    events = asyncio.create_task(process.telemetry.run_events(process.bulkheads.events))
     await _put_label_on(process)
     loops = await build_loops(process)
     await _await_kinds(process, loops.reconcilers)
@@ -127,7 +126,7 @@ async def _lead(process: Process) -> None:
 async def build_loops(process: Process) -> LevelLoops:
     """The reconcilers over the real adapters, each kind on a lane of its own."""
     installation = await find_installation(process.settings, process.kube)
-    lanes, clock, telemetry, board = process.lanes, process.clock, process.telemetry, GuardBoard()
+    bulkheads, clock, telemetry, board = process.bulkheads, process.clock, process.telemetry, GuardBoard()
     names = SessionNames(lease=installation, holder=uuid.uuid4().hex[:INSTALLATION_DIGITS])
     postgres = PsycopgPostgres(installation, names, process.elector, clock)
 
@@ -135,21 +134,21 @@ async def build_loops(process: Process) -> LevelLoops:
         return StatusReporter(lane, clock, kind)
 
     replicas = Services(
-        lanes.replicas,
+        bulkheads.replicas,
         postgres,
         clock,
         telemetry,
         board,
-        reporter(REPLICA_SET, lanes.replicas),
+        reporter(REPLICA_SET, bulkheads.replicas),
         installation,
     )
-    guard_reporter, pool_reporter = reporter(DATABASE_GUARD, lanes.guards), reporter(WORKER_POOL, lanes.pools)
-    sweeper = Sweeper(lanes.guards, clock, telemetry, installation, process.settings.watch_namespaces)
+    guard_reporter, pool_reporter = reporter(DATABASE_GUARD, bulkheads.guards), reporter(WORKER_POOL, bulkheads.pools)
+    sweeper = Sweeper(bulkheads.guards, clock, telemetry, installation, process.settings.watch_namespaces)
     reconcilers: dict[Kind, Reconciler] = {
-        DATABASE_GUARD: GuardReconciler(lanes.guards, guard_reporter, postgres, clock, telemetry, board, sweeper),
+        DATABASE_GUARD: GuardReconciler(bulkheads.guards, guard_reporter, postgres, clock, telemetry, board, sweeper),
         REPLICA_SET: ReplicaSetReconciler(replicas),
         WORKER_POOL: WorkerPoolReconciler(
-            lanes.pools, pool_reporter, postgres, PostgresQueueProbes(), clock, telemetry, board
+            bulkheads.pools, pool_reporter, postgres, PostgresQueueProbes(), clock, telemetry, board
         ),
     }
     return LevelLoops(reconcilers, process.kube, clock, telemetry)

@@ -10,16 +10,16 @@ from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
 from headroom.adapters.clock import SystemClock
-from headroom.adapters.kube import lanes as limits
+from headroom.adapters.kube import bulkheads as limits
 from headroom.adapters.kube.api import ApiKube
-from headroom.adapters.kube.lanes import Lanes, build_lanes
+from headroom.adapters.kube.bulkheads import Bulkheads, build_bulkheads
 from headroom.adapters.kube.lease import LEASE_LIMITS, LeaseElector
 from headroom.adapters.kube.limits import Limits
 from headroom.adapters.telemetry import PrometheusTelemetry
 from headroom.app import Process, build_loops
 from headroom.ports.kube import LEASE, POD, REPLICA_SET, WORKER_POOL, Kind, ObjectRef
 from headroom.reconcilers.databaseguard import GuardReconciler
-from headroom.reconcilers.level import LevelLoops
+from headroom.reconcilers.loop import LevelLoops
 from headroom.reconcilers.replicaset import ReplicaSetReconciler
 from headroom.reconcilers.workerpool import WorkerPoolReconciler
 from headroom.settings import Settings
@@ -59,7 +59,7 @@ async def run_operator(server: Server) -> AsyncIterator[LevelLoops]:
         kube = ApiKube(ApiClient(configuration), clock=clock, telemetry=telemetry)
         elector = LeaseElector(kube, clock, lease=ObjectRef(LEASE, "headroom", "headroom"), holder="one")
         process = Process(
-            Settings(installation="one"), clock, telemetry, kube, build_lanes(kube), elector, stop=asyncio.Event()
+            Settings(installation="one"), clock, telemetry, kube, build_bulkheads(kube), elector, stop=asyncio.Event()
         )
         yield await build_loops(process)
         await kube.close()
@@ -102,14 +102,14 @@ async def test_every_kind_writes_on_a_way_of_its_own() -> None:
 
 def test_every_place_has_a_connection() -> None:
     places = [value for name, value in vars(limits).items() if name.endswith("_LIMITS") and isinstance(value, Limits)]
-    assert len(places) == len(fields(Lanes))
+    assert len(places) == len(fields(Bulkheads))
     total = sum(lane.concurrency for lane in (*places, LEASE_LIMITS, Limits()))
     assert total < Configuration().connection_pool_maxsize
 
 
-@pytest.mark.parametrize("lane", [field.name for field in fields(Lanes)])
+@pytest.mark.parametrize("lane", [field.name for field in fields(Bulkheads)])
 async def test_each_lane_keeps_the_timeouts_that_the_lease_counts_on(lane: str) -> None:
     kube = ApiKube(ApiClient(Configuration(ssl_ca_cert=None)), clock=SystemClock())
-    found = getattr(build_lanes(kube), lane)
+    found = getattr(build_bulkheads(kube), lane)
     assert found._transport.limits.write_timeout_seconds <= 3.0
     await kube.close()

@@ -6,7 +6,7 @@ from typing import Any
 import kopf
 
 from headroom.ports.kube import ENDPOINT_SLICE, POD, REPLICA_SET, Kind, ObjectRef
-from headroom.reconcilers.level import LevelLoops, Stopped
+from headroom.reconcilers.loop import LevelLoops, Stopped
 
 SET_LABEL = "headroom.dev/replica-set"
 STOP_WITHIN = 5.0

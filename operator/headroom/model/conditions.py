@@ -1,4 +1,4 @@
-"""Conditions of a resource's status, and how a new reading of them is merged into the old one."""
+"""What was found out about a resource: findings, the conditions that show them, and how new ones join the old."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +26,14 @@ class Truth(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a person should know: the reason a program reads, and the message that says what to do."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """One verdict about a resource, with the reason a program reads and the message a person reads."""
 
@@ -33,6 +41,13 @@ class Condition:
     status: Truth
     reason: Reason
     message: str = ""
+
+
+def unknown_conditions(
+    kinds: Iterable[ConditionType], message: str, *, reason: Reason = Reason.NOT_YET_OBSERVED
+) -> tuple[Condition, ...]:
+    """Conditions of which nothing is known, as at first sight."""
+    return tuple(Condition(kind, Truth.UNKNOWN, reason, message) for kind in kinds)
 
 
 def merge_conditions(

@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from headroom.model.conditions import Finding
 from headroom.model.lsn import Lsn
+
+OLDEST_MAJOR, NEWEST_MAJOR = 14, 18
+"""The PostgreSQL versions that every statement of ours works on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +138,66 @@ class ReplicaProbe:
     sessions: int
     active_sessions: int
     max_connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionBudget:
+    """What a server's connections are for.
+
+    `usable` is without what is reserved, `budget` what all WorkerPools together may hold now, `used_percent` the share
+    of the usable that is in use. `finding` says why the budget is smaller than what was asked for, where it is.
+    """
+
+    used: int
+    usable: int
+    budget: int
+    used_percent: float
+    finding: Finding | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolDemand:
+    """What one WorkerPool holds and wants of a server's connections; counts are of workers.
+
+    `rank` is 0 for Critical, 1 for Standard, 2 for Background. `running` workers hold connections now, `busy` of them
+    have work in hand, `wanted` is the last count that its queue asked for, `minimum` its spec's.
+    """
+
+    uid: str
+    rank: int
+    connections_per_worker: int
+    minimum: int
+    running: int
+    busy: int
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """A pool's part of the budget: workers it may have, and what the message needs to say why."""
+
+    workers: int
+    budget: int
+    held_by_others: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseView:
+    """What is known of a guard's server, for the pools and sets that refer to it; a value without links.
+
+    `finding` is the guard's own Ready condition; while `is_ready` is false nothing may be decided on the rest.
+    `observed_at` is monotonic seconds; `marks` are the newest canary rounds, oldest first; `allocations` are by pool
+    uid.
+    """
+
+    guard_uid: str
+    is_ready: bool
+    finding: Finding
+    observed_at: float
+    target: ConnectionTarget | None = None
+    replication: Credentials | None = None
+    server: ServerFacts | None = None
+    connections: ConnectionCounts | None = None
+    budget: ConnectionBudget | None = None
+    allocations: Mapping[str, Allocation] = field(default_factory=dict)
+    marks: tuple[Mark, ...] = ()

@@ -1,9 +1,26 @@
 """Wall-clock moments as Kubernetes spells them: RFC 3339 in UTC; every moment here must be aware."""
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 SAME_WITHIN_SECONDS = 2.0
 """A moment that is worked out anew from a monotonic clock comes out some milliseconds apart each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One instant on both clocks: `monotonic` seconds for differences, `wall` (aware, UTC) for people and objects."""
+
+    monotonic: float
+    wall: datetime
+
+    def to_wall(self, at: float) -> datetime:
+        """The wall time of a monotonic second."""
+        return self.wall + timedelta(seconds=at - self.monotonic)
+
+    def to_monotonic(self, text: str) -> float:
+        """The monotonic second of an RFC 3339 time."""
+        return self.monotonic + (datetime.fromisoformat(text) - self.wall).total_seconds()
 
 
 def format_time(moment: datetime) -> str:

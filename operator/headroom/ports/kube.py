@@ -1,4 +1,4 @@
-"""The Kubernetes API as plain dicts: five small protocols, so that each caller asks only for what it uses.
+"""The Kubernetes API as plain dicts: six small protocols, so that each caller asks only for what it uses.
 
 Errors: `KubeUnavailable` (timeout, 429, 5xx), `Refused` (403, quota, admission, validation), `Conflict` (409, failed
 test of a JSON patch, create of what exists). A missing object is `None`, never an error; a missing kind is `NotServed`
@@ -43,6 +43,9 @@ SECRET = Kind("v1", "Secret", "secrets")
 EVENT = Kind("events.k8s.io/v1", "Event", "events")
 NAMESPACE = Kind("v1", "Namespace", "namespaces")
 ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets")
+NODE = Kind("v1", "Node", "nodes")
 DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 HORIZONTAL_POD_AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
@@ -72,6 +75,22 @@ class KubeReader(Protocol):
 
     async def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None) -> list[Manifest]:
         """Objects of a namespace (all namespaces when empty) whose labels equal all of `labels`; NotServed: unknown."""
+        ...
+
+
+class KubeCache(Protocol):
+    """What the watches have seen, and what this process has written since: no call is sent to the API server.
+
+    A hint, never a proof: before anything that destroys or moves readers the object is read live. Kinds that are not
+    watched raise KeyError. Returned manifests are shared: nobody may change them.
+    """
+
+    def get(self, ref: ObjectRef) -> Manifest | None:
+        """The object as last seen, or None."""
+        ...
+
+    def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None) -> list[Manifest]:
+        """Objects of a namespace (all namespaces when empty) whose labels equal all of `labels`, by name."""
         ...
 
 

@@ -11,11 +11,11 @@ import pytest
 import pytest_asyncio
 
 from headroom.adapters.clock import SystemClock
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
+from headroom.adapters.inmemory.kube_kinds import CUSTOM_SCALE
 from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.kube.connect import connect
-from headroom.adapters.memory.kube import MemoryKube
-from headroom.adapters.memory.kube_cluster import Cluster
-from headroom.adapters.memory.kube_kinds import CUSTOM_SCALE
 from headroom.errors import Conflict, HeadroomError
 from headroom.ports.kube import NAMESPACE, Kind, Kube, Manifest, ObjectRef
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headroom.adapters.memory.kube import MemoryKube
+from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.errors import Conflict, NotServed, Refused
 from headroom.ports.kube import (
     CLAIM,

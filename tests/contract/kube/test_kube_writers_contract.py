@@ -2,8 +2,8 @@
 
 import pytest
 
+from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.adapters.kube.api import ApiKube
-from headroom.adapters.memory.kube import MemoryKube
 from headroom.errors import Conflict, Refused
 from headroom.ports.kube import (
     CONFIG_MAP,

@@ -5,10 +5,10 @@ import contextlib
 
 import pytest
 
-from headroom.adapters.memory.clock import MemoryClock, settle
-from headroom.adapters.memory.kube import MemoryKube
-from headroom.adapters.memory.kube_cluster import Cluster
-from headroom.adapters.memory.kube_faults import Killed, Latency
+from headroom.adapters.inmemory.clock import MemoryClock, settle
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
+from headroom.adapters.inmemory.kube_faults import Killed, Latency
 from headroom.errors import Conflict, KubeUnavailable, NotLeading, Refused
 from headroom.ports.kube import CLAIM, CONFIG_MAP, POD, Manifest, ObjectRef
 from headroom.reasons import Reason

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from headroom.adapters.clock import SystemClock
+from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.kube.connect import connect
 from headroom.adapters.kube.lease import LEASE_LIMITS, LeaseElector
-from headroom.adapters.memory.clock import MemoryClock
 from headroom.adapters.telemetry.events import SERIES_SECONDS, EventRecorder
 from headroom.errors import KubeUnavailable, NotLeading, Refused
 from headroom.ports.kube import CONFIG_MAP, EVENT, LEASE, NAMESPACE, POD, Kind, Manifest, ObjectRef

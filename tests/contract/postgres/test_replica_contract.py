@@ -4,7 +4,7 @@ import pytest
 
 from headroom.errors import NotLeading, PrimaryUnavailable, Refused
 from headroom.model.database import ReplicaProbe
-from headroom.policy.replay_lag import NotEligible, ReplayLag, measure_replay_lag
+from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag, measure_replay_lag
 from headroom.ports.postgres import PrimaryLink, ReplicaLink
 from headroom.reasons import Reason
 from tests.contract.postgres.worlds import REPLICA_NAME, World

@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 
 from headroom.adapters.clock import SystemClock
-from headroom.adapters.memory.clock import MemoryClock
-from headroom.adapters.memory.postgres import MemoryPostgres
-from headroom.adapters.memory.postgres_server import MemoryRole, MemoryServer, MemorySession
+from headroom.adapters.inmemory.clock import MemoryClock
+from headroom.adapters.inmemory.postgres import MemoryPostgres
+from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer, MemorySession
 from headroom.adapters.postgres import PsycopgPostgres, SessionNames
 from headroom.errors import NotLeading
 from headroom.model.database import ConnectionTarget, Credentials

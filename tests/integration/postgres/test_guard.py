@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from headroom.reconcilers.board import GuardBoard, GuardView
 
 from headroom.adapters.clock import SystemClock
-from headroom.adapters.memory.kube import MemoryKube
-from headroom.adapters.memory.kube_cluster import Cluster
-from headroom.adapters.memory.telemetry import MemoryTelemetry
-from headroom.policy.replay_lag import ReplayLag, measure_replay_lag
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
+from headroom.adapters.inmemory.telemetry import MemoryTelemetry
+from headroom.policy.replicaset.replay_lag import ReplayLag, measure_replay_lag
 from headroom.ports.kube import DATABASE_GUARD, SECRET, ObjectRef
 from headroom.ports.postgres import Postgres
-from headroom.reconcilers.board import GuardBoard, GuardView
 from headroom.reconcilers.databaseguard import GuardReconciler, Sweeper
-from headroom.reconcilers.status import StatusReporter
+from headroom.reconcilers.reporter import StatusReporter
 from tests.postgres_server import DATABASE, MONITOR, REPLICATION, Server, ServerMaker
 
 RECOVERY_SECONDS = 6.0

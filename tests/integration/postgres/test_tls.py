@@ -96,9 +96,9 @@ async def test_a_client_certificate_logs_in(postgres: Postgres, servers: ServerM
     )
     link = await postgres.open_primary(target)
     assert await link.position()
-    stranger, stranger_key = authority.issue("somebody")
+    mismatch, stranger_key = authority.issue("somebody")
     wrong = server.target(
-        tls_mode="verify-full", ca_pem=authority.ca_pem, client_certificate_pem=stranger, client_key_pem=stranger_key
+        tls_mode="verify-full", ca_pem=authority.ca_pem, client_certificate_pem=mismatch, client_key_pem=stranger_key
     )
     with pytest.raises(PrimaryUnavailable) as caught:
         await postgres.open_primary(wrong)

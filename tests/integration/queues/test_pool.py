@@ -9,19 +9,19 @@ from typing import Any
 
 import procrastinate
 import pytest
+from headroom.reconcilers.board import GuardBoard, GuardView
 
 from headroom.adapters.clock import SystemClock
-from headroom.adapters.memory.kube import MemoryKube
-from headroom.adapters.memory.kube_cluster import Cluster
-from headroom.adapters.memory.kube_kinds import DEPLOYMENT
-from headroom.adapters.memory.telemetry import MemoryTelemetry
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
+from headroom.adapters.inmemory.kube_kinds import DEPLOYMENT
+from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.adapters.postgres.queues.probes import PostgresQueueProbes
 from headroom.errors import Conflict
 from headroom.model.moments import format_time
 from headroom.ports.kube import DATABASE_GUARD, POD, WORKER_POOL, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
-from headroom.reconcilers.board import GuardBoard, GuardView
-from headroom.reconcilers.status import StatusReporter
+from headroom.reconcilers.reporter import StatusReporter
 from headroom.reconcilers.workerpool import WorkerPoolReconciler
 from tests.integration.queues.conftest import Shop, running_worker
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from headroom.model.replica import ContainerFacts
-from headroom.policy.replicas.last_words import describe_end
+from headroom.policy.replicaset.termination_cause import describe_end
 from tests.integration.replicas.volume import SLOT, Volume
 from tests.postgres_server import find_free_port
 

@@ -11,10 +11,10 @@ from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
 from headroom.adapters.clock import SystemClock
+from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.kube.limits import Limits, TokenBucket
 from headroom.adapters.kube.metrics import API_CALLS
-from headroom.adapters.memory.telemetry import MemoryTelemetry
 from headroom.errors import Conflict, HeadroomError, KubeUnavailable, NotLeading, NotServed, Refused
 from headroom.ports.kube import CONFIG_MAP, POD, Kind, Kube, ObjectRef
 from headroom.reasons import Reason

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from headroom.adapters.memory.clock import MemoryClock
-from headroom.adapters.memory.kube import MemoryKube
-from headroom.adapters.memory.kube_cluster import Cluster
+from headroom.adapters.inmemory.clock import MemoryClock
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
 from headroom.adapters.telemetry.events import QUEUE_LIMIT, EventRecorder, build_event
 from headroom.errors import KubeUnavailable, Refused
 from headroom.ports.kube import EVENT, Manifest, ObjectRef

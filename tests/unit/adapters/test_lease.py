@@ -5,15 +5,15 @@ from datetime import timedelta
 
 import pytest
 
+from headroom.adapters.inmemory.clock import MemoryClock, settle
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
+from headroom.adapters.inmemory.kube_faults import Latency
+from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.adapters.kube.leader_label import LEADER_LABEL, LeaderLabel, build_holder
 from headroom.adapters.kube.lease import LeaseElector
 from headroom.adapters.kube.lease_record import LeaseTimes
 from headroom.adapters.kube.metrics import LEADER, LEASE_RENEWALS
-from headroom.adapters.memory.clock import MemoryClock, settle
-from headroom.adapters.memory.kube import MemoryKube
-from headroom.adapters.memory.kube_cluster import Cluster
-from headroom.adapters.memory.kube_faults import Latency
-from headroom.adapters.memory.telemetry import MemoryTelemetry
 from headroom.errors import Conflict, HeadroomError, KubeUnavailable, NotLeading, Refused
 from headroom.ports.kube import LEASE, POD, Manifest, ObjectRef
 from headroom.reasons import Reason

@@ -8,10 +8,10 @@ from datetime import datetime
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from headroom.adapters.inmemory.clock import MemoryClock
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_faults import Latency
 from headroom.adapters.kube.lease import LeaseElector
-from headroom.adapters.memory.clock import MemoryClock
-from headroom.adapters.memory.kube import MemoryKube
-from headroom.adapters.memory.kube_faults import Latency
 from headroom.errors import KubeUnavailable, NotLeading
 from headroom.ports.kube import LEASE, ObjectRef
 from headroom.reasons import Reason

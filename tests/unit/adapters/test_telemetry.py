@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from headroom.adapters.memory.clock import MemoryClock
-from headroom.adapters.memory.telemetry import MemoryTelemetry
+from headroom.adapters.inmemory.clock import MemoryClock
+from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.adapters.telemetry import LoopMonitor, PrometheusTelemetry, configure_logs
 from headroom.adapters.telemetry.catalogue import LOOP_LAG, LOOP_LAG_P99
 from headroom.adapters.telemetry.logs import hide_secrets

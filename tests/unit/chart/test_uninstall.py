@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from headroom.adapters.memory.clock import MemoryClock
-from headroom.adapters.memory.kube import MemoryKube
-from headroom.adapters.memory.kube_cluster import Cluster
+from headroom.adapters.inmemory.clock import MemoryClock
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
 from headroom.errors import Conflict
 from headroom.handlers.configure import FINALIZER
 from headroom.model.replica import hash8

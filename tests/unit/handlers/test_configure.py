@@ -5,7 +5,7 @@ import kopf
 from headroom.handlers.configure import FINALIZER, Endless, NothingStored, build_kopf_settings
 from headroom.handlers.watch import register
 from headroom.ports.kube import DATABASE_GUARD, REPLICA_SET, WORKER_POOL
-from headroom.reconcilers.level import LevelLoops
+from headroom.reconcilers.loop import LevelLoops
 
 
 def test_outages_are_waited_out_without_end() -> None:

@@ -9,7 +9,7 @@ from headroom.ports.kube import KubeReader
 from headroom.ports.postgres import Postgres, PrimaryLink
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard.holding import Access, Attempt, Holding, Problem
-from headroom.reconcilers.secrets import SecretReader
+from headroom.reconcilers.logins import SecretReader
 
 FIELD = "spec.connection"
 READ_AGAIN_SECONDS = 60.0

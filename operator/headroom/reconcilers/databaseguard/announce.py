@@ -1,7 +1,7 @@
 """Metrics and events of one pass."""
 
 from headroom.model.conditions import Condition, Truth
-from headroom.policy.guard_words import explain_change, is_worse
+from headroom.policy.databaseguard.describe import explain_change, is_worse
 from headroom.ports.kube import Manifest
 from headroom.ports.telemetry import Telemetry
 from headroom.reasons import Reason

@@ -9,17 +9,17 @@ from headroom.api.v1alpha1.databaseguard_status import GuardState
 from headroom.api.v1alpha1.thresholds import Thresholds
 from headroom.model.conditions import Condition, Truth
 from headroom.model.moments import format_time, keep_time
-from headroom.policy.guard_budget import ConnectionBudget, decide_connection_budget
-from headroom.policy.guard_rights import Note
-from headroom.policy.guard_signals import Level
-from headroom.policy.guard_state import StateMemory
-from headroom.policy.guard_words import StateTimes, explain_state
+from headroom.policy.databaseguard.budget import ConnectionBudget, decide_connection_budget
+from headroom.policy.databaseguard.describe import StateTimes, explain_state
+from headroom.policy.databaseguard.rights import Note
+from headroom.policy.databaseguard.signals import Level
+from headroom.policy.databaseguard.state import StateMemory
 from headroom.policy.not_yet import explain_not_yet
 from headroom.ports.kube import Manifest
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.databaseguard.holding import Problem
 from headroom.reconcilers.databaseguard.look import SECRET_REASONS, Look
-from headroom.reconcilers.status import StatusDraft
+from headroom.reconcilers.reporter import DesiredStatus
 
 CONDITIONS = (ConditionType.READY, ConditionType.SIGNAL_AVAILABLE, ConditionType.STALLED)
 ONLY_A_PERSON_HELPS = SECRET_REASONS | {
@@ -56,13 +56,13 @@ class Reading:
     shared_with: tuple[str, ...] = ()
 
 
-def unknown_draft() -> StatusDraft:
+def unknown_status() -> DesiredStatus:
     """Every condition as it is before the first look."""
     message = "the server has not been looked at yet"
-    return StatusDraft(tuple(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message) for kind in CONDITIONS))
+    return DesiredStatus(tuple(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message) for kind in CONDITIONS))
 
 
-def build_draft(reading: Reading, body: Manifest, now: datetime) -> StatusDraft:
+def build_status(reading: Reading, body: Manifest, now: datetime) -> DesiredStatus:
     """The status that says what was read; what could not be measured is absent."""
     old = body.get("status") or {}
     look = reading.look
@@ -76,7 +76,7 @@ def build_draft(reading: Reading, body: Manifest, now: datetime) -> StatusDraft:
     }
     said = _explain(reading, since, memory, now)
     conditions = (build_ready(reading), _signal_available(reading, said), _stalled(look))
-    return StatusDraft(conditions, facts, {**_numbers(reading), "memory": memory})
+    return DesiredStatus(conditions, facts, {**_numbers(reading), "memory": memory})
 
 
 def is_shown(reading: Reading) -> bool:

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from headroom.api.v1alpha1.connection import PrimaryConnection
 from headroom.model.database import ConnectionTarget, Credentials
-from headroom.policy.guard_signals import Measurements
-from headroom.policy.guard_state import StateMemory
+from headroom.policy.databaseguard.signals import Measurements
+from headroom.policy.databaseguard.state import StateMemory
 from headroom.ports.postgres import PrimaryLink, SlotLink
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard.canary import CanaryLoop

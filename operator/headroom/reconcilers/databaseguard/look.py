@@ -7,8 +7,8 @@ from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.api.v1alpha1.resources import parse_spec
 from headroom.errors import InvalidSpec, Refused, Unavailable
 from headroom.model.database import ConnectionCounts, ServerFacts
-from headroom.policy.guard_identity import ACCEPT_ANNOTATION, check_identity
-from headroom.policy.guard_rights import Note, explain_missing_rights, explain_reserve, explain_tls
+from headroom.policy.databaseguard.identity import ACCEPT_ANNOTATION, check_identity
+from headroom.policy.databaseguard.rights import Note, explain_missing_rights, explain_reserve, explain_tls
 from headroom.ports.kube import Manifest
 from headroom.ports.postgres import PrimaryLink
 from headroom.reasons import Reason
@@ -89,15 +89,15 @@ def _name_secret(problem: Problem, secret: str) -> Problem:
 
 def _check(holding: Holding, body: Manifest, server: ServerFacts) -> Problem | None:
     metadata = body["metadata"]
-    stranger = check_identity(
+    mismatch = check_identity(
         server,
         pinned=holding.system_identifier,
         accepted=(metadata.get("annotations") or {}).get(ACCEPT_ANNOTATION),
         highest_timeline=holding.highest_timeline,
         name=metadata["name"],
     )
-    if stranger is not None:
-        return Problem(stranger.reason, stranger.message)
+    if mismatch is not None:
+        return Problem(mismatch.reason, mismatch.message)
     if _has_moved(holding, server):
         return Problem(Reason.IN_PROGRESS, "the host name leads to another server now; connecting to it anew")
     if not server.has_installation_lock:

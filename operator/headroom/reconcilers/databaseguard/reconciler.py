@@ -7,7 +7,7 @@ from typing import Any
 
 from headroom.errors import NotServed
 from headroom.model.conditions import Condition, Truth
-from headroom.policy.replicas.timeouts import ABANDON_AFTER
+from headroom.policy.replicaset.timeouts import ABANDON_AFTER
 from headroom.ports.clock import Clock
 from headroom.ports.kube import REPLICA_SET, KubeReader, Manifest
 from headroom.ports.postgres import Postgres
@@ -18,13 +18,13 @@ from headroom.reconcilers.databaseguard import metrics
 from headroom.reconcilers.databaseguard.access import Connector
 from headroom.reconcilers.databaseguard.announce import announce
 from headroom.reconcilers.databaseguard.canary import CanaryLoop
-from headroom.reconcilers.databaseguard.draft import Reading, build_draft, build_ready, unknown_draft
+from headroom.reconcilers.databaseguard.draft import Reading, build_ready, build_status, unknown_status
 from headroom.reconcilers.databaseguard.holding import Holding
 from headroom.reconcilers.databaseguard.look import Look, look_at_server
 from headroom.reconcilers.databaseguard.state import learn, remembered_state, shown_state
 from headroom.reconcilers.databaseguard.sweep import Sweeper
 from headroom.reconcilers.not_yet import NotYetEvents
-from headroom.reconcilers.status import StatusDraft, StatusReporter
+from headroom.reconcilers.reporter import DesiredStatus, StatusReporter
 
 PASS_EVERY = timedelta(seconds=1)
 INVALID_EVERY = timedelta(seconds=30)
@@ -53,11 +53,11 @@ class GuardReconciler:
     async def reconcile(self, body: dict[str, Any]) -> timedelta:
         """See `Reconciler.reconcile`."""
         if not (body.get("status") or {}).get("conditions"):
-            body = await self.reporter.report(body, unknown_draft())
+            body = await self.reporter.report(body, unknown_status())
         reading = await self._read(body)
         if reading.look.spec is not None:
             self._not_yet.tell(body, reading.look.spec)
-        body = await self.reporter.report(body, build_draft(reading, body, self.clock.now()))
+        body = await self.reporter.report(body, build_status(reading, body, self.clock.now()))
         if build_ready(reading).status is Truth.TRUE:
             await self.sweeper.ensure_swept(self._hold(body), body)
         return _pause(reading.look)
@@ -70,11 +70,11 @@ class GuardReconciler:
             await self.forget(metadata["uid"])
             return None
         reading = await self._read(body)
-        draft = build_draft(reading, body, self.clock.now())
+        draft = build_status(reading, body, self.clock.now())
         message = f"waits for {', '.join(f'dbrs/{name}' for name in users)}, which still use this server"
         waiting = Condition(ConditionType.READY, Truth.FALSE, Reason.DELETING, message)
         others = tuple(condition for condition in draft.conditions if condition.type is not ConditionType.READY)
-        await self.reporter.report(body, StatusDraft((waiting, *others), draft.facts, draft.numbers))
+        await self.reporter.report(body, DesiredStatus((waiting, *others), draft.facts, draft.numbers))
         return TEARDOWN_EVERY
 
     async def forget(self, uid: str) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from headroom.api.v1alpha1.databaseguard_status import GuardState
 from headroom.api.v1alpha1.thresholds import Thresholds
 from headroom.model.canary import SAMPLE_SECONDS
-from headroom.policy.guard_signals import Level, Measurements, worst_of
-from headroom.policy.guard_state import StateMemory, advance_state
+from headroom.policy.databaseguard.signals import Level, Measurements, worst_of
+from headroom.policy.databaseguard.state import StateMemory, advance_state
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard.draft import budget_of, sees_sessions
 from headroom.reconcilers.databaseguard.holding import Holding

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from headroom.errors import Refused, Unavailable
 from headroom.model.database import SlotFacts
 from headroom.model.replica import SLOT_PATTERN, hash8, slot_prefix
-from headroom.policy.replicas.timeouts import SWEEP_AFTER
+from headroom.policy.replicaset.timeouts import SWEEP_AFTER
 from headroom.ports.clock import Clock
 from headroom.ports.kube import REPLICA_SET, KubeReader, Manifest
 from headroom.ports.postgres import PrimaryLink, SlotLink

@@ -2,12 +2,12 @@
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.model.conditions import Condition, Truth
+from headroom.model.numbers import count_of
 from headroom.model.replica import Role, Stage
 from headroom.policy.not_yet import explain_not_yet
-from headroom.policy.replicas import timeouts
-from headroom.policy.replicas.ejection import Judged
-from headroom.policy.replicas.readiness import describe_pause
-from headroom.policy.words import count_of
+from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.ejection import EvaluatedMember
+from headroom.policy.replicaset.readiness import describe_pause
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset.member_conditions import ORDER
 from headroom.reconcilers.replicaset.run import Run
@@ -106,11 +106,11 @@ def _unused_count(run: Run) -> str:
 
 def _describe_drifted(run: Run) -> str:
     """Serving members of an older template are swapped for standbys; without any they stay as they are."""
-    blueprint, spec = run.facts.blueprint, run.facts.spec
-    if blueprint is None or spec.standbys:
+    pod_template, spec = run.facts.pod_template, run.facts.spec
+    if pod_template is None or spec.standbys:
         return ""
     pods = [member.facts.pod for member in run.decision.members if member.facts.role is Role.SERVING]
-    old = sum(pod is not None and pod.template != blueprint.template for pod in pods)
+    old = sum(pod is not None and pod.template != pod_template.template for pod in pods)
     if not old:
         return ""
     run_on = count_of(old, "replica runs", "replicas run")
@@ -165,7 +165,7 @@ def _stalled(run: Run) -> Condition:
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "nothing waits for a person")
 
 
-def _is_held(member: Judged) -> bool:
+def _is_held(member: EvaluatedMember) -> bool:
     """Its stream has been broken for long, and it is not replaced."""
     is_long = member.facts.broken_seconds >= timeouts.CUT_OFF_LIMIT.total_seconds()
     return is_long and not (member.verdict.is_cut_off or member.verdict.is_failed or member.facts.is_going)

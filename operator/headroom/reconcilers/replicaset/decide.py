@@ -6,12 +6,9 @@ from datetime import timedelta
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.model.replica import Role
-from headroom.policy.replicas import timeouts
-from headroom.policy.replicas.admission import Admission, Refusal, decide_admission, decide_wal_cap
-from headroom.policy.replicas.cut_off import find_streaming
-from headroom.policy.replicas.draining import DrainLimits
-from headroom.policy.replicas.ejection import Judged
-from headroom.policy.replicas.how_many import (
+from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.admission import Admission, Refusal, decide_admission, decide_wal_cap
+from headroom.policy.replicaset.autoscaling import (
     Connections,
     Goal,
     Recommendation,
@@ -19,11 +16,14 @@ from headroom.policy.replicas.how_many import (
     decide_by_hand,
     decide_by_signals,
 )
-from headroom.policy.replicas.plan import Plan, Targets
-from headroom.policy.replicas.planning import decide_plan
-from headroom.policy.replicas.readiness import is_within
-from headroom.policy.replicas.stages import decide_stage
-from headroom.policy.replicas.verdict import Surroundings
+from headroom.policy.replicaset.drain import DrainLimits
+from headroom.policy.replicaset.ejection import EvaluatedMember
+from headroom.policy.replicaset.plan import Plan, Targets
+from headroom.policy.replicaset.planning import decide_plan
+from headroom.policy.replicaset.readiness import is_within
+from headroom.policy.replicaset.stages import decide_stage
+from headroom.policy.replicaset.stream_loss import find_streaming
+from headroom.policy.replicaset.verdict import StageContext
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.facts import SetFacts
 
@@ -33,24 +33,24 @@ class Decision:
     """All that a pass concluded; everything a user sees comes from here."""
 
     goal: Goal
-    members: tuple[Judged, ...]
+    members: tuple[EvaluatedMember, ...]
     plan: Plan
     refusal: Refusal | None
     is_waiting: bool
 
-    def judged(self, name: str) -> Judged:
+    def evaluated(self, name: str) -> EvaluatedMember:
         """The member of this name."""
         return next(member for member in self.members if member.name == name)
 
 
 def decide(facts: SetFacts) -> Decision:
     """Judge the members, set the goal, plan the pass."""
-    around = _look_around(facts)
-    members = tuple(Judged(member, decide_stage(member, around)) for member in facts.members)
+    context = _build_context(facts)
+    members = tuple(EvaluatedMember(member, decide_stage(member, context)) for member in facts.members)
     goal = decide_goal(facts, members)
     refusal = _refuse(facts)
     is_waiting = _is_waiting(facts)
-    can_begin = facts.blueprint is not None and not is_waiting
+    can_begin = facts.pod_template is not None and not is_waiting
     targets = Targets(
         desired=goal.desired,
         standbys=facts.spec.standbys,
@@ -62,15 +62,15 @@ def decide(facts: SetFacts) -> Decision:
         may_provision=refusal is None and can_begin,
         may_replace=(refusal is None or refusal.reason is Reason.SLOTS_EXHAUSTED) and can_begin,
         has_primary=facts.primary is not None,
-        template=facts.blueprint.template if facts.blueprint else None,
+        template=facts.pod_template.template if facts.pod_template else None,
     )
     return Decision(goal, members, decide_plan(members, targets, facts.now), refusal, is_waiting)
 
 
-def _look_around(facts: SetFacts) -> Surroundings:
+def _build_context(facts: SetFacts) -> StageContext:
     primary = facts.primary
     server = primary.view.server if primary is not None else None
-    return Surroundings(
+    return StageContext(
         now=facts.now,
         has_primary=primary is not None,
         readiness=facts.spec.readiness,
@@ -81,7 +81,7 @@ def _look_around(facts: SetFacts) -> Surroundings:
     )
 
 
-def decide_goal(facts: SetFacts, members: Sequence[Judged]) -> Goal:
+def decide_goal(facts: SetFacts, members: Sequence[EvaluatedMember]) -> Goal:
     """By hand, or by the signals of `autoscaling`; what was recommended is remembered by the caller."""
     scaling = facts.spec.autoscaling
     if scaling is None:
@@ -97,14 +97,14 @@ def decide_goal(facts: SetFacts, members: Sequence[Judged]) -> Goal:
     return decide_by_signals(scaling, sizes, [_read(member) for member in serving], history, facts.gathered_at)
 
 
-def _read(member: Judged) -> Connections | None:
+def _read(member: EvaluatedMember) -> Connections | None:
     probe = member.facts.probe
     if probe is None or member.facts.unanswered:
         return None
     return Connections(probe.sessions, probe.active_sessions, probe.max_connections)
 
 
-def _is_ready_standby(member: Judged, facts: SetFacts) -> bool:
+def _is_ready_standby(member: EvaluatedMember, facts: SetFacts) -> bool:
     return member.facts.role is Role.STANDBY and is_within(member.facts.lag, facts.spec.readiness)
 
 

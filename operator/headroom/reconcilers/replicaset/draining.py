@@ -3,10 +3,10 @@
 import logging
 
 from headroom.errors import Unavailable
+from headroom.model.numbers import count_of
 from headroom.model.replica import MemberFacts, Role
-from headroom.policy.replicas.draining import DrainLimits, DrainStep, decide_drain
-from headroom.policy.replicas.ejection import Ejection
-from headroom.policy.words import count_of
+from headroom.policy.replicaset.drain import DrainLimits, DrainStep, decide_drain
+from headroom.policy.replicaset.ejection import Ejection
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.roles import ensure_draining

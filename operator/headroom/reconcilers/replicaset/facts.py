@@ -8,12 +8,12 @@ from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.manifests.ownership import Owner
 from headroom.model.database import Mark
 from headroom.model.replica import MemberFacts
-from headroom.policy.replicas.timeouts import OUTAGE_NOTICE
+from headroom.policy.replicaset.timeouts import OUTAGE_NOTICE
 from headroom.ports.kube import Manifest
 from headroom.ports.postgres import PrimaryLink, SlotLink
 from headroom.reasons import Reason
 from headroom.reconcilers.board import GuardView
-from headroom.reconcilers.replicaset.memory import Blueprint, SetMemory
+from headroom.reconcilers.replicaset.memory import PodTemplate, SetMemory
 from headroom.reconcilers.replicaset.services import Services
 
 
@@ -50,7 +50,7 @@ class SetFacts:
     members: tuple[MemberFacts, ...]
     primary: Primary | None
     outage: Problem | None
-    blueprint: Blueprint | None
+    pod_template: PodTemplate | None
     is_guard_missing: bool = False
 
     @property

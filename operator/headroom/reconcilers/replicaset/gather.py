@@ -16,11 +16,11 @@ from headroom.model.replica import ANY_SLOT_PREFIX, SET_LABEL, ClaimFacts, Membe
 from headroom.ports.kube import CLAIM, DATABASE_GUARD, ENDPOINT_SLICE, POD, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.board import GuardView
-from headroom.reconcilers.replicaset.blueprint import build_blueprint
 from headroom.reconcilers.replicaset.children import is_node_lost, is_owned, parse_claim, parse_listed, parse_pod
 from headroom.reconcilers.replicaset.facts import Primary, Problem, SetFacts
-from headroom.reconcilers.replicaset.histories import count_restarts, measure_idle, note_histories
+from headroom.reconcilers.replicaset.history import count_restarts, measure_idle, note_histories
 from headroom.reconcilers.replicaset.memory import MemberMemory, SetMemory
+from headroom.reconcilers.replicaset.pod_template import build_pod_template
 from headroom.reconcilers.replicaset.prober import Prober
 from headroom.reconcilers.replicaset.services import Services
 
@@ -77,7 +77,7 @@ async def gather_facts(services: Services, memory: SetMemory, body: Manifest, sp
         members=tuple(assembly.members()),
         primary=remote.primary,
         outage=remote.outage,
-        blueprint=build_blueprint(
+        pod_template=build_pod_template(
             owner, spec, remote.primary.view if remote.primary else None, memory, services.postgres
         ),
         is_guard_missing=memory.guard_read_at is not None and not memory.has_guard,
@@ -110,13 +110,13 @@ async def _gather_remote(services: Services, view: GuardView | None, status: Map
         slots, backups, position = await asyncio.gather(link.slots(ANY_SLOT_PREFIX), link.backups(), link.position())
     except Unavailable as error:
         return _Remote(None, Problem(error.reason, str(error)))
-    stranger = _find_stranger(position, status)
-    if stranger is not None:
-        return _Remote(None, stranger)
+    mismatch = _find_mismatch(position, status)
+    if mismatch is not None:
+        return _Remote(None, mismatch)
     return _Remote(Primary(view, link, view.slots, (*view.marks, position)), None, slots, backups)
 
 
-def _find_stranger(position: Mark, status: Mapping[str, Any]) -> Problem | None:
+def _find_mismatch(position: Mark, status: Mapping[str, Any]) -> Problem | None:
     """A server that is not the primary our members are copies of: nothing is decided on its word."""
     pinned, highest = status.get("systemIdentifier"), status.get("timeline", 0)
     if pinned is not None and position.system_identifier != pinned:

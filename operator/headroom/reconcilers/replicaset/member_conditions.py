@@ -2,7 +2,7 @@
 
 from headroom.model.conditions import Condition, Truth
 from headroom.model.replica import Role, Stage
-from headroom.policy.replicas.ejection import Judged
+from headroom.policy.replicaset.ejection import EvaluatedMember
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset import admitted, caught_up, seeded, serving, slot_reserved, streaming
 
@@ -16,7 +16,7 @@ STAGE_CONDITIONS = (
 ORDER = tuple(Stage)
 
 
-def member_conditions(member: Judged) -> tuple[Condition, ...]:
+def member_conditions(member: EvaluatedMember) -> tuple[Condition, ...]:
     """A stage's condition is True once the member is past it, False with the reason while it is in it."""
     stage, reason, message = _find_stage(member)
     reached = ORDER.index(Stage.STANDBY if stage in (Stage.DRAINING, Stage.RETIRED) else stage)
@@ -32,7 +32,7 @@ def member_conditions(member: Judged) -> tuple[Condition, ...]:
     return (*conditions, _member_serving(member))
 
 
-def _find_stage(member: Judged) -> tuple[Stage, Reason, str]:
+def _find_stage(member: EvaluatedMember) -> tuple[Stage, Reason, str]:
     """Where a member is; one that serves on without a stream is back where its stream begins."""
     verdict, lag = member.verdict, member.facts.lag
     if verdict.stage in (Stage.SERVING, Stage.DRAINING) and lag is not None and lag.refusal is not None:
@@ -40,7 +40,7 @@ def _find_stage(member: Judged) -> tuple[Stage, Reason, str]:
     return verdict.stage, verdict.reason, verdict.message
 
 
-def _member_serving(member: Judged) -> Condition:
+def _member_serving(member: EvaluatedMember) -> Condition:
     facts = member.facts
     if facts.role is Role.SERVING and facts.is_listed:
         return Condition(serving.CONDITION, Truth.TRUE, Reason.AS_EXPECTED)

@@ -11,8 +11,8 @@ from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.manifests.pod import Upstream
 from headroom.model.database import ConnectionTarget, ReplicaProbe
 from headroom.model.replica import Lag
-from headroom.policy.replay_lag import LagVerdict
-from headroom.policy.replicas.how_many import Recommendation
+from headroom.policy.replicaset.autoscaling import Recommendation
+from headroom.policy.replicaset.replay_lag import LagVerdict
 from headroom.ports.postgres import ReplicaLink
 from headroom.reasons import Reason
 
@@ -66,7 +66,7 @@ class LeadTimes:
 
 
 @dataclass(frozen=True, slots=True)
-class Blueprint:
+class PodTemplate:
     """What a pod made now would be made from; known only while the primary is."""
 
     config: Mapping[str, Any]
@@ -103,7 +103,7 @@ class SetMemory:
     failure: tuple[Reason, str] | None = None
     generation: int | None = None
     spec: ReplicaSetSpec | None = None
-    blueprint: tuple[object, Blueprint] | None = None
+    pod_template: tuple[object, PodTemplate] | None = None
     routing_digest: str = ""
     routing_checked_at: float | None = None
     is_service_refused: bool = False

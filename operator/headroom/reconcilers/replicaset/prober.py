@@ -9,8 +9,8 @@ from headroom.api.v1alpha1.serving import Readiness
 from headroom.errors import HeadroomError, Unavailable
 from headroom.model.database import ConnectionTarget, Mark, ReplicaProbe
 from headroom.model.replica import Lag, PodFacts
-from headroom.policy.replay_lag import LagVerdict, NotEligible, ReplayLag, measure_replay_lag
-from headroom.policy.replicas.readiness import is_beyond, is_within
+from headroom.policy.replicaset.readiness import is_beyond, is_within
+from headroom.policy.replicaset.replay_lag import LagVerdict, NotEligible, ReplayLag, measure_replay_lag
 from headroom.ports.clock import Clock
 from headroom.ports.postgres import Postgres, ReplicaLink
 from headroom.reasons import Reason

@@ -2,8 +2,8 @@
 
 from headroom.api.v1alpha1.serving import VolumeRetention
 from headroom.model.replica import RETAINED_LABEL, RETIRE_ANNOTATION, SET_LABEL, ClaimFacts, MemberFacts, PodFacts
-from headroom.policy.replicas.plan import Retirement
-from headroom.policy.replicas.timeouts import NODE_LOST_AFTER
+from headroom.policy.replicaset.plan import Retirement
+from headroom.policy.replicaset.timeouts import NODE_LOST_AFTER
 from headroom.ports.kube import CLAIM, POD, JsonOp, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset import metrics

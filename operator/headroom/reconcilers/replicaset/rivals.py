@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from headroom.api.v1alpha1.common import GROUP
 from headroom.errors import KubeUnavailable
-from headroom.policy.workers.conflict import AutoscalerClaim, TargetId
+from headroom.policy.workerpool.conflict import AutoscalerClaim, TargetId
 from headroom.ports.clock import Clock
 from headroom.ports.kube import KubeReader
 from headroom.reasons import Reason

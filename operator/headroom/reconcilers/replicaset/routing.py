@@ -55,9 +55,9 @@ async def _ensure(run: Run, manifest: Manifest, kind: Kind) -> None:
 async def _sweep_configs(run: Run) -> None:
     """ConfigMaps of older templates go once no pod reads them."""
     facts = run.facts
-    if facts.blueprint is None:
+    if facts.pod_template is None:
         return
-    used = {facts.blueprint.config_name, *(member.pod.config for member in facts.members if member.pod)}
+    used = {facts.pod_template.config_name, *(member.pod.config for member in facts.members if member.pod)}
     found = await run.reader.list(CONFIG_MAP, facts.owner.namespace, labels={SET_LABEL: facts.owner.name})
     for item in found:
         metadata = item["metadata"]

@@ -13,10 +13,10 @@ CONDITION = ConditionType.SEEDED
 
 async def ensure_members(run: Run) -> None:
     """Give every member that stays and has a slot its claim and its pod; the scheduler waits for the volume."""
-    if run.facts.blueprint is None:
+    if run.facts.pod_template is None:
         return
     for member in run.staying:
-        if not run.decision.judged(member.name).verdict.is_failed:
+        if not run.decision.evaluated(member.name).verdict.is_failed:
             await run.attempt(_ensure_member(run, member))
 
 
@@ -33,16 +33,16 @@ async def _ensure_member(run: Run, member: MemberFacts) -> None:
 
 
 async def _create_pod(run: Run, member: MemberFacts) -> None:
-    facts, blueprint = run.facts, run.facts.blueprint
-    assert blueprint is not None
-    await run.writer.apply(dict(blueprint.config))
+    facts, pod_template = run.facts, run.facts.pod_template
+    assert pod_template is not None
+    await run.writer.apply(dict(pod_template.config))
     pod = build_pod(
         facts.owner,
         member.id,
         facts.spec,
-        config=blueprint.config_name,
+        config=pod_template.config_name,
         slot=member.slot_name,
-        upstream=blueprint.upstream,
+        upstream=pod_template.upstream,
     )
     await create_child(run, POD, pod)
 

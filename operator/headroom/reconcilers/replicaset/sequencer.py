@@ -18,9 +18,8 @@ from headroom.reconcilers.replicaset.conditions import deleting_conditions, unkn
 from headroom.reconcilers.replicaset.decide import decide
 from headroom.reconcilers.replicaset.draining import ensure_ejected, ensure_scaled_in, ensure_sessions_ended
 from headroom.reconcilers.replicaset.gather import gather_facts
-from headroom.reconcilers.replicaset.left_behind import remember_slots
-from headroom.reconcilers.replicaset.lenient import read_for_teardown
 from headroom.reconcilers.replicaset.memory import SetMemory
+from headroom.reconcilers.replicaset.orphaned_slots import remember_slots
 from headroom.reconcilers.replicaset.prober import close_member
 from headroom.reconcilers.replicaset.retired import ensure_marked, ensure_removed
 from headroom.reconcilers.replicaset.rivals import Rivals
@@ -32,9 +31,10 @@ from headroom.reconcilers.replicaset.services import Services
 from headroom.reconcilers.replicaset.serving import ensure_serving
 from headroom.reconcilers.replicaset.slot_reserved import ensure_slots
 from headroom.reconcilers.replicaset.standby import ensure_pooled
-from headroom.reconcilers.replicaset.status import build_draft, next_pass, record_metrics, restore
+from headroom.reconcilers.replicaset.status import build_status, next_pass, record_metrics, restore
 from headroom.reconcilers.replicaset.teardown import describe_teardown, teardown_pass
-from headroom.reconcilers.status import StatusDraft
+from headroom.reconcilers.replicaset.teardown_spec import read_for_teardown
+from headroom.reconcilers.reporter import DesiredStatus
 
 INVALID_PAUSE = timedelta(seconds=30)
 
@@ -65,7 +65,7 @@ class ReplicaSetReconciler:
         if live is None or "deletionTimestamp" in live["metadata"]:
             return INVALID_PAUSE
         if not live.get("status"):
-            live = await self.services.reporter.report(live, StatusDraft(unknown_conditions()))
+            live = await self.services.reporter.report(live, DesiredStatus(unknown_conditions()))
         try:
             run = await self._begin(live, read_spec)
         except InvalidSpec as error:
@@ -75,7 +75,7 @@ class ReplicaSetReconciler:
         await _act(run)
         await run.attempt(self._rivals.ensure_said(run))
         record_metrics(run)
-        draft = build_draft(run)
+        draft = build_status(run)
         await self.services.reporter.report(live, draft)
         say_readiness(run, draft.conditions)
         say_decision(run, draft.facts["lastDecision"])
@@ -127,7 +127,7 @@ class ReplicaSetReconciler:
     async def _say(self, live: Manifest, *conditions: Condition) -> None:
         """These conditions; all else in status stays as it was last seen."""
         kept = {key: value for key, value in (live.get("status") or {}).items() if key not in _WRITTEN_BY_REPORTER}
-        await self.services.reporter.report(live, StatusDraft(conditions, facts=kept))
+        await self.services.reporter.report(live, DesiredStatus(conditions, facts=kept))
 
 
 _WRITTEN_BY_REPORTER = ("conditions", "observedGeneration")

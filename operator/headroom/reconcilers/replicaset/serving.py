@@ -4,8 +4,8 @@ from collections import deque
 
 from headroom.errors import Conflict, Unavailable
 from headroom.model.replica import MemberFacts, PodFacts, Role
-from headroom.policy.replicas import timeouts
-from headroom.policy.replicas.readiness import is_within
+from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.readiness import is_within
 from headroom.ports.kube import ENDPOINT_SLICE, POD, ObjectRef
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset import metrics

@@ -19,5 +19,5 @@ async def ensure_slot(run: Run, member: MemberFacts) -> None:
 async def ensure_slots(run: Run) -> None:
     """Do so for every member that stays."""
     for member in run.staying:
-        if member.slot is None and not run.decision.judged(member.name).verdict.is_failed:
+        if member.slot is None and not run.decision.evaluated(member.name).verdict.is_failed:
             await run.attempt(ensure_slot(run, member))

@@ -8,15 +8,15 @@ from headroom.manifests.routing import build_serving_labels
 from headroom.model.conditions import Truth, merge_conditions
 from headroom.model.moments import format_moment, format_time
 from headroom.model.replica import Role, Stage
-from headroom.policy.replicas.ejection import Judged
-from headroom.policy.replicas.timeouts import ATTEMPTS_BEFORE_STALLED
+from headroom.policy.replicaset.ejection import EvaluatedMember
+from headroom.policy.replicaset.timeouts import ATTEMPTS_BEFORE_STALLED
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.conditions import count_warm, set_conditions
 from headroom.reconcilers.replicaset.member_conditions import member_conditions
 from headroom.reconcilers.replicaset.memory import SetMemory
 from headroom.reconcilers.replicaset.run import Run
-from headroom.reconcilers.status import NUMBER, StatusDraft, has_moved, round_number
+from headroom.reconcilers.reporter import NUMBER, DesiredStatus, has_moved, round_number
 
 LAG_STEP_SECONDS = 0.5
 """Lag below it is noise of the probe; in status it counts as none, so that a calm set is not written all the time."""
@@ -52,13 +52,13 @@ def restore(memory: SetMemory, status: Mapping[str, Any], now: float) -> None:
             memory.failed_at, memory.failure = now, (Reason.SEED_FAILED, entry.get("message", ""))
 
 
-def build_draft(run: Run) -> StatusDraft:
+def build_status(run: Run) -> DesiredStatus:
     """The whole status of this pass."""
     facts, decision, old = run.facts, run.decision, run.facts.body.get("status") or {}
     members = decision.members
     labels = build_serving_labels(facts.owner)
     lead = {"warmSeconds": facts.memory.warm.p90, "baseBackupSeconds": facts.memory.base_backup.p90}
-    return StatusDraft(
+    return DesiredStatus(
         conditions=set_conditions(run),
         facts={
             "replicas": sum(member.facts.role is Role.SERVING and member.facts.is_alive for member in members),
@@ -86,7 +86,7 @@ def build_members(run: Run, old: Sequence[Mapping[str, Any]]) -> list[dict[str, 
     return [_build_member(run, member, before.get(member.name, {})) for member in run.decision.members]
 
 
-def _build_member(run: Run, member: Judged, old: Mapping[str, Any]) -> dict[str, Any]:
+def _build_member(run: Run, member: EvaluatedMember, old: Mapping[str, Any]) -> dict[str, Any]:
     facts = member.facts
     role = _role_word(member)
     generation = run.facts.body["metadata"]["generation"]
@@ -199,7 +199,7 @@ def next_pass(run: Run) -> timedelta:
     return timedelta(seconds=2 if is_calm and run.facts.spec.autoscaling is None else 1)
 
 
-def _is_about_to_stand_by(member: Judged, run: Run) -> bool:
+def _is_about_to_stand_by(member: EvaluatedMember, run: Run) -> bool:
     """A server that accepts its first connections wakes nobody."""
     pod = member.facts.pod
     if pod is None or member.facts.role is not Role.PROVISIONING:
@@ -208,7 +208,7 @@ def _is_about_to_stand_by(member: Judged, run: Run) -> bool:
     return member.facts.within > 0 or (started is not None and run.facts.now - started < STARTS_WITHIN)
 
 
-def _role_word(member: Judged) -> str:
+def _role_word(member: EvaluatedMember) -> str:
     if member.facts.is_going:
         return "Retiring"
     return (member.facts.role or Role.PROVISIONING).value.capitalize()
@@ -227,7 +227,7 @@ def _settle(old: float | None, new: float, step: float) -> float:
     return new if has_moved(max(old, step), max(new, step)) else old
 
 
-def _max_lag(members: Sequence[Judged], old: float | None) -> float | None:
+def _max_lag(members: Sequence[EvaluatedMember], old: float | None) -> float | None:
     lags = [member.facts.lag for member in members if member.facts.role is Role.SERVING]
     known = [lag.seconds for lag in lags if lag is not None and lag.seconds is not None]
     lag = _above_step(max(known), LAG_STEP_SECONDS) if known else None

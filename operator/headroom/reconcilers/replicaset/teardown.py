@@ -4,13 +4,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 from headroom.api.v1alpha1.serving import VolumeRetention
+from headroom.model.numbers import count_of
 from headroom.model.replica import ABANDON_ANNOTATION, MemberFacts
-from headroom.policy.replicas.timeouts import ABANDON_AFTER
-from headroom.policy.words import count_of
+from headroom.policy.replicaset.timeouts import ABANDON_AFTER
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.children import parse_time
 from headroom.reconcilers.replicaset.facts import Problem
-from headroom.reconcilers.replicaset.left_behind import is_found_again, may_have_slots, say_what_is_left
+from headroom.reconcilers.replicaset.orphaned_slots import is_found_again, may_have_slots, say_what_is_left
 from headroom.reconcilers.replicaset.retired import mark_claim, release_claim, remove_member
 from headroom.reconcilers.replicaset.run import Run
 

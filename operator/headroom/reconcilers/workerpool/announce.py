@@ -5,7 +5,7 @@ from typing import Literal
 
 from headroom.model.conditions import Condition, Truth
 from headroom.model.metrics import Metric
-from headroom.policy.words import count_of
+from headroom.model.numbers import count_of
 from headroom.ports.telemetry import Telemetry
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.workerpool import metrics

@@ -6,13 +6,13 @@ from typing import Any
 from headroom.api.v1alpha1.common import Mode
 from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition, Truth
+from headroom.model.numbers import count_of
 from headroom.model.queue import QueueSample
 from headroom.policy.not_yet import explain_not_yet
-from headroom.policy.words import count_of
-from headroom.policy.workers import Rule, SignalGap, drain_seconds, is_spare
-from headroom.policy.workers.wanted import time_left
+from headroom.policy.workerpool import Rule, SignalGap, drain_seconds, is_spare
+from headroom.policy.workerpool.wanted import time_left
 from headroom.reasons import ConditionType, Reason
-from headroom.reconcilers.status import round_number
+from headroom.reconcilers.reporter import round_number
 from headroom.reconcilers.workerpool.facts import Pass, Target
 
 CONDITIONS = (
@@ -90,7 +90,7 @@ def _keeping_up(seen: Pass, arrivals_shown: float | None) -> Condition:
         return Condition(kind, Truth.FALSE, Reason.WORKERS_NOT_STARTING, seen.target.pods.stuck)
     if outcome.estimates.service_rate is None:
         return Condition(kind, Truth.UNKNOWN, Reason.LEARNING_RATE, f"{_late(seen, sample)}; {outcome.wanted.message}")
-    eta = drain_seconds(outcome, outcome.decision.allowed, seen.knobs.concurrency)
+    eta = drain_seconds(outcome, outcome.decision.allowed, seen.limits.concurrency)
     is_in_time = eta is not None and eta <= time_left(outcome.demand)
     said = "it would never be gone" if eta is None else f"it will be gone in about {eta:.0f} s"
     if is_in_time or outcome.decision.allowed >= outcome.wanted.workers:
@@ -100,7 +100,7 @@ def _keeping_up(seen: Pass, arrivals_shown: float | None) -> Condition:
 
 
 def _is_within(seen: Pass, sample: QueueSample) -> bool:
-    target = seen.knobs.target_lag_seconds
+    target = seen.limits.target_lag_seconds
     was_late = seen.condition(ConditionType.KEEPING_UP).get("reason") not in (
         None,
         Reason.NOT_YET_OBSERVED,
@@ -111,7 +111,7 @@ def _is_within(seen: Pass, sample: QueueSample) -> bool:
 
 
 def _within(seen: Pass, sample: QueueSample, arrivals_shown: float | None) -> Condition:
-    kind, target = ConditionType.KEEPING_UP, seen.knobs.target_lag_seconds
+    kind, target = ConditionType.KEEPING_UP, seen.limits.target_lag_seconds
     if sample.blocked > 0 and sample.blocked_seconds > target:
         message = (
             f"{count_of(sample.blocked, 'item')} held up by a key or a lock, the oldest for "
@@ -130,7 +130,7 @@ def _late(seen: Pass, sample: QueueSample) -> str:
     more = " or more" if sample.is_truncated else ""
     waiting = f"{count_of(sample.backlog, 'item')}{more}"
     return (
-        f"{sample.lag_seconds:.0f} s behind, {seen.knobs.target_lag_seconds:.0f} s are the target; "
+        f"{sample.lag_seconds:.0f} s behind, {seen.limits.target_lag_seconds:.0f} s are the target; "
         f"{waiting} {'waits' if sample.backlog == 1 and not more else 'wait'}"
     )
 
@@ -170,10 +170,10 @@ def _signal_available(seen: Pass) -> Condition:
             "library's own tool"
         )
         return Condition(kind, Truth.TRUE, Reason.PHANTOM_IN_FLIGHT, message)
-    if _runs_more_than_declared(seen.target, sample, seen.knobs.concurrency):
+    if _runs_more_than_declared(seen.target, sample, seen.limits.concurrency):
         message = (
             f"{count_of(sample.in_flight or 0, 'item')} in hand of {count_of(_running(seen.target), 'worker')}: "
-            f"spec.concurrency {seen.knobs.concurrency} is too small, or others drain the same queue"
+            f"spec.concurrency {seen.limits.concurrency} is too small, or others drain the same queue"
         )
         return Condition(kind, Truth.TRUE, Reason.CONCURRENCY_MISMATCH, message)
     return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, "the queue can be read")

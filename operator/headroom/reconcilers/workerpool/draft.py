@@ -9,9 +9,9 @@ from headroom.api.v1alpha1.common import Mode
 from headroom.errors import InvalidSpec
 from headroom.model.moments import format_moment, format_time, keep_time
 from headroom.policy.schedules import find_active
-from headroom.policy.workers import Decision, Rule, drain_seconds, is_spare
-from headroom.policy.workers.constants import RATE_WINDOW_SECONDS
-from headroom.reconcilers.status import SMALLEST_MOVE, StatusDraft
+from headroom.policy.workerpool import Decision, Rule, drain_seconds, is_spare
+from headroom.policy.workerpool.constants import RATE_WINDOW_SECONDS
+from headroom.reconcilers.reporter import SMALLEST_MOVE, DesiredStatus
 from headroom.reconcilers.workerpool.conditions import invalid_conditions, pool_conditions, unknown_conditions
 from headroom.reconcilers.workerpool.facts import Pass
 
@@ -26,24 +26,24 @@ KEPT_FACTS = ("workers", "readyWorkers", "desiredWorkers", "lastDecision", "targ
 KEPT_NUMBERS = ("queue", "scaling")
 
 
-def unknown_draft(status: Mapping[str, Any]) -> StatusDraft:
+def unknown_status(status: Mapping[str, Any]) -> DesiredStatus:
     """The status at first sight."""
-    return _kept(status, StatusDraft(unknown_conditions()))
+    return _kept(status, DesiredStatus(unknown_conditions()))
 
 
-def invalid_draft(status: Mapping[str, Any], error: InvalidSpec) -> StatusDraft:
+def invalid_status(status: Mapping[str, Any], error: InvalidSpec) -> DesiredStatus:
     """The status of a spec that cannot be acted on."""
-    return _kept(status, StatusDraft(invalid_conditions(error)))
+    return _kept(status, DesiredStatus(invalid_conditions(error)))
 
 
-def build_draft(seen: Pass, wall: datetime) -> StatusDraft:
+def build_status(seen: Pass, wall: datetime) -> DesiredStatus:
     """The whole status of this pass; `wall` is wall time."""
     target, outcome, status = seen.target, seen.outcome, seen.status
     queue = _queue(seen, wall)
-    draft = StatusDraft(pool_conditions(seen, queue))
+    draft = DesiredStatus(pool_conditions(seen, queue))
     if target is None or outcome is None:
         draft = _kept(status, draft)
-        return StatusDraft(draft.conditions, draft.facts, {**draft.numbers, "queue": queue})
+        return DesiredStatus(draft.conditions, draft.facts, {**draft.numbers, "queue": queue})
     decision = outcome.decision
     is_paused = seen.spec.mode is Mode.PAUSED
     ref = target.scale.ref
@@ -61,7 +61,7 @@ def build_draft(seen: Pass, wall: datetime) -> StatusDraft:
             "uid": target.scale.uid,
         },
     }
-    return StatusDraft(draft.conditions, facts, {"queue": queue, "scaling": _scaling(seen, wall)})
+    return DesiredStatus(draft.conditions, facts, {"queue": queue, "scaling": _scaling(seen, wall)})
 
 
 def build_last_decision(decision: Decision, status: Mapping[str, Any], wall: datetime) -> Mapping[str, Any]:
@@ -99,8 +99,8 @@ def _queue(seen: Pass, wall: datetime) -> Mapping[str, Any] | None:
     before, found = old or {}, outcome.estimates if outcome else None
     workers = outcome.decision.allowed if outcome else 0
     has_excess = outcome is not None and outcome.wanted is not None and outcome.wanted.excess > 0
-    eta = drain_seconds(outcome, workers, seen.knobs.concurrency) if outcome and has_excess else None
-    lag_floor = LAG_FLOOR_SHARE * seen.knobs.target_lag_seconds
+    eta = drain_seconds(outcome, workers, seen.limits.concurrency) if outcome and has_excess else None
+    lag_floor = LAG_FLOOR_SHARE * seen.limits.target_lag_seconds
     lag = sample.lag_seconds if sample.lag_seconds >= min(lag_floor, NEXT_TO_NOTHING) else 0.0
     numbers: dict[str, float | None] = {
         "lagSeconds": _calm_or_none(before.get("lagSeconds"), lag, lag_floor),
@@ -128,14 +128,14 @@ def _unread(old: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 
 def _scaling(seen: Pass, wall: datetime) -> Mapping[str, Any] | None:
     """What must outlive the process: the service rate, the last start, a hold."""
-    track, old = seen.track, seen.status.get("scaling") or {}
-    starts = [move.at for move in track.moves if move.after > move.before]
-    rate = track.last_good_rate
+    history, old = seen.history, seen.status.get("scaling") or {}
+    starts = [move.at for move in history.moves if move.after > move.before]
+    rate = history.last_good_rate
     memory: dict[str, Any] = {
         "completionsPerSlotPerSecond": _calm(old.get("completionsPerSlotPerSecond"), rate, 0.0),
         "startedAt": _to_wall(max(starts), seen.now, wall, old.get("startedAt")) if starts else old.get("startedAt"),
     }
-    hold = track.foreign.hold_until
+    hold = history.foreign.hold_until
     if hold is not None and hold > seen.now:
         memory["heldUntil"] = _to_wall(hold, seen.now, wall, old.get("heldUntil"))
         memory["heldReason"] = str(Rule.TARGET_CONFLICT)
@@ -165,8 +165,8 @@ def _to_wall(at: float, now: float, wall: datetime, old: str | None) -> str:
     return keep_time(wall + timedelta(seconds=at - now), old)
 
 
-def _kept(status: Mapping[str, Any], draft: StatusDraft) -> StatusDraft:
+def _kept(status: Mapping[str, Any], draft: DesiredStatus) -> DesiredStatus:
     """The draft with what status said before, for a pass that has nothing better to say."""
     facts = {name: status[name] for name in KEPT_FACTS if name in status}
     numbers = {name: status[name] for name in KEPT_NUMBERS if name in status}
-    return StatusDraft(draft.conditions, {**facts, **draft.facts}, {**numbers, **draft.numbers})
+    return DesiredStatus(draft.conditions, {**facts, **draft.facts}, {**numbers, **draft.numbers})

@@ -7,7 +7,7 @@ from typing import Any
 from headroom.api.v1alpha1.common import Mode
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.model.queue import QueueSample
-from headroom.policy.workers import Knobs, Outcome, SignalGap, Track
+from headroom.policy.workerpool import Outcome, PoolHistory, ScalingLimits, SignalGap
 from headroom.ports.kube import Manifest, Scale
 from headroom.reasons import Reason
 
@@ -70,9 +70,9 @@ class Pass:
 
     body: Manifest
     spec: WorkerPoolSpec
-    knobs: Knobs
+    limits: ScalingLimits
     signal: Signal
-    track: Track
+    history: PoolHistory
     now: float
     target: Target | None = None
     problem: Problem | None = None

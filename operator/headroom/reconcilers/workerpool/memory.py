@@ -12,8 +12,8 @@ from headroom.api.v1alpha1.queue import PostgresQueue
 from headroom.errors import Unavailable
 from headroom.model.conditions import Truth
 from headroom.model.database import ConnectionTarget
-from headroom.policy.workers.constants import OTHERS_WINDOW_SECONDS
-from headroom.policy.workers.track import ForeignWrites, Move, Track, Wants
+from headroom.policy.workerpool.constants import OTHERS_WINDOW_SECONDS
+from headroom.policy.workerpool.history import ForeignWrites, Move, PoolHistory, Wants
 from headroom.ports.postgres import QueueLink
 from headroom.ports.signals import QueueProbe, SqlRunner
 from headroom.reasons import ConditionType
@@ -52,7 +52,7 @@ class PoolMemory:
 
     namespace: str
     name: str
-    track: Track = field(default_factory=Track)
+    history: PoolHistory = field(default_factory=PoolHistory)
     queue: QueueMemory = field(default_factory=QueueMemory)
     target_uid: str | None = None
     lead_seconds: float | None = None
@@ -65,7 +65,7 @@ class PoolMemory:
     def follow_target(self, uid: str) -> None:
         """Forget what was written to another target, and for how long another one was watched."""
         if self.target_uid not in (None, uid):
-            self.track = replace(self.track, wants=Wants(), moves=(), foreign=ForeignWrites())
+            self.history = replace(self.history, wants=Wants(), moves=(), foreign=ForeignWrites())
         self.target_uid = uid
 
     def see_others(self, now: float, connections: int) -> None:
@@ -84,8 +84,8 @@ class PoolMemory:
         self.queue.has_answered = _was_ready(status)
         scaling, desired = status.get("scaling") or {}, status.get("desiredWorkers")
         self.target_uid = (status.get("target") or {}).get("uid")
-        self.track = replace(
-            self.track,
+        self.history = replace(
+            self.history,
             last_good_rate=scaling.get("completionsPerSlotPerSecond"),
             moves=_last_start(scaling, desired, now, wall),
             foreign=_last_write(body, scaling, desired, now, wall),

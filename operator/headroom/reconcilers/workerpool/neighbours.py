@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from headroom.policy.workers.conflict import AutoscalerClaim, PoolClaim
+from headroom.policy.workerpool.conflict import AutoscalerClaim, PoolClaim
 from headroom.ports.clock import Clock
 from headroom.ports.kube import DATABASE_GUARD, WORKER_POOL, KubeReader, Manifest
 from headroom.reconcilers.autoscalers import list_autoscalers, target_id

@@ -6,7 +6,7 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
-from headroom.policy.workers.constants import (
+from headroom.policy.workerpool.constants import (
     DEFAULT_LEAD_SECONDS,
     LEAD_OUTLIER_FACTOR,
     LEAST_LEAD_SECONDS,

@@ -11,10 +11,10 @@ from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.errors import Conflict, InvalidSpec, Refused
 from headroom.model.queue import QueueQuestion
 from headroom.policy.schedules import find_active
-from headroom.policy.workers import Facts, ForeignWrites, Knobs, Move, Outcome, decide_workers, knobs_of
-from headroom.policy.workers.budget import ConnectionFacts, high_quantile
-from headroom.policy.workers.conflict import find_conflict, watch_writes
-from headroom.policy.workers.constants import DEFAULT_LEAD_SECONDS, PROBE_SECONDS, URGENT_PROBE_SECONDS
+from headroom.policy.workerpool import Facts, ForeignWrites, Move, Outcome, ScalingLimits, decide_workers, limits_of
+from headroom.policy.workerpool.budget import ConnectionFacts, high_quantile
+from headroom.policy.workerpool.conflict import find_conflict, watch_writes
+from headroom.policy.workerpool.constants import DEFAULT_LEAD_SECONDS, PROBE_SECONDS, URGENT_PROBE_SECONDS
 from headroom.ports.clock import Clock
 from headroom.ports.kube import WORKER_POOL, Kube, Manifest, ObjectRef
 from headroom.ports.postgres import Postgres
@@ -22,10 +22,10 @@ from headroom.ports.signals import QueueProbes
 from headroom.ports.telemetry import Telemetry
 from headroom.reconcilers.board import GuardBoard
 from headroom.reconcilers.not_yet import NotYetEvents
-from headroom.reconcilers.status import StatusReporter
+from headroom.reconcilers.reporter import StatusReporter
 from headroom.reconcilers.workerpool import metrics
 from headroom.reconcilers.workerpool.announce import announce, announce_scaling
-from headroom.reconcilers.workerpool.draft import build_draft, invalid_draft, unknown_draft
+from headroom.reconcilers.workerpool.draft import build_status, invalid_status, unknown_status
 from headroom.reconcilers.workerpool.facts import Pass, Problem, Signal, Target
 from headroom.reconcilers.workerpool.memory import PoolMemory
 from headroom.reconcilers.workerpool.neighbours import Neighbourhood, Neighbours, claim_of
@@ -63,18 +63,18 @@ class WorkerPoolReconciler:
         """See `Reconciler.reconcile`."""
         status = body.get("status") or {}
         if not status.get("conditions"):
-            body = await self.reporter.report(body, unknown_draft(status))
+            body = await self.reporter.report(body, unknown_status(status))
         memory, began = self._remember(body), self.clock.monotonic()
         due = min(memory.next_due or began, began)
         try:
             spec = parse_spec(WorkerPoolSpec, body)
         except InvalidSpec as error:
-            await self.reporter.report(body, invalid_draft(status, error))
+            await self.reporter.report(body, invalid_status(status, error))
             return INVALID_EVERY
         self._not_yet.tell(body, spec)
         seen = await self._apply(memory, await self._look(memory, spec, body, began))
         announce_scaling(self.telemetry, seen, due_seconds=self.clock.monotonic() - due)
-        draft = build_draft(seen, self.clock.now())
+        draft = build_status(seen, self.clock.now())
         announce(self.telemetry, seen, draft.conditions)
         await self.reporter.report(body, draft)
         return self._pause(memory, seen, began)
@@ -100,31 +100,31 @@ class WorkerPoolReconciler:
         return memory
 
     async def _look(self, memory: PoolMemory, spec: WorkerPoolSpec, body: Manifest, began: float) -> Pass:
-        knobs = knobs_of(spec, find_active(spec.schedules, self.clock.now()))
+        limits = limits_of(spec, find_active(spec.schedules, self.clock.now()))
         try:
             neighbours = await self._neighbourhood.read(memory.namespace)
         except Refused as error:
             problem = Problem(error.reason, str(error))
-            return Pass(body, spec, knobs, Signal(), memory.track, began, problem=problem)
+            return Pass(body, spec, limits, Signal(), memory.history, began, problem=problem)
         signal, target = await asyncio.gather(
-            self._sample(memory, spec, knobs, neighbours, began), self._find_target(memory, spec)
+            self._sample(memory, spec, limits, neighbours, began), self._find_target(memory, spec)
         )
-        seen = Pass(body, spec, knobs, signal, memory.track, began)
+        seen = Pass(body, spec, limits, signal, memory.history, began)
         if isinstance(target, Problem):
             return replace(seen, problem=target)
         if target is None:
             return seen
         outcome = self._decide(memory, replace(seen, target=target), neighbours)
-        memory.track = outcome.track
-        return replace(seen, target=target, outcome=outcome, track=outcome.track, lead_seconds=memory.lead_seconds)
+        memory.history = outcome.history
+        return replace(seen, target=target, outcome=outcome, history=outcome.history, lead_seconds=memory.lead_seconds)
 
     async def _sample(
-        self, memory: PoolMemory, spec: WorkerPoolSpec, knobs: Knobs, neighbours: Neighbours, began: float
+        self, memory: PoolMemory, spec: WorkerPoolSpec, limits: ScalingLimits, neighbours: Neighbours, began: float
     ) -> Signal:
         if spec.queue is None:
             return Signal()
         lead = memory.lead_seconds or DEFAULT_LEAD_SECONDS
-        question = QueueQuestion(began, knobs.target_lag_seconds, lead)
+        question = QueueQuestion(began, limits.target_lag_seconds, lead)
         signal = await self._signals.gather(memory, spec, question, neighbours.guards)
         labels = {"namespace": memory.namespace, "name": memory.name}
         self.telemetry.record(metrics.PROBE_SECONDS, self.clock.monotonic() - began, **labels)
@@ -143,12 +143,12 @@ class WorkerPoolReconciler:
         return target
 
     def _decide(self, memory: PoolMemory, seen: Pass, neighbours: Neighbours) -> Outcome:
-        target, track = seen.target, memory.track
+        target, history = seen.target, memory.history
         assert target is not None
         present = target.scale.spec_replicas
         # Only what we wrote can be overwritten: in the other modes every write is somebody else's by right.
-        foreign = watch_writes(track.foreign, present, seen.now) if seen.is_active else ForeignWrites()
-        track = replace(track, foreign=foreign)
+        foreign = watch_writes(history.foreign, present, seen.now) if seen.is_active else ForeignWrites()
+        history = replace(history, foreign=foreign)
         own, wall = claim_of(seen.body), self.clock.now() - timedelta(seconds=self.clock.monotonic() - seen.now)
         facts = Facts(
             now=seen.now,
@@ -161,7 +161,7 @@ class WorkerPoolReconciler:
             conflict=find_conflict(own, neighbours.claims(), neighbours.autoscalers, foreign, seen.now, wall=wall),
             connections=self._connections(memory, seen, target, neighbours),
         )
-        return decide_workers(seen.knobs, facts, track)
+        return decide_workers(seen.limits, facts, history)
 
     def _connections(
         self, memory: PoolMemory, seen: Pass, target: Target, neighbours: Neighbours
@@ -173,7 +173,7 @@ class WorkerPoolReconciler:
             return None
         counts, spec = view.connections, neighbours.guards.get(ref.name, {})
         other_pools = neighbours.connections_of_others(seen.body["metadata"]["uid"], ref.name)
-        own = target.pods.running * seen.knobs.connections_per_worker
+        own = target.pods.running * seen.limits.connections_per_worker
         memory.see_others(seen.now, max(0, counts.used - own - other_pools))
         facts = ConnectionFacts(
             limit=counts.limit, others=high_quantile([count for _, count in memory.others]), other_pools=other_pools
@@ -195,19 +195,19 @@ class WorkerPoolReconciler:
         if allowed == before:
             return seen
         await self._check_current(seen.body)
-        known = memory.track
+        known = memory.history
         # A write whose answer is lost may have happened: then nobody's count is a foreign one.
-        memory.track = replace(known, foreign=replace(known.foreign, written=None))
+        memory.history = replace(known, foreign=replace(known.foreign, written=None))
         try:
             await self.kube.set_scale(target.scale, allowed)
         except Conflict:
-            memory.track = known
+            memory.history = known
             raise
         except Refused as error:
-            memory.track = known
+            memory.history = known
             return replace(seen, refusal=Problem(error.reason, str(error)))
-        memory.track = memory.track.moved(Move(self.clock.monotonic(), before, allowed))
-        return replace(seen, written=allowed, track=memory.track)
+        memory.history = memory.history.moved(Move(self.clock.monotonic(), before, allowed))
+        return replace(seen, written=allowed, history=memory.history)
 
     async def _check_current(self, body: Manifest) -> None:
         """Raise Conflict unless the pool is still the one that was decided for: the watch may be behind an edit.
@@ -223,6 +223,6 @@ class WorkerPoolReconciler:
     def _pause(self, memory: PoolMemory, seen: Pass, began: float) -> timedelta:
         """Until the next sample is due, counted from the beginning of this one."""
         lag = seen.lag_seconds
-        is_late = lag is not None and lag > seen.knobs.target_lag_seconds
+        is_late = lag is not None and lag > seen.limits.target_lag_seconds
         memory.next_due = began + (URGENT_PROBE_SECONDS if is_late else PROBE_SECONDS)
         return timedelta(seconds=max(0.0, memory.next_due - self.clock.monotonic()))

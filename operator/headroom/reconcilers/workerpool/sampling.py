@@ -8,14 +8,14 @@ from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.errors import InvalidSpec, KubeUnavailable, Refused, SignalUnavailable, Unavailable
 from headroom.model.database import ConnectionTarget
 from headroom.model.queue import QueueQuestion, QueueSample
-from headroom.policy.workers import SignalGap
+from headroom.policy.workerpool import SignalGap
 from headroom.ports.clock import Clock
 from headroom.ports.kube import KubeReader
 from headroom.ports.postgres import Postgres
 from headroom.ports.signals import QueueProbe, QueueProbes, SqlRunner
 from headroom.reasons import Reason
 from headroom.reconcilers.board import GuardBoard
-from headroom.reconcilers.secrets import SecretReader
+from headroom.reconcilers.logins import SecretReader
 from headroom.reconcilers.workerpool.facts import Signal
 from headroom.reconcilers.workerpool.memory import PoolMemory, QueueMemory
 

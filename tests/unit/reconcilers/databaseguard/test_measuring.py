@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headroom.adapters.memory.postgres_server import MemorySession
+from headroom.adapters.inmemory.postgres_server import MemorySession
 from headroom.errors import NotServed, PrimaryUnavailable
 from headroom.ports.kube import REPLICA_SET, ObjectRef
 from headroom.reasons import Reason

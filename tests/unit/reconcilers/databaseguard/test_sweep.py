@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from headroom.adapters.memory.clock import MemoryClock
-from headroom.adapters.memory.postgres_links import MemorySlots
+from headroom.adapters.inmemory.clock import MemoryClock
+from headroom.adapters.inmemory.postgres_links import MemorySlots
 from headroom.errors import HeadroomError, KubeUnavailable, NotLeading, PrimaryUnavailable, Refused
 from headroom.model.database import SlotFacts
 from headroom.model.replica import hash8
-from headroom.policy.guard_state import StateMemory
+from headroom.policy.databaseguard.state import StateMemory
 from headroom.ports.kube import REPLICA_SET
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard import metrics

@@ -5,16 +5,17 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from headroom.adapters.memory.clock import MemoryClock, settle
-from headroom.adapters.memory.kube import MemoryKube
-from headroom.adapters.memory.kube_cluster import Cluster
-from headroom.adapters.memory.postgres import MemoryPostgres
-from headroom.adapters.memory.postgres_server import MemoryRole, MemoryServer
-from headroom.adapters.memory.telemetry import MemoryTelemetry
-from headroom.ports.kube import DATABASE_GUARD, REPLICA_SET, SECRET, Manifest, ObjectRef
 from headroom.reconcilers.board import GuardBoard, GuardView
+
+from headroom.adapters.inmemory.clock import MemoryClock, settle
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
+from headroom.adapters.inmemory.postgres import MemoryPostgres
+from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer
+from headroom.adapters.inmemory.telemetry import MemoryTelemetry
+from headroom.ports.kube import DATABASE_GUARD, REPLICA_SET, SECRET, Manifest, ObjectRef
 from headroom.reconcilers.databaseguard import GuardReconciler, Sweeper
-from headroom.reconcilers.status import StatusReporter
+from headroom.reconcilers.reporter import StatusReporter
 
 NAMESPACE, INSTALL = "shop", "0123abcd"
 HOST = "store-primary.shop.svc"

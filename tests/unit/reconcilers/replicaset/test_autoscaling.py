@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headroom.adapters.memory.postgres_server import MemorySession
+from headroom.adapters.inmemory.postgres_server import MemorySession
 from headroom.errors import KubeUnavailable
 from headroom.ports.kube import HORIZONTAL_POD_AUTOSCALER, REPLICA_SET, Manifest, ObjectRef
 from headroom.reasons import Reason

@@ -1,9 +1,9 @@
-"""What goes wrong around a set, and that it ends as if it had not."""
+"""What goes wrong context a set, and that it ends as if it had not."""
 
 import pytest
 
-from headroom.adapters.memory.kube_faults import WRITE, Killed
-from headroom.adapters.memory.postgres_server import MemorySession
+from headroom.adapters.inmemory.kube_faults import WRITE, Killed
+from headroom.adapters.inmemory.postgres_server import MemorySession
 from headroom.errors import Conflict, KubeUnavailable
 from headroom.model.lsn import Lsn
 from headroom.model.replica import MemberId, slot_prefix

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from headroom.adapters.memory.clock import MemoryClock
-from headroom.adapters.memory.postgres import MemoryPostgres
-from headroom.adapters.memory.postgres_server import MemoryRole, MemoryServer
+from headroom.adapters.inmemory.clock import MemoryClock
+from headroom.adapters.inmemory.postgres import MemoryPostgres
+from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer
 from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.model.replica import PodFacts, Role

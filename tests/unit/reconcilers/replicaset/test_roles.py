@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from headroom.adapters.memory.kube import MemoryKube
-from headroom.adapters.memory.kube_cluster import Cluster
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
 from headroom.errors import Conflict
 from headroom.model.replica import ROLE_LABEL, PodFacts, Role
 from headroom.ports.kube import POD, ObjectRef

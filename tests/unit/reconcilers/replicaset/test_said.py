@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headroom.policy.words import count_of
+from headroom.model.numbers import count_of
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.status import BACKLOG_STEP_BYTES, LAG_STEP_SECONDS, _above_step, _settle, _settled
 from tests.unit.reconcilers.replicaset.world import World

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from headroom.adapters.memory.kube_faults import Killed
+from headroom.adapters.inmemory.kube_faults import Killed
 from headroom.api.v1alpha1.serving import VolumeRetention
 from headroom.model.replica import slot_prefix
 from headroom.ports.kube import CLAIM, POD
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset import metrics
-from headroom.reconcilers.replicaset.lenient import read_for_teardown
+from headroom.reconcilers.replicaset.teardown_spec import read_for_teardown
 from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, SET, World, make_set
 
 

@@ -5,21 +5,22 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from headroom.adapters.memory.clock import MemoryClock, settle
-from headroom.adapters.memory.kube import MemoryKube
-from headroom.adapters.memory.kube_cluster import Cluster
-from headroom.adapters.memory.kube_faults import Killed
-from headroom.adapters.memory.postgres import MemoryPostgres
-from headroom.adapters.memory.postgres_server import MemoryRole, MemoryServer
-from headroom.adapters.memory.telemetry import MemoryTelemetry
+from headroom.reconcilers.board import GuardBoard, GuardView
+
+from headroom.adapters.inmemory.clock import MemoryClock, settle
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
+from headroom.adapters.inmemory.kube_faults import Killed
+from headroom.adapters.inmemory.postgres import MemoryPostgres
+from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer
+from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.errors import Conflict, HeadroomError, Unavailable
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.model.replica import ROLE_LABEL, slot_prefix
 from headroom.ports.kube import CLAIM, CONFIG_MAP, DATABASE_GUARD, POD, REPLICA_SET, SERVICE, Manifest, ObjectRef
 from headroom.reasons import Reason
-from headroom.reconcilers.board import GuardBoard, GuardView
 from headroom.reconcilers.replicaset import ReplicaSetReconciler, Services
-from headroom.reconcilers.status import StatusReporter
+from headroom.reconcilers.reporter import StatusReporter
 
 NAMESPACE, NAME, INSTALL = "shop", "store", "0123abcd"
 SET = ObjectRef(REPLICA_SET, NAMESPACE, NAME)
@@ -64,7 +65,7 @@ def make_set(**spec: Any) -> Manifest:
 
 @dataclass(slots=True)
 class World:
-    """Everything around one reconciler; `reconciler` can be replaced, as by a restart."""
+    """Everything context one reconciler; `reconciler` can be replaced, as by a restart."""
 
     clock: MemoryClock = field(default_factory=MemoryClock)
     telemetry: MemoryTelemetry = field(default_factory=MemoryTelemetry)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from headroom.adapters.memory.kube_kinds import CRON_JOB
+from headroom.adapters.inmemory.kube_kinds import CRON_JOB
 from headroom.api.v1alpha1.workerpool_status import WorkerPoolStatus
 from headroom.ports.kube import WORKER_POOL, ObjectRef
 from headroom.reasons import Reason

@@ -5,14 +5,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from headroom.adapters.memory.clock import MemoryClock
-from headroom.adapters.memory.kube import MemoryKube
-from headroom.adapters.memory.kube_cluster import Cluster
-from headroom.adapters.memory.kube_kinds import DEPLOYMENT
-from headroom.adapters.memory.postgres import MemoryPostgres
-from headroom.adapters.memory.postgres_server import MemoryRole, MemoryServer
-from headroom.adapters.memory.queues import MemoryQueueProbes
-from headroom.adapters.memory.telemetry import MemoryTelemetry
+from headroom.reconcilers.board import GuardBoard, GuardView
+
+from headroom.adapters.inmemory.clock import MemoryClock
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
+from headroom.adapters.inmemory.kube_kinds import DEPLOYMENT
+from headroom.adapters.inmemory.postgres import MemoryPostgres
+from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer
+from headroom.adapters.inmemory.queues import MemoryQueueProbes
+from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.errors import Conflict
 from headroom.model.database import ConnectionCounts, ConnectionTarget, Credentials
 from headroom.model.moments import format_time
@@ -27,8 +29,7 @@ from headroom.ports.kube import (
     ObjectRef,
 )
 from headroom.reasons import Reason
-from headroom.reconcilers.board import GuardBoard, GuardView
-from headroom.reconcilers.status import StatusReporter
+from headroom.reconcilers.reporter import StatusReporter
 from headroom.reconcilers.workerpool import WorkerPoolReconciler
 
 NAMESPACE = "shop"

@@ -1,0 +1,144 @@
+"""The rest of the cluster, played by a test: users, scheduler, kubelet, controllers.
+
+Nothing here passes the fence or the faults, and nothing is written to the log of `MemoryKube`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from headroom.adapters.inmemory.copying import copy_json
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_fields import Manager
+from headroom.ports.kube import CLAIM, ENDPOINT_SLICE, POD, Manifest, ObjectRef
+
+
+class Cluster:
+    """Direct hands on the objects of a `MemoryKube`."""
+
+    def __init__(self, kube: MemoryKube) -> None:
+        self._kube = kube
+        self._store = kube.store
+
+    def seed(self, manifest: Manifest, *, manager: str = "kubectl") -> Manifest:
+        """Add an object as somebody else would, its status included."""
+        return self._store.add(self._kube.kinds.ref_of(manifest), manifest, Manager(manager))
+
+    def read(self, ref: ObjectRef) -> Manifest | None:
+        """The object as it is, without a call in the log."""
+        entry = self._store.entries.get(ref)
+        return None if entry is None else copy_json(entry.manifest)
+
+    def edit(
+        self, ref: ObjectRef, change: Callable[[Manifest], None], *, manager: str = "kubectl", subresource: str = ""
+    ) -> Manifest:
+        """Change an object in place as another field manager; any field may be changed."""
+        new = copy_json(self._store.entries[ref].manifest)
+        change(new)
+        return self._store.change(ref, new, Manager(manager, subresource=subresource))
+
+    def set_status(self, ref: ObjectRef, status: Mapping[str, Any], *, manager: str = "kubelet") -> Manifest:
+        """Merge these members into the object's status."""
+
+        def change(manifest: Manifest) -> None:
+            manifest["status"] = {**manifest.get("status", {}), **status}
+
+        return self.edit(ref, change, manager=manager, subresource="status")
+
+    def delete(self, ref: ObjectRef, *, grace_seconds: int | None = None) -> None:
+        """`kubectl delete`, without waiting."""
+        self._store.delete(ref, grace_seconds)
+
+    def remove(self, ref: ObjectRef) -> None:
+        """Take an object away whatever holds it; the kubelet does so with a pod that has stopped."""
+        self._store.remove(ref)
+
+    def schedule(self, ref: ObjectRef, node: str = "node-1") -> Manifest:
+        """Bind a pod to a node, as the scheduler does."""
+        return self.edit(ref, lambda pod: pod["spec"].update(nodeName=node), manager="kube-scheduler")
+
+    def run_pod(self, ref: ObjectRef, *, ip: str = "10.0.0.1", node: str = "node-1", is_ready: bool = True) -> Manifest:
+        """Schedule a pod if need be and report it Running; `is_ready` is its Ready condition."""
+        self.schedule(ref, node)
+        names = [container["name"] for container in self._store.entries[ref].manifest["spec"].get("containers", ())]
+        return self.set_status(
+            ref,
+            {
+                "phase": "Running",
+                "podIP": ip,
+                "podIPs": [{"ip": ip}],
+                "conditions": _pod_conditions(is_ready=is_ready),
+                "containerStatuses": [
+                    {"name": name, "ready": is_ready, "started": True, "restartCount": 0, "state": {"running": {}}}
+                    for name in names
+                ],
+            },
+        )
+
+    def end_pod(self, ref: ObjectRef, *, exit_code: int = 1, message: str = "") -> Manifest:
+        """Report a pod Failed, or Succeeded with exit code 0."""
+        phase = "Failed" if exit_code else "Succeeded"
+        return self.set_status(ref, {"phase": phase, "message": message, "conditions": _pod_conditions(is_ready=False)})
+
+    def finish_deletion(self, ref: ObjectRef) -> None:
+        """Let the kubelet report that a pod being deleted has stopped."""
+
+        def change(pod: Manifest) -> None:
+            pod["metadata"]["deletionGracePeriodSeconds"] = 0
+
+        self.edit(ref, change, manager="kubelet")
+
+    def bind_claim(self, ref: ObjectRef, *, volume: str = "") -> Manifest:
+        """Bind a claim to a volume of the size it asks for."""
+
+        def bind(claim: Manifest) -> None:
+            claim["spec"]["volumeName"] = volume or f"pv-{claim['metadata']['name']}"
+            capacity = claim["spec"].get("resources", {}).get("requests", {})
+            claim["status"] = {**claim.get("status", {}), "phase": "Bound", "capacity": dict(capacity)}
+
+        if ref.kind != CLAIM:
+            raise ValueError(f"{ref} is not a claim")
+        return self.edit(ref, bind, manager="kube-controller-manager")
+
+    def publish_endpoints(self, namespace: str, service: str, pods: Sequence[str]) -> Manifest:
+        """Write the Service's EndpointSlice with these pods, in the state their Ready condition gives."""
+        ref = ObjectRef(ENDPOINT_SLICE, namespace, f"{service}-1")
+        endpoints = [self._endpoint(namespace, name) for name in pods]
+        if ref in self._store.entries:
+            return self.edit(ref, lambda item: item.update(endpoints=endpoints), manager="endpointslice-controller")
+        manifest = {
+            "apiVersion": ENDPOINT_SLICE.api_version,
+            "kind": ENDPOINT_SLICE.name,
+            "metadata": {
+                "namespace": namespace,
+                "name": ref.name,
+                "labels": {"kubernetes.io/service-name": service},
+            },
+            "addressType": "IPv4",
+            "endpoints": endpoints,
+        }
+        return self.seed(manifest, manager="endpointslice-controller")
+
+    def _endpoint(self, namespace: str, name: str) -> dict[str, Any]:
+        pod = self._store.entries[ObjectRef(POD, namespace, name)].manifest
+        status = pod.get("status", {})
+        is_ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
+        is_terminating = "deletionTimestamp" in pod["metadata"]
+        return {
+            "addresses": [status.get("podIP", "")],
+            "conditions": {
+                "ready": is_ready and not is_terminating,
+                "serving": is_ready,
+                "terminating": is_terminating,
+            },
+            "targetRef": {"kind": "Pod", "namespace": namespace, "name": name, "uid": pod["metadata"]["uid"]},
+        }
+
+
+def _pod_conditions(*, is_ready: bool) -> list[dict[str, Any]]:
+    truth = "True" if is_ready else "False"
+    return [
+        {"type": "PodScheduled", "status": "True"},
+        {"type": "Initialized", "status": "True"},
+        {"type": "ContainersReady", "status": truth},
+        {"type": "Ready", "status": truth},
+    ]

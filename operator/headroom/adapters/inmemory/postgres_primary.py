@@ -1,0 +1,110 @@
+"""The link to a primary in memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headroom.adapters.inmemory.postgres_server import CANARY_BYTES, MemoryServer
+from headroom.adapters.inmemory.postgres_session import MemoryLinkSession, slot_facts
+from headroom.errors import PrimaryUnavailable
+from headroom.model.database import BackupProgress, ConnectionCounts, Mark, ServerFacts, SlotFacts
+from headroom.model.lsn import Lsn
+from headroom.reasons import Reason
+
+
+@dataclass(slots=True)
+class MemoryPrimary:
+    """Implements `PrimaryLink`."""
+
+    session: MemoryLinkSession
+
+    def take_lock(self, server: MemoryServer) -> bool:
+        """Hold the installation's lock unless another process does."""
+        if server.lock_holder is None:
+            server.lock_holder = self.session.world.holder
+        return server.lock_holder == self.session.world.holder
+
+    async def identify(self) -> ServerFacts:
+        """See `PrimaryLink.identify`."""
+        server = self.session.use()
+        role = self.session.login()
+        known = ("pg_monitor", "pg_read_all_data", "pg_signal_backend")
+        rights = (*known, "pg_use_reserved_connections") if server.version >= 160_000 else known
+        return ServerFacts(
+            system_identifier=server.system_identifier,
+            version=server.version,
+            is_in_recovery=server.is_in_recovery,
+            timeline=server.timeline,
+            flush_lsn=None if server.is_in_recovery else Lsn(server.lsn),
+            settings=dict(server.settings),
+            wal_senders_used=server.wal_senders_used,
+            slots_used=len(server.slots),
+            is_direct=True,
+            missing_rights=() if role.is_superuser else tuple(right for right in rights if right not in role.rights),
+            has_user_tablespaces=server.has_user_tablespaces,
+            is_superuser=role.is_superuser,
+            has_installation_lock=not server.is_in_recovery and self.take_lock(server),
+        )
+
+    async def mark(self) -> Mark:
+        """See `PrimaryLink.mark`; the commit takes `commit_seconds` of the clock."""
+        server = self._writable()
+        clock = self.session.world.clock
+        before = clock.monotonic()
+        server.write(CANARY_BYTES)
+        await clock.sleep(server.commit_seconds)
+        self._writable()
+        return self._mark(server, commit_seconds=clock.monotonic() - before)
+
+    async def position(self) -> Mark:
+        """See `PrimaryLink.position`."""
+        return self._mark(self._writable(), commit_seconds=None)
+
+    def _writable(self) -> MemoryServer:
+        server = self.session.use()
+        if server.is_in_recovery:
+            raise PrimaryUnavailable("recovery is in progress", reason=Reason.NOT_A_PRIMARY)
+        return server
+
+    def _mark(self, server: MemoryServer, *, commit_seconds: float | None) -> Mark:
+        return Mark(
+            taken_at=self.session.world.clock.monotonic(),
+            lsn=Lsn(server.lsn),
+            commit_seconds=commit_seconds,
+            timeline=server.timeline,
+            system_identifier=server.system_identifier,
+        )
+
+    async def connections(self) -> ConnectionCounts:
+        """See `PrimaryLink.connections`."""
+        server = self.session.use()
+        states = [session.state for session in server.sessions]
+        return ConnectionCounts(
+            used=len(states),
+            active=states.count("active"),
+            idle_in_transaction=states.count("idle in transaction"),
+            limit=server.usable_connections,
+            lock_waiters=server.lock_waiters,
+            oldest_transaction_seconds=0.0,
+        )
+
+    async def backups(self) -> Sequence[BackupProgress]:
+        """See `PrimaryLink.backups`."""
+        return list(self.session.use().backups)
+
+    async def slots(self, prefix: str) -> Sequence[SlotFacts]:
+        """See `PrimaryLink.slots`."""
+        server, now = self.session.use(), self.session.world.clock.monotonic()
+        return [slot_facts(name, slot, now) for name, slot in sorted(server.slots.items()) if name.startswith(prefix)]
+
+    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """See `PrimaryLink.query`."""
+        self.session.use()
+        return self.session.world.answer(sql, parameters)
+
+    async def close(self) -> None:
+        """See `PrimaryLink.close`."""
+        server = self.session.world.servers.get((self.session.target.host, self.session.target.port))
+        if server is not None and server.lock_holder == self.session.world.holder:
+            server.lock_holder = None
+        self.session.close()

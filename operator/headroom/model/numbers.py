@@ -1,0 +1,48 @@
+"""Numbers as people read them: counts in words, two significant digits, and when a change is worth a write."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+SMALLEST_MOVE = 0.10
+SIGNIFICANT_DIGITS = 2
+
+
+def count_of(number: int, one: str, many: str = "") -> str:
+    """`1 worker`, `3,000 jobs`, `2 replicas serve`; `many` is `one` with an s unless given."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def round_number(value: float) -> float:
+    """Two significant digits: what a person reads, and what keeps a status from moving all the time."""
+    if value == 0 or not math.isfinite(value):
+        return 0.0
+    digits = SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(value)))
+    return round(value, digits)
+
+
+def round_tree(value: Any) -> Any:
+    """Every float of a tree of dicts and lists with two significant digits; absent (None) entries are left out."""
+    if isinstance(value, Mapping):
+        return {key: round_tree(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [round_tree(inner) for inner in value]
+    return round_number(value) if isinstance(value, float) else value
+
+
+def has_moved(old: Any, new: Any) -> bool:
+    """True when two status numbers, or trees of them, differ by more than a tenth anywhere."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return old.keys() != new.keys() or any(has_moved(old[key], new[key]) for key in new)
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) != len(new) or any(has_moved(*pair) for pair in zip(old, new, strict=True))
+    if isinstance(old, int | float) and isinstance(new, int | float):
+        return abs(new - old) > SMALLEST_MOVE * max(abs(old), abs(new))
+    return bool(old != new)
+
+
+def settle(old: float | None, new: float | None, floor: float) -> float | None:
+    """The old number unless the new one differs by more than `floor` and by more than a tenth."""
+    if old is None or new is None:
+        return new
+    return new if abs(new - old) > max(floor, SMALLEST_MOVE * max(abs(old), abs(new))) else old

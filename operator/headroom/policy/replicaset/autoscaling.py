@@ -1,0 +1,206 @@
+"""How many replicas are to serve: by hand, or by the connections on those that do.
+
+With s sessions, a of them active, on n replicas of capacity c, a target utilization u and a tolerance t:
+up to max(ceil(s / (u*c)), n + 1 where one replica is at 90 % of c);
+down to max(ceil(a / (u*c)), ceil(s / (u*(1+t)*c))): idle sessions must still fit, or they would ask for it back.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from headroom.api.v1alpha1.autoscaling import Autoscaling, ReplicaBehavior, SignalType
+from headroom.model.numbers import count_of
+from headroom.reasons import Reason
+
+FULL = 0.90
+"""One replica this full asks for another, however empty the rest: kube-proxy spreads connections at random."""
+SATURATED = 0.95
+"""Above it the reading is a lower bound of the load: more could not connect."""
+RULE_BY_HAND = "Replicas"
+RULE_BOUNDS = "Bounds"
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Client sessions of one serving replica: all, those that run a statement, and how many it allows."""
+
+    sessions: int
+    active: int
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What one signal asks for, with the words for it; `is_lower_bound`: more could not even connect."""
+
+    rule: str
+    count: int
+    reason: Reason
+    message: str
+    is_lower_bound: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A signal that cannot be read: it holds, and never lowers."""
+
+    rule: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A wanted count and the monotonic second of it: what stabilization windows look back on."""
+
+    at: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """How many are to serve; `limit` is why it is not `wanted`, `missing` the signals that could not be read."""
+
+    desired: int
+    wanted: int
+    rule: str
+    reason: Reason
+    message: str
+    limit: Reason | None = None
+    missing: tuple[Missing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The present: what was decided last, how many serve, how many standbys could serve at once."""
+
+    desired: int
+    serving: int
+    ready_standbys: int
+
+
+def decide_by_hand(replicas: int) -> Goal:
+    """`spec.replicas` as it is."""
+    return Goal(replicas, replicas, RULE_BY_HAND, Reason.REPLICAS_SET, f"spec.replicas asks for {replicas}")
+
+
+def decide_by_signals(
+    scaling: Autoscaling,
+    sizes: Sizes,
+    readings: Sequence[Connections | None],
+    history: Sequence[Recommendation],
+    now_monotonic: float,
+) -> Goal:
+    """The signal that wants most wins; a missing one holds; then the windows, the step and the bounds.
+
+    `history` holds what was wanted before this reading, oldest first, since this process looks.
+    """
+    wants, missing = _ask(scaling, sizes, readings)
+    if not wants:
+        message = "; ".join(signal.message for signal in missing) or "no signal can be read"
+        held = Goal(sizes.desired, sizes.desired, "Hold", Reason.STALE_SIGNAL, message, None, tuple(missing))
+        return _bound(held, scaling)
+    want = max(wants, key=lambda want: want.count)
+    wanted = max(want.count, sizes.desired) if missing else want.count
+    goal = Goal(wanted, wanted, want.rule, want.reason, want.message, None, tuple(missing))
+    goal = _stabilize(goal, scaling.behavior, sizes, history, now_monotonic)
+    goal = _step(goal, scaling.behavior, sizes, is_urgent=want.is_lower_bound)
+    return _bound(goal, scaling)
+
+
+def _ask(
+    scaling: Autoscaling, sizes: Sizes, readings: Sequence[Connections | None]
+) -> tuple[list[Want], list[Missing]]:
+    wants: list[Want] = []
+    missing: list[Missing] = []
+    for signal in scaling.signals:
+        if signal.type is SignalType.CONNECTIONS and signal.connections is not None:
+            answer = want_by_connections(
+                signal.name,
+                sizes.desired,
+                readings,
+                target=signal.connections.utilization_percent / 100,
+                tolerance=scaling.behavior.tolerance_percent / 100,
+            )
+            if isinstance(answer, Want):
+                wants.append(answer)
+            else:
+                missing.append(answer)
+        else:
+            missing.append(Missing(signal.name, f"signal {signal.name} ({signal.type}) is not read by this version"))
+    return wants, missing
+
+
+def want_by_connections(
+    name: str, desired: int, readings: Sequence[Connections | None], *, target: float, tolerance: float
+) -> Want | Missing:
+    """What the sessions ask for; replicas that gave no reading only ever keep the count from falling."""
+    known = [reading for reading in readings if reading is not None and reading.capacity > 0]
+    if not known:
+        return Missing(name, f"signal {name}: no serving replica could be asked for its sessions")
+    sessions = sum(reading.sessions for reading in known)
+    capacity = sum(reading.capacity for reading in known) / len(known)
+    used = sessions / (capacity * len(known))
+    fullest = max(reading.sessions / reading.capacity for reading in known)
+    grown = max(math.ceil(sessions / (target * capacity)), len(known) + 1 if fullest >= FULL else 0)
+    said = (
+        f"{count_of(sessions, 'session', 'sessions')} on {count_of(len(known), 'replica', 'replicas')}, "
+        f"{used:.0%} of {capacity * len(known):.0f}, target {target:.0%}"
+    )
+    if grown > desired and (used > target * (1 + tolerance) or fullest >= FULL):
+        one = f"one replica is at {fullest:.0%}, from {FULL:.0%} on it asks for another; " if fullest >= FULL else ""
+        return Want(name, grown, Reason.UTILIZATION_ABOVE_TARGET, f"{one}{said}", is_lower_bound=used >= SATURATED)
+    active = sum(reading.active for reading in known)
+    shrunk = max(math.ceil(active / (target * capacity)), math.ceil(sessions / (target * (1 + tolerance) * capacity)))
+    if shrunk < desired and len(known) == len(readings):
+        return Want(name, shrunk, Reason.UTILIZATION_BELOW_TARGET, f"{said}, {active} active")
+    return Want(name, desired, Reason.WITHIN_TOLERANCE, said)
+
+
+def _stabilize(
+    goal: Goal, behavior: ReplicaBehavior, sizes: Sizes, history: Sequence[Recommendation], now: float
+) -> Goal:
+    if goal.wanted > sizes.desired:
+        window = behavior.scale_up.stabilization_window
+        least = min([goal.wanted, *_within(history, window, now)])
+        desired = max(least, sizes.desired)
+    else:
+        window = behavior.scale_down.stabilization_window
+        most = max([goal.wanted, *_within(history, window, now)])
+        # A window that is not full yet could hide the peak: a process that has just started knows no past.
+        is_full = not window or (bool(history) and now - history[0].at >= window.total_seconds())
+        desired = min(most, sizes.desired) if is_full else sizes.desired
+    if desired == goal.desired:
+        return goal
+    return _limited(goal, desired, Reason.STABILIZING)
+
+
+def _within(history: Sequence[Recommendation], window: timedelta, now: float) -> list[int]:
+    return [entry.count for entry in history if now - entry.at <= window.total_seconds()] if window else []
+
+
+def _step(goal: Goal, behavior: ReplicaBehavior, sizes: Sizes, *, is_urgent: bool) -> Goal:
+    """Steps count from what serves, so that the next one waits until the last one does."""
+    most = max(sizes.serving + behavior.scale_up.max_step, sizes.desired)
+    desired = goal.desired
+    if is_urgent and desired > sizes.desired:
+        desired = max(desired, sizes.serving + min(sizes.ready_standbys, behavior.scale_up.max_step))
+    least = min(max(sizes.serving, 1) - behavior.scale_down.max_step, sizes.desired)
+    clamped = min(max(desired, least), most)
+    if clamped == desired:
+        return replace(goal, desired=desired)
+    return _limited(goal, clamped, Reason.STEP_LIMITED)
+
+
+def _bound(goal: Goal, scaling: Autoscaling) -> Goal:
+    if goal.desired > scaling.max_replicas:
+        return _limited(goal, scaling.max_replicas, Reason.AT_MAXIMUM)
+    if goal.desired < scaling.min_replicas:
+        limit = Reason.AT_MINIMUM if goal.wanted < scaling.min_replicas else goal.limit
+        return _limited(goal, scaling.min_replicas, limit)
+    return goal
+
+
+def _limited(goal: Goal, desired: int, limit: Reason | None) -> Goal:
+    return replace(goal, desired=desired, limit=limit)

@@ -1,0 +1,48 @@
+"""How a member that takes no new connections gets rid of those it has."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from headroom.model.replica import MemberFacts
+from headroom.policy.replicaset import timeouts
+from headroom.reasons import Reason
+
+BY_CHOICE = frozenset({Reason.REPLICAS_SET, Reason.UTILIZATION_BELOW_TARGET, Reason.DRAINING})
+"""Reasons that leave the member fit to serve: running statements may end in peace, and it may be taken back."""
+
+
+class DrainStep(StrEnum):
+    """What to do with the sessions of a draining member now."""
+
+    WAIT = "Wait"
+    END_IDLE = "EndIdle"
+    END_ALL = "EndAll"
+    DONE = "Done"
+
+
+@dataclass(frozen=True, slots=True)
+class DrainLimits:
+    """How long sessions may go on after scale-in, and after an ejection."""
+
+    timeout: timedelta
+    eject_grace: timedelta
+
+
+def decide_drain(member: MemberFacts, limits: DrainLimits, now: datetime) -> DrainStep:
+    """By choice: sessions may leave until the timeout. Ejected: idle ones end at once, all after the grace."""
+    pod = member.pod
+    if pod is None or pod.is_ended or pod.is_deleting:
+        return DrainStep.DONE
+    elapsed = now - (pod.draining_since or now)
+    if member.is_listed or elapsed < timeouts.DRAIN_SETTLES:
+        return DrainStep.WAIT
+    is_by_choice = pod.why in BY_CHOICE
+    limit = limits.timeout if is_by_choice else limits.eject_grace
+    if member.probe is not None and not member.unanswered and member.probe.sessions == 0:
+        return DrainStep.DONE
+    if elapsed > limit + timeouts.DRAIN_ENDING_LIMIT:
+        return DrainStep.DONE
+    if elapsed >= limit:
+        return DrainStep.END_ALL
+    return DrainStep.WAIT if is_by_choice else DrainStep.END_IDLE

@@ -1,0 +1,113 @@
+"""Whether a member has its copy: claim, pod, then the step that fills the volume or finds it filled."""
+
+from headroom.model.replica import MemberFacts, Role, Stage
+from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.termination_cause import find_copy_cause
+from headroom.policy.replicaset.verdict import StageContext, StageVerdict
+from headroom.reasons import Reason
+
+IMAGE_ERRORS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+STREAMING_PHASE = "streaming database files"
+LOGIN_FAILURES = ("password authentication failed", "no pg_hba.conf entry", "permission denied to start WAL sender")
+SEED_REFUSED = 3
+"""The seed step's exit status for what no second try can mend."""
+
+
+def check_volume(member: MemberFacts, context: StageContext) -> StageVerdict | None:
+    """Past it once the claim has a volume."""
+    claim, pod = member.claim, member.pod
+    if claim is None:
+        return _seeding(Reason.IN_PROGRESS, "its claim is being made")
+    if claim.is_bound:
+        return None
+    age = context.now - claim.created_at
+    if age <= timeouts.CLAIM_NOTICE:
+        return _seeding(Reason.IN_PROGRESS, f"claim {claim.name} waits for a volume")
+    # That its claim is unbound is all that the scheduler may say, and no news here.
+    why = f": {pod.unschedulable}" if pod and pod.unschedulable and "unbound" not in pod.unschedulable else ""
+    message = (
+        f"claim {claim.name} has had no volume for {age.total_seconds():.0f} s{why}; check storage.storageClassName, "
+        "its provisioner and the namespace's quota"
+    )
+    return _seeding(Reason.VOLUME_NOT_BOUND, message, is_failed=age > timeouts.CLAIM_LIMIT)
+
+
+def check_pod(member: MemberFacts, context: StageContext) -> StageVerdict | None:
+    """Past it once a node runs the pod."""
+    pod = member.pod
+    if pod is None:
+        return _seeding(Reason.IN_PROGRESS, "its pod is being made")
+    if pod.is_deleting:
+        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is ending and is made again")
+    if pod.is_ended:
+        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} ended ({pod.phase}) and is made again")
+    if pod.unschedulable:
+        is_failed = context.now - pod.created_at > timeouts.SCHEDULE_LIMIT and pod.role is Role.PROVISIONING
+        return _seeding(Reason.POD_UNSCHEDULABLE, f"no node takes it: {pod.unschedulable}", is_failed=is_failed)
+    waiting = next((box.waiting for box in (pod.seed, pod.server) if box.waiting in IMAGE_ERRORS), None)
+    if waiting is not None:
+        is_failed = context.now - pod.created_at > timeouts.IMAGE_LIMIT and pod.role is Role.PROVISIONING
+        return _seeding(Reason.IMAGE_NOT_PULLED, f"{waiting}: check spec.image", is_failed=is_failed)
+    return None
+
+
+def check_seed(member: MemberFacts, context: StageContext) -> StageVerdict | None:
+    """The seed step runs again whenever a pod's sandbox is made again: on a volume that is filled it only looks."""
+    pod = member.pod
+    if pod is None or pod.seed.is_done:
+        return None
+    is_copying = pod.role is Role.PROVISIONING
+    said = find_copy_cause(pod.seed.message)
+    if pod.seed.exit_code == SEED_REFUSED:
+        reason = _find_reason(said)
+        # Another image is all it takes: a copy that may be whole is not thrown away for a slip of the pen.
+        is_mendable = reason is Reason.MAJOR_VERSION_MISMATCH and context.now - pod.created_at <= timeouts.IMAGE_LIMIT
+        return _seeding(reason, said, is_failed=not is_mendable)
+    if is_copying and pod.seed.restarts > timeouts.SEED_RUNS:
+        return _seeding(_find_reason(said), f"the copy failed again and again: {_with_remedy(said)}", is_failed=True)
+    if member.backup is not None:
+        return _copying(member, context)
+    is_still = member.still_seconds > timeouts.PREPARE_LIMIT.total_seconds()
+    is_failed = is_copying and context.has_primary and is_still and pod.seed.is_running
+    if pod.seed.message or (pod.seed.restarts and not pod.seed.is_running):
+        message = f"the copy failed and is tried again: {_with_remedy(said)}"
+        return _seeding(_find_reason(said), message, is_failed=is_failed)
+    if not pod.seed.is_running:
+        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is starting")
+    return _seeding(Reason.SEEDING, "the copy is being begun, looked at, or synced to disk", is_failed=is_failed)
+
+
+def _copying(member: MemberFacts, context: StageContext) -> StageVerdict:
+    backup = member.backup
+    assert backup is not None
+    is_streaming = backup.phase == STREAMING_PHASE
+    limit = context.stall_timeout if is_streaming else timeouts.PREPARE_LIMIT
+    percent = min(backup.streamed_bytes * 100 // backup.total_bytes, 100) if backup.total_bytes else None
+    if member.still_seconds > limit.total_seconds():
+        message = f"the copy has stood still at {backup.phase} for {member.still_seconds:.0f} s"
+        return _seeding(Reason.SEED_STALLED, message, is_failed=True, progress_percent=percent)
+    done = backup.streamed_bytes / 1024**2
+    return _seeding(Reason.SEEDING, f"{backup.phase}: {done:.0f} MiB", progress_percent=percent)
+
+
+def _seeding(
+    reason: Reason, message: str, *, is_failed: bool = False, progress_percent: int | None = None
+) -> StageVerdict:
+    return StageVerdict(Stage.SEEDED, reason, message, is_failed, progress_percent)
+
+
+def _find_reason(said: str) -> Reason:
+    if "major version" in said:
+        return Reason.MAJOR_VERSION_MISMATCH
+    return Reason.REPLICATION_LOGIN_FAILED if _is_login(said) else Reason.SEED_FAILED
+
+
+def _is_login(said: str) -> bool:
+    return any(words in said for words in LOGIN_FAILURES)
+
+
+def _with_remedy(said: str) -> str:
+    """The primary's words, and where the login that it refuses comes from."""
+    if not _is_login(said):
+        return said
+    return f"{said}; check the Secret in connection.replicationSecretRef of the DatabaseGuard, and pg_hba.conf"

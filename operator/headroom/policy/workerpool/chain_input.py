@@ -1,0 +1,97 @@
+"""What the chain of limits looks at, and what each limit answers."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from headroom.policy.workerpool.budget import ConnectionFacts
+from headroom.policy.workerpool.conflict import Conflict
+from headroom.policy.workerpool.constants import DEADBAND_SHARE, DEADBAND_WORKERS
+from headroom.policy.workerpool.history import PoolHistory
+from headroom.policy.workerpool.limits import ScalingLimits
+from headroom.policy.workerpool.rates import Estimates
+from headroom.policy.workerpool.wanted import Demand, Wanted
+from headroom.reasons import Reason
+
+
+class Rule(StrEnum):
+    """What asked for a count, or what limits it, as status and metrics spell it; a limit that holds is its reason."""
+
+    QUEUE = "Queue"
+    HOLD = "Hold"
+    TARGET_CONFLICT = "TargetConflict"
+    STALE_SIGNAL = "StaleSignal"
+    MIN_WORKERS = "MinWorkers"
+    SCHEDULE = "Schedule"
+    MAX_WORKERS = "MaxWorkers"
+    STEP = "Step"
+    TOLERANCE = "WithinTolerance"
+    STABILIZATION = "Stabilizing"
+    LATE_BACKLOG = "LagAboveTarget"
+    WORK_IN_FLIGHT = "WorkInFlight"
+    JOBS_FAILING = "JobsFailing"
+    CONNECTION_BUDGET = "ConnectionBudget"
+
+
+@dataclass(frozen=True, slots=True)
+class SignalGap:
+    """Why there is no fresh sample."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChainInput:
+    """All facts of one pass; `demand` and `wanted` are None exactly while `gap` says why nothing is known.
+
+    `now` is monotonic seconds, `present` the count that is asked for now.
+    """
+
+    now: float
+    present: int
+    limits: ScalingLimits
+    history: PoolHistory
+    estimates: Estimates
+    lead_time_seconds: float
+    demand: Demand | None = None
+    wanted: Wanted | None = None
+    gap: SignalGap | None = None
+    conflict: Conflict | None = None
+    connections: ConnectionFacts | None = None
+
+    def within_bounds(self, count: int) -> int:
+        """The count, moved into what the spec allows."""
+        return min(max(count, self.limits.min_workers), self.limits.max_workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What one limit makes of the count it was given; a final one ends the chain."""
+
+    rule: Rule
+    allowed: int
+    reason: Reason
+    message: str
+    is_final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was wanted, what is allowed, and the rule that made the difference (None: no limit did)."""
+
+    wanted: int
+    allowed: int
+    rule: Rule
+    limit: Rule | None
+    reason: Reason
+    message: str
+
+    @property
+    def is_held_back(self) -> bool:
+        """True when a limit keeps the count below what is wanted, or nothing may be done at all."""
+        return self.allowed < self.wanted or self.limit in (Rule.TARGET_CONFLICT, Rule.STALE_SIGNAL)
+
+
+def is_spare(wanted: int, allowed: int) -> bool:
+    """True when clearly more workers are allowed than are wanted."""
+    return allowed - wanted > max(DEADBAND_WORKERS, DEADBAND_SHARE * allowed)

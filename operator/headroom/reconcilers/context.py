@@ -1,0 +1,101 @@
+"""One pass over one object once it has decided: what it may use, what it knows, and what came of its steps."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from headroom.errors import Conflict, KubeUnavailable, NotLeading, Refused, Unavailable
+from headroom.model.conditions import Finding
+from headroom.model.moments import Moment
+from headroom.ports.kube import Manifest
+from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.services import Services
+
+logger = logging.getLogger(__name__)
+
+SpecT = TypeVar("SpecT")
+FactsT = TypeVar("FactsT")
+DecisionT = TypeVar("DecisionT")
+MemoryT = TypeVar("MemoryT")
+HandlesT = TypeVar("HandlesT")
+
+
+@dataclass(slots=True, kw_only=True)
+class ReconcileContext(Generic[SpecT, FactsT, DecisionT, MemoryT, HandlesT]):
+    """`body` is the object as the pass began; `now` is the moment that was decided for.
+
+    Actions append to `findings` what they were refused; `has_moved` asks for the next pass at once.
+    """
+
+    services: Services
+    body: Manifest
+    spec: SpecT
+    facts: FactsT
+    decision: DecisionT
+    memory: MemoryT
+    handles: HandlesT
+    now: Moment
+    findings: list[Finding] = field(default_factory=list)
+    has_moved: bool = False
+
+    @property
+    def namespace(self) -> str:
+        """Namespace of the object."""
+        return str(self.body["metadata"]["namespace"])
+
+    @property
+    def name(self) -> str:
+        """Name of the object."""
+        return str(self.body["metadata"]["name"])
+
+    @property
+    def uid(self) -> str:
+        """Uid of the object."""
+        return str(self.body["metadata"]["uid"])
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Metric labels of the object."""
+        return {"namespace": self.namespace, "name": self.name}
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """The status as the pass began; empty before the first."""
+        return self.body.get("status") or {}
+
+    def condition(self, kind: ConditionType) -> Mapping[str, Any]:
+        """A condition as the pass began; empty when there is none."""
+        return next((entry for entry in self.status.get("conditions") or () if entry["type"] == kind), {})
+
+    def record(self, finding: Finding) -> None:
+        """Keep what an action was refused, for the conditions."""
+        self.findings.append(finding)
+
+    def emit(self, reason: Reason, message: str, type_: Literal["Normal", "Warning"] = "Normal") -> None:
+        """Send an event about the object."""
+        self.services.telemetry.event(self.body, reason, message, type_=type_)
+
+    async def attempt(self, action: Awaitable[None]) -> None:
+        """Carry out an action; what the other side refuses or cannot do now becomes a finding, and the pass goes on.
+
+        Conflicts end the pass (gather again), and so does a lost lease. A busy API server is no news for the user: the
+        action is simply taken again.
+        """
+        try:
+            await action
+        except NotLeading:
+            raise
+        except KubeUnavailable as error:
+            logger.info("%s/%s: %s", self.namespace, self.name, error)
+        except (Refused, Unavailable) as error:
+            self.record(Finding(error.reason, str(error)))
+
+
+async def carry_out(actions: Sequence[Awaitable[None]]) -> None:
+    """Carry out actions at once, each to its end even where another fails: none outlives the pass. Then raise."""
+    results = await asyncio.gather(*actions, return_exceptions=True)
+    failures = [result for result in results if isinstance(result, BaseException)]
+    for failure in sorted(failures, key=lambda failure: isinstance(failure, Conflict)):
+        raise failure

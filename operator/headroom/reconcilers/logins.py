@@ -1,0 +1,196 @@
+"""Logins: read from Secrets one by one, kept for a minute, and tried with a back-off while they are refused.
+
+Every method of `SecretReader` raises `Refused` whose reason tells a missing Secret from a missing key and from unusable content, and
+whose message names the Secret, the key, the field of the spec and the remedy. Values never appear in a message.
+"""
+
+import base64
+import binascii
+import re
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from headroom.api.v1alpha1.common import SecretKeyRef
+from headroom.api.v1alpha1.connection import PostgresConnection
+from headroom.errors import KubeUnavailable, Refused, Unavailable
+from headroom.model.database import ConnectionTarget, Credentials
+from headroom.ports.clock import Clock
+from headroom.ports.kube import SECRET, KubeReader, Manifest, ObjectRef
+from headroom.reasons import Reason
+
+T = TypeVar("T")
+
+READ_AGAIN_SECONDS = 60.0
+LOGIN_RETRY_SECONDS = 10.0
+"""A login that was refused is tried again this often while its Secret stays as it is: servers count failures."""
+LOGIN_REASONS = frozenset({Reason.PASSWORD_REJECTED, Reason.TLS_FAILED, Reason.TLS_WEAK, Reason.DATABASE_NOT_FOUND})
+"""What a server refuses a login for: the Secret may have changed since it was read."""
+SECRET_REASONS = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.SECRET_INVALID})
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----.+?-----END", re.DOTALL)
+
+
+@dataclass(slots=True)
+class CachedLogin(Generic[T]):
+    """What was read from Secrets for one part of a spec: read again every minute, after an edit, and when told to."""
+
+    clock: Clock
+    _source: object = None
+    _value: T | None = None
+    _read_at: float = 0.0
+    _must_read: bool = False
+
+    async def get(self, source: object, read: Callable[[], Awaitable[T]]) -> T:
+        """The login of `source`, the part of the spec it is read for; raises what `read` raises.
+
+        An API server that does not answer changes nothing: the login that is known stays.
+        """
+        now, is_same = self.clock.monotonic(), self._source == source
+        is_fresh = is_same and now - self._read_at < READ_AGAIN_SECONDS and not self._must_read
+        if self._value is not None and is_fresh:
+            return self._value
+        try:
+            value = await read()
+        except KubeUnavailable:
+            if self._value is None or not is_same:
+                raise
+            return self._value
+        self._source, self._value, self._read_at, self._must_read = source, value, now, False
+        return value
+
+    def read_again(self, *, is_due: bool = True) -> None:
+        """Read the Secrets at the next `get`, since the login did not serve."""
+        self._must_read = is_due
+
+
+@dataclass(slots=True)
+class LoginBackoff:
+    """The last refusal of a login, so that a wrong password is not tried every second."""
+
+    clock: Clock
+    retry_seconds: float = LOGIN_RETRY_SECONDS
+    reasons: frozenset[Reason] | None = field(default=LOGIN_REASONS)
+    """What counts as a refusal; None: every failure."""
+    _login: object = None
+    _error: Unavailable | None = None
+    _at: float = 0.0
+
+    def check(self, login: object) -> None:
+        """Raise the last refusal again while it is too early to try the same login once more."""
+        is_early = self._login == login and self.clock.monotonic() - self._at < self.retry_seconds
+        if self._error is not None and is_early:
+            raise self._error
+
+    def record(self, login: object, error: Unavailable) -> None:
+        """Remember why a login failed, if it is the login's fault."""
+        if self.reasons is None or error.reason in self.reasons:
+            self._login, self._error, self._at = login, error, self.clock.monotonic()
+
+    def clear(self) -> None:
+        """The login works."""
+        self._login, self._error = None, None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretReader:
+    """Reads Secrets of one namespace."""
+
+    kube: KubeReader
+    namespace: str
+
+    async def credentials(self, name: str, field: str) -> Credentials:
+        """The keys `username` and `password`; a line end after them, as `echo` leaves, is no part of them."""
+        secret = await self._get(name, field)
+        return Credentials(*(self._line(secret, name, key, field) for key in ("username", "password")))
+
+    async def text(self, ref: SecretKeyRef, field: str) -> str:
+        """One key as text."""
+        return self._value(await self._get(ref.name, field), ref.name, ref.key, field)
+
+    async def certificates(self, ref: SecretKeyRef, field: str) -> str:
+        """One key that holds one or more certificates (PEM)."""
+        pem = await self.text(ref, field)
+        self._check_certificates(pem, ref.name, ref.key, field)
+        return pem
+
+    async def certificate_and_key(self, name: str, field: str) -> tuple[str, str]:
+        """The keys `tls.crt` and `tls.key` of a Secret of type kubernetes.io/tls (PEM)."""
+        secret = await self._get(name, field)
+        certificate = self._value(secret, name, "tls.crt", field)
+        key = self._value(secret, name, "tls.key", field)
+        self._check_certificates(certificate, name, "tls.crt", field)
+        if not _PRIVATE_KEY.search(key):
+            raise _invalid(name, "tls.key", field, "holds no PEM private key")
+        return certificate, key
+
+    async def target(self, connection: PostgresConnection, field: str) -> ConnectionTarget:
+        """All that a connection of a spec stands for; `field` is its path."""
+        tls = connection.tls
+        ca = certificate = key = None
+        credentials = await self.credentials(connection.credentials_secret_ref.name, f"{field}.credentialsSecretRef")
+        if tls.ca_secret_ref is not None:
+            ca = await self.certificates(tls.ca_secret_ref, f"{field}.tls.caSecretRef")
+        if tls.client_certificate_secret_ref is not None:
+            where = f"{field}.tls.clientCertificateSecretRef"
+            certificate, key = await self.certificate_and_key(tls.client_certificate_secret_ref.name, where)
+        return ConnectionTarget(
+            host=qualify_host(connection.host, self.namespace),
+            port=connection.port,
+            database=connection.database,
+            credentials=credentials,
+            tls_mode=str(tls.mode),
+            ca_pem=ca,
+            client_certificate_pem=certificate,
+            client_key_pem=key,
+        )
+
+    async def _get(self, name: str, field: str) -> Manifest:
+        secret = await self.kube.get(ObjectRef(SECRET, self.namespace, name))
+        if secret is None:
+            message = f"{field}: Secret {name} does not exist; create it in namespace {self.namespace}"
+            raise Refused(message, reason=Reason.SECRET_NOT_FOUND)
+        return secret
+
+    def _value(self, secret: Manifest, name: str, key: str, field: str) -> str:
+        encoded = (secret.get("data") or {}).get(key)
+        if encoded is None:
+            message = f"{field}: Secret {name} has no key {key}; add it"
+            raise Refused(message, reason=Reason.SECRET_KEY_MISSING)
+        try:
+            value = base64.b64decode(encoded, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError) as error:
+            raise _invalid(name, key, field, "is not text") from error
+        if not value.strip():
+            raise _invalid(name, key, field, "is empty")
+        return value
+
+    def _line(self, secret: Manifest, name: str, key: str, field: str) -> str:
+        value = self._value(secret, name, key, field).rstrip("\r\n")
+        if any(character in value for character in "\r\n\0"):
+            raise _invalid(name, key, field, "has more than one line")
+        return value
+
+    def _check_certificates(self, pem: str, name: str, key: str, field: str) -> None:
+        found = _CERTIFICATE.findall(pem)
+        if not found:
+            raise _invalid(name, key, field, "holds no PEM certificate")
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata="\n".join(found))
+        except (ssl.SSLError, ValueError) as error:
+            raise _invalid(name, key, field, "holds a certificate that does not parse") from error
+
+
+def _invalid(name: str, key: str, field: str, problem: str) -> Refused:
+    return Refused(f"{field}: key {key} of Secret {name} {problem}; replace it", reason=Reason.SECRET_INVALID)
+
+
+def qualify_host(host: str, namespace: str) -> str:
+    """Complete a bare Service name with the resource's namespace; an address or a dotted name stays as it is.
+
+    The cluster's own domain is left to the resolver's search list.
+    """
+    is_bare = "." not in host and ":" not in host
+    return f"{host}.{namespace}.svc" if is_bare else host

@@ -1,0 +1,212 @@
+"""The level loop: wake or resync, one pass at a time per object, classified errors with backoff, never ends early."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+
+from headroom.errors import Conflict, HeadroomError, Unavailable
+from headroom.model.metrics import Metric, MetricType
+from headroom.ports.clock import Clock
+from headroom.ports.kube import Kind, KubeReader, Manifest, ObjectRef
+from headroom.ports.subject import working_on
+from headroom.ports.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+PASS_DEADLINE = timedelta(seconds=60)
+CONFLICT_RETRY = timedelta(milliseconds=100)
+FIRST_BACKOFF = timedelta(milliseconds=500)
+LONGEST_BACKOFF = timedelta(seconds=10)
+"""Short on purpose: a dependency that comes back at the worst hour must not wait for us."""
+JITTER = 0.1
+
+PASSES = Metric(
+    "headroom_reconcile_seconds",
+    MetricType.HISTOGRAM,
+    "Duration of one reconcile pass.",
+    ("kind", "outcome"),
+    (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+ERRORS = Metric(
+    "headroom_reconcile_errors_total",
+    MetricType.COUNTER,
+    "Passes that ended in an error, by its class.",
+    ("kind", "error"),
+)
+
+
+class Reconciler(Protocol):
+    """One kind's passes. A pass is level-based: it reads what is, never what changed."""
+
+    async def reconcile(self, body: dict[str, Any]) -> timedelta:
+        """Make one pass over a resource as last seen; returns how long the loop may sleep unless woken."""
+        ...
+
+    async def teardown(self, body: dict[str, Any]) -> timedelta | None:
+        """Work towards an empty desired state; None when the finalizer may go, else when to come back."""
+        ...
+
+    async def forget(self, uid: str) -> None:
+        """Close what is held in memory for a resource (links, windows); no side effect outside the process."""
+        ...
+
+
+class Stopped(Protocol):
+    """A flag somebody else raises when the object's loop must end."""
+
+    def __bool__(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class LoopState:
+    """What is held per object: the lock of its passes, the wake_event that wakes its loop, the tombstone."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wake_event: asyncio.Event = field(default_factory=asyncio.Event)
+    is_tombstoned: bool = False
+
+    def stop(self) -> None:
+        """End the loop after the pass in hand; no other begins."""
+        self.is_tombstoned = True
+        self.wake_event.set()
+
+
+@dataclass(slots=True)
+class LevelLoops:
+    """All objects' loops; the handlers start, wake and end them.
+
+    Cells are kept by uid, since an object of the same name may come before the news that the old one is gone.
+    """
+
+    reconcilers: Mapping[Kind, Reconciler]
+    reader: KubeReader
+    clock: Clock
+    telemetry: Telemetry
+    _states: dict[str, LoopState] = field(default_factory=dict)
+    _uids: dict[ObjectRef, str] = field(default_factory=dict)
+
+    def wake(self, ref: ObjectRef) -> None:
+        """Start the object's next pass now, or as soon as the running one ends."""
+        state = self._states.get(self._uids.get(ref, ""))
+        if state is not None:
+            state.wake_event.set()
+
+    def end(self, uid: str) -> None:
+        """Let the object's loop end: it is being deleted, and `teardown` takes over."""
+        state = self._states.get(uid)
+        if state is not None:
+            state.stop()
+
+    async def run(self, kind: Kind, body: Mapping[str, Any], stopped: Stopped) -> None:
+        """Make passes over an object until `stopped`; `body` is a live view that follows the watch."""
+        metadata = body["metadata"]
+        state = self._state_of(ObjectRef(kind, metadata["namespace"], metadata["name"]), metadata["uid"])
+        failures = 0
+        while not stopped and not state.is_tombstoned:
+            state.wake_event.clear()
+            pause, failures = await self._guarded_pass(kind, state, body, failures)
+            await _wait(state.wake_event, pause.total_seconds() * _jitter())
+
+    async def teardown(self, ref: ObjectRef, uid: str) -> None:
+        """End the object's loop and work until nothing of it is left; reads the object live each time."""
+        state = self._state_of(ref, uid)
+        state.stop()
+        failures = 0
+        while True:
+            state.wake_event.clear()
+            async with state.lock:
+                pause, failures = await self._teardown_pass(ref, uid, failures)
+            if pause is None:
+                return
+            await _wait(state.wake_event, pause.total_seconds())
+
+    async def forget(self, ref: ObjectRef, uid: str) -> None:
+        """Drop what is held in memory for an object that is gone."""
+        state = self._states.pop(uid, None)
+        if state is not None:
+            state.stop()
+        if self._uids.get(ref) == uid:
+            del self._uids[ref]
+        await self.reconcilers[ref.kind].forget(uid)
+
+    async def _guarded_pass(
+        self, kind: Kind, state: LoopState, body: Mapping[str, Any], failures: int
+    ) -> tuple[timedelta, int]:
+        async with state.lock:
+            if state.is_tombstoned:
+                return timedelta(), failures
+            return await self._pass(kind, _plain_object(body), failures)
+
+    def _state_of(self, ref: ObjectRef, uid: str) -> LoopState:
+        self._uids[ref] = uid
+        return self._states.setdefault(uid, LoopState())
+
+    async def _pass(self, kind: Kind, body: Manifest, failures: int) -> tuple[timedelta, int]:
+        started, outcome = self.clock.monotonic(), "ok"
+        try:
+            with working_on(kind.name, body["metadata"]):
+                async with asyncio.timeout(PASS_DEADLINE.total_seconds()):
+                    return await self.reconcilers[kind].reconcile(body), 0
+        except Exception as error:  # noqa: BLE001  the loop outlives any pass; each error is counted and logged
+            outcome = type(error).__name__
+            return self._classify(kind, body["metadata"], error, failures), failures + 1
+        finally:
+            seconds = self.clock.monotonic() - started
+            self.telemetry.record(PASSES, seconds, kind=kind.name, outcome=outcome)
+
+    async def _teardown_pass(self, ref: ObjectRef, uid: str, failures: int) -> tuple[timedelta | None, int]:
+        metadata: Mapping[str, Any] = {"namespace": ref.namespace, "name": ref.name}
+        try:
+            body = await self.reader.get(ref)
+            if body is None or body["metadata"]["uid"] != uid:
+                return None, 0
+            with working_on(ref.kind.name, body["metadata"]):
+                async with asyncio.timeout(PASS_DEADLINE.total_seconds()):
+                    return await self.reconcilers[ref.kind].teardown(body), 0
+        except Exception as error:  # noqa: BLE001  as above
+            return self._classify(ref.kind, metadata, error, failures), failures + 1
+
+    def _classify(self, kind: Kind, metadata: Mapping[str, Any], error: Exception, failures: int) -> timedelta:
+        """Count and log an error; returns when to try again.
+
+        `NotLeading` too: either a late renewal comes through, or the elector ends the process.
+        """
+        self.telemetry.record(ERRORS, 1, kind=kind.name, error=type(error).__name__)
+        if isinstance(error, Conflict) and failures < 10:
+            return CONFLICT_RETRY
+        name = f"{metadata['namespace']}/{metadata['name']}"
+        if isinstance(error, HeadroomError | TimeoutError):
+            logger.warning("%s %s: pass ended: %s", kind.name, name, str(error) or type(error).__name__)
+        else:
+            logger.error("%s %s: pass failed", kind.name, name, exc_info=error)
+        backoff = min(FIRST_BACKOFF * (1 << min(failures, 8)), LONGEST_BACKOFF)
+        if isinstance(error, Unavailable):
+            return max(backoff, error.retry_after)
+        return backoff
+
+
+def _jitter() -> float:
+    return random.uniform(1 - JITTER, 1)  # noqa: S311  it spreads load, it hides nothing
+
+
+async def _wait(wake_event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(wake_event.wait(), max(seconds, 0))
+
+
+def _plain_object(body: Mapping[str, Any]) -> Manifest:
+    return {key: _plain(value) for key, value in body.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Copy a live view into plain dicts and lists, so that a pass sees one moment."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value

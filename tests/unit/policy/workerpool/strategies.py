@@ -1,0 +1,105 @@
+"""Random but possible facts for the worker policy."""
+
+from hypothesis import strategies as st
+
+from headroom.model.queue import QueueSample
+from headroom.policy.workerpool.decide import Facts
+from headroom.policy.workerpool.history import Move, PoolHistory, Wants
+from headroom.policy.workerpool.limits import ScalingLimits
+from headroom.policy.workerpool.wanted import Demand
+from headroom.policy.workerpool.window import Observation
+
+rates = st.floats(0.0, 1000.0)
+counts = st.integers(0, 100_000)
+NOW = 10_000.0
+
+
+@st.composite
+def limits(draw: st.DrawFn) -> ScalingLimits:
+    least = draw(st.integers(0, 50))
+    return ScalingLimits(
+        min_workers=least,
+        max_workers=draw(st.integers(max(1, least), 200)),
+        concurrency=draw(st.integers(1, 20)),
+        target_lag_seconds=draw(st.floats(1, 600)),
+        drain_within_seconds=draw(st.floats(5, 3600)),
+        expected_job_seconds=draw(st.none() | st.floats(0.001, 100)),
+        max_step=draw(st.none() | st.integers(1, 50)),
+        max_step_percent=draw(st.integers(1, 1000)),
+        down_window_seconds=draw(st.sampled_from([0.0, 60.0, 300.0])),
+        down_step_percent=draw(st.integers(1, 100)),
+    )
+
+
+@st.composite
+def demands(draw: st.DrawFn) -> Demand:
+    backlog = draw(counts)
+    target = draw(st.floats(1, 600))
+    lag = draw(st.floats(0, 5000)) if backlog else 0.0
+    return Demand(
+        lag_seconds=lag,
+        backlog=backlog,
+        late=draw(st.integers(0, backlog)) if lag > target else 0,
+        in_flight=draw(st.integers(0, 500)),
+        due_soon=draw(st.integers(0, 1000)),
+        arrivals=draw(rates),
+        arrivals_age_seconds=draw(st.floats(0, 60)),
+        arrivals_growth=draw(st.floats(0, 10)),
+        service_rate=draw(st.floats(0.01, 100)),
+        late_for_seconds=draw(st.floats(0, 5000)),
+        capacity_workers=draw(st.integers(0, 200)),
+        lead_time_seconds=draw(st.floats(1, 300)),
+        target_lag_seconds=target,
+        drain_within_seconds=draw(st.floats(5, 3600)),
+        concurrency=draw(st.integers(1, 20)),
+        present=draw(st.integers(0, 200)),
+    )
+
+
+@st.composite
+def samples(draw: st.DrawFn, at: float) -> QueueSample:
+    backlog = draw(st.integers(0, 5000))
+    return QueueSample(
+        taken_at=at,
+        lag_seconds=draw(st.floats(0, 2000)) if backlog else 0.0,
+        backlog=backlog,
+        late=draw(st.integers(0, backlog)),
+        in_flight=draw(st.none() | st.integers(0, 500)),
+        arrived=draw(st.none() | st.integers(0, 10_000)),
+        ended=draw(st.none() | st.integers(0, 10_000)),
+        failed=draw(st.none() | st.integers(0, 10_000)),
+        due_soon=draw(st.integers(0, 100)),
+    )
+
+
+@st.composite
+def tracks(draw: st.DrawFn) -> PoolHistory:
+    """A memory that a pool could have: samples every 5 s, an unbroken or broken row of wants, some moves."""
+    length = draw(st.integers(0, 12))
+    window = tuple(
+        Observation(draw(samples(NOW - 5.0 * (length - index))), draw(st.integers(0, 400))) for index in range(length)
+    )
+    wants = Wants()
+    for index in range(draw(st.integers(0, 5))):
+        wants = wants.add(NOW - 500 + 100 * index * draw(st.sampled_from([0.3, 1.0])), draw(st.integers(0, 300)), 300.0)
+    moves = tuple(
+        Move(NOW - back, draw(st.integers(0, 200)), draw(st.integers(0, 200)))
+        for back in sorted(draw(st.lists(st.floats(0, 600), max_size=4)), reverse=True)
+    )
+    late_since = draw(st.none() | st.floats(NOW - 3600, NOW))
+    rate = draw(st.none() | st.floats(0.01, 100))
+    return PoolHistory(window, wants, moves, late_since, last_good_rate=rate)
+
+
+@st.composite
+def facts(draw: st.DrawFn) -> Facts:
+    present = draw(st.integers(0, 250))
+    existing = draw(st.integers(0, 250))
+    return Facts(
+        now=NOW,
+        present=present,
+        existing=existing,
+        capacity_workers=draw(st.integers(0, existing)),
+        lead_time_seconds=draw(st.floats(1, 300)),
+        sample=draw(samples(NOW)),
+    )

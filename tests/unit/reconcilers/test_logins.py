@@ -1,0 +1,134 @@
+"""Secrets: what is wrong is named by Secret, key and field; values never are."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
+from headroom.api.v1alpha1.common import SecretKeyRef
+from headroom.api.v1alpha1.connection import PostgresConnection
+from headroom.errors import Refused
+from headroom.reasons import Reason
+from headroom.reconcilers.logins import SecretReader
+from tests.certificates import Authority
+
+
+class Shop:
+    def __init__(self) -> None:
+        self.kube = MemoryKube()
+        self.reader = SecretReader(self.kube, "shop")
+
+    def add(self, name: str, **values: bytes | str) -> None:
+        data = {
+            key.replace("_", "."): base64.b64encode(value.encode() if isinstance(value, str) else value).decode()
+            for key, value in values.items()
+        }
+        metadata = {"name": name, "namespace": "shop"}
+        Cluster(self.kube).seed({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+async def test_a_login_is_read_without_the_line_end_that_echo_leaves(shop: Shop) -> None:
+    shop.add("login", username="monitor\n", password=" pass word \r\n")
+    found = await shop.reader.credentials("login", "spec.x")
+    assert (found.username, found.password) == ("monitor", " pass word ")
+    assert "pass word" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason", "named"),
+    [
+        (None, Reason.SECRET_NOT_FOUND, "create it in namespace shop"),
+        ({}, Reason.SECRET_KEY_MISSING, "username"),
+        ({"username": "m"}, Reason.SECRET_KEY_MISSING, "password"),
+        ({"username": "", "password": "hidden"}, Reason.SECRET_INVALID, "username"),
+        ({"username": "m", "password": b"\xff\xfehidden"}, Reason.SECRET_INVALID, "password"),
+        ({"username": "m\nn", "password": "hidden"}, Reason.SECRET_INVALID, "username"),
+        ({"username": "m", "password": "hid\0den"}, Reason.SECRET_INVALID, "password"),
+    ],
+)
+async def test_what_is_wrong_with_a_login_is_named(
+    shop: Shop, values: dict[str, Any] | None, reason: Reason, named: str
+) -> None:
+    if values is not None:
+        shop.add("login", **values)
+    with pytest.raises(Refused) as caught:
+        await shop.reader.credentials("login", "spec.connection.credentialsSecretRef")
+    assert caught.value.reason is reason
+    message = str(caught.value)
+    assert named in message
+    assert "login" in message
+    assert "spec.connection.credentialsSecretRef" in message
+    assert "hid" not in message
+
+
+async def test_a_forbidden_secret_stays_refused(shop: Shop) -> None:
+    shop.kube.faults.fail(Refused("get secrets is forbidden", reason=Reason.FORBIDDEN), verb="get")
+    with pytest.raises(Refused):
+        await shop.reader.credentials("login", "spec.x")
+
+
+async def test_certificates_are_parsed(shop: Shop, authority: Authority) -> None:
+    shop.add("ca", ca_crt=authority.ca_pem)
+    ref = SecretKeyRef(name="ca", key="ca.crt")
+    assert await shop.reader.certificates(ref, "spec.x") == authority.ca_pem
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["not a certificate", "-----BEGIN CERTIFICATE-----\nbm90IERFUg==\n-----END CERTIFICATE-----\n"],
+    ids=["no PEM", "no certificate inside"],
+)
+async def test_a_certificate_that_does_not_parse_is_refused(shop: Shop, content: str) -> None:
+    shop.add("ca", ca_crt=content)
+    with pytest.raises(Refused) as caught:
+        await shop.reader.certificates(SecretKeyRef(name="ca", key="ca.crt"), "spec.connection.tls.caSecretRef")
+    assert caught.value.reason is Reason.SECRET_INVALID
+    assert "ca.crt" in str(caught.value)
+
+
+async def test_a_client_certificate_needs_its_key(shop: Shop, authority: Authority) -> None:
+    certificate, key = authority.issue("monitor")
+    shop.add("good", tls_crt=certificate, tls_key=key)
+    shop.add("bad", tls_crt=certificate, tls_key=certificate)
+    assert await shop.reader.certificate_and_key("good", "spec.x") == (certificate, key)
+    with pytest.raises(Refused) as caught:
+        await shop.reader.certificate_and_key("bad", "spec.x")
+    assert caught.value.reason is Reason.SECRET_INVALID
+    assert "tls.key" in str(caught.value)
+
+
+async def test_a_target_has_all_of_a_connection(shop: Shop, authority: Authority) -> None:
+    certificate, key = authority.issue("monitor")
+    shop.add("login", username="m", password="p")
+    shop.add("ca", ca_crt=authority.ca_pem)
+    shop.add("client", tls_crt=certificate, tls_key=key)
+    connection = PostgresConnection.model_validate(
+        {
+            "host": "store",
+            "port": 5433,
+            "database": "shop",
+            "tls": {
+                "mode": "verify-ca",
+                "caSecretRef": {"name": "ca", "key": "ca.crt"},
+                "clientCertificateSecretRef": {"name": "client"},
+            },
+            "credentialsSecretRef": {"name": "login"},
+        }
+    )
+    target = await shop.reader.target(connection, "spec.connection")
+    assert (target.host, target.port, target.database) == ("store.shop.svc", 5433, "shop")
+    assert target.tls_mode == "verify-ca"
+    assert (target.ca_pem, target.client_certificate_pem, target.client_key_pem) == (authority.ca_pem, certificate, key)
+    assert "PRIVATE KEY" not in repr(target)

@@ -1,0 +1,213 @@
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from headroom.adapters.inmemory.clock import MemoryClock
+from headroom.adapters.inmemory.telemetry import MemoryTelemetry
+from headroom.errors import Conflict, NotLeading, PrimaryUnavailable
+from headroom.ports.kube import WORKER_POOL, Kind, Manifest, ObjectRef
+from headroom.reasons import Reason
+from headroom.reconcilers.loop import ERRORS, LevelLoops
+
+pytestmark = pytest.mark.looptime(start=0)
+POOL = ObjectRef(WORKER_POOL, "shop", "pool")
+BODY: Manifest = {"metadata": {"namespace": "shop", "name": "pool", "uid": "u"}, "spec": {"items": [{"a": 1}]}}
+
+
+class Flag:
+    is_up = False
+
+    def __bool__(self) -> bool:
+        return self.is_up
+
+
+class Scripted:
+    """A reconciler that does what the test says, pass by pass, and notes when."""
+
+    def __init__(self, *steps: Exception | float | None) -> None:
+        self.steps = list(steps)
+        self.passes: list[float] = []
+        self.teardowns: list[float] = []
+        self.forgotten: list[str] = []
+        self.seen: Manifest = {}
+        self.running = 0
+        self.at_once: Callable[[], None] = lambda: None
+
+    async def reconcile(self, body: Manifest) -> timedelta:
+        self.seen = body
+        self.passes.append(asyncio.get_running_loop().time())
+        self.running += 1
+        assert self.running == 1
+        await asyncio.sleep(0.01)
+        self.running -= 1
+        step = self.steps.pop(0) if self.steps else 10.0
+        if isinstance(step, Exception):
+            raise step
+        return timedelta(seconds=step or 0)
+
+    async def teardown(self, body: Manifest) -> timedelta | None:
+        assert self.running == 0
+        self.teardowns.append(asyncio.get_running_loop().time())
+        step = self.steps.pop(0) if self.steps else None
+        if isinstance(step, Exception):
+            raise step
+        return None if step is None else timedelta(seconds=step)
+
+    async def forget(self, uid: str) -> None:
+        self.forgotten.append(uid)
+
+
+class Reader:
+    body: Manifest | None = BODY
+
+    async def get(self, ref: ObjectRef) -> Manifest | None:
+        return self.body
+
+    async def list(self, kind: Kind, namespace: str, *, labels: Any = None) -> list[Manifest]:
+        return []
+
+
+def loops_of(reconciler: Scripted) -> LevelLoops:
+    return LevelLoops({WORKER_POOL: reconciler}, Reader(), MemoryClock(), MemoryTelemetry())
+
+
+async def run_for(loops: LevelLoops, seconds: float) -> None:
+    flag = Flag()
+    task = asyncio.create_task(loops.run(WORKER_POOL, BODY, flag))
+    await asyncio.sleep(seconds)
+    flag.is_up = True
+    loops.wake(POOL)
+    await task
+
+
+async def test_the_pass_says_when_the_next_one_comes() -> None:
+    reconciler = Scripted(2.0, 2.0)
+    await run_for(loops_of(reconciler), 3.0)
+    assert reconciler.passes[1] - reconciler.passes[0] == pytest.approx(1.9, abs=0.15)
+
+
+async def test_a_wake_up_does_not_wait_for_the_resync() -> None:
+    reconciler = Scripted(60.0, 60.0)
+    loops = loops_of(reconciler)
+    asyncio.get_running_loop().call_later(1.0, loops.wake, POOL)
+    await run_for(loops, 2.0)
+    assert reconciler.passes[1] == pytest.approx(1.0, abs=0.05)
+
+
+async def test_a_wake_up_during_a_pass_is_not_lost() -> None:
+    reconciler = Scripted(60.0, 60.0)
+    loops = loops_of(reconciler)
+    asyncio.get_running_loop().call_later(0.005, loops.wake, POOL)
+    await run_for(loops, 1.0)
+    assert len(reconciler.passes) == 2
+
+
+async def test_any_error_backs_off_and_the_loop_goes_on() -> None:
+    reconciler = Scripted(*[RuntimeError("boom")] * 4, 60.0)
+    loops = loops_of(reconciler)
+    await run_for(loops, 30.0)
+    gaps = [later - earlier for earlier, later in zip(reconciler.passes, reconciler.passes[1:], strict=False)]
+    assert gaps == sorted(gaps)
+    assert gaps[0] < 0.6
+    assert loops.telemetry.value(ERRORS, kind="WorkerPool", error="RuntimeError") == 4  # type: ignore[attr-defined]
+
+
+async def test_a_conflict_is_gathered_again_at_once() -> None:
+    reconciler = Scripted(Conflict("moved"), 60.0)
+    await run_for(loops_of(reconciler), 1.0)
+    assert reconciler.passes[1] - reconciler.passes[0] < 0.2
+
+
+async def test_the_other_side_may_ask_for_patience() -> None:
+    away = PrimaryUnavailable("429", reason=Reason.PRIMARY_UNREACHABLE, retry_after=timedelta(seconds=7))
+    reconciler = Scripted(away, 60.0)
+    await run_for(loops_of(reconciler), 9.0)
+    assert reconciler.passes[1] - reconciler.passes[0] == pytest.approx(6.7, abs=0.5)
+
+
+async def test_a_late_renewal_only_delays() -> None:
+    reconciler = Scripted(NotLeading("close to its end"), 60.0)
+    await run_for(loops_of(reconciler), 2.0)
+    assert len(reconciler.passes) == 2
+
+
+async def test_a_hung_pass_is_ended() -> None:
+    class Hung(Scripted):
+        async def reconcile(self, body: Manifest) -> timedelta:
+            self.passes.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(3600)
+            return timedelta()
+
+    reconciler = Hung()
+    await run_for(loops_of(reconciler), 70.0)
+    assert len(reconciler.passes) == 2
+
+
+async def test_a_pass_sees_plain_copies() -> None:
+    reconciler = Scripted()
+    await run_for(loops_of(reconciler), 0.1)
+    assert reconciler.seen == BODY
+    assert reconciler.seen["spec"]["items"] is not BODY["spec"]["items"]
+
+
+async def test_teardown_waits_for_the_running_pass_and_ends_the_loop() -> None:
+    reconciler = Scripted(60.0)
+    loops = loops_of(reconciler)
+    task = asyncio.create_task(loops.run(WORKER_POOL, BODY, Flag()))
+    await asyncio.sleep(0.005)
+    reconciler.steps = [1.0]
+    await loops.teardown(POOL, "u")
+    await task
+    assert len(reconciler.passes) == 1
+
+
+async def test_teardown_comes_back_until_nothing_is_left() -> None:
+    reconciler = Scripted(1.0, RuntimeError("once"), 1.0)
+    await loops_of(reconciler).teardown(POOL, "u")
+    assert len(reconciler.teardowns) == 4
+
+
+async def test_teardown_of_what_is_gone_is_done() -> None:
+    reconciler = Scripted(1.0)
+    loops = loops_of(reconciler)
+    loops.reader.body = None  # type: ignore[attr-defined]
+    await loops.teardown(POOL, "u")
+    assert reconciler.teardowns == []
+
+
+async def test_forgetting_ends_the_loop_and_closes_what_was_held() -> None:
+    reconciler = Scripted(60.0)
+    loops = loops_of(reconciler)
+    task = asyncio.create_task(loops.run(WORKER_POOL, BODY, Flag()))
+    await asyncio.sleep(0.1)
+    await loops.forget(POOL, "u")
+    await task
+    assert reconciler.forgotten == ["u"]
+
+
+async def test_an_object_on_its_way_out_gets_no_further_pass() -> None:
+    reconciler = Scripted(60.0, 60.0)
+    loops = loops_of(reconciler)
+    task = asyncio.create_task(loops.run(WORKER_POOL, BODY, Flag()))
+    await asyncio.sleep(1.0)
+    loops.end("u")
+    await task
+    assert len(reconciler.passes) == 1
+
+
+async def test_the_end_of_an_old_object_does_not_touch_a_new_one_of_its_name() -> None:
+    reconciler = Scripted(60.0, 60.0)
+    loops = loops_of(reconciler)
+    young = {**BODY, "metadata": {**BODY["metadata"], "uid": "young"}}
+    task = asyncio.create_task(loops.run(WORKER_POOL, young, flag := Flag()))
+    await asyncio.sleep(1.0)
+    await loops.forget(POOL, "u")
+    loops.wake(POOL)
+    await asyncio.sleep(1.0)
+    assert len(reconciler.passes) == 2
+    flag.is_up = True
+    loops.wake(POOL)
+    await task

@@ -1,0 +1,123 @@
+from typing import Any
+
+import pytest
+
+from headroom.adapters.inmemory.clock import MemoryClock
+from headroom.model.conditions import Condition, Truth
+from headroom.model.numbers import has_moved, round_number
+from headroom.ports.kube import WORKER_POOL, Manifest, ObjectRef
+from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.reporter import DesiredStatus, StatusReporter
+
+
+class Writer:
+    def __init__(self) -> None:
+        self.written: list[dict[str, Any]] = []
+
+    async def replace_status(self, ref: ObjectRef, *, resource_version: str, status: Any) -> Manifest:
+        self.written.append(dict(status))
+        metadata = {"uid": "u", "name": "pool", "namespace": "shop", "generation": 1, "resourceVersion": "2"}
+        return {"metadata": metadata, "status": dict(status)}
+
+
+def body(status: dict[str, Any] | None = None) -> Manifest:
+    metadata = {"uid": "u", "name": "pool", "namespace": "shop", "generation": 1, "resourceVersion": "1"}
+    return {"metadata": metadata, "status": status or {}}
+
+
+def draft(message: str = "", desired: int = 1, lag: float = 10.0, truth: Truth = Truth.TRUE) -> DesiredStatus:
+    return DesiredStatus(
+        conditions=(Condition(ConditionType.READY, truth, Reason.AS_EXPECTED, message),),
+        facts={"desiredWorkers": desired, "absent": None},
+        numbers={"queue": {"lagSeconds": lag}},
+    )
+
+
+@pytest.fixture
+def writer() -> Writer:
+    return Writer()
+
+
+@pytest.fixture
+def clock() -> MemoryClock:
+    return MemoryClock()
+
+
+@pytest.fixture
+def reporter(writer: Writer, clock: MemoryClock) -> StatusReporter:
+    return StatusReporter(writer, clock, WORKER_POOL)
+
+
+async def test_first_sight_is_written_without_empty_fields(reporter: StatusReporter, writer: Writer) -> None:
+    await reporter.report(body(), draft())
+    assert writer.written[0]["desiredWorkers"] == 1
+    assert "absent" not in writer.written[0]
+    assert writer.written[0]["observedGeneration"] == 1
+
+
+async def test_another_number_in_the_same_words_writes_nothing(
+    reporter: StatusReporter, writer: Writer, clock: MemoryClock
+) -> None:
+    seen = await reporter.report(body(), draft(message="now 3.2 s"))
+    for said in ("now 3.2 s", "now 4 s", "now 12.25 s"):
+        await clock.advance(10)
+        seen = await reporter.report(seen, draft(message=said))
+    assert len(writer.written) == 1
+
+
+async def test_numbers_do_not_wait_a_whole_pass_more_for_a_moment(
+    reporter: StatusReporter, writer: Writer, clock: MemoryClock
+) -> None:
+    seen = await reporter.report(body(), draft(lag=10))
+    for lag in (20.0, 30.0):
+        await clock.advance(4.9)  # passes of 5 s that end a little sooner each time
+        seen = await reporter.report(seen, draft(lag=lag))
+    assert [status["queue"]["lagSeconds"] for status in writer.written] == [10.0, 30.0]
+
+
+async def test_other_words_wait_their_turn(reporter: StatusReporter, writer: Writer, clock: MemoryClock) -> None:
+    seen = await reporter.report(body(), draft(message="copying"))
+    seen = await reporter.report(seen, draft(message="syncing"))
+    assert len(writer.written) == 1
+    await clock.advance(10)
+    await reporter.report(seen, draft(message="syncing"))
+    assert writer.written[-1]["conditions"][0]["message"] == "syncing"
+
+
+@pytest.mark.parametrize("changed", [draft(desired=2), draft(truth=Truth.FALSE)], ids=["count", "verdict"])
+async def test_facts_and_verdicts_are_written_at_once(
+    reporter: StatusReporter, writer: Writer, changed: DesiredStatus
+) -> None:
+    await reporter.report(await reporter.report(body(), draft()), changed)
+    assert len(writer.written) == 2
+
+
+async def test_numbers_wait_their_turn(reporter: StatusReporter, writer: Writer, clock: MemoryClock) -> None:
+    seen = await reporter.report(body(), draft(lag=10))
+    await reporter.report(seen, draft(lag=20.0))
+    assert len(writer.written) == 1
+    await clock.advance(10)
+    await reporter.report(seen, draft(lag=20.0))
+    assert writer.written[-1]["queue"]["lagSeconds"] == 20.0
+
+
+async def test_numbers_that_hardly_move_are_not_written(
+    reporter: StatusReporter, writer: Writer, clock: MemoryClock
+) -> None:
+    seen = await reporter.report(body(), draft(lag=100.0))
+    await clock.advance(60)
+    await reporter.report(seen, draft(lag=109.0))
+    assert len(writer.written) == 1
+
+
+@pytest.mark.parametrize(("value", "rounded"), [(0.0, 0.0), (1234.5, 1200.0), (0.04567, 0.046), (9.99, 10.0)])
+def test_two_significant_digits(value: float, rounded: float) -> None:
+    assert round_number(value) == pytest.approx(rounded)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "moved"),
+    [(None, 1, True), (100, 105, False), (100, 120, True), ({"a": 1.0}, {"a": 2.0}, True), (0.0, 0.0, False)],
+)
+def test_moves_are_a_tenth_or_more(old: Any, new: Any, moved: bool) -> None:
+    assert has_moved(old, new) is moved
