@@ -4,10 +4,10 @@ SHELL := /bin/bash
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
-CODE := operator tests e2e
+CODE := operator tests e2e tools
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster demo bench bench-replicas crds clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster demo bench bench-replicas english figures changelog crds clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -32,11 +32,12 @@ fmt: setup ## format the code
 	.venv/bin/ruff format $(CODE)
 	.venv/bin/ruff check --fix --quiet $(CODE)
 
-check: setup ## format, lint, types, import contracts, unit and property tests (under 60 s)
+check: setup ## format, lint, types, import contracts, English, unit and property tests (under 60 s)
 	.venv/bin/ruff format --check --quiet $(CODE)
 	.venv/bin/ruff check --quiet $(CODE)
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
+	$(PYTHON) -m tools.english
 	$(PYTEST) -q -n 2 tests/unit
 
 test: check test-here test-cluster ## everything: check, contract, integration, admission, chart, end to end
@@ -59,6 +60,15 @@ bench: bench-replicas ## every benchmark
 
 bench-replicas: setup ## warm activation and base backup beside a bare pg_basebackup; writes build/results
 	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.replicas
+
+english: setup ## the check of the English alone: file, line, phrase and what to write instead
+	$(PYTHON) -m tools.english
+
+figures: setup ## sizes of modules and functions, comments, and lines of policy tests for each line of policy
+	-@$(PYTHON) -m tools.figures
+
+changelog: setup ## print what a release would add to CHANGELOG.md
+	@.venv/bin/towncrier build --draft 2>/dev/null
 
 crds: setup ## generate the CRDs and the API reference from the typed models
 	$(PYTHON) -m headroom.api.crdgen --output crds/

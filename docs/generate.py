@@ -31,7 +31,7 @@ SCOPES = {
     "uninstall.watched": "The uninstall hook, in each watched namespace or everywhere",
     "uninstall.own": "The uninstall hook, in the namespace of the release",
     "users.view": "People with the cluster's `view` role",
-    "users.edit": "People with the cluster's `edit` or `admin` role, besides",
+    "users.edit": "People with the cluster's `edit` or `admin` role, in addition",
 }
 
 
@@ -41,7 +41,9 @@ def build_metrics() -> str:
         (f"`{metric.name}`", metric.type, ", ".join(f"`{label}`" for label in metric.labels), metric.help)
         for metric in sorted(gather_metrics(), key=lambda metric: metric.name)
     ]
-    text = "Every pod of the operator serves them at `/metrics` on port 8080; a follower has no figures of resources.\n"
+    text = (
+        "Every pod of the operator serves metrics at `/metrics` on port 8080. A follower has no metrics of resources.\n"
+    )
     return page("Metrics", text, table(("Metric", "Type", "Labels", "Meaning"), rows))
 
 
@@ -64,7 +66,7 @@ def build_settings() -> str:
     for name, default, text in iterate_settings():
         meaning, _, variable = text.rpartition(" ")
         rows.append((f"`{variable}`", f"`{default}`" if default else "", meaning, name))
-    text = "The chart sets all of them; outside of a pod they are how the operator is told where it is.\n"
+    text = "The chart sets all of them. Outside of a pod they tell the operator where it runs.\n"
     return page("Settings", text, table(("Variable", "Default", "Meaning"), [row[:3] for row in rows]))
 
 
@@ -87,7 +89,7 @@ def build_values() -> str:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = json.loads((CHART / "values.schema.json").read_text())
     rows = list(iterate_values(values, schema))
-    text = "A value that is not listed is refused.\n"
+    text = "Helm refuses a value that is not listed.\n"
     return page("Values of the chart", text, table(("Value", "Default", "Meaning"), rows))
 
 
@@ -103,9 +105,9 @@ def iterate_values(values: dict[str, Any], schema: dict[str, Any], path: str = "
 
 
 def build_rights() -> str:
-    """What the chart grants, and why, from the table its templates render."""
+    """The rights that the chart grants, with reasons, from the table that its templates render."""
     tables = yaml.safe_load((CHART / "files" / "rbac.yaml").read_text())
-    parts = ["Nothing else is granted, and nothing by wildcard.\n"]
+    parts = ["The chart grants nothing else, and nothing by wildcard.\n"]
     for scope, title in SCOPES.items():
         subject, section = scope.split(".")
         rows = [
@@ -122,15 +124,15 @@ def build_rights() -> str:
 
 
 def build_not_yet() -> str:
-    """What each kind accepts and does not act on yet, from the tables that the conditions are said from."""
+    """What each kind accepts and does not act on yet, from the tables that the conditions use."""
     text = (
-        "What the API accepts and this version does not act on yet. A field that is set to anything but its default,\n"
-        "or but what it is met by, is named in the message of the object's `Ready` condition while that is True; the\n"
-        "reason stays as it is. `priority` has no default and is always named. Of a default that promises more than is\n"
-        "done, only this page tells.\n\n"
-        "Not listed, since other conditions say it: signals of type `CPU` and `Prometheus` of a ReplicaSet\n"
-        "(`SignalAvailable`); queues of type `Prometheus`, and presets other than `procrastinate` (`Ready`).\n"
-        "A larger `storage.size` holds for volumes that are made from then on; those that are there do not grow.\n"
+        "The API accepts these fields, and this version does not act on them yet. If you set one of them to a value\n"
+        "other than its default or the value in *Met by*, the message of the `Ready` condition lists it while `Ready`\n"
+        "is True; the reason does not change. `priority` has no default and is always listed. Only this page lists\n"
+        "defaults that promise more than this version does.\n\n"
+        "Other conditions report the following, so it is not listed: signals of type `CPU` and `Prometheus` of a\n"
+        "ReplicaSet (`SignalAvailable`); queues of type `Prometheus`, and presets other than `procrastinate` (`Ready`).\n"
+        "A larger `storage.size` applies to new volumes; existing volumes do not grow.\n"
     )
     parts = [text]
     for model, fields in TABLES.items():
@@ -149,7 +151,7 @@ def _promise(field: NotYet) -> str:
 
 
 def page(title: str, *parts: str) -> str:
-    """A page with the head that says where it comes from."""
+    """A page with a head that names its source."""
     return HEAD + f"# {title}\n\n" + "\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""The composition root: settings in, adapters made once, reconcilers over them, Kopf around it all.
+"""The process: settings in, real adapters made once, the loops of `composition` over them, Kopf around it all.
 
 Order of a life: probes and metrics answer, the Lease is awaited, then Kopf watches and the loops run. Losing the Lease
 ends the process at once, without clean-up: whatever it would still send might meet the next leader's writes. SIGTERM
@@ -20,24 +20,21 @@ from headroom.adapters.clock import SystemClock
 from headroom.adapters.http.server import ProbeServer
 from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.kube.bulkheads import Bulkheads, build_bulkheads
+from headroom.adapters.kube.cache import WatchCache
 from headroom.adapters.kube.connect import connect
 from headroom.adapters.kube.leader_label import LeaderLabel, build_holder
 from headroom.adapters.kube.lease import LEASE_LIMITS, LeaseElector
+from headroom.adapters.kube.write_through import RelistAudit, WriteThroughKube
 from headroom.adapters.postgres import PsycopgPostgres, SessionNames
 from headroom.adapters.postgres.queues.probes import PostgresQueueProbes
 from headroom.adapters.telemetry import PrometheusTelemetry
+from headroom.composition import Ports, build_loops
 from headroom.errors import HeadroomError, InvalidSpec
 from headroom.handlers.configure import build_kopf_settings, register_login
 from headroom.handlers.watch import register
 from headroom.model.replica import hash8
 from headroom.ports.kube import DATABASE_GUARD, LEASE, NAMESPACE, REPLICA_SET, WORKER_POOL, Kind, ObjectRef
-from headroom.reconcilers.board import GuardBoard
-from headroom.reconcilers.databaseguard import GuardReconciler, Sweeper
-from headroom.reconcilers.loop import LevelLoops, Reconciler
-from headroom.reconcilers.replicaset import ReplicaSetReconciler
-from headroom.reconcilers.replicaset.services import Services
-from headroom.reconcilers.reporter import StatusReporter
-from headroom.reconcilers.workerpool import WorkerPoolReconciler
+from headroom.reconcilers.wakes import Wakes
 from headroom.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -55,7 +52,7 @@ class Process:
     clock: SystemClock
     telemetry: PrometheusTelemetry
     kube: ApiKube
-    """The API behind the fence: it writes only while the Lease lasts. For what is done once; the rest has a lane."""
+    """The API behind the fence: it writes only while the Lease lasts. For what is done once; the rest has bulkheads."""
     bulkheads: Bulkheads
     elector: LeaseElector
     stop: asyncio.Event
@@ -102,12 +99,16 @@ async def _lead(process: Process) -> None:
     """Watch and reconcile while the Lease is ours and nobody asks to stop."""
     events = asyncio.create_task(process.telemetry.run_events(process.bulkheads.events))
     await _put_label_on(process)
-    loops = await build_loops(process)
+    namespaces = process.settings.watch_namespaces
+    cache = WatchCache(process.clock, namespaces)
+    ports = await build_ports(process, cache)
+    loops = build_loops(ports)
+    wakes = Wakes(loops)
+    audit = RelistAudit(cache, ports.reader, process.clock, wakes.hear_gone)
     await _await_kinds(process, loops.reconcilers)
     registry = kopf.OperatorRegistry()
     register_login(registry)
-    register(registry, loops)
-    namespaces = process.settings.watch_namespaces
+    register(registry, loops, cache, wakes)
     operator = kopf.operator(
         registry=registry,
         settings=build_kopf_settings(),
@@ -118,40 +119,32 @@ async def _lead(process: Process) -> None:
         ready_flag=process.is_watching,
     )
     try:
-        await operator
+        # An audit that fails ends the process: without it the cache could be wrong for good.
+        await _is_first(operator, audit.run())
     finally:
         events.cancel()
 
 
-async def build_loops(process: Process) -> LevelLoops:
-    """The reconcilers over the real adapters, each kind on a lane of its own."""
-    installation = await find_installation(process.settings, process.kube)
-    bulkheads, clock, telemetry, board = process.bulkheads, process.clock, process.telemetry, GuardBoard()
-    names = SessionNames(lease=installation, holder=uuid.uuid4().hex[:INSTALLATION_DIGITS])
-    postgres = PsycopgPostgres(installation, names, process.elector, clock)
-
-    def reporter(kind: Kind, lane: ApiKube) -> StatusReporter:
-        return StatusReporter(lane, clock, kind)
-
-    replicas = Services(
-        bulkheads.replicas,
-        postgres,
-        clock,
-        telemetry,
-        board,
-        reporter(REPLICA_SET, bulkheads.replicas),
-        installation,
+async def build_ports(process: Process, cache: WatchCache) -> Ports:
+    """The real adapters, each kind on a bulkhead of its own, and every answer of the API server into the cache."""
+    install_id = await find_installation(process.settings, process.kube)
+    names = SessionNames(lease=install_id, holder=uuid.uuid4().hex[:INSTALLATION_DIGITS])
+    bulkheads = process.bulkheads
+    return Ports(
+        kubes={
+            DATABASE_GUARD: WriteThroughKube(bulkheads.guards, cache),
+            REPLICA_SET: WriteThroughKube(bulkheads.replicas, cache),
+            WORKER_POOL: WriteThroughKube(bulkheads.pools, cache),
+        },
+        reader=WriteThroughKube(process.kube, cache),
+        cache=cache,
+        postgres=PsycopgPostgres(install_id, names, process.elector, process.clock),
+        probes=PostgresQueueProbes(),
+        clock=process.clock,
+        telemetry=process.telemetry,
+        install_id=install_id,
+        watch_namespaces=process.settings.watch_namespaces,
     )
-    guard_reporter, pool_reporter = reporter(DATABASE_GUARD, bulkheads.guards), reporter(WORKER_POOL, bulkheads.pools)
-    sweeper = Sweeper(bulkheads.guards, clock, telemetry, installation, process.settings.watch_namespaces)
-    reconcilers: dict[Kind, Reconciler] = {
-        DATABASE_GUARD: GuardReconciler(bulkheads.guards, guard_reporter, postgres, clock, telemetry, board, sweeper),
-        REPLICA_SET: ReplicaSetReconciler(replicas),
-        WORKER_POOL: WorkerPoolReconciler(
-            bulkheads.pools, pool_reporter, postgres, PostgresQueueProbes(), clock, telemetry, board
-        ),
-    }
-    return LevelLoops(reconcilers, process.kube, clock, telemetry)
 
 
 async def find_installation(settings: Settings, kube: ApiKube) -> str:

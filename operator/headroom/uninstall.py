@@ -17,13 +17,14 @@ from headroom.adapters.clock import SystemClock
 from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.kube.connect import connect
 from headroom.errors import Conflict, HeadroomError, NotServed
-from headroom.handlers.configure import FINALIZER
 from headroom.manifests.routing import read_service_name
 from headroom.model.replica import SET_LABEL, hash8
 from headroom.ports.clock import Clock
 from headroom.ports.kube import (
     CLAIM,
-    DATABASE_GUARD,
+    DEPLOYMENT,
+    FINALIZER,
+    OUR_KINDS,
     POD,
     REPLICA_SET,
     WORKER_POOL,
@@ -37,9 +38,7 @@ from headroom.ports.kube import (
 )
 from headroom.settings import parse_settings
 
-DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
-OUR_KINDS = (WORKER_POOL, REPLICA_SET, DATABASE_GUARD)
-LOOK_EVERY_SECONDS = 1.0
+POLL_SECONDS = 1.0
 ATTEMPTS = 10
 """Writes of an object that others keep changing; with the operator gone hardly anybody does."""
 
@@ -97,7 +96,7 @@ async def wait_until_gone(reader: KubeReader, clock: Clock, release: Release) ->
                 f"after {release.timeout_seconds:g} s these pods still run: {', '.join(names)}; "
                 "end them, then uninstall again; nothing was changed but the number of operators"
             )
-        await clock.sleep(LOOK_EVERY_SECONDS)
+        await clock.sleep(POLL_SECONDS)
 
 
 async def _list_running(reader: KubeReader, release: Release) -> list[str]:

@@ -1,8 +1,8 @@
-"""What every model of the API is built on: camelCase names, strictness, and rules that are written once.
+"""The base of every model in the API: camelCase names, strictness, lists with keys, and rules that are written once.
 
 A rule is a CEL expression for the API server and the same verdict in Python, side by side on the model it reads. The
-API server refuses a bad object at admission; the Python half refuses it where no admission ran (`headroom simulate`,
-an object stored under an older schema).
+API server refuses a bad object at admission; the Python half refuses it where no admission ran (a simulation, an
+object stored under an older schema).
 """
 
 import re
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 ACRONYMS = {"wal": "WAL", "lsn": "LSN"}
 VALIDATIONS = "x-kubernetes-validations"
@@ -25,7 +25,7 @@ Verdict = Callable[[ModelT], bool]
 
 
 def to_camel(name: str) -> str:
-    """`max_slot_wal` becomes `maxSlotWAL`, as Kubernetes spells acronyms; a trailing underscore is dropped."""
+    """`max_slot_wal` becomes `maxSlotWAL`, as Kubernetes writes acronyms; a trailing underscore is dropped."""
     first, *rest = name.rstrip("_").split("_")
     return first + "".join(ACRONYMS.get(word, word.capitalize()) for word in rest)
 
@@ -40,8 +40,8 @@ def cel_text(text: str) -> str:
 class CelRule:
     """One entry of x-kubernetes-validations: the message names the remedy, `field` is a path below the rule's object.
 
-    With `is_ratcheting` the rule is checked only when a field that it reads has changed, as the API server itself does
-    for unchanged values, so that a rule on a large object never stands in the way of scaling or pausing.
+    With `is_ratcheting` the rule is checked only when a field that it reads has changed. The API server treats
+    unchanged values in the same way. A rule on a large object can then never block scaling or pausing.
     """
 
     rule: str
@@ -50,7 +50,7 @@ class CelRule:
     is_ratcheting: bool = False
 
     def to_json(self) -> Json:
-        """Render it as the API server reads it."""
+        """The entry as the API server reads it."""
         entry: Json = {"rule": self.rule, "message": self.message}
         if self.field:
             entry["fieldPath"] = self.field
@@ -61,9 +61,9 @@ class CelRule:
             entry["optionalOldSelf"] = True
         return entry
 
-    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        schema = handler(core_schema)
-        return {**schema, VALIDATIONS: [*schema.get(VALIDATIONS, []), self.to_json()]}
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        found = handler(schema)
+        return {**found, VALIDATIONS: [*found.get(VALIDATIONS, []), self.to_json()]}
 
 
 def rule(
@@ -89,16 +89,16 @@ class Model(BaseModel):
     """Rules over the old and the new object, which only the API server can check."""
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        schema = handler(core_schema)
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        found = handler(schema)
         entries = [declared.to_json() for declared in (*_rules_of(cls), *cls.transitions)]
         if entries:
-            handler.resolve_ref_schema(schema)[VALIDATIONS] = entries
-        return schema
+            handler.resolve_ref_schema(found)[VALIDATIONS] = entries
+        return found
 
 
 class SpecModel(Model):
-    """Part of a spec: what it does not know is refused, and its rules hold."""
+    """Part of a spec: an unknown field is refused, and its rules hold."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -113,9 +113,46 @@ class SpecModel(Model):
 
 
 class StatusModel(Model):
-    """Part of a status: written by Headroom alone; what an older or newer version wrote is read as far as known."""
+    """Part of a status, written by Headroom alone. Unknown fields of an older or newer version are ignored."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+@dataclass(frozen=True, slots=True)
+class MapBy:
+    """Annotates a tuple of models as a list-map; `key` is the YAML name of the field that identifies an entry."""
+
+    key: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [self.key]}
+
+    def _check(self, entries: tuple[Any, ...]) -> tuple[Any, ...]:
+        _refuse_duplicates([getattr(entry, self.key) for entry in entries], f"give each entry its own {self.key}")
+        return entries
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """Annotates a tuple of texts as a set."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "x-kubernetes-list-type": "set"}
+
+    def _check(self, entries: tuple[str, ...]) -> tuple[str, ...]:
+        _refuse_duplicates(list(entries), "name each entry once")
+        return entries
+
+
+def _refuse_duplicates(keys: list[Any], remedy: str) -> None:
+    if len(set(keys)) != len(keys):
+        raise PydanticCustomError(RULE_FAILED, "{message}", {"message": remedy, "field": ""})
 
 
 def _is_unchanged(field: str) -> str:

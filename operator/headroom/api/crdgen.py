@@ -1,4 +1,4 @@
-"""Writes the CustomResourceDefinitions and the reference pages from the typed models, or tells whether they differ.
+"""Writes the CustomResourceDefinitions and the reference pages from the typed models, or checks whether they differ.
 
 Run as `python -m headroom.api.crdgen --output crds/ [--docs docs/reference/] [--check]`.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from headroom.api.base import CelRule, Json
-from headroom.api.bounds import explain
+from headroom.api.bounds import describe_schema
 from headroom.api.kinds import KINDS, KindDefinition
 from headroom.api.reference import build_api_page, build_reasons_page
 from headroom.api.structural import build_schema
@@ -44,7 +44,7 @@ def build_crd(kind: KindDefinition) -> Json:
 
 
 def render(crd: Json) -> str:
-    """The file's text: one document, keys in the order of the models."""
+    """The text of the file: one document, with keys in the order of the models."""
     return HEADER + yaml.dump(crd, sort_keys=False, width=WIDTH, Dumper=_Dumper, allow_unicode=True)
 
 
@@ -106,7 +106,7 @@ def _build_root(kind: KindDefinition) -> Json:
             "apiVersion": {"description": f"{GROUP}/{VERSION}", "type": "string", "maxLength": 64},
             "kind": {"description": kind.kind, "type": "string", "maxLength": 64},
             "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}},
-            "spec": explain(build_schema(kind.spec)),
+            "spec": describe_schema(build_schema(kind.spec)),
             "status": build_schema(kind.status),
         },
         "required": ["spec"],

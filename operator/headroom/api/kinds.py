@@ -1,4 +1,4 @@
-"""What a CustomResourceDefinition says of each kind besides its schema: names, columns, subresources."""
+"""The parts of a CustomResourceDefinition that are not the schema: names, columns, subresources."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Column:
     is_wide: bool = False
 
     def to_json(self) -> Json:
-        """Render it as the API server reads it."""
+        """The column as the API server reads it."""
         return {
             "name": self.name,
             "type": self.type,
@@ -51,27 +51,29 @@ class KindDefinition:
 
 
 AGE = Column("Age", ".metadata.creationTimestamp", "date", "Time since it was created.")
-IS_READY = Column("Ready", READY, "string", "Whether it is acted on.")
+IS_READY = Column("Ready", READY, "string", "Whether Headroom acts on it.")
 
 WORKER_POOL = KindDefinition(
     kind="WorkerPool",
     plural="workerpools",
     short_name="wp",
-    description="Workers that drain one or more queues: their number follows the lag, never harder than the database"
-    " behind them can bear.",
+    description="Workers that drain one or more queues: their number follows the lag of the queue, within what the"
+    " database behind them can bear.",
     spec=WorkerPoolSpec,
     status=WorkerPoolStatus,
     columns=(
         Column("Lag(s)", ".status.queue.lagSeconds", "number", "Seconds the queue is behind."),
         Column("Backlog", ".status.queue.backlog", "integer", "Items that are ready and wait."),
-        Column("Workers", ".status.workers", "integer", "Workers there are."),
+        Column("Workers", ".status.workers", "integer", "Workers that exist."),
         Column("Desired", ".status.desiredWorkers", "integer", "Workers that are wanted and allowed."),
         Column("ETA(s)", ".status.queue.drainSeconds", "number", "Seconds until the backlog is gone."),
-        Column("Limit", ".status.lastDecision.limit", "string", "What keeps the size from what the load asks for."),
+        Column(
+            "Limit", ".status.lastDecision.limit", "string", "The limit that keeps the size from what the load needs."
+        ),
         IS_READY,
         AGE,
         Column("Priority", ".spec.priority", "string", "Who gives way first.", is_wide=True),
-        Column("Reason", ".status.lastDecision.reason", "string", "Why the size is what it is.", is_wide=True),
+        Column("Reason", ".status.lastDecision.reason", "string", "Reason of the last decision.", is_wide=True),
         Column("Pin", ".status.override.verb", "string", "What a person asked for.", is_wide=True),
     ),
 )
@@ -85,10 +87,10 @@ REPLICA_SET = KindDefinition(
     spec=ReplicaSetSpec,
     status=ReplicaSetStatus,
     columns=(
-        Column("Desired", ".status.desiredReplicas", "integer", "Replicas that are to serve."),
+        Column("Desired", ".status.desiredReplicas", "integer", "Replicas that should serve."),
         Column("Serving", ".status.replicas", "integer", "Replicas that serve."),
         Column("Standby", ".status.standbys", "integer", "Warm replicas."),
-        Column("Provisioning", ".status.provisioning", "integer", "Replicas that are being made."),
+        Column("Provisioning", ".status.provisioning", "integer", "Replicas that are being created."),
         Column(
             "Lag(s)", ".status.maxReplayLagSeconds", "number", "Replay lag of the worst serving replica, in seconds."
         ),
@@ -102,7 +104,7 @@ REPLICA_SET = KindDefinition(
         Column(
             "Backup(s)", ".status.leadTime.baseBackupSeconds", "number", "Seconds from a base backup.", is_wide=True
         ),
-        Column("Reason", ".status.lastDecision.reason", "string", "Why the size is what it is.", is_wide=True),
+        Column("Reason", ".status.lastDecision.reason", "string", "Reason of the last decision.", is_wide=True),
         Column("Pin", ".status.override.verb", "string", "What a person asked for.", is_wide=True),
     ),
     scale={
@@ -122,12 +124,12 @@ DATABASE_GUARD = KindDefinition(
     columns=(
         Column("State", ".status.state", "string", "Healthy, Brownout, Overloaded, Emergency or Unknown."),
         Column("Commit(ms)", ".status.commitLatencyMilliseconds", "number", "Milliseconds a small commit takes."),
-        Column("Connections", ".status.connections.used", "integer", "Client connections there are."),
+        Column("Connections", ".status.connections.used", "integer", "Client connections in use."),
         Column("Waiters", ".status.lockWaiters", "integer", "Sessions that wait for a lock."),
         IS_READY,
         AGE,
         Column("Mode", ".spec.mode", "string", "Whether verdicts are carried out.", is_wide=True),
-        Column("Usable", ".status.connections.usable", "integer", "Client connections there may be.", is_wide=True),
+        Column("Usable", ".status.connections.usable", "integer", "Client connections that are allowed.", is_wide=True),
         Column("Budget", ".status.connections.budget", "integer", "Connections workers may hold.", is_wide=True),
         Column("Host", ".spec.connection.host", "string", "Where the primary is.", is_wide=True),
     ),

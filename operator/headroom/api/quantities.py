@@ -15,7 +15,7 @@ QUANTITY_MAX_LENGTH = 20
 DECIMAL_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,9})?$"
 DECIMAL_MAX_LENGTH = 25
 CACHED = 1024
-"""The same few texts are read on every pass over every object."""
+"""Texts whose parsed value is kept: every pass over every object parses the same few."""
 
 _DURATION_UNITS = {
     "ms": timedelta(milliseconds=1),
@@ -42,7 +42,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(value: timedelta) -> str:
-    """Write a duration back: the shortest text in one or more units, `0s` for none; sub-millisecond parts are cut."""
+    """Write a duration as the shortest text in one or more units; zero is `0s`, and parts of a millisecond are cut."""
     left = value // _DURATION_UNITS["ms"]
     text = ""
     for unit, milliseconds in (("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):

@@ -1,4 +1,4 @@
-"""The reference pages: one table for each object of the API, and one for each group of reasons."""
+"""The reference pages: one table for each object of the API, and one each for condition types and reasons."""
 
 import ast
 import inspect
@@ -17,8 +17,8 @@ HEADER = "<!-- Generated from operator/headroom by `make crds`. Do not edit. -->
 FIX = "Fix:"
 INTRODUCTION = """\
 Durations are text such as `500ms`, `30s`, `5m`, `1h30m`; sizes are quantities such as `512Mi` or `20Gi`; ratios are
-whole percents. A field without a default may be left out unless it is required; left out means what its description
-says. References stay in the namespace of the object.
+whole percents. A field without a default is optional unless it is marked as required. Its description says what
+happens if it is absent. References stay in the namespace of the object.
 """
 
 
@@ -39,7 +39,7 @@ def build_reasons_page() -> str:
     parts = [
         HEADER,
         "# Conditions and reasons\n",
-        "Every condition, event and decision carries a reason of this list. The message beside it names the object.\n",
+        "Every condition, event and decision carries a reason from this list. Its message names the object.\n",
         "## Condition types\n",
         *_texts_table("Type", ConditionType),
         "## Reasons\n",
@@ -111,7 +111,7 @@ def _object_section(kind: KindDefinition, path: str, schema: Json) -> list[str]:
         "| --- | --- | --- | --- | --- |",
         *rows,
         "",
-        *(["What is refused, and what to do:\n", *rules, ""] if rules else []),
+        *(["Rules, each with its remedy:\n", *rules, ""] if rules else []),
     ]
 
 

@@ -1,4 +1,4 @@
-"""From a model to a structural OpenAPI schema, as CustomResourceDefinitions demand it: inlined, without unions."""
+"""Converts a model to the structural OpenAPI schema of a CustomResourceDefinition: inlined, without unions."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def _convert(node: Json, definitions: Json) -> Json:
 
 
 def _flatten(node: Json, definitions: Json) -> Json:
-    """Merge a reference, or the one member of `X or null`, with what stands beside it; what is beside it wins."""
+    """Merge a reference, or the one member of `X or null`, with the keys beside it; the keys beside it win."""
     if "$ref" in node:
         target = definitions[node["$ref"].rpartition("/")[2]]
         return _merge(_flatten(target, definitions), node, "$ref")
@@ -71,7 +71,7 @@ def _merge(inner: Json, outer: Json, dropped: str) -> Json:
 
 
 def _with_default(schema: Json) -> Json:
-    """Spell out the default of an object that has rules: the API server checks them before it fills in the rest."""
+    """Write the full default of an object that has rules: the API server checks them before it fills in the rest."""
     if "default" not in schema or "properties" not in schema or VALIDATIONS not in schema:
         return schema
     defaults = {name: inner["default"] for name, inner in schema["properties"].items() if "default" in inner}
@@ -79,7 +79,7 @@ def _with_default(schema: Json) -> Json:
 
 
 def _ordered(schema: Json) -> Json:
-    """Put the keys a reader looks for first; properties keep the order of the model."""
+    """Put the keys that a reader looks for first; properties keep the order of the model."""
     keys = [*(key for key in ORDER if key in schema), *sorted(key for key in schema if key not in ORDER)]
     return {key: _ordered_value(key, schema[key]) for key in keys}
 

@@ -1,6 +1,6 @@
-"""Values that are text in YAML and something better in Python: durations, sizes, quantities, decimals.
+"""Values that are text in YAML and typed in Python: durations, sizes, quantities, decimals.
 
-Each is an annotation for a pydantic field; it parses, checks its bounds, writes the canonical text back, and gives
+Each is an annotation for a pydantic field. It parses, checks its bounds, writes the canonical text back, and gives
 the schema a pattern, a length and a CEL rule whose message says what to write.
 """
 
@@ -32,9 +32,9 @@ from headroom.api.quantities import (
 ValueT = TypeVar("ValueT")
 
 DURATION_OVERFLOW = "[0-9]{7}h|[0-9]{8}(s|m[0-9]|m$)|[0-9]{12}"
-"""Numbers that `duration()` of the API server cannot count: it would raise an error of its own instead of ours."""
+"""Numbers that overflow `duration()` of the API server: it would raise its own error instead of ours."""
 LONGEST_SHOWN_PATTERN = 96
-"""The API server quotes a `pattern` in its error: a longer one would drown the remedy, so that CEL checks it alone."""
+"""The API server quotes a `pattern` in its error. A longer one would hide the remedy, so only CEL checks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ Quantity = Annotated[Decimal, PositiveQuantity()]
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Annotates text by a regular expression and says in words what to write instead.
+    """Annotates text with a regular expression and a remedy that says what to write instead.
 
     The schema gets `pattern` for tools that check offline, and, unless `is_terse`, a CEL rule whose message is
     `remedy`: deep inside lists of lists rules would cost more than the API server allows.
@@ -174,7 +174,7 @@ class Pattern:
 
 
 def _text_schema(parse: Callable[[str], ValueT], write: Callable[[ValueT], str], kind: type[ValueT]) -> CoreSchema:
-    """Accept text through `parse`; from Python code, but not from YAML, also a value of `kind`; write text."""
+    """Accept text through `parse` and write text; Python code, unlike YAML, may also pass a value of `kind`."""
 
     def read_text(value: object) -> ValueT:
         if not isinstance(value, str):

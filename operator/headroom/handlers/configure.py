@@ -5,11 +5,10 @@ from typing import Any
 
 import kopf
 
-from headroom.handlers.watch import SET_LABEL
-from headroom.ports.kube import ENDPOINT_SLICE, POD
+from headroom.model.replica import SET_LABEL
+from headroom.ports.kube import FINALIZER, SET_CHILDREN
 
 PREFIX = "headroom.dev"
-FINALIZER = "headroom.dev/finalizer"
 
 
 class NothingStored(kopf.DiffBaseStorage):
@@ -23,7 +22,10 @@ class NothingStored(kopf.DiffBaseStorage):
 
 
 def build_kopf_settings() -> kopf.OperatorSettings:
-    """Settings with our own prefix and finalizer, server-side selectors, and outages waited out with patience."""
+    """Settings with our own prefix and finalizer, server-side selectors, and outages waited out with patience.
+
+    `worker_limit` stays unset: below the number of indexed objects it would stop the start for good.
+    """
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
     settings.scanning.disabled = True
@@ -34,7 +36,7 @@ def build_kopf_settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = 600
     settings.watching.client_timeout = 610
     settings.watching.chunk_size = 500
-    for child in (POD, ENDPOINT_SLICE):
+    for child in SET_CHILDREN:
         settings.watching.label_selectors[child.plural] = SET_LABEL
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10

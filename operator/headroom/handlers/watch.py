@@ -1,24 +1,23 @@
-"""Kopf's part: it lists, watches and keeps the finalizer; every event only wakes a level loop."""
+"""Kopf's part: it lists, watches and keeps the finalizer; every event fills the cache and wakes a level loop."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import kopf
 
-from headroom.ports.kube import ENDPOINT_SLICE, POD, REPLICA_SET, Kind, ObjectRef
+from headroom.ports.kube import WATCHED, Kind, ObjectRef, WatchFeed
 from headroom.reconcilers.loop import LevelLoops, Stopped
+from headroom.reconcilers.wakes import Wakes
 
-SET_LABEL = "headroom.dev/replica-set"
 STOP_WITHIN = 5.0
 
 
-def register(registry: kopf.OperatorRegistry, loops: LevelLoops) -> None:
-    """Put the handlers of the kinds that have a reconciler, and of their children, into a registry."""
+def register(registry: kopf.OperatorRegistry, loops: LevelLoops, feed: WatchFeed, wakes: Wakes) -> None:
+    """Put the handlers of all watched kinds into a registry, and the loops of those that have a reconciler."""
+    for kind in WATCHED:
+        register_watch(registry, feed, wakes, kind)
     for kind in loops.reconcilers:
         register_loop(registry, loops, kind)
-        register_wake(registry, loops, kind)
-    for child in (POD, ENDPOINT_SLICE):
-        register_child(registry, loops, child)
 
 
 def register_loop(registry: kopf.OperatorRegistry, loops: LevelLoops, kind: Kind) -> None:
@@ -34,37 +33,22 @@ def register_loop(registry: kopf.OperatorRegistry, loops: LevelLoops, kind: Kind
         await loops.teardown(ObjectRef(kind, namespace or "", name), uid)
 
 
-def register_wake(registry: kopf.OperatorRegistry, loops: LevelLoops, kind: Kind) -> None:
-    """News of an object wakes its loop; the echo of our own status does not."""
+def register_watch(registry: kopf.OperatorRegistry, feed: WatchFeed, wakes: Wakes, kind: Kind) -> None:
+    """News of an object goes to the cache, then to whom it concerns.
+
+    An index makes Kopf wait with the daemons until each kind was listed once: no pass sees half a cluster. It gets no
+    DELETED and no type of an event, so those come by `on.event`, which Kopf calls after the index.
+    """
     group, version = _group_and_version(kind)
-    seen: dict[str, object] = {}
 
-    @kopf.on.event(group, version, kind.plural, id="wake", registry=registry)
-    async def wake(event: kopf.RawEvent, meta: kopf.Meta, uid: str, namespace: str | None, name: str, **_: Any) -> None:
-        ref = ObjectRef(kind, namespace or "", name)
-        if event["type"] == "DELETED":
-            seen.pop(uid, None)
-            await loops.forget(ref, uid)
-        elif meta.get("deletionTimestamp"):
-            loops.end(uid)
-        elif seen.get(uid) != (news := _news(meta)):
-            seen[uid] = news
-            loops.wake(ref)
+    @kopf.index(group, version, kind.plural, id=f"cache-{kind.plural}", registry=registry)
+    async def observe(body: Mapping[str, Any], **_: Any) -> None:
+        feed.observe(kind, dict(body))
 
-
-def register_child(registry: kopf.OperatorRegistry, loops: LevelLoops, child: Kind) -> None:
-    """Any news of a set's pods or endpoints wakes the set."""
-    group, version = _group_and_version(child)
-    of_a_set = {SET_LABEL: kopf.PRESENT}
-
-    @kopf.on.event(group, version, child.plural, id=f"wake-{child.plural}", registry=registry, labels=of_a_set)
-    async def wake_owner(namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
-        loops.wake(ObjectRef(REPLICA_SET, namespace or "", labels[SET_LABEL]))
-
-
-def _news(meta: kopf.Meta) -> object:
-    labels, annotations = sorted(meta.labels.items()), sorted(meta.annotations.items())
-    return meta.get("generation"), labels, annotations
+    @kopf.on.event(group, version, kind.plural, id=f"wake-{kind.plural}", registry=registry)
+    async def hear(event: kopf.RawEvent, body: Mapping[str, Any], **_: Any) -> None:
+        feed.hear(kind, dict(body), event["type"])
+        await wakes.hear(kind, body, is_gone=event["type"] == "DELETED")
 
 
 def _group_and_version(kind: Kind) -> tuple[str, str]:

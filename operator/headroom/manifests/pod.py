@@ -1,11 +1,13 @@
-"""A member's pod: a seed step, then the server, inside the restricted Pod Security Standard."""
+"""A member's pod: a seed step, then the server, inside the restricted Pod Security Standard; and where it may run."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.api.v1alpha1.template import PodTemplate
 from headroom.manifests.configuration import (
     CERTIFICATE_FOLDER,
     CONFIG_FOLDER,
@@ -14,16 +16,16 @@ from headroom.manifests.configuration import (
     build_conninfo,
 )
 from headroom.manifests.ownership import Owner, build_metadata
-from headroom.manifests.placement import build_placement
 from headroom.manifests.routing import POSTGRES_PORT
 from headroom.manifests.storage import CA_FILE, build_member_labels
 from headroom.model.database import ConnectionTarget
-from headroom.model.replica import CONFIG_ANNOTATION, ROLE_LABEL, TEMPLATE_ANNOTATION, MemberId, Role
+from headroom.model.replica import CONFIG_ANNOTATION, ROLE_LABEL, SET_LABEL, TEMPLATE_ANNOTATION, MemberId, Role
 
 DATA_FOLDER = "/data"
 PGDATA = f"{DATA_FOLDER}/pgdata"
 CREDENTIALS_FOLDER = "/etc/headroom/replication"
 CLIENT_CERTIFICATE_FOLDER = "/etc/headroom/client-tls"
+HOST, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 SEED = "seed"
 SERVER = "postgresql"
 
@@ -100,7 +102,7 @@ def _build_pod_spec(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         # As first process the server would take in the children of killed probes, and one that ends with 2 is to it a
-        # crashed backend: it ends all sessions and starts anew.
+        # crashed backend: it ends all sessions and starts again.
         "shareProcessNamespace": True,
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": int(spec.drain.timeout.total_seconds()) + STOP_SECONDS,
@@ -108,7 +110,7 @@ def _build_pod_spec(
         "initContainers": [_container(spec, SEED, "seed.sh", environment, upstream)],
         "containers": [_server_container(spec, environment, upstream)],
         "volumes": _volumes(spec, name, config, upstream),
-        **build_placement(owner, spec.template),
+        **_build_placement(owner, spec.template),
     }
 
 
@@ -241,3 +243,35 @@ def _secret(name: str, *keys: str) -> dict[str, Any]:
     # The server takes a key file of root's that its own group may read, and nothing wider.
     items = {"items": [{"key": key, "path": key} for key in keys]} if keys else {}
     return {"secretName": name, "defaultMode": 0o440, **items}
+
+
+def _build_placement(owner: Owner, template: PodTemplate) -> dict[str, Any]:
+    """Placement fields of a pod spec: the user's, else members apart over hosts and zones as far as possible."""
+    members = {"matchLabels": {SET_LABEL: owner.name}}
+    spread = [_dump(constraint) for constraint in template.topology_spread_constraints]
+    placement: dict[str, Any] = {
+        "topologySpreadConstraints": [{"labelSelector": members, **constraint} for constraint in spread or [_BY_HOST]]
+    }
+    if template.affinity is not None:
+        placement["affinity"] = _dump(template.affinity)
+    elif not spread:
+        placement["affinity"] = _apart_by_zone(members)
+    if template.tolerations:
+        placement["tolerations"] = [_dump(toleration) for toleration in template.tolerations]
+    if template.priority_class_name is not None:
+        placement["priorityClassName"] = template.priority_class_name
+    return placement
+
+
+_BY_HOST = {"maxSkew": 1, "topologyKey": HOST, "whenUnsatisfiable": "ScheduleAnyway"}
+
+
+def _apart_by_zone(members: Mapping[str, Any]) -> dict[str, Any]:
+    # Not a second spread constraint: where nodes have no zone, the scheduler would then weigh none of the constraints.
+    term = {"weight": 100, "podAffinityTerm": {"labelSelector": members, "topologyKey": ZONE}}
+    return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
+def _dump(model: Any) -> Mapping[str, Any]:
+    dumped: Mapping[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return dumped

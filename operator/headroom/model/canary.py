@@ -1,37 +1,32 @@
-"""The canary's rounds: marks for replay lag, and how long commits take, sampled over disjoint spans of time."""
+"""The canary's rounds: marks for replay lag, and how long commits took."""
 
 from dataclasses import dataclass, replace
 
 from headroom.model.database import Mark
 
-SAMPLE_SECONDS = 5.0
-"""A sample is the worst commit of this long a span."""
-MARKS_KEPT_SECONDS = 120.0
-MARKS_KEPT = 600
+KEPT_SECONDS = 120.0
+KEPT = 600
 
 
 @dataclass(frozen=True, slots=True)
-class CommitSample:
-    """The worst commit of one span; `ended_at` is monotonic, `seconds` None when no round counted."""
+class CommitTime:
+    """How long one commit took, or the age at which it was given up; `ended_at` is monotonic seconds."""
 
     ended_at: float
-    seconds: float | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryWindow:
     """What is known of the canary, as a value: each method returns the next one. All times are monotonic seconds.
 
-    `pending_since` is when the round that is not answered yet was begun. `worst` is of the span that began at
-    `span_began_at` and is still open; `samples` are of closed ones, oldest first.
+    `pending_since` is when the round that is not answered yet was begun. Marks and commits are the newest ones, oldest
+    first.
     """
 
-    span_began_at: float
     marks: tuple[Mark, ...] = ()
+    commits: tuple[CommitTime, ...] = ()
     pending_since: float | None = None
-    worst: float | None = None
-    samples: tuple[CommitSample, ...] = ()
-    last_commit_seconds: float | None = None
 
     def begin(self, now: float) -> "CanaryWindow":
         """A round is sent."""
@@ -39,17 +34,16 @@ class CanaryWindow:
 
     def answer(self, mark: Mark, *, is_void: bool) -> "CanaryWindow":
         """A round is answered; a void one (our own loop was late) counts as a mark, not as a commit's duration."""
-        kept = [old for old in self.marks[-MARKS_KEPT + 1 :] if mark.taken_at - old.taken_at <= MARKS_KEPT_SECONDS]
+        kept = tuple(old for old in self.marks[1 - KEPT :] if mark.taken_at - old.taken_at <= KEPT_SECONDS)
         after = replace(self, marks=(*kept, mark), pending_since=None)
         if is_void or mark.commit_seconds is None:
             return after
-        worst = max(mark.commit_seconds, self.worst or 0.0)
-        return replace(after, last_commit_seconds=mark.commit_seconds, worst=worst)
+        return _add_commit(after, CommitTime(mark.taken_at, mark.commit_seconds))
 
     def fail(self, now: float) -> "CanaryWindow":
         """A round ended without an answer: it counts at its age."""
         age = self.pending_age(now)
-        return self if age is None else replace(self, pending_since=None, worst=max(age, self.worst or 0.0))
+        return self if age is None else _add_commit(self.drop(), CommitTime(now, age))
 
     def drop(self) -> "CanaryWindow":
         """A round could not be sent or was given up by us: it says nothing about commits."""
@@ -59,15 +53,13 @@ class CanaryWindow:
         """How long the open round has waited, or None."""
         return None if self.pending_since is None else max(0.0, now - self.pending_since)
 
-    def worst_now(self, now: float) -> float | None:
-        """The worst commit that is known at this moment: of the last closed span, the open one, or still waiting."""
-        last = self.samples[-1].seconds if self.samples else None
-        return max((value for value in (last, self.worst, self.pending_age(now)) if value is not None), default=None)
+    def worst_since(self, since: float, now: float) -> float | None:
+        """The worst commit that ended after `since`, or that still waits; None when there is none."""
+        found = [commit.seconds for commit in self.commits if commit.ended_at > since]
+        pending = self.pending_age(now)
+        return max(found if pending is None else [*found, pending], default=None)
 
-    def close_span(self, now: float, *, keep: int = 3) -> "CanaryWindow":
-        """Turn a span that is over into a sample; a round that still waits counts at its age."""
-        if now - self.span_began_at < SAMPLE_SECONDS:
-            return self
-        seconds = max((value for value in (self.worst, self.pending_age(now)) if value is not None), default=None)
-        samples = (*self.samples, CommitSample(now, seconds))[-keep:]
-        return replace(self, span_began_at=now, worst=None, samples=samples)
+
+def _add_commit(window: CanaryWindow, commit: CommitTime) -> CanaryWindow:
+    kept = tuple(old for old in window.commits[1 - KEPT :] if commit.ended_at - old.ended_at <= KEPT_SECONDS)
+    return replace(window, commits=(*kept, commit))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from headroom.model.conditions import Finding
 from headroom.model.lsn import Lsn
@@ -38,7 +39,8 @@ class ServerFacts:
 
     `version` is PostgreSQL's server_version_num (170002), `timeline` of the WAL being written or received, `settings`
     the parameters we compare (text as in pg_settings: in the parameter's own unit, MB for max_slot_wal_keep_size),
-    counts are of the whole server. `missing_rights` are names of predefined roles the login is no member of.
+    counts are of the whole server. `missing_rights` are names of predefined roles the login does not belong to.
+    `started_at` is when the postmaster started, `address` the `host:port` that we connected to after resolution.
     """
 
     system_identifier: str
@@ -54,6 +56,8 @@ class ServerFacts:
     has_user_tablespaces: bool = False
     is_superuser: bool = False
     has_installation_lock: bool = True
+    started_at: datetime | None = None
+    address: str = ""
 
     @property
     def major(self) -> int:
@@ -160,7 +164,7 @@ class PoolDemand:
     """What one WorkerPool holds and wants of a server's connections; counts are of workers.
 
     `rank` is 0 for Critical, 1 for Standard, 2 for Background. `running` workers hold connections now, `busy` of them
-    have work in hand, `wanted` is the last count that its queue asked for, `minimum` its spec's.
+    run a job, `wanted` is the last count that its queue asked for, `minimum` its spec's.
     """
 
     uid: str
@@ -185,9 +189,9 @@ class Allocation:
 class DatabaseView:
     """What is known of a guard's server, for the pools and sets that refer to it; a value without links.
 
-    `finding` is the guard's own Ready condition; while `is_ready` is false nothing may be decided on the rest.
-    `observed_at` is monotonic seconds; `marks` are the newest canary rounds, oldest first; `allocations` are by pool
-    uid.
+    `finding` is the guard's own Ready condition; while `is_ready` is false nothing may be decided on the rest, and
+    `connections`, `budget` and `allocations` are the last ones there were. `observed_at` is monotonic seconds; `marks`
+    are the newest canary rounds, oldest first; `allocations` are by pool uid. `state` is the guard's, as status has it.
     """
 
     guard_uid: str
@@ -201,3 +205,4 @@ class DatabaseView:
     budget: ConnectionBudget | None = None
     allocations: Mapping[str, Allocation] = field(default_factory=dict)
     marks: tuple[Mark, ...] = ()
+    state: str = "Unknown"

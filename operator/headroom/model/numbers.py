@@ -46,3 +46,13 @@ def settle(old: float | None, new: float | None, floor: float) -> float | None:
     if old is None or new is None:
         return new
     return new if abs(new - old) > max(floor, SMALLEST_MOVE * max(abs(old), abs(new))) else old
+
+
+def settle_above(old: float | None, new: float | None, floor: float) -> float | None:
+    """As `settle`, for a number that counts as 0 below `floor`; one at rest has to pass it by more than a tenth."""
+    if new is None:
+        return None
+    shown = new if new >= floor else 0.0
+    if old is None or not shown:
+        return shown
+    return shown if has_moved(max(old, floor), shown) else old

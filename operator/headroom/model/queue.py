@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class QueueSample:
-    """One look at the queues of a pool, all of them together.
+    """One sample of all queues of a pool together.
 
     `taken_at` is monotonic seconds, before the question was sent. *Helpable* items are those a further worker could
     take; `blocked` ones wait for a key, a pause or a scheduler and are kept apart. `arrived` (items that became

@@ -1,4 +1,4 @@
-"""A replica set's members as they were found: names, roles, pods, claims, and the reading of each.
+"""A replica set's members as Kubernetes holds them: names, roles, pods and claims.
 
 Names derive from set, ordinal and incarnation alone, so that every step finds again what an earlier process began.
 """
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from headroom.model.database import BackupProgress, ReplicaProbe, SlotFacts
 from headroom.reasons import Reason
 
 SET_LABEL = "headroom.dev/replica-set"
@@ -165,66 +164,3 @@ class ClaimFacts:
     is_deleting: bool = False
     retire: Reason | None = None
     slot: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """How far a member is behind: seconds and bytes, measured as one; None where it cannot be measured now.
-
-    `refusal` is why it may not serve whatever its lag: not streaming, another timeline, another server.
-    """
-
-    seconds: float | None = None
-    backlog_bytes: int | None = None
-    refusal: Reason | None = None
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class MemberFacts:
-    """All that is known of one member in one pass.
-
-    `within` counts readings in a row within the enter bounds, `beyond` readings in a row beyond the leave bounds,
-    `unanswered` probes in a row without an answer, and `silence` is what the last of them met. `silent_seconds` is how
-    long no probe was answered, `still_seconds` how long its copy has not moved, `refused_seconds` how long it has been
-    refused for the same reason, `broken_seconds` how long it was seen to receive and replay nothing for want of a
-    stream, `slot_idle_seconds` how long nobody has used its slot. `server_restarts` counts since its server last ran in
-    peace. `is_node_lost` is true only if the node itself was seen not to answer.
-    """
-
-    id: MemberId
-    name: str
-    slot_name: str
-    pod: PodFacts | None = None
-    claim: ClaimFacts | None = None
-    slot: SlotFacts | None = None
-    probe: ReplicaProbe | None = None
-    lag: Lag | None = None
-    backup: BackupProgress | None = None
-    is_listed: bool = False
-    within: int = 0
-    beyond: int = 0
-    unanswered: int = 0
-    silence: str = ""
-    silent_seconds: float = 0.0
-    still_seconds: float = 0.0
-    refused_seconds: float = 0.0
-    broken_seconds: float = 0.0
-    slot_idle_seconds: float = 0.0
-    server_restarts: int = 0
-    is_node_lost: bool = False
-
-    @property
-    def role(self) -> Role | None:
-        """The role label of its pod; None without a pod."""
-        return self.pod.role if self.pod else None
-
-    @property
-    def is_going(self) -> bool:
-        """It was decided that this member goes; what is left of it is being removed."""
-        return self.claim is not None and self.claim.retire is not None
-
-    @property
-    def is_alive(self) -> bool:
-        """It has a pod that may run, and nobody is removing it."""
-        return self.pod is not None and not (self.pod.is_ended or self.pod.is_deleting or self.is_going)

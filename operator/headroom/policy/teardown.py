@@ -3,6 +3,6 @@
 from datetime import timedelta
 
 ABANDON_AFTER = timedelta(minutes=10)
-"""A finalizer must not hang a namespace: after this what is left is said and let go."""
+"""A finalizer must not hang a namespace: after this the rest is reported and released."""
 SWEEP_AFTER = timedelta(minutes=10)
 """A slot of ours that nobody has used for so long, and whose set is gone, is dropped."""

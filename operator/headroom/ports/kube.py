@@ -1,4 +1,4 @@
-"""The Kubernetes API as plain dicts: six small protocols, so that each caller asks only for what it uses.
+"""The Kubernetes API as plain dicts: seven small protocols, so that each caller asks only for what it uses.
 
 Errors: `KubeUnavailable` (timeout, 429, 5xx), `Refused` (403, quota, admission, validation), `Conflict` (409, failed
 test of a JSON patch, create of what exists). A missing object is `None`, never an error; a missing kind is `NotServed`
@@ -12,6 +12,8 @@ from typing import Any, Protocol
 Manifest = dict[str, Any]
 JsonOp = Mapping[str, Any]
 FIELD_MANAGER = "headroom"
+FINALIZER = "headroom.dev/finalizer"
+"""On every object of ours, so that its deletion waits for the teardown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,13 @@ WORKER_POOL = Kind("headroom.dev/v1alpha1", "WorkerPool", "workerpools")
 REPLICA_SET = Kind("headroom.dev/v1alpha1", "ReplicaSet", "replicasets")
 DATABASE_GUARD = Kind("headroom.dev/v1alpha1", "DatabaseGuard", "databaseguards")
 
+OUR_KINDS = (DATABASE_GUARD, REPLICA_SET, WORKER_POOL)
+SET_CHILDREN = (POD, CLAIM, ENDPOINT_SLICE, SERVICE, CONFIG_MAP, DISRUPTION_BUDGET)
+"""Watched only where they carry the label of a set, so that no other pod or ConfigMap of the cluster is kept."""
+WORKLOADS = (DEPLOYMENT, STATEFUL_SET)
+WATCHED = (*OUR_KINDS, *SET_CHILDREN, *WORKLOADS, HORIZONTAL_POD_AUTOSCALER)
+"""What the cache holds; any other kind is read live."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:
@@ -81,16 +90,34 @@ class KubeReader(Protocol):
 class KubeCache(Protocol):
     """What the watches have seen, and what this process has written since: no call is sent to the API server.
 
-    A hint, never a proof: before anything that destroys or moves readers the object is read live. Kinds that are not
-    watched raise KeyError. Returned manifests are shared: nobody may change them.
+    A hint, never a proof: before anything that destroys or moves readers the object is read live. Kinds outside WATCHED
+    raise KeyError, and of SET_CHILDREN only those with the label of a set are there. All lack `managedFields`; of
+    WORKLOADS the pod template is a digest (`spec.templateDigest`), and of the status only the counts are kept. Returned
+    manifests are shared: nobody may change them.
     """
 
     def get(self, ref: ObjectRef) -> Manifest | None:
         """The object as last seen, or None."""
         ...
 
+    def list_by_target(self, kind: Kind, namespace: str, target: str) -> list[Manifest]:
+        """WorkerPools or HorizontalPodAutoscalers of a namespace whose target bears this name, by their own name."""
+        ...
+
     def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None) -> list[Manifest]:
         """Objects of a namespace (all namespaces when empty) whose labels equal all of `labels`, by name."""
+        ...
+
+
+class WatchFeed(Protocol):
+    """Where the watches put what they see of the WATCHED kinds."""
+
+    def observe(self, kind: Kind, seen: Manifest) -> None:
+        """An object as a list or a watch brought it; what is older than what is known is ignored."""
+        ...
+
+    def hear(self, kind: Kind, seen: Manifest, change: str | None) -> None:
+        """An event that was observed before: ADDED, MODIFIED, DELETED, or None when a list named the object."""
         ...
 
 
@@ -116,8 +143,11 @@ class KubeWriter(Protocol):
         uid: str,
         resource_version: str | None = None,
         grace_seconds: int | None = None,
-    ) -> None:
-        """Delete exactly this incarnation; gone already is success, another uid is a Conflict."""
+    ) -> Manifest | None:
+        """Delete exactly this incarnation; another uid is a Conflict.
+
+        Returns the object while something still holds it, with its deletionTimestamp; None when it is gone.
+        """
         ...
 
 

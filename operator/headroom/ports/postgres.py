@@ -20,7 +20,18 @@ from headroom.model.database import (
 
 
 class PrimaryLink(Protocol):
-    """The pinned connections to one primary: canary, guard, probes; one more while pools ask `query`."""
+    """The pinned connections to one primary: canary, guard, probes; one more while pools ask `query`.
+
+    An observer has the probes alone: it identifies and reads, and has no canary and no lock until `take_over`.
+    """
+
+    async def take_over(self) -> bool:
+        """Open canary and guard too; True when this process then holds the installation's lock."""
+        ...
+
+    async def step_down(self) -> None:
+        """Close canary and guard again, the lock with them; the link is an observer from now on."""
+        ...
 
     async def identify(self) -> ServerFacts:
         """Identity, settings, rights and budgets of the server, in one statement."""
@@ -29,12 +40,12 @@ class PrimaryLink(Protocol):
     async def mark(self) -> Mark:
         """Emit the transactional canary message, time its COMMIT, read the flush LSN after it.
 
-        Has a connection of its own and no short deadline: a slow COMMIT is what it measures (10 s at most).
+        Has its own connection and no short deadline: a slow COMMIT is what it measures (10 s at most).
         """
         ...
 
     async def position(self) -> Mark:
-        """Read the flush LSN now, without a write: a mark to judge a replica by at once (`commit_seconds` is None)."""
+        """Read the flush LSN now, without a write: a mark for one replica's lag (`commit_seconds` is None)."""
         ...
 
     async def connections(self) -> ConnectionCounts:
@@ -93,7 +104,7 @@ class ReplicaLink(Protocol):
         ...
 
     async def end_sessions(self, *, only_idle: bool) -> int:
-        """Terminate client sessions other than ours; returns how many were told to end."""
+        """Terminate client sessions other than ours; returns how many were asked to end."""
         ...
 
     async def close(self) -> None:
@@ -120,8 +131,8 @@ class Postgres(Protocol):
         """CA certificates (PEM) that links trust where a target has none; the same for the life of a process."""
         ...
 
-    async def open_primary(self, target: ConnectionTarget) -> PrimaryLink:
-        """Connect canary, guard (with the installation's advisory lock) and probes."""
+    async def open_primary(self, target: ConnectionTarget, *, is_observer: bool = False) -> PrimaryLink:
+        """Connect canary, guard (with the installation's advisory lock) and probes; an observer the probes alone."""
         ...
 
     async def open_slots(self, target: ConnectionTarget, replication: Credentials) -> SlotLink:

@@ -1,7 +1,7 @@
 """Logins: read from Secrets one by one, kept for a minute, and tried with a back-off while they are refused.
 
-Every method of `SecretReader` raises `Refused` whose reason tells a missing Secret from a missing key and from unusable content, and
-whose message names the Secret, the key, the field of the spec and the remedy. Values never appear in a message.
+Every method of `SecretReader` raises `Refused`. Its reason distinguishes a missing Secret, a missing key and unusable
+content; its message names the Secret, the key, the field of the spec and the remedy. Values never appear in a message.
 """
 
 import base64
@@ -102,7 +102,7 @@ class SecretReader:
     namespace: str
 
     async def credentials(self, name: str, field: str) -> Credentials:
-        """The keys `username` and `password`; a line end after them, as `echo` leaves, is no part of them."""
+        """The keys `username` and `password`; a line end after them, as `echo` leaves, does not belong to them."""
         secret = await self._get(name, field)
         return Credentials(*(self._line(secret, name, key, field) for key in ("username", "password")))
 

@@ -1,7 +1,11 @@
-"""The level loop: wake or resync, one pass at a time per object, classified errors with backoff, never ends early."""
+"""The level loop: wake or resync, one pass at a time per object, classified errors with backoff, never ends early.
+
+A pass gets the object from the cache, which holds our own last write of its status even while the watch is behind.
+"""
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,9 +16,10 @@ from typing import Any, Protocol
 from headroom.errors import Conflict, HeadroomError, Unavailable
 from headroom.model.metrics import Metric, MetricType
 from headroom.ports.clock import Clock
-from headroom.ports.kube import Kind, KubeReader, Manifest, ObjectRef
+from headroom.ports.kube import Kind, KubeCache, KubeReader, Manifest, ObjectRef
 from headroom.ports.subject import working_on
 from headroom.ports.telemetry import Telemetry
+from headroom.reconcilers.servers import Servers
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +36,13 @@ PASSES = Metric(
     "Duration of one reconcile pass.",
     ("kind", "outcome"),
     (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+LATENESS = Metric(
+    "headroom_reconcile_due_seconds",
+    MetricType.HISTOGRAM,
+    "Seconds from when a pass was due, by its time or by news, until it had decided and written.",
+    ("kind",),
+    (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 ERRORS = Metric(
     "headroom_reconcile_errors_total",
@@ -64,11 +76,20 @@ class Stopped(Protocol):
 
 @dataclass(slots=True)
 class LoopState:
-    """What is held per object: the lock of its passes, the wake_event that wakes its loop, the tombstone."""
+    """What is held per object: the lock of its passes, the event that wakes its loop, the tombstone.
 
+    `due_at` is when the next pass is due, in monotonic seconds: infinite until that is known.
+    """
+
+    due_at: float
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     wake_event: asyncio.Event = field(default_factory=asyncio.Event)
     is_tombstoned: bool = False
+
+    def wake(self, now: float) -> None:
+        """Begin the next pass now, or as soon as the running one ends."""
+        self.due_at = min(self.due_at, now)
+        self.wake_event.set()
 
     def stop(self) -> None:
         """End the loop after the pass in hand; no other begins."""
@@ -78,23 +99,28 @@ class LoopState:
 
 @dataclass(slots=True)
 class LevelLoops:
-    """All objects' loops; the handlers start, wake and end them.
+    """All objects' loops; the handlers start, wake and end them, and so does news of a server they depend on.
 
-    Cells are kept by uid, since an object of the same name may come before the news that the old one is gone.
+    States are kept by uid, since an object of the same name may come before the news that the old one is gone.
     """
 
     reconcilers: Mapping[Kind, Reconciler]
     reader: KubeReader
+    cache: KubeCache
     clock: Clock
     telemetry: Telemetry
+    servers: Servers
     _states: dict[str, LoopState] = field(default_factory=dict)
     _uids: dict[ObjectRef, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.servers.wake = self.wake
 
     def wake(self, ref: ObjectRef) -> None:
         """Start the object's next pass now, or as soon as the running one ends."""
         state = self._states.get(self._uids.get(ref, ""))
         if state is not None:
-            state.wake_event.set()
+            state.wake(self.clock.monotonic())
 
     def end(self, uid: str) -> None:
         """Let the object's loop end: it is being deleted, and `teardown` takes over."""
@@ -105,12 +131,18 @@ class LevelLoops:
     async def run(self, kind: Kind, body: Mapping[str, Any], stopped: Stopped) -> None:
         """Make passes over an object until `stopped`; `body` is a live view that follows the watch."""
         metadata = body["metadata"]
-        state = self._state_of(ObjectRef(kind, metadata["namespace"], metadata["name"]), metadata["uid"])
+        ref, uid = ObjectRef(kind, metadata["namespace"], metadata["name"]), metadata["uid"]
+        state = self._state_of(ref, uid)
         failures = 0
         while not stopped and not state.is_tombstoned:
             state.wake_event.clear()
-            pause, failures = await self._guarded_pass(kind, state, body, failures)
-            await _wait(state.wake_event, pause.total_seconds() * _jitter())
+            due_at, state.due_at = state.due_at, math.inf
+            pause, failures = await self._guarded_pass(ref, state, body, failures)
+            self._record_lateness(kind, due_at)
+            seconds = pause.total_seconds() * _jitter()
+            # A wake during the pass stands: it was due then, and not when this one ends.
+            state.due_at = min(state.due_at, self.clock.monotonic() + seconds)
+            await _wait(state.wake_event, seconds)
 
     async def teardown(self, ref: ObjectRef, uid: str) -> None:
         """End the object's loop and work until nothing of it is left; reads the object live each time."""
@@ -132,19 +164,30 @@ class LevelLoops:
             state.stop()
         if self._uids.get(ref) == uid:
             del self._uids[ref]
+        self.servers.forget(ref, uid)
         await self.reconcilers[ref.kind].forget(uid)
 
     async def _guarded_pass(
-        self, kind: Kind, state: LoopState, body: Mapping[str, Any], failures: int
+        self, ref: ObjectRef, state: LoopState, body: Mapping[str, Any], failures: int
     ) -> tuple[timedelta, int]:
         async with state.lock:
             if state.is_tombstoned:
                 return timedelta(), failures
-            return await self._pass(kind, _plain_object(body), failures)
+            return await self._pass(ref.kind, _plain_object(self._find_newest(ref, body)), failures)
+
+    def _record_lateness(self, kind: Kind, due_at: float) -> None:
+        self.telemetry.record(LATENESS, max(0.0, self.clock.monotonic() - due_at), kind=kind.name)
+
+    def _find_newest(self, ref: ObjectRef, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The object as the cache has it; the watch's own view while the cache has none, or another of its name."""
+        cached = self.cache.get(ref)
+        if cached is None or cached["metadata"]["uid"] != body["metadata"]["uid"]:
+            return body
+        return cached
 
     def _state_of(self, ref: ObjectRef, uid: str) -> LoopState:
         self._uids[ref] = uid
-        return self._states.setdefault(uid, LoopState())
+        return self._states.setdefault(uid, LoopState(self.clock.monotonic()))
 
     async def _pass(self, kind: Kind, body: Manifest, failures: int) -> tuple[timedelta, int]:
         started, outcome = self.clock.monotonic(), "ok"

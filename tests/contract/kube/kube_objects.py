@@ -10,8 +10,6 @@ from headroom.ports.kube import (
 
 from .conftest import SAMPLE, World
 
-DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
-
 
 def build_config_map(
     world: World, name: str = "one", *, data: dict[str, str] | None = None, **metadata: Any

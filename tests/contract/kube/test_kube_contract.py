@@ -9,6 +9,7 @@ from headroom.errors import Conflict, NotServed, Refused
 from headroom.ports.kube import (
     CLAIM,
     CONFIG_MAP,
+    DEPLOYMENT,
     POD,
     Kind,
 )
@@ -16,7 +17,6 @@ from headroom.reasons import Reason
 
 from .conftest import SAMPLE, World, eventually
 from .kube_objects import (
-    DEPLOYMENT,
     build_claim,
     build_config_map,
     build_pod,
@@ -215,9 +215,9 @@ class TestDeleting:
     async def test_deleting_takes_the_object_away_and_again_is_success(self, world: World) -> None:
         created = await world.kube.create(build_config_map(world))
         ref, uid = ref_of(world, CONFIG_MAP, "one"), created["metadata"]["uid"]
-        await world.kube.delete(ref, uid=uid)
+        assert await world.kube.delete(ref, uid=uid) is None
         assert await world.kube.get(ref) is None
-        await world.kube.delete(ref, uid=uid)
+        assert await world.kube.delete(ref, uid=uid) is None
 
     async def test_another_incarnation_is_a_conflict(self, world: World) -> None:
         created = await world.kube.create(build_config_map(world))
@@ -239,10 +239,11 @@ class TestDeleting:
     async def test_a_finalizer_holds_until_it_is_removed(self, world: World) -> None:
         created = await world.kube.create(build_config_map(world, finalizers=["headroom.dev/contract"]))
         ref, uid = ref_of(world, CONFIG_MAP, "one"), created["metadata"]["uid"]
-        await world.kube.delete(ref, uid=uid)
+        answer = await world.kube.delete(ref, uid=uid)
         held = await world.kube.get(ref)
         assert held is not None
         assert held["metadata"]["deletionTimestamp"]
+        assert answer == held
         await world.kube.delete(ref, uid=uid)
         await world.kube.patch(
             ref,
@@ -255,7 +256,8 @@ class TestDeleting:
 
     async def test_a_pod_without_a_node_goes_at_once(self, world: World) -> None:
         pod = await world.kube.create(build_pod(world))
-        await world.kube.delete(ref_of(world, POD, "store-1"), uid=pod["metadata"]["uid"], grace_seconds=60)
+        ref = ref_of(world, POD, "store-1")
+        assert await world.kube.delete(ref, uid=pod["metadata"]["uid"], grace_seconds=60) is None
         assert await world.kube.get(ref_of(world, POD, "store-1")) is None
 
     async def test_a_claim_is_protected_while_it_is_deleted(self, world: World) -> None:

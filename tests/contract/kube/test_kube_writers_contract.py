@@ -7,6 +7,7 @@ from headroom.adapters.kube.api import ApiKube
 from headroom.errors import Conflict, Refused
 from headroom.ports.kube import (
     CONFIG_MAP,
+    DEPLOYMENT,
     DISRUPTION_BUDGET,
     SERVICE,
     Manifest,
@@ -16,7 +17,6 @@ from headroom.reasons import Reason
 
 from .conftest import SAMPLE, World, eventually
 from .kube_objects import (
-    DEPLOYMENT,
     build_budget,
     build_config_map,
     build_deployment,

@@ -150,8 +150,8 @@ async def test_events_are_accepted_and_counted_on(real: ApiKube, namespace: str)
     counts: list[tuple[str, str]] = []
     recorder = EventRecorder(moments, lambda *outcome: counts.append(outcome), "operator-1")
     posting = asyncio.create_task(recorder.run(real))
-    recorder.announce(about, Reason.ACTIVATED, "took over", "Normal")
-    recorder.announce(about, Reason.ACTIVATED, "took over", "Normal")
+    recorder.emit(about, Reason.ACTIVATED, "took over", "Normal")
+    recorder.emit(about, Reason.ACTIVATED, "took over", "Normal")
 
     async def are_posted(number: int) -> bool:
         return counts.count((str(Reason.ACTIVATED), "posted")) == number

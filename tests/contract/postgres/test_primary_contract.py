@@ -28,6 +28,18 @@ async def test_identify_tells_who_the_server_is(world: World) -> None:
     assert facts.has_installation_lock
 
 
+async def test_identify_tells_when_the_server_started_and_where_it_was_reached(world: World) -> None:
+    link = await world.postgres.open_primary(world.target())
+    facts, target = await link.identify(), world.target()
+    assert facts.started_at is not None
+    assert facts.started_at.tzinfo is not None
+    assert facts.address == f"{target.host}:{target.port}"
+    assert (await link.identify()).started_at == facts.started_at
+    world.stop()
+    world.start()
+    assert (await link.identify()).started_at != facts.started_at, "the postmaster is another one"
+
+
 async def test_a_mark_follows_the_canarys_own_commit(world: World) -> None:
     link = await world.postgres.open_primary(world.target())
     before, started = await link.position(), world.now()
@@ -163,6 +175,45 @@ async def test_two_links_of_one_process_share_the_lock(world: World) -> None:
     assert (await second.identify()).has_installation_lock
     await second.close()
     assert (await first.identify()).has_installation_lock
+
+
+async def test_an_observer_identifies_and_reads_without_the_lock(world: World) -> None:
+    link = await world.postgres.open_primary(world.target(), is_observer=True)
+    facts = await link.identify()
+    assert facts.system_identifier.isdigit()
+    assert not facts.has_installation_lock
+    assert (await link.connections()).limit > 0
+    assert (await link.position()).lsn > 0
+    other = await world.other_process().open_primary(world.target())
+    assert (await other.identify()).has_installation_lock, "an observer is in nobody's way"
+
+
+async def test_an_observer_takes_over_and_steps_down(world: World) -> None:
+    link = await world.postgres.open_primary(world.target(), is_observer=True)
+    assert await link.take_over()
+    assert (await link.identify()).has_installation_lock
+    assert (await link.mark()).commit_seconds is not None
+    await link.step_down()
+    assert (await link.connections()).limit > 0
+    assert await link.take_over(), "as often as it has to"
+    assert (await link.mark()).commit_seconds is not None
+
+
+async def test_an_observer_has_the_lock_that_another_link_of_its_process_holds(world: World) -> None:
+    holder = await world.postgres.open_primary(world.target())
+    observer = await world.postgres.open_primary(world.target(), is_observer=True)
+    assert (await observer.identify()).has_installation_lock
+    await observer.close()
+    assert (await holder.identify()).has_installation_lock
+
+
+async def test_an_observer_is_told_of_a_wrong_login_and_of_a_standby_as_well(world: World) -> None:
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await world.postgres.open_primary(world.target(Credentials(MONITOR.username, "wrong")), is_observer=True)
+    assert caught.value.reason is Reason.PASSWORD_REJECTED
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await world.postgres.open_primary(world.replica_target(), is_observer=True)
+    assert caught.value.reason is Reason.NOT_A_PRIMARY
 
 
 async def test_a_closed_link_stays_closed(world: World) -> None:

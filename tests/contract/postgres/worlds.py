@@ -44,8 +44,8 @@ class TrackedPostgres:
     def read_system_authorities(self) -> str | None:
         return self.inner.read_system_authorities()
 
-    async def open_primary(self, target: ConnectionTarget) -> PrimaryLink:
-        return self._keep(await self.inner.open_primary(target))
+    async def open_primary(self, target: ConnectionTarget, *, is_observer: bool = False) -> PrimaryLink:
+        return self._keep(await self.inner.open_primary(target, is_observer=is_observer))
 
     async def open_slots(self, target: ConnectionTarget, replication: Credentials) -> SlotLink:
         return self._keep(await self.inner.open_slots(target, replication))

@@ -186,6 +186,23 @@ async def test_a_slot_is_not_dropped_by_a_process_that_lost_the_lock(adapters: A
     assert [slot.name for slot in await new.slots("hr_")] == ["hr_kept"]
 
 
+async def test_a_clone_with_the_same_identifier_has_a_lock_of_its_own(
+    postgres: Postgres, primary: Server, servers: ServerMaker
+) -> None:
+    clone = servers.make_replica(primary)
+    clone.sql("SELECT pg_promote()")
+    one, other = await postgres.open_primary(primary.target()), await postgres.open_primary(clone.target())
+    first, second = await one.identify(), await other.identify()
+    assert first.system_identifier == second.system_identifier
+    assert first.started_at != second.started_at
+    assert first.has_installation_lock
+    assert second.has_installation_lock
+    for server in (primary, clone):
+        slots = await postgres.open_slots(server.target(), REPLICATION)
+        await slots.ensure_slot("hr_a")
+        assert await slots.drop_slot("hr_a"), "each drop is guarded by the lock on its own server"
+
+
 async def test_a_promoted_server_moves_the_timeline_at_once(
     postgres: Postgres, primary: Server, servers: ServerMaker
 ) -> None:

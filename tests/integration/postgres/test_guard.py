@@ -9,17 +9,21 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from headroom.reconcilers.board import GuardBoard, GuardView
 
 from headroom.adapters.clock import SystemClock
 from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cache import MemoryCache
 from headroom.adapters.inmemory.kube_cluster import Cluster
+from headroom.adapters.inmemory.queues import MemoryQueueProbes
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
+from headroom.model.database import Credentials, DatabaseView
 from headroom.policy.replicaset.replay_lag import ReplayLag, measure_replay_lag
 from headroom.ports.kube import DATABASE_GUARD, SECRET, ObjectRef
 from headroom.ports.postgres import Postgres
-from headroom.reconcilers.databaseguard import GuardReconciler, Sweeper
+from headroom.reconcilers.databaseguard import GuardReconciler
 from headroom.reconcilers.reporter import StatusReporter
+from headroom.reconcilers.servers import GuardLinks, Servers
+from headroom.reconcilers.services import Services
 from tests.postgres_server import DATABASE, MONITOR, REPLICATION, Server, ServerMaker
 
 RECOVERY_SECONDS = 6.0
@@ -63,41 +67,55 @@ class Switch:
 
 
 class Guard:
-    """The reconciler with its level loop played by a task."""
+    """The reconciler with its level loop played by a task for each guard."""
 
     def __init__(self, postgres: Postgres, server: Server, *, port: int | None = None, **spec: Any) -> None:
-        self.clock, self.telemetry, self.board = SystemClock(), MemoryTelemetry(), GuardBoard()
+        self.clock, self.telemetry = SystemClock(), MemoryTelemetry()
+        self.servers = Servers(self.clock)
         self.kube = MemoryKube(clock=self.clock)
         self.cluster = Cluster(self.kube)
         self.passes: list[float] = []
-        self._seed(port or server.port, spec)
-        reporter = StatusReporter(self.kube, self.clock, DATABASE_GUARD)
-        sweeper = Sweeper(self.kube, self.clock, self.telemetry, "0123abcd")
+        self.port = port or server.port
         self.reconciler = GuardReconciler(
-            self.kube, reporter, postgres, self.clock, self.telemetry, self.board, sweeper
+            Services(
+                kube=self.kube,
+                cache=MemoryCache(self.kube.store),
+                postgres=postgres,
+                probes=MemoryQueueProbes(),
+                clock=self.clock,
+                telemetry=self.telemetry,
+                reporter=StatusReporter(self.kube, self.clock, DATABASE_GUARD),
+                servers=self.servers,
+                install_id="0123abcd",
+            )
         )
-        self._task = asyncio.create_task(self._loop())
+        self._tasks: dict[ObjectRef, asyncio.Task[None]] = {}
+        self.add("store", MONITOR, replicationSecretRef={"name": "replication"}, **spec)
 
-    def _seed(self, port: int, spec: dict[str, Any]) -> None:
-        for name, login in (("monitor", MONITOR), ("replication", REPLICATION)):
-            metadata = {"name": name, "namespace": "shop"}
-            self.cluster.seed({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {}})
-            self.set_login(name, login.username, login.password)
-        connection = {
+    def add(self, name: str, login: Credentials, **connection: Any) -> None:
+        """One more guard of the same server, with a login of its own."""
+        logins = {f"{name}-monitor": login, "replication": REPLICATION}
+        for secret, credentials in logins.items():
+            if self.cluster.read(ObjectRef(SECRET, "shop", secret)) is None:
+                metadata = {"name": secret, "namespace": "shop"}
+                self.cluster.seed({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {}})
+                self.set_login(secret, credentials.username, credentials.password)
+        fixed = {
             "host": "127.0.0.1",
-            "port": port,
+            "port": self.port,
             "database": DATABASE,
             "tls": {"mode": "disable"},
-            "credentialsSecretRef": {"name": "monitor"},
-            "replicationSecretRef": {"name": "replication"},
+            "credentialsSecretRef": {"name": f"{name}-monitor"},
         }
         guard = {
             "apiVersion": DATABASE_GUARD.api_version,
             "kind": DATABASE_GUARD.name,
-            "metadata": {"name": "store", "namespace": "shop"},
-            "spec": {"connection": connection, **spec},
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"connection": {**fixed, **connection}},
         }
         self.cluster.seed(guard)
+        ref = ObjectRef(DATABASE_GUARD, "shop", name)
+        self._tasks[ref] = asyncio.create_task(self._loop(ref))
 
     def set_login(self, name: str, username: str, password: str) -> None:
         data = {
@@ -106,9 +124,9 @@ class Guard:
         }
         self.cluster.edit(ObjectRef(SECRET, "shop", name), lambda secret: secret.update(data=data))
 
-    async def _loop(self) -> None:
+    async def _loop(self, ref: ObjectRef) -> None:
         while True:
-            body = self.cluster.read(REF)
+            body = self.cluster.read(ref)
             assert body is not None
             began = time.monotonic()
             pause = await self.reconciler.reconcile(body)
@@ -117,20 +135,32 @@ class Guard:
 
     @property
     def status(self) -> dict[str, Any]:
-        body = self.cluster.read(REF)
+        return self.status_of("store")
+
+    def status_of(self, name: str) -> dict[str, Any]:
+        body = self.cluster.read(ObjectRef(DATABASE_GUARD, "shop", name))
         assert body is not None
         return dict(body.get("status", {}))
 
     @property
     def ready(self) -> tuple[str, str]:
-        for entry in self.status.get("conditions", []):
+        return self.ready_of("store")
+
+    def ready_of(self, name: str) -> tuple[str, str]:
+        for entry in self.status_of(name).get("conditions", []):
             if entry["type"] == "Ready":
                 return entry["status"], entry["reason"]
         return "", ""
 
     @property
-    def view(self) -> GuardView:
-        found = self.board.read("shop", "store")
+    def view(self) -> DatabaseView:
+        found = self.servers.view(("shop", "store"))
+        assert found is not None
+        return found
+
+    @property
+    def links(self) -> GuardLinks:
+        found = self.servers.links(("shop", "store"))
         assert found is not None
         return found
 
@@ -140,17 +170,20 @@ class Guard:
     async def until(self, is_true: Callable[[], bool], what: str, *, seconds: float = RECOVERY_SECONDS) -> None:
         end = time.monotonic() + seconds
         while not is_true():
-            if self._task.done():
-                self._task.result()
+            for task in self._tasks.values():
+                if task.done():
+                    task.result()
             assert time.monotonic() < end, f"waited {seconds:g} s for {what}; status is {self.status}"
             await asyncio.sleep(0.05)
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        body = self.cluster.read(REF)
-        assert body is not None
-        await self.reconciler.forget(body["metadata"]["uid"])
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        for ref in self._tasks:
+            body = self.cluster.read(ref)
+            assert body is not None
+            await self.reconciler.forget(body["metadata"]["uid"])
 
 
 @pytest_asyncio.fixture
@@ -179,9 +212,7 @@ async def test_its_marks_tell_a_replicas_lag(
     member = await postgres.open_replica(replica.target())
     await guard.becomes("True", "Connected")
     await asyncio.sleep(2)
-    link = guard.view.primary
-    assert link is not None
-    marks = [*guard.view.marks, await link.position()]
+    marks = [*guard.view.marks, await guard.links.primary.position()]
     lag = measure_replay_lag(marks, await member.probe(), guard.clock.monotonic())
     assert isinstance(lag, ReplayLag)
     assert lag.seconds < 1, "an idle primary and a replica that streams"
@@ -199,7 +230,7 @@ async def test_a_wrong_password_is_named_and_a_corrected_secret_heals_it(guard: 
     primary.restart()
     await guard.becomes("False", "PasswordRejected", seconds=15)
     assert not guard.view.is_ready
-    guard.set_login("monitor", MONITOR.username, "rotated")
+    guard.set_login("store-monitor", MONITOR.username, "rotated")
     await guard.becomes("True", "Connected")
     assert "rotated" not in str(guard.status)
 
@@ -288,11 +319,30 @@ async def test_a_service_that_moved_is_followed_though_the_old_primary_still_ans
         await switch.close()
 
 
+async def test_the_lock_follows_the_probes_to_another_server(
+    postgres: Postgres, primary: Server, servers: ServerMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a timed canary nothing else tells that the guard's own connection stayed at the old primary."""
+    monkeypatch.setattr("headroom.adapters.postgres.server.PROBES_MAX_AGE_SECONDS", 0.2)
+    replica = servers.make_replica(primary)
+    switch = Switch(primary.port)
+    link = await postgres.open_primary(primary.target(port=await switch.start()))
+    try:
+        assert (await link.identify()).has_installation_lock
+        replica.sql("SELECT pg_promote()")
+        switch.target = replica.port
+        await asyncio.sleep(0.5)
+        facts = await link.identify()
+        assert (facts.timeline, facts.has_installation_lock) == (2, True)
+    finally:
+        await link.close()
+        await switch.close()
+
+
 async def test_its_slots_link_reserves_and_drops(guard: Guard) -> None:
     await guard.becomes("True", "Connected")
-    slots, link = guard.view.slots, guard.view.primary
+    slots, link = guard.links.slots, guard.links.primary
     assert slots is not None
-    assert link is not None
     await slots.ensure_slot("hr_a")
     assert [slot.name for slot in await link.slots("hr_")] == ["hr_a"]
     assert await slots.drop_slot("hr_a")
@@ -307,3 +357,29 @@ async def test_four_connections_in_all_and_none_after_it_is_forgotten(guard: Gua
     while primary.sql(count)[0]["count"]:
         assert time.monotonic() < end
         await asyncio.sleep(0.05)
+
+
+async def test_a_second_guard_adds_one_connection_for_its_login_and_takes_over(guard: Guard, primary: Server) -> None:
+    primary.sql("CREATE ROLE second_monitor LOGIN PASSWORD 'second' IN ROLE pg_monitor, pg_signal_backend")
+    await guard.becomes("True", "Connected")
+    guard.add("second", Credentials("second_monitor", "second"))
+    await guard.until(lambda: guard.ready_of("second")[0] == "True", "the second guard's Ready")
+    await guard.becomes("True", "SharedInstance")
+    by_role = (
+        "SELECT usename AS login, split_part(application_name, '/', 2) AS role FROM pg_stat_activity"
+        " WHERE application_name LIKE 'headroom/%' AND usename = 'second_monitor' ORDER BY 2"
+    )
+    assert [row["role"] for row in primary.sql(by_role)] == ["probes"]
+    assert guard.status_of("second")["connections"]["budget"] == guard.status["connections"]["budget"]
+    primary.sql(f'ALTER ROLE "{MONITOR.username}" NOLOGIN')
+    terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s"
+    primary.sql(terminate, [MONITOR.username])
+    await guard.until(lambda: guard.ready[0] == "False", "the first guard's failure")
+    await guard.until(lambda: len(primary.sql(by_role)) == 3, "canary and lock of the second")
+    answered = guard.clock.monotonic()
+    view = guard.servers.view
+    await guard.until(lambda: view(("shop", "second")).marks[-1].taken_at > answered, "marks of the second")
+    assert guard.ready_of("second")[0] == "True"
+    primary.sql(f'ALTER ROLE "{MONITOR.username}" LOGIN')
+    await guard.becomes("True", "SharedInstance", seconds=20)
+    await guard.until(lambda: len(primary.sql(by_role)) == 1, "the second to step down")

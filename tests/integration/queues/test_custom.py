@@ -32,7 +32,7 @@ async def open_probe(shop: Shop, **queries: str) -> QueueProbe:
     return PostgresQueueProbes().open(spec_of(**queries), await shop.open_queue())
 
 
-async def look(probe: QueueProbe) -> QueueSample:
+async def take_sample(probe: QueueProbe) -> QueueSample:
     return await probe.sample(QueueQuestion(7.0, 30.0, 10.0))
 
 
@@ -45,10 +45,10 @@ async def test_each_number_comes_from_its_statement(shop: Shop) -> None:
         completionsQuery="SELECT count(*) FROM outbox WHERE done_at IS NOT NULL",
         failuresQuery="SELECT 1.9::numeric",
     )
-    assert (await look(probe)).backlog == 0
+    assert (await take_sample(probe)).backlog == 0
     shop.run("INSERT INTO outbox (made_at) SELECT now() - make_interval(secs => n) FROM unnest(ARRAY[5, 40, 50]) n")
     shop.run("INSERT INTO outbox (made_at, done_at) VALUES (now(), now())")
-    sample = await look(probe)
+    sample = await take_sample(probe)
     assert sample.lag_seconds == pytest.approx(50, abs=3)
     expected = (7.0, 3, 2, 3, 4, 1, 1)
     found = (
@@ -64,7 +64,7 @@ async def test_each_number_comes_from_its_statement(shop: Shop) -> None:
 
 
 async def test_what_was_not_asked_for_is_unknown(shop: Shop) -> None:
-    sample = await look(await open_probe(shop))
+    sample = await take_sample(await open_probe(shop))
     assert (sample.in_flight, sample.arrived, sample.ended, sample.failed) == (None, None, None, None)
 
 
@@ -96,7 +96,7 @@ async def test_an_answer_that_is_no_number_is_unknown_and_says_how_to_mend_it(
 ) -> None:
     probe = await open_probe(shop, backlogQuery=sql)
     with pytest.raises(SignalUnavailable) as refused:
-        await look(probe)
+        await take_sample(probe)
     assert refused.value.reason is reason
     assert str(refused.value).startswith("queue.postgres.custom.backlogQuery")
     assert words in str(refused.value)
@@ -105,19 +105,21 @@ async def test_an_answer_that_is_no_number_is_unknown_and_says_how_to_mend_it(
 
 async def test_one_bad_answer_does_not_outlast_its_cause(shop: Shop) -> None:
     probe = await open_probe(shop)
-    await look(probe)
+    await take_sample(probe)
     shop.run("ALTER TABLE outbox RENAME TO away")
     with pytest.raises(SignalUnavailable, match=r"queue\.postgres\.custom\.lagQuery"):
-        await look(probe)
+        await take_sample(probe)
     shop.run("ALTER TABLE away RENAME TO outbox")
-    assert (await look(probe)).backlog == 0
+    assert (await take_sample(probe)).backlog == 0
 
 
 async def test_a_percent_sign_needs_no_care_except_beside_the_parameter(shop: Shop) -> None:
-    assert (await look(await open_probe(shop, backlogQuery="SELECT 17 % 10 WHERE 'a' LIKE '%a%'"))).backlog == 7
-    assert (await look(await open_probe(shop, lateBacklogQuery="SELECT 17 %% 10 + 0 * %(target_lag)s"))).late == 7
+    assert (await take_sample(await open_probe(shop, backlogQuery="SELECT 17 % 10 WHERE 'a' LIKE '%a%'"))).backlog == 7
+    assert (
+        await take_sample(await open_probe(shop, lateBacklogQuery="SELECT 17 %% 10 + 0 * %(target_lag)s"))
+    ).late == 7
     with pytest.raises(SignalUnavailable, match="write %% for a percent sign"):
-        await look(await open_probe(shop, lateBacklogQuery="SELECT 17 % 10 + %(target_lag)s"))
+        await take_sample(await open_probe(shop, lateBacklogQuery="SELECT 17 % 10 + %(target_lag)s"))
 
 
 async def test_a_wrong_password_is_its_own_reason(shop: Shop) -> None:

@@ -9,19 +9,22 @@ from typing import Any
 
 import procrastinate
 import pytest
-from headroom.reconcilers.board import GuardBoard, GuardView
 
 from headroom.adapters.clock import SystemClock
 from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cache import MemoryCache
 from headroom.adapters.inmemory.kube_cluster import Cluster
-from headroom.adapters.inmemory.kube_kinds import DEPLOYMENT
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.adapters.postgres.queues.probes import PostgresQueueProbes
 from headroom.errors import Conflict
+from headroom.model.conditions import Finding
+from headroom.model.database import Allocation, DatabaseView
 from headroom.model.moments import format_time
-from headroom.ports.kube import DATABASE_GUARD, POD, WORKER_POOL, Kind, Manifest, ObjectRef
+from headroom.ports.kube import DATABASE_GUARD, DEPLOYMENT, POD, WORKER_POOL, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.reporter import StatusReporter
+from headroom.reconcilers.servers import GuardLinks, Servers
+from headroom.reconcilers.services import Services
 from headroom.reconcilers.workerpool import WorkerPoolReconciler
 from tests.integration.queues.conftest import Shop, running_worker
 
@@ -61,23 +64,45 @@ class Laboratory:
     started: int = 0
 
     async def open(self) -> None:
-        clock, board = SystemClock(), GuardBoard()
+        clock = SystemClock()
+        self.servers = Servers(clock)
         self.cluster = Cluster(self.kube)
         selector = {"matchLabels": {"app": "commands"}}
         self.cluster.seed(make_object(DEPLOYMENT, "commands", spec={"replicas": 1, "selector": selector}))
         self.cluster.seed(make_object(DATABASE_GUARD, "store", spec={}))
-        self.cluster.seed(make_pool())
-        link = await self.shop.open_primary()
-        board.post(NAMESPACE, "store", GuardView("uid", True, Reason.CONNECTED, "", 0.0, primary=link))
-        reporter = StatusReporter(self.kube, clock, WORKER_POOL)
+        self.uid = self.cluster.seed(make_pool())["metadata"]["uid"]
+        self.links = GuardLinks(await self.shop.open_primary())
+        self.post_guard()
         self.reconciler = WorkerPoolReconciler(
-            self.kube, reporter, self.shop.postgres(), PostgresQueueProbes(), clock, self.telemetry, board
+            Services(
+                kube=self.kube,
+                cache=MemoryCache(self.kube.store),
+                postgres=self.shop.postgres(),
+                probes=PostgresQueueProbes(),
+                clock=clock,
+                telemetry=self.telemetry,
+                reporter=StatusReporter(self.kube, clock, WORKER_POOL),
+                servers=self.servers,
+                install_id="12345678",
+            )
         )
+
+    def post_guard(self) -> None:
+        """What the guard's pass would post: the server can be used, and there are connections enough."""
+        view = DatabaseView(
+            "uid",
+            is_ready=True,
+            finding=Finding(Reason.CONNECTED, ""),
+            observed_at=self.servers.clock.monotonic(),
+            allocations={self.uid: Allocation(workers=50, budget=50, held_by_others=0)},
+        )
+        self.servers.post((NAMESPACE, "store"), view, self.links)
 
     async def run(self) -> None:
         """The level loop and the Deployment's controllers."""
         while True:
             pause = 0.1
+            self.post_guard()
             with contextlib.suppress(Conflict):
                 pause = (await self.reconciler.reconcile(self.read(WORKER_POOL))).total_seconds()
             await self.roll_out()
@@ -99,6 +124,8 @@ class Laboratory:
             ready = {"type": "Ready", "status": "True", "lastTransitionTime": format_time(datetime.now(UTC))}
             status = {"phase": "Running", "conditions": [ready]}
             self.cluster.set_status(ObjectRef(POD, NAMESPACE, name), status)
+        there = {"replicas": len(self.workers), "readyReplicas": len(self.workers)}
+        self.cluster.set_status(ObjectRef(DEPLOYMENT, NAMESPACE, "commands"), there)
 
     async def close(self) -> None:
         for _, worker in self.workers:
@@ -148,7 +175,7 @@ async def until(what: str, is_so: Any, seconds: float, lab: Laboratory) -> None:
 
 async def test_real_workers_follow_a_real_queue_up_and_down(shop: Shop) -> None:
     async with laboratory(shop) as (lab, work):
-        await until("the first look", lambda: lab.status().get("queue"), 20, lab)
+        await until("the first sample", lambda: lab.status().get("queue"), 20, lab)
         await work.configure().batch_defer_async(*({"seconds": JOB_SECONDS} for _ in range(240)))
         await until("more workers", lambda: lab.asked_for() >= 3, 40, lab)
         await until(

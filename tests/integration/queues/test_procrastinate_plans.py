@@ -1,4 +1,4 @@
-"""What a look at a procrastinate queue costs the database: its plans, its limits, its estimates."""
+"""What a sample of a procrastinate queue costs the database: its plans, its limits, its estimates."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from headroom.adapters.postgres.queues.probes import PostgresQueueProbes
 from headroom.adapters.postgres.queues.procrastinate import ROW_LIMIT, TOO_SLOW
 from headroom.api.v1alpha1.queue import PostgresQueue
 from tests.integration.queues.conftest import Shop
-from tests.integration.queues.looking import look, open_probe
+from tests.integration.queues.probing import open_probe, take_sample
 from tests.postgres_server import APPLICATION, DATABASE
 
 pytestmark = pytest.mark.postgres
@@ -31,12 +31,12 @@ async def test_a_burst_into_tables_nobody_has_analyzed_is_read_in_proportion(sho
     probe = PostgresQueueProbes().open(
         PostgresQueue.model_validate({"preset": "procrastinate", "queues": ["commands"]}), runner
     )
-    await look(probe)
+    await take_sample(probe)
     worker = shop.register_worker()
     shop.defer(3_000)
     shop.finish(*shop.claim(50, worker))
     shop.claim(20, worker)
-    sample = await look(probe, 5.0)
+    sample = await take_sample(probe, 5.0)
     assert (sample.backlog, sample.in_flight, sample.ended) == (2_930, 20, 50)
     touched = [node["Actual Rows"] * node["Actual Loops"] for node in walk(runner.plans[-1])]
     assert max(touched) <= 3 * 3_120, "each row is read a few times, never once for each other row"
@@ -57,7 +57,7 @@ async def test_with_the_index_of_the_message_another_queues_backlog_costs_nothin
 async def test_a_large_backlog_is_counted_up_to_a_limit_within_the_time_limit(shop: Shop) -> None:
     fill(shop, finished=1_000, waiting=60_000)
     probe = await open_probe(shop, "commands")
-    sample = await look(probe)
+    sample = await take_sample(probe)
     assert sample.is_truncated
     assert sample.backlog == ROW_LIMIT
     assert sample.lag_seconds == pytest.approx(150.0, abs=15)
@@ -66,7 +66,7 @@ async def test_a_large_backlog_is_counted_up_to_a_limit_within_the_time_limit(sh
 
 async def test_late_jobs_are_estimated_from_a_spread(shop: Shop) -> None:
     fill(shop, finished=10, waiting=20_000, span=100.0)
-    sample = await look(await open_probe(shop, "commands"), target=25.0)
+    sample = await take_sample(await open_probe(shop, "commands"), target=25.0)
     assert sample.backlog == 20_000
     assert sample.late == pytest.approx(15_000, rel=0.15)
 
@@ -113,13 +113,13 @@ class ExplainingRunner:
 
 
 async def plans_of(shop: Shop) -> list[dict[str, Any]]:
-    """The plans of a first look and of one that counts events."""
+    """The plans of a first sample and of one that counts events."""
     runner = ExplainingRunner(shop, await shop.open_primary())
     spec = PostgresQueue.model_validate({"preset": "procrastinate", "queues": ["commands"]})
     probe = PostgresQueueProbes().open(spec, runner)
-    await look(probe)
+    await take_sample(probe)
     shop.defer(500)
-    await look(probe, 5.0)
+    await take_sample(probe, 5.0)
     assert len(runner.plans) == 2
     return runner.plans
 

@@ -30,8 +30,8 @@ class Desk:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.recorder = EventRecorder(self.clock, lambda *key: self.counts.update([key]), "operator-1")
 
-    def announce(self, name: str = "store", reason: Reason = Reason.ACTIVATED, message: str = "took over") -> None:
-        self.recorder.announce(build_object(name), reason, message, "Normal")
+    def emit(self, name: str = "store", reason: Reason = Reason.ACTIVATED, message: str = "took over") -> None:
+        self.recorder.emit(build_object(name), reason, message, "Normal")
 
     def stored(self) -> list[Manifest]:
         return [entry.manifest for ref, entry in self.kube.store.entries.items() if ref.kind == EVENT]
@@ -53,7 +53,7 @@ async def desk() -> AsyncIterator[Desk]:
 
 
 async def test_an_event_says_what_who_and_when(desk: Desk) -> None:
-    desk.announce()
+    desk.emit()
     await desk.clock.advance(0.1)
     (event,) = desk.stored()
     assert event["eventTime"] == "2026-01-01T00:00:00.000000Z"
@@ -72,7 +72,7 @@ async def test_an_event_says_what_who_and_when(desk: Desk) -> None:
 
 async def test_repetitions_become_a_series_once_in_five_minutes(desk: Desk) -> None:
     for _ in range(299):
-        desk.announce()
+        desk.emit()
         await desk.clock.advance(1)
     assert len(desk.stored()) == 1
     assert "series" not in desk.stored()[0]
@@ -80,24 +80,24 @@ async def test_repetitions_become_a_series_once_in_five_minutes(desk: Desk) -> N
     assert desk.stored()[0]["series"]["count"] == 299
     assert desk.stored()[0]["series"]["lastObservedTime"] == "2026-01-01T00:04:58.000000Z"
     assert [verb for verb, _ in desk.kube.writes] == ["create", "patch"]
-    desk.announce()
+    desk.emit()
     await desk.clock.advance(320)
     assert desk.stored()[0]["series"]["count"] == 300
     assert desk.outcomes() == {"posted": 3, "merged": 299}
 
 
 async def test_after_a_quiet_window_it_is_a_new_event(desk: Desk) -> None:
-    desk.announce()
+    desk.emit()
     await desk.clock.advance(400)
-    desk.announce()
+    desk.emit()
     await desk.clock.advance(1)
     assert len(desk.stored()) == 2
 
 
 async def test_reasons_and_objects_are_told_apart(desk: Desk) -> None:
-    desk.announce()
-    desk.announce(reason=Reason.DRAINING)
-    desk.announce("other")
+    desk.emit()
+    desk.emit(reason=Reason.DRAINING)
+    desk.emit("other")
     await desk.clock.advance(1)
     assert len(desk.stored()) == 3
 
@@ -122,7 +122,7 @@ ALIKE = [
 @pytest.mark.parametrize("messages", DISTINCT)
 async def test_each_replica_state_and_step_is_told(desk: Desk, messages: tuple[str, str]) -> None:
     for message in messages:
-        desk.announce(message=message)
+        desk.emit(message=message)
     await desk.clock.advance(1)
     assert {event["note"] for event in desk.stored()} == set(messages)
 
@@ -130,7 +130,7 @@ async def test_each_replica_state_and_step_is_told(desk: Desk, messages: tuple[s
 @pytest.mark.parametrize("messages", ALIKE)
 async def test_a_measured_number_alone_is_no_news(desk: Desk, messages: tuple[str, str]) -> None:
     for message in messages:
-        desk.announce(message=message)
+        desk.emit(message=message)
     await desk.clock.advance(1)
     assert [event["note"] for event in desk.stored()] == [messages[0]]
     assert desk.outcomes() == {"merged": 1, "posted": 1}
@@ -138,7 +138,7 @@ async def test_a_measured_number_alone_is_no_news(desk: Desk, messages: tuple[st
 
 async def test_a_flood_of_different_messages_is_limited(desk: Desk) -> None:
     for number in range(100):
-        desk.announce(message=f"from {number} to {number + 1} workers")
+        desk.emit(message=f"from {number} to {number + 1} workers")
     await desk.clock.advance(1)
     assert len(desk.stored()) == 10
     assert desk.outcomes()["object_limit"] == 90
@@ -147,29 +147,29 @@ async def test_a_flood_of_different_messages_is_limited(desk: Desk) -> None:
 async def test_one_object_gets_ten_and_then_ten_a_minute(desk: Desk) -> None:
     reasons = list(Reason)
     for reason in reasons[:25]:
-        desk.announce(reason=reason)
+        desk.emit(reason=reason)
     await desk.clock.advance(1)
     assert len(desk.stored()) == 10
     assert desk.outcomes()["object_limit"] == 15
     await desk.clock.advance(60)
     for reason in reasons[25:50]:
-        desk.announce(reason=reason)
+        desk.emit(reason=reason)
     await desk.clock.advance(1)
     assert len(desk.stored()) == 20
-    desk.announce("other")
+    desk.emit("other")
     await desk.clock.advance(1)
     assert len(desk.stored()) == 21
 
 
 async def test_all_objects_together_get_five_a_second(desk: Desk) -> None:
     for number in range(100):
-        desk.announce(f"set-{number}")
+        desk.emit(f"set-{number}")
     await desk.clock.advance(1)
     first = len(desk.stored())
     assert first == 25
     await desk.clock.advance(2)
     for number in range(100):
-        desk.announce(f"later-{number}")
+        desk.emit(f"later-{number}")
     await desk.clock.advance(1)
     assert len(desk.stored()) == first + 15
     assert desk.outcomes()["overall_limit"] == 75 + 85
@@ -179,13 +179,13 @@ async def test_nothing_blocks_when_nobody_posts() -> None:
     desk = Desk()
     for number in range(QUEUE_LIMIT + 100):
         await desk.clock.advance(0.2)
-        desk.announce(f"set-{number}")
+        desk.emit(f"set-{number}")
     assert desk.outcomes() == {"queue_full": 100}
 
 
 async def test_a_lost_response_makes_one_event(desk: Desk) -> None:
     desk.kube.faults.lose_response(verb="create")
-    desk.announce()
+    desk.emit()
     await desk.clock.advance(5)
     assert len(desk.stored()) == 1
     assert desk.outcomes() == {"posted": 1}
@@ -193,40 +193,40 @@ async def test_a_lost_response_makes_one_event(desk: Desk) -> None:
 
 async def test_an_outage_is_waited_out_and_then_given_up(desk: Desk) -> None:
     desk.kube.faults.fail(KubeUnavailable("HTTP 429", reason=Reason.KUBE_UNAVAILABLE), verb="create", nth=1, times=2)
-    desk.announce()
+    desk.emit()
     await desk.clock.advance(10)
     assert desk.outcomes() == {"posted": 1}
     desk.kube.faults.fail(KubeUnavailable("HTTP 503", reason=Reason.KUBE_UNAVAILABLE), verb="create", times=3)
-    desk.announce("other")
+    desk.emit("other")
     await desk.clock.advance(10)
     assert desk.outcomes() == {"posted": 1, "unavailable": 1}
 
 
 async def test_a_refused_event_is_counted_and_the_next_tried(desk: Desk) -> None:
     desk.kube.faults.fail(Refused("HTTP 403", reason=Reason.FORBIDDEN), verb="create")
-    desk.announce()
+    desk.emit()
     await desk.clock.advance(1)
-    desk.announce()
+    desk.emit()
     await desk.clock.advance(1)
     assert desk.outcomes() == {"refused": 1, "posted": 1}
 
 
 async def test_a_series_whose_event_expired_begins_anew(desk: Desk) -> None:
-    desk.announce()
+    desk.emit()
     await desk.clock.advance(1)
-    desk.announce()
+    desk.emit()
     name = desk.stored()[0]["metadata"]["name"]
     Cluster(desk.kube).remove(ObjectRef(EVENT, "shop", name))
     await desk.clock.advance(320)
     assert desk.outcomes()["expired"] == 1
-    desk.announce()
+    desk.emit()
     await desk.clock.advance(1)
     assert len(desk.stored()) == 1
 
 
 async def test_what_is_over_is_not_kept(desk: Desk) -> None:
     for number in range(20):
-        desk.announce(f"set-{number}")
+        desk.emit(f"set-{number}")
     await desk.clock.advance(700)
     assert desk.recorder._series == {}
     assert desk.recorder._objects == {}
@@ -243,6 +243,6 @@ def test_a_long_message_is_cut_to_the_limit_of_bytes(message: str) -> None:
 
 def test_an_object_without_a_namespace_or_a_name_is_no_error() -> None:
     desk = Desk()
-    desk.recorder.announce({"kind": "Node", "metadata": {"name": "n1"}}, Reason.NODE_LOST, "", "Warning")
-    desk.recorder.announce({}, Reason.NODE_LOST, "", "Warning")
+    desk.recorder.emit({"kind": "Node", "metadata": {"name": "n1"}}, Reason.NODE_LOST, "", "Warning")
+    desk.recorder.emit({}, Reason.NODE_LOST, "", "Warning")
     assert desk.outcomes() in ({}, {"merged": 1})

@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.adapters.telemetry import LoopMonitor, PrometheusTelemetry, configure_logs
-from headroom.adapters.telemetry.catalogue import LOOP_LAG, LOOP_LAG_P99
 from headroom.adapters.telemetry.logs import hide_secrets
+from headroom.adapters.telemetry.loop import LOOP_LAG, LOOP_LAG_P99
 from headroom.model.metrics import Metric, MetricType
 from headroom.ports.subject import current_subject, working_on
 from headroom.ports.telemetry import Telemetry
@@ -129,7 +129,9 @@ class TestForgetting:
         port.forget(*metrics, **labels)
         assert series_of(port) == {series for key, series in known.items() if key not in gone}
 
-    def test_what_was_forgotten_begins_anew(self, make: Callable[[], PrometheusTelemetry | MemoryTelemetry]) -> None:
+    def test_what_was_forgotten_starts_from_zero(
+        self, make: Callable[[], PrometheusTelemetry | MemoryTelemetry]
+    ) -> None:
         port = make()
         for _ in range(2):
             port.record(JOBS, 1, namespace="shop", name="pool")
@@ -184,6 +186,13 @@ class TestLogs:
         logging.getLogger("kopf.objects").warning("x", extra={"k8s_ref": reference})
         found = json.loads(stream.getvalue())["object"]
         assert found == {"kind": "Pod", "namespace": "shop", "name": "p", "uid": ""}
+
+    def test_a_line_has_our_fields_only_and_keeps_letters_as_they_are(self, stream: io.StringIO) -> None:
+        configure_logs("json", "INFO", stream)
+        attached = {"k8s_skip": True, "settings": object()}
+        logging.getLogger("kopf.objects").warning("Jürgen → %s", {"a": 1}, extra=attached)
+        assert "Jürgen → {'a': 1}" in stream.getvalue()
+        assert list(json.loads(stream.getvalue())) == ["ts", "level", "logger", "message"]
 
     async def test_tasks_do_not_mix_their_objects(self) -> None:
         async def work(name: str) -> str:

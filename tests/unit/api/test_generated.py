@@ -48,7 +48,7 @@ def test_a_checked_in_file_is_what_the_models_give(path: Path) -> None:
     assert find_drift({path: FILES[path]}) == [], "run `make crds`"
 
 
-def test_the_check_fails_on_any_difference_and_writing_mends_it(tmp_path: Path) -> None:
+def test_the_check_fails_on_any_difference_and_writing_repairs_it(tmp_path: Path) -> None:
     arguments = ["--output", str(tmp_path / "crds"), "--docs", str(tmp_path / "docs")]
     assert main([*arguments, "--check"]) == 1
     assert main(arguments) == 0

@@ -9,9 +9,18 @@ from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.adapters.inmemory.kube_cluster import Cluster
 from headroom.errors import Conflict
-from headroom.handlers.configure import FINALIZER
 from headroom.model.replica import hash8
-from headroom.ports.kube import CLAIM, DATABASE_GUARD, POD, REPLICA_SET, SERVICE, WORKER_POOL, Kind, ObjectRef
+from headroom.ports.kube import (
+    CLAIM,
+    DATABASE_GUARD,
+    FINALIZER,
+    POD,
+    REPLICA_SET,
+    SERVICE,
+    WORKER_POOL,
+    Kind,
+    ObjectRef,
+)
 from headroom.uninstall import DEPLOYMENT, OperatorStillRuns, Release, uninstall
 
 OPERATOR = {"app.kubernetes.io/component": "operator"}

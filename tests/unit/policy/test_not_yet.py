@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from headroom.api.base import SpecModel
+from headroom.api.v1alpha1 import parse_spec
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
-from headroom.api.v1alpha1.resources import parse_spec
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.policy.not_yet import TABLES, NotYet, explain_not_yet, find_field, find_not_yet, has_free_choice
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
+from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.adapters.inmemory.kube_cluster import Cluster
 from headroom.api.v1alpha1.common import SecretKeyRef
 from headroom.api.v1alpha1.connection import PostgresConnection
-from headroom.errors import Refused
+from headroom.errors import KubeUnavailable, PrimaryUnavailable, Refused
 from headroom.reasons import Reason
-from headroom.reconcilers.logins import SecretReader
+from headroom.reconcilers.logins import LOGIN_RETRY_SECONDS, CachedLogin, LoginBackoff, SecretReader
 from tests.certificates import Authority
 
 
@@ -132,3 +133,82 @@ async def test_a_target_has_all_of_a_connection(shop: Shop, authority: Authority
     assert target.tls_mode == "verify-ca"
     assert (target.ca_pem, target.client_certificate_pem, target.client_key_pem) == (authority.ca_pem, certificate, key)
     assert "PRIVATE KEY" not in repr(target)
+
+
+class TestCachedLogin:
+    """A login is read again every minute, after an edit of the spec, and when it did not serve."""
+
+    def make(self) -> tuple[MemoryClock, CachedLogin[str], list[str]]:
+        clock = MemoryClock()
+        return clock, CachedLogin(clock), []
+
+    async def test_it_is_read_once_a_minute(self) -> None:
+        clock, login, reads = self.make()
+
+        async def read() -> str:
+            reads.append("read")
+            return f"login {len(reads)}"
+
+        for _ in range(180):
+            await login.get("spec", read)
+            await clock.advance(1)
+        assert len(reads) == 3
+
+    async def test_an_edit_and_a_refusal_read_it_at_once(self) -> None:
+        _, login, reads = self.make()
+
+        async def read() -> str:
+            reads.append("read")
+            return f"login {len(reads)}"
+
+        assert await login.get("spec", read) == "login 1"
+        assert await login.get("other spec", read) == "login 2"
+        login.read_again(is_due=False)
+        assert await login.get("other spec", read) == "login 2"
+        login.read_again()
+        assert await login.get("other spec", read) == "login 3"
+        assert await login.get("other spec", read) == "login 3"
+
+    async def test_an_api_server_that_does_not_answer_changes_nothing(self) -> None:
+        clock, login, reads = self.make()
+
+        async def read() -> str:
+            reads.append("read")
+            if len(reads) > 1:
+                raise KubeUnavailable("timed out", reason=Reason.KUBE_UNAVAILABLE)
+            return "login"
+
+        await login.get("spec", read)
+        await clock.advance(61)
+        assert await login.get("spec", read) == "login"
+        with pytest.raises(KubeUnavailable):
+            await login.get("another spec", read)
+
+
+class TestLoginBackoff:
+    """A refused login is tried again after a pause, another one at once."""
+
+    async def test_a_refused_login_waits_and_another_does_not(self) -> None:
+        clock = MemoryClock()
+        backoff = LoginBackoff(clock)
+        backoff.check("login")
+        backoff.record("login", PrimaryUnavailable("wrong password", reason=Reason.PASSWORD_REJECTED))
+        with pytest.raises(PrimaryUnavailable, match="wrong password"):
+            backoff.check("login")
+        backoff.check("another login")
+        await clock.advance(LOGIN_RETRY_SECONDS)
+        backoff.check("login")
+        backoff.clear()
+        backoff.check("login")
+
+    async def test_only_what_is_the_logins_fault_counts_unless_all_does(self) -> None:
+        clock = MemoryClock()
+        down = PrimaryUnavailable("down", reason=Reason.PRIMARY_UNREACHABLE)
+        usual, strict = LoginBackoff(clock), LoginBackoff(clock, retry_seconds=5.0, reasons=None)
+        for backoff in (usual, strict):
+            backoff.record("login", down)
+        usual.check("login")
+        with pytest.raises(PrimaryUnavailable):
+            strict.check("login")
+        await clock.advance(5)
+        strict.check("login")

@@ -8,9 +8,13 @@ import pytest
 from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.errors import Conflict, NotLeading, PrimaryUnavailable
+from headroom.model.conditions import Finding
+from headroom.model.database import DatabaseView, PoolDemand
 from headroom.ports.kube import WORKER_POOL, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
-from headroom.reconcilers.loop import ERRORS, LevelLoops
+from headroom.reconcilers.loop import ERRORS, LATENESS, LevelLoops
+from headroom.reconcilers.servers import Servers
+from tests.loop_clock import LoopClock
 
 pytestmark = pytest.mark.looptime(start=0)
 POOL = ObjectRef(WORKER_POOL, "shop", "pool")
@@ -70,8 +74,20 @@ class Reader:
         return []
 
 
-def loops_of(reconciler: Scripted) -> LevelLoops:
-    return LevelLoops({WORKER_POOL: reconciler}, Reader(), MemoryClock(), MemoryTelemetry())
+class Cached:
+    body: Manifest | None = None
+
+    def get(self, ref: ObjectRef) -> Manifest | None:
+        return self.body
+
+    def list(self, kind: Kind, namespace: str, *, labels: Any = None) -> list[Manifest]:
+        return []
+
+
+def loops_of(reconciler: Scripted, cached: Cached | None = None) -> LevelLoops:
+    clock = MemoryClock()
+    cache = cached or Cached()
+    return LevelLoops({WORKER_POOL: reconciler}, Reader(), cache, clock, MemoryTelemetry(), Servers(clock))
 
 
 async def run_for(loops: LevelLoops, seconds: float) -> None:
@@ -151,6 +167,54 @@ async def test_a_pass_sees_plain_copies() -> None:
     await run_for(loops_of(reconciler), 0.1)
     assert reconciler.seen == BODY
     assert reconciler.seen["spec"]["items"] is not BODY["spec"]["items"]
+
+
+async def test_a_pass_sees_what_the_cache_has_and_not_what_the_watch_is_behind_with() -> None:
+    """Our own last status write is in the cache; a pass on the view before it would write it again, or conflict."""
+    reconciler, cached = Scripted(), Cached()
+    cached.body = {**BODY, "status": {"written": "by us"}}
+    await run_for(loops_of(reconciler, cached), 0.1)
+    assert reconciler.seen == cached.body
+    assert reconciler.seen["status"] is not cached.body["status"]
+
+
+async def test_another_object_of_the_name_is_not_taken_for_this_one() -> None:
+    reconciler, cached = Scripted(), Cached()
+    cached.body = {**BODY, "metadata": {**BODY["metadata"], "uid": "young"}}
+    await run_for(loops_of(reconciler, cached), 0.1)
+    assert reconciler.seen == BODY
+
+
+async def test_news_of_a_server_wakes_who_depends_on_it() -> None:
+    reconciler = Scripted(60.0, 60.0)
+    loops = loops_of(reconciler)
+    loops.servers.depend(POOL, ("shop", "store"))
+    view = DatabaseView("guard", is_ready=True, finding=Finding(Reason.CONNECTED, ""), observed_at=0.0)
+    asyncio.get_running_loop().call_later(1.0, loops.servers.post, ("shop", "store"), view)
+    await run_for(loops, 2.0)
+    assert reconciler.passes[1] == pytest.approx(1.0, abs=0.05)
+
+
+async def test_what_is_forgotten_asks_no_server_for_anything() -> None:
+    loops = loops_of(Scripted())
+    loops.servers.post_demand(("shop", "store"), PoolDemand("u", 1, 1, 1, 1, 0, 1))
+    await loops.forget(POOL, "u")
+    assert loops.servers.demands(("shop", "store")) == ()
+
+
+async def test_how_late_a_pass_is_counts_from_its_time_or_from_the_news() -> None:
+    class Slow(Scripted):
+        async def reconcile(self, body: Manifest) -> timedelta:
+            await asyncio.sleep(1.0)
+            return timedelta(seconds=5.0)
+
+    clock, telemetry = LoopClock(), MemoryTelemetry()
+    loops = LevelLoops({WORKER_POOL: Slow()}, Reader(), Cached(), clock, telemetry, Servers(clock))
+    # The first pass ends at 1.0; news at 0.5 makes the second one due then, so that it ends 1.5 s late at 2.0.
+    asyncio.get_running_loop().call_later(0.5, loops.wake, POOL)
+    await run_for(loops, 10.0)
+    lateness = telemetry.observations[LATENESS.name, (("kind", "WorkerPool"),)]
+    assert lateness[:3] == [pytest.approx(1.0), pytest.approx(1.5), pytest.approx(1.0)]
 
 
 async def test_teardown_waits_for_the_running_pass_and_ends_the_loop() -> None:

@@ -122,19 +122,20 @@ class MemoryKube:
 
     async def delete(
         self, ref: ObjectRef, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
-    ) -> None:
+    ) -> Manifest | None:
         """Delete this incarnation; background propagation."""
 
-        def effect() -> None:
+        def effect() -> Manifest | None:
             old = self._peek(ref)
             if old is None:
-                return
+                return None
             if old["metadata"]["uid"] != uid:
                 raise Conflict(f"{ref} has another uid than {uid}")
             _check_version(ref, old, resource_version)
             self.store.delete(ref, grace_seconds)
+            return self._peek(ref)
 
-        await self._call("delete", ref, effect)
+        return await self._call("delete", ref, effect)
 
     async def replace_status(self, ref: ObjectRef, *, resource_version: str, status: Mapping[str, Any]) -> Manifest:
         """PUT of the status subresource."""

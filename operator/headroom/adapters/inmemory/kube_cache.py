@@ -1,10 +1,12 @@
 """The watches' index over the API in memory: what the store holds, without a call; or as it was, while it is frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from headroom.adapters.inmemory.copying import copy_json
 from headroom.adapters.inmemory.kube_store import Store
-from headroom.ports.kube import Kind, Manifest, ObjectRef
+from headroom.adapters.kube.cache import has_labels
+from headroom.adapters.kube.projection import is_selected, project, target_name
+from headroom.ports.kube import WATCHED, Kind, Manifest, ObjectRef
 
 
 class MemoryCache:
@@ -16,7 +18,7 @@ class MemoryCache:
 
     def freeze(self) -> None:
         """Show what is there now, whatever comes."""
-        self._frozen = self._present()
+        self._frozen = {ref: copy_json(entry.manifest) for ref, entry in self._store.entries.items()}
 
     def thaw(self) -> None:
         """Show the present again."""
@@ -24,25 +26,36 @@ class MemoryCache:
 
     def get(self, ref: ObjectRef) -> Manifest | None:
         """See `KubeCache.get`."""
+        if ref.kind not in WATCHED:
+            raise KeyError(ref.kind)
         if self._frozen is not None:
-            return self._frozen.get(ref)
-        entry = self._store.entries.get(ref)
-        return None if entry is None else copy_json(entry.manifest)
+            manifest = self._frozen.get(ref)
+        else:
+            entry = self._store.entries.get(ref)
+            manifest = None if entry is None else entry.manifest
+        if manifest is None or not is_selected(ref.kind, manifest):
+            return None
+        return copy_json(project(ref.kind, manifest))
+
+    def list_by_target(self, kind: Kind, namespace: str, target: str) -> list[Manifest]:
+        """See `KubeCache.list_by_target`."""
+        return [item for item in self.list(kind, namespace) if target_name(kind, item) == target]
 
     def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None) -> list[Manifest]:
         """See `KubeCache.list`."""
+        if kind not in WATCHED:
+            raise KeyError(kind)
         found = [
-            manifest
-            for ref, manifest in (self._frozen or self._present()).items()
-            if ref.kind == kind and namespace in ("", ref.namespace) and has_labels(manifest, labels)
+            copy_json(project(kind, manifest))
+            for ref, manifest in self._present()
+            if ref.kind == kind
+            and namespace in ("", ref.namespace)
+            and has_labels(manifest, labels)
+            and is_selected(kind, manifest)
         ]
         return sorted(found, key=lambda item: (item["metadata"].get("namespace", ""), item["metadata"]["name"]))
 
-    def _present(self) -> dict[ObjectRef, Manifest]:
-        return {ref: copy_json(entry.manifest) for ref, entry in self._store.entries.items()}
-
-
-def has_labels(manifest: Manifest, labels: Mapping[str, str] | None) -> bool:
-    """Whether an object's labels equal all of these."""
-    found = manifest["metadata"].get("labels") or {}
-    return all(found.get(name) == value for name, value in (labels or {}).items())
+    def _present(self) -> Iterable[tuple[ObjectRef, Manifest]]:
+        if self._frozen is not None:
+            return self._frozen.items()
+        return ((ref, entry.manifest) for ref, entry in self._store.entries.items())

@@ -9,7 +9,7 @@ from typing import Any
 from headroom.adapters.inmemory.copying import copy_json
 from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.adapters.inmemory.kube_fields import Manager
-from headroom.ports.kube import CLAIM, ENDPOINT_SLICE, POD, Manifest, ObjectRef
+from headroom.ports.kube import CLAIM, ENDPOINT_SLICE, POD, SERVICE, Manifest, ObjectRef
 
 
 class Cluster:
@@ -100,23 +100,31 @@ class Cluster:
         return self.edit(ref, bind, manager="kube-controller-manager")
 
     def publish_endpoints(self, namespace: str, service: str, pods: Sequence[str]) -> Manifest:
-        """Write the Service's EndpointSlice with these pods, in the state their Ready condition gives."""
+        """Write the Service's EndpointSlice with these pods, in the state their Ready condition gives.
+
+        Its controller copies the labels of the Service, by which the watch finds the slice.
+        """
         ref = ObjectRef(ENDPOINT_SLICE, namespace, f"{service}-1")
         endpoints = [self._endpoint(namespace, name) for name in pods]
+        labels = {**self._labels_of(namespace, service), "kubernetes.io/service-name": service}
+
+        def change(item: Manifest) -> None:
+            item["endpoints"], item["metadata"]["labels"] = endpoints, labels
+
         if ref in self._store.entries:
-            return self.edit(ref, lambda item: item.update(endpoints=endpoints), manager="endpointslice-controller")
+            return self.edit(ref, change, manager="endpointslice-controller")
         manifest = {
             "apiVersion": ENDPOINT_SLICE.api_version,
             "kind": ENDPOINT_SLICE.name,
-            "metadata": {
-                "namespace": namespace,
-                "name": ref.name,
-                "labels": {"kubernetes.io/service-name": service},
-            },
+            "metadata": {"namespace": namespace, "name": ref.name, "labels": labels},
             "addressType": "IPv4",
             "endpoints": endpoints,
         }
         return self.seed(manifest, manager="endpointslice-controller")
+
+    def _labels_of(self, namespace: str, service: str) -> dict[str, str]:
+        entry = self._store.entries.get(ObjectRef(SERVICE, namespace, service))
+        return {} if entry is None else dict(entry.manifest["metadata"].get("labels") or {})
 
     def _endpoint(self, namespace: str, name: str) -> dict[str, Any]:
         pod = self._store.entries[ObjectRef(POD, namespace, name)].manifest

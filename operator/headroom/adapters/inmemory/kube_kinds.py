@@ -6,12 +6,9 @@ from typing import Any
 
 from headroom.errors import Refused
 from headroom.ports import kube as ports
-from headroom.ports.kube import Kind, Manifest, ObjectRef, Scale
+from headroom.ports.kube import DEPLOYMENT, NODE, STATEFUL_SET, Kind, Manifest, ObjectRef, Scale
 from headroom.reasons import Reason
 
-DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
-STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets")
-NODE = Kind("v1", "Node", "nodes")
 CRON_JOB = Kind("batch/v1", "CronJob", "cronjobs")
 WITHOUT_STATUS = (
     ports.CONFIG_MAP,

@@ -28,14 +28,15 @@ class MemoryPostgres(MemoryWorld):
         self.servers[server.address] = server
         return server
 
-    async def open_primary(self, target: ConnectionTarget) -> PrimaryLink:
+    async def open_primary(self, target: ConnectionTarget, *, is_observer: bool = False) -> PrimaryLink:
         """See `Postgres.open_primary`."""
-        session = self._session("primary", target)
+        session = self._session("observer" if is_observer else "primary", target)
         server = session.use()
         if server.is_in_recovery:
             raise PrimaryUnavailable(f"{target.host} is in recovery", reason=Reason.NOT_A_PRIMARY)
         link = MemoryPrimary(session)
-        link.take_lock(server)
+        if not is_observer:
+            await link.take_over()
         return link
 
     async def open_slots(self, target: ConnectionTarget, replication: Credentials) -> SlotLink:

@@ -17,16 +17,28 @@ class MemoryPrimary:
     """Implements `PrimaryLink`."""
 
     session: MemoryLinkSession
+    is_observer: bool = True
 
-    def take_lock(self, server: MemoryServer) -> bool:
-        """Hold the installation's lock unless another process does."""
-        if server.lock_holder is None:
+    async def take_over(self) -> bool:
+        """See `PrimaryLink.take_over`."""
+        self.session.world.take_overs += 1
+        self.is_observer = False
+        return self._take_lock(self.session.use())
+
+    async def step_down(self) -> None:
+        """See `PrimaryLink.step_down`; the lock stays with the process while another link of it holds it."""
+        self.is_observer = True
+
+    def _take_lock(self, server: MemoryServer) -> bool:
+        """Hold the installation's lock unless another process does; an observer only looks."""
+        if server.lock_holder is None and not self.is_observer:
             server.lock_holder = self.session.world.holder
         return server.lock_holder == self.session.world.holder
 
     async def identify(self) -> ServerFacts:
         """See `PrimaryLink.identify`."""
         server = self.session.use()
+        server.questions["identify"] += 1
         role = self.session.login()
         known = ("pg_monitor", "pg_read_all_data", "pg_signal_backend")
         rights = (*known, "pg_use_reserved_connections") if server.version >= 160_000 else known
@@ -43,7 +55,9 @@ class MemoryPrimary:
             missing_rights=() if role.is_superuser else tuple(right for right in rights if right not in role.rights),
             has_user_tablespaces=server.has_user_tablespaces,
             is_superuser=role.is_superuser,
-            has_installation_lock=not server.is_in_recovery and self.take_lock(server),
+            has_installation_lock=not server.is_in_recovery and self._take_lock(server),
+            started_at=server.started_at,
+            address=f"{server.host}:{server.port}",
         )
 
     async def mark(self) -> Mark:
@@ -78,6 +92,7 @@ class MemoryPrimary:
     async def connections(self) -> ConnectionCounts:
         """See `PrimaryLink.connections`."""
         server = self.session.use()
+        server.questions["connections"] += 1
         states = [session.state for session in server.sessions]
         return ConnectionCounts(
             used=len(states),
@@ -105,6 +120,6 @@ class MemoryPrimary:
     async def close(self) -> None:
         """See `PrimaryLink.close`."""
         server = self.session.world.servers.get((self.session.target.host, self.session.target.port))
-        if server is not None and server.lock_holder == self.session.world.holder:
+        if server is not None and not self.is_observer and server.lock_holder == self.session.world.holder:
             server.lock_holder = None
         self.session.close()

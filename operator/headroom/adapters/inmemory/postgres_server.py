@@ -1,9 +1,13 @@
 """A PostgreSQL server as a few numbers: WAL position, slots, sessions, roles, and the ways it can fail."""
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
 
 from headroom.errors import PrimaryUnavailable, Refused
-from headroom.model.database import BackupProgress, ConnectionTarget, Credentials
+from headroom.model.database import NEWEST_MAJOR, OLDEST_MAJOR, BackupProgress, ConnectionTarget, Credentials
 from headroom.model.lsn import Lsn
 from headroom.reasons import Reason
 
@@ -22,8 +26,17 @@ DEFAULT_SETTINGS = {
     "synchronous_standby_names": "",
     "wal_level": "replica",
 }
+FIRST_START = datetime(2026, 1, 1, tzinfo=UTC)
 START_LSN = 0x3000000
 CANARY_BYTES = 128
+
+
+_STARTS: Iterator[int] = count()
+
+
+def start_postmaster() -> datetime:
+    """A moment at which no other postmaster was started."""
+    return FIRST_START + timedelta(seconds=next(_STARTS))
 
 
 @dataclass(slots=True)
@@ -60,7 +73,8 @@ class MemoryServer:
     """One server; change its fields to make things happen.
 
     A replica has an `upstream`, whose WAL it replays at once unless `is_paused`, and receives unless
-    `is_cut_off`. `is_down` refuses connections, `is_hung` lets every call run into its deadline.
+    `is_cut_off`. `is_down` refuses connections, `is_hung` lets every call run into its deadline. `questions` counts
+    what guards asked.
     """
 
     host: str
@@ -86,6 +100,8 @@ class MemoryServer:
     is_cut_off: bool = False
     has_user_tablespaces: bool = False
     starts: int = 0
+    started_at: datetime = field(default_factory=start_postmaster)
+    questions: Counter[str] = field(default_factory=Counter)
     lock_holder: str | None = None
     _replayed: int = 0
     _received: int = 0
@@ -124,7 +140,7 @@ class MemoryServer:
         return Lsn(self._received), Lsn(self._replayed)
 
     def promote(self) -> None:
-        """End recovery on a timeline of its own."""
+        """End recovery on a new timeline."""
         _, replayed = self.replay()
         self.lsn, self.upstream = int(replayed), None
         self.timeline += 1
@@ -132,6 +148,7 @@ class MemoryServer:
     def restart(self) -> None:
         """Drop all sessions and connections."""
         self.starts += 1
+        self.started_at = start_postmaster()
         self.sessions.clear()
         self.lock_holder = None
 
@@ -152,8 +169,9 @@ class MemoryServer:
             raise PrimaryUnavailable(message, reason=Reason.NO_CONNECTION_LEFT)
         if self.is_pooler:
             raise PrimaryUnavailable(f"{where} is a pooler", reason=Reason.NOT_A_DIRECT_CONNECTION)
-        if not 14 <= self.version // 10_000 <= 18:
-            message = f"{where} runs PostgreSQL {self.version // 10_000}; 14 to 18 are supported"
+        if not OLDEST_MAJOR <= self.version // 10_000 <= NEWEST_MAJOR:
+            major = self.version // 10_000
+            message = f"{where} runs PostgreSQL {major}; {OLDEST_MAJOR} to {NEWEST_MAJOR} are supported"
             raise PrimaryUnavailable(message, reason=Reason.UNSUPPORTED_VERSION)
         return role
 

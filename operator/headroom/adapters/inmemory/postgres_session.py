@@ -21,13 +21,17 @@ def no_answer(sql: str, _: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 @dataclass(slots=True)
 class MemoryWorld:
-    """Servers by address; `answer` stands for what tables would say, `holder` is this process."""
+    """Servers by address; `answer` stands for what tables would say, `holder` is this process.
+
+    Two addresses may lead to one server. `take_overs` counts how often a link opened canary and guard.
+    """
 
     clock: Clock
     fence: Fence
     holder: str = "headroom-1"
     answer: Answer = no_answer
     servers: dict[tuple[str, int], MemoryServer] = field(default_factory=dict)
+    take_overs: int = 0
 
 
 @dataclass(slots=True)

@@ -98,7 +98,7 @@ class ApiKube:
 
     async def delete(
         self, ref: ObjectRef, *, uid: str, resource_version: str | None = None, grace_seconds: int | None = None
-    ) -> None:
+    ) -> Manifest | None:
         """DELETE with preconditions; the server collects what the object owned."""
         preconditions = {"uid": uid}
         if resource_version is not None:
@@ -113,8 +113,10 @@ class ApiKube:
             body["gracePeriodSeconds"] = grace_seconds
         call = write_call("delete", "DELETE", ref, "delete", body)
         answer = await self._transport.send(call)
-        if not answer.is_success and answer.status != 404:
-            raise translate_answer(call, answer)
+        if answer.status == 404:
+            return None
+        found = _body_of(call, answer)
+        return found if _is_held(found) else None
 
     async def replace_status(self, ref: ObjectRef, *, resource_version: str, status: Mapping[str, Any]) -> Manifest:
         """PUT of the status subresource."""
@@ -202,6 +204,14 @@ async def _read_pages(
         if not next_page:
             return found
     return None
+
+
+def _is_held(found: Manifest) -> bool:
+    """Whether a deleted object stays for a while: the answer is a Status, or its last state, once nothing holds it."""
+    metadata = found.get("metadata") or {}
+    if "deletionTimestamp" not in metadata:
+        return False
+    return bool(metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds"))
 
 
 def _body_of(call: Call, answer: Answer) -> Manifest:

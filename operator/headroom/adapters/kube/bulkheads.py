@@ -12,9 +12,10 @@ from headroom.adapters.kube.limits import Limits
 GUARD_LIMITS = Limits(concurrency=8, calls_per_second=20, burst=40)
 """A guard reads Secrets once a minute and writes its status."""
 REPLICA_LIMITS = Limits(concurrency=24, calls_per_second=50, burst=100)
-"""A set reads its children each second or two, and an ejection must find a place at once."""
-POOL_LIMITS = Limits(concurrency=16, calls_per_second=40, burst=80)
-"""A pool reads its target every five seconds, every second while it is late."""
+"""A calm set sends nothing; an ejection must find a place at once."""
+POOL_LIMITS = Limits(concurrency=16, calls_per_second=200, burst=400)
+"""A calm pool sends nothing. One that grows sends about five calls a step and a list of pods each few seconds: where a
+hundred of a thousand pools fall behind at one moment that is 140 a second, and none may wait for five seconds."""
 EVENT_LIMITS = Limits(concurrency=4, calls_per_second=10, burst=20)
 """At most five events a second are sent at all."""
 

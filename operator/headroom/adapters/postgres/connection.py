@@ -18,7 +18,7 @@ from headroom.adapters.postgres.conninfo import CONNECT_SECONDS, connection_stri
 from headroom.adapters.postgres.errors import translate_connect_error, translate_statement_error
 from headroom.adapters.postgres.turn import Turns
 from headroom.errors import PrimaryUnavailable
-from headroom.model.database import ConnectionTarget
+from headroom.model.database import NEWEST_MAJOR, OLDEST_MAJOR, ConnectionTarget
 from headroom.reasons import Reason
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,6 @@ WRITE_OPTIONS: Mapping[str, str] = {
     "statement_timeout": "2500",
     "default_transaction_read_only": "off",
 }
-OLDEST_SUPPORTED, NEWEST_SUPPORTED = 14, 18
 
 
 async def _nothing(_: Link) -> None:
@@ -109,6 +108,10 @@ class PinnedConnection:
         """Connect now instead of at the first statement."""
         await self.run(_nothing)
 
+    async def release(self) -> None:
+        """Give the connection back; the next statement opens another one."""
+        await self._drop()
+
     async def close(self) -> None:
         """End the connection for good."""
         self._is_closed = True
@@ -151,7 +154,7 @@ class PinnedConnection:
         await self.greet(link)
 
     async def _bounded(self, link: Link, work: Callable[[Link], Awaitable[T]], seconds: float) -> T:
-        """Run `work` in a task of its own, so that a hung server is left behind instead of waited for.
+        """Run `work` in a separate task, so that a hung server is left behind instead of waited for.
 
         Cancelling a psycopg call waits for the server to answer the cancel request; cutting the socket does not.
         """
@@ -199,6 +202,11 @@ def _consume(task: "asyncio.Future[Any]", link: Link) -> None:
     link.pgconn.finish()
 
 
+def find_address(link: Link) -> str:
+    """Where a connection ends after name resolution, as `host:port`; this is not what the server says of itself."""
+    return f"{link.info.hostaddr or link.info.host}:{link.info.port}"
+
+
 async def _check_direct(link: Link, target: ConnectionTarget) -> int:
     """Refuse a pooler and unsupported versions; the backend's pid is what only the server itself can know."""
     cursor = await link.execute(sql.HELLO, {})
@@ -212,7 +220,30 @@ async def _check_direct(link: Link, target: ConnectionTarget) -> int:
         )
         raise PrimaryUnavailable(message, reason=Reason.NOT_A_DIRECT_CONNECTION)
     major = row["version"] // 10_000
-    if not OLDEST_SUPPORTED <= major <= NEWEST_SUPPORTED:
-        message = f"{where} runs PostgreSQL {major}; {OLDEST_SUPPORTED} to {NEWEST_SUPPORTED} are supported"
+    if not OLDEST_MAJOR <= major <= NEWEST_MAJOR:
+        message = f"{where} runs PostgreSQL {major}; {OLDEST_MAJOR} to {NEWEST_MAJOR} are supported"
         raise PrimaryUnavailable(message, reason=Reason.UNSUPPORTED_VERSION)
     return int(row["backend_pid"])
+
+
+async def fetch_one(link: Link, statement: str, parameters: Mapping[str, Any] | None = None) -> Row:
+    """The one row of a statement of ours."""
+    cursor = await link.execute(statement, parameters or {})
+    row = await cursor.fetchone()
+    assert row is not None
+    return row
+
+
+async def read_only(link: Link, statement: str, parameters: Mapping[str, Any] | None, *, limit: int) -> list[Row]:
+    """Run one SELECT through a cursor in a read-only transaction that is rolled back; keeps `limit` rows.
+
+    A cursor takes one statement only, and rows beyond the limit never leave the server.
+    """
+    await link.execute(sql.BEGIN_READ_ONLY)
+    try:
+        async with link.cursor(name="headroom") as cursor:
+            await cursor.execute(statement, parameters)
+            return await cursor.fetchmany(limit)
+    finally:
+        if not link.closed:
+            await link.execute(sql.ROLLBACK)

@@ -1,4 +1,4 @@
-"""What libpq is told for a connection: addresses, TLS material, deadlines, and a name that says whose it is."""
+"""The parameters of a connection for libpq: addresses, TLS material, deadlines, and a name that says whose it is."""
 
 import os
 import re
@@ -24,7 +24,7 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE--
 
 @dataclass(frozen=True, slots=True)
 class SessionNames:
-    """How our sessions are told from others: `lease` belongs to the operator, `holder` to this one process of it.
+    """Distinguishes our sessions from others: `lease` belongs to the operator, `holder` to this one process of it.
 
     Both at most 16 characters without a slash, so that `headroom/<role>/<lease>/<holder>` fits application_name.
     """
@@ -70,7 +70,7 @@ def connection_string(
 
 def _tls_parameters(target: ConnectionTarget, stack: ExitStack) -> dict[str, str]:
     if target.tls_mode in {"disable", "allow", "prefer"}:
-        # Whoever answers in the clear could ask for the password in the clear.
+        # A server without encryption could ask for the password without encryption.
         hardening = {"require_auth": "!password"}
         if target.tls_mode == "disable":
             return hardening

@@ -1,7 +1,7 @@
 """psycopg's and libpq's errors as ours: what a person must do depends on the precise cause.
 
-libpq gives no SQLSTATE for a failed login, only the server's text, so connection errors are told apart by their
-(untranslated) words; a text nobody recognises is quoted under PrimaryUnreachable.
+libpq gives no SQLSTATE for a failed login, only the server's text, so connection errors are classified by their
+(untranslated) text; a text nobody recognises is quoted under PrimaryUnreachable.
 """
 
 import psycopg

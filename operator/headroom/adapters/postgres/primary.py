@@ -1,4 +1,4 @@
-"""The link to a primary: canary, guard and probes, each on a connection of its own; pools get one when they ask."""
+"""The link to a primary: canary, guard and probes, each on its own connection; pools get one when they ask."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -8,10 +8,9 @@ from typing import Any
 from psycopg import errors as pg
 
 from headroom.adapters.postgres import rows, sql
-from headroom.adapters.postgres.connection import WRITE_OPTIONS, Link, PinnedConnection
-from headroom.adapters.postgres.guard import GuardSession
+from headroom.adapters.postgres.connection import WRITE_OPTIONS, Link, PinnedConnection, fetch_one, find_address
+from headroom.adapters.postgres.guard import GuardSession, ServerKey
 from headroom.adapters.postgres.queues.shared import SharedQueries
-from headroom.adapters.postgres.statements import fetch_one
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import (
     BackupProgress,
@@ -24,13 +23,13 @@ from headroom.ports.clock import Clock
 from headroom.reasons import Reason
 
 CANARY_SECONDS = 10.0
-"""Twice the Emergency threshold's default: a COMMIT that takes longer has told all there is to tell."""
+"""Twice the Emergency threshold's default: a COMMIT that takes longer adds no information."""
 GIVE_UP_SECONDS = 8.5
 CANCEL_SECONDS = 1.0
 PROBES_MAX_AGE_SECONDS = 30.0
-"""The probes connection is made anew this often, so that a host name that has moved is noticed without a loss."""
+"""The probes connection is reopened this often, so that a host name that has moved is noticed without a loss."""
 SETTINGS_EVERY_SECONDS = 10.0
-"""Parameters change seldom and cost more to read than all else of a look."""
+"""Parameters change seldom and cost more to read than the rest of an observation."""
 CANARY_OPTIONS: Mapping[str, str] = {**WRITE_OPTIONS, "statement_timeout": "0"}
 
 
@@ -45,16 +44,33 @@ class PinnedPrimary:
     clock: Clock
     _settings: Mapping[str, str] = field(default_factory=dict)
     _settings_read_at: float | None = None
+    _is_observer: bool = True
 
-    async def open(self) -> None:
-        """Connect all three, the probes first; refuses a server in recovery."""
+    async def open(self, *, is_observer: bool) -> None:
+        """Connect the probes first, then the rest unless it is an observer; refuses a server in recovery."""
         facts = await self._identify()
         if facts.is_in_recovery:
             where = f"{self.probes.target.host}:{self.probes.target.port}"
             message = f"{where} is in recovery; let connection.host follow the primary"
             raise PrimaryUnavailable(message, reason=Reason.NOT_A_PRIMARY)
-        await self.guard.connection.open()
+        if not is_observer:
+            await self._take_over(facts)
+
+    async def take_over(self) -> bool:
+        """See `PrimaryLink.take_over`."""
+        return await self._take_over(await self._identify())
+
+    async def _take_over(self, facts: ServerFacts) -> bool:
+        is_held = await self.guard.has_lock(_key_of(facts))
         await self.canary.open()
+        self._is_observer = False
+        return is_held
+
+    async def step_down(self) -> None:
+        """See `PrimaryLink.step_down`."""
+        self._is_observer = True
+        await self.guard.release()
+        await self.canary.release()
 
     async def identify(self) -> ServerFacts:
         """See `PrimaryLink.identify`; also takes the installation's lock again if it was lost."""
@@ -62,13 +78,19 @@ class PinnedPrimary:
         facts = await self._identify()
         if facts.is_in_recovery:
             return facts
-        return rows.with_lock(facts, is_held=await self.guard.has_lock(facts.system_identifier))
+        key = _key_of(facts)
+        is_held = self.guard.locks.find_pid(key) is not None if self._is_observer else await self.guard.has_lock(key)
+        return rows.with_lock(facts, is_held=is_held)
 
     async def _identify(self) -> ServerFacts:
         now = self.clock.monotonic()
         is_due = self._settings_read_at is None or now - self._settings_read_at >= SETTINGS_EVERY_SECONDS
         parameters = {"settings": list(sql.SETTINGS) if is_due else [], "rights": list(sql.RIGHTS)}
-        facts = rows.parse_server((await self.probes.fetch(sql.IDENTIFY, parameters))[0])
+
+        async def work(link: Link) -> ServerFacts:
+            return rows.parse_server(await fetch_one(link, sql.IDENTIFY, parameters), find_address(link))
+
+        facts = await self.probes.run(work)
         if is_due:
             self._settings, self._settings_read_at = facts.settings, now
         return replace(facts, settings=self._settings)
@@ -117,8 +139,13 @@ class PinnedPrimary:
         await self.probes.close()
 
 
+def _key_of(facts: ServerFacts) -> ServerKey:
+    assert facts.started_at is not None
+    return facts.system_identifier, facts.started_at
+
+
 async def _commit(link: Link) -> None:
-    """COMMIT; one that waits for synchronous standbys is told to stop waiting shortly before the deadline."""
+    """COMMIT; one that waits for synchronous standbys is cancelled shortly before the deadline."""
     commit = asyncio.ensure_future(link.execute(sql.COMMIT))
     done, _ = await asyncio.wait({commit}, timeout=GIVE_UP_SECONDS)
     if not done:

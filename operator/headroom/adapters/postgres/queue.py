@@ -7,8 +7,7 @@ from typing import Any
 import psycopg
 from psycopg import errors as pg
 
-from headroom.adapters.postgres.connection import Link, PinnedConnection, Row
-from headroom.adapters.postgres.statements import read_only
+from headroom.adapters.postgres.connection import Link, PinnedConnection, Row, read_only
 from headroom.errors import HeadroomError, SignalUnavailable
 from headroom.reasons import Reason
 
@@ -43,7 +42,7 @@ class PinnedQueue:
             except psycopg.Error as error:
                 if error.sqlstate is None or link.closed:
                     raise
-                raise explain_query_error(error) from error
+                raise describe_query_error(error) from error
 
         return await self.connection.run(work, seconds=QUEUE_SECONDS)
 
@@ -52,8 +51,8 @@ class PinnedQueue:
         await self.connection.close()
 
 
-def explain_query_error(error: psycopg.Error) -> HeadroomError:
-    """Why a user's query failed; only the code is told, since the text may quote data."""
+def describe_query_error(error: psycopg.Error) -> HeadroomError:
+    """Why a user's query failed; only the code is reported, since the text may quote data."""
     code = error.sqlstate
     if isinstance(error, _MISSING):
         message = f"a table, column or function of the query does not exist (SQLSTATE {code})"

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from headroom.adapters.postgres import rows, sql
-from headroom.adapters.postgres.connection import Link, PinnedConnection, Row
-from headroom.adapters.postgres.statements import fetch_one
+from headroom.adapters.postgres.connection import Link, PinnedConnection, Row, fetch_one
 from headroom.model.database import ReplicaProbe
 from headroom.ports.clock import Clock
 from headroom.ports.leadership import Fence
@@ -41,7 +40,7 @@ class PinnedReplica:
         return await self.connection.run(work, seconds=END_SECONDS)
 
     async def _end(self, link: Link, session: Row, *, only_idle: bool) -> int:
-        # Turn, connect and look may have taken seconds, in which a process that was frozen lost its lease.
+        # Turn, connect and query may have taken seconds, in which a process that was frozen lost its lease.
         self.fence.check(END_SECONDS)
         row = await fetch_one(link, sql.END_SESSION, {**session, "only_idle": only_idle})
         return int(row["ended"])

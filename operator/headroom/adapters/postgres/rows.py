@@ -17,8 +17,8 @@ from headroom.model.lsn import Lsn
 Row = Mapping[str, Any]
 
 
-def parse_server(row: Row) -> ServerFacts:
-    """A row of `sql.IDENTIFY`."""
+def parse_server(row: Row, address: str) -> ServerFacts:
+    """A row of `sql.IDENTIFY`, and where it came from."""
     return ServerFacts(
         system_identifier=str(row["system_identifier"]),
         version=int(row["version"]),
@@ -33,6 +33,8 @@ def parse_server(row: Row) -> ServerFacts:
         has_user_tablespaces=bool(row["has_user_tablespaces"]),
         is_superuser=bool(row["is_superuser"]),
         has_installation_lock=False,
+        started_at=row["started_at"],
+        address=address,
     )
 
 

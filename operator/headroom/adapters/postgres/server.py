@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from headroom.adapters.postgres.connection import PROBE_OPTIONS, WRITE_OPTIONS, PinnedConnection
 from headroom.adapters.postgres.conninfo import SessionNames, read_system_authorities
-from headroom.adapters.postgres.guard import GuardSession
-from headroom.adapters.postgres.locks import HeldLocks, compute_lock_key
+from headroom.adapters.postgres.guard import GuardSession, HeldLocks, compute_lock_key
 from headroom.adapters.postgres.primary import CANARY_OPTIONS, PROBES_MAX_AGE_SECONDS, PinnedPrimary
 from headroom.adapters.postgres.queue import QUEUE_OPTIONS, PinnedQueue
 from headroom.adapters.postgres.queues.shared import SharedQueries
@@ -35,7 +34,7 @@ class PsycopgPostgres:
         """See `Postgres.read_system_authorities`."""
         return read_system_authorities()
 
-    async def open_primary(self, target: ConnectionTarget) -> PrimaryLink:
+    async def open_primary(self, target: ConnectionTarget, *, is_observer: bool = False) -> PrimaryLink:
         """See `Postgres.open_primary`."""
         guard = self._pin(target, "guard", WRITE_OPTIONS)
 
@@ -50,7 +49,7 @@ class PsycopgPostgres:
             clock=self.clock,
         )
         try:
-            await link.open()
+            await link.open(is_observer=is_observer)
         except BaseException:
             await link.close()
             raise

@@ -7,11 +7,10 @@ import psycopg
 from psycopg import errors as pg
 
 from headroom.adapters.postgres import rows, sql
-from headroom.adapters.postgres.connection import Link, PinnedConnection
+from headroom.adapters.postgres.connection import Link, PinnedConnection, fetch_one
 from headroom.adapters.postgres.conninfo import CONNECT_SECONDS, connection_string
 from headroom.adapters.postgres.errors import classify_connect_text, quote
-from headroom.adapters.postgres.locks import HeldLocks
-from headroom.adapters.postgres.statements import fetch_one
+from headroom.adapters.postgres.guard import HeldLocks, fetch_server_key
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import ConnectionTarget, SlotFacts
 from headroom.ports.leadership import Fence
@@ -31,13 +30,13 @@ class PinnedSlots:
     login_name: str
 
     async def check_replication(self) -> str:
-        """See `SlotLink.check_replication`; a connection of its own, since it speaks another dialect."""
+        """See `SlotLink.check_replication`; on its own connection, since it speaks another dialect."""
         target = self.connection.target
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 return await _identify_system(target, self.login_name)
         except (psycopg.Error, TimeoutError) as error:
-            raise _explain_login(error, target) from error
+            raise _describe_login_error(error, target) from error
 
     async def ensure_slot(self, name: str) -> SlotFacts:
         """See `SlotLink.ensure_slot`."""
@@ -58,16 +57,15 @@ class PinnedSlots:
         return await self.connection.run(lambda link: self._drop(link, name), seconds=SLOT_SECONDS)
 
     async def _create(self, link: Link, name: str) -> None:
-        # Turn, connect and look may have taken seconds, in which a process that was frozen lost its lease.
+        # Turn, connect and query may have taken seconds, in which a process that was frozen lost its lease.
         self.fence.check(SLOT_SECONDS)
         try:
             await link.execute(sql.CREATE_SLOT, {"name": name})
         except pg.DuplicateObject:
-            return  # made between our look and our call: what is there counts
+            return  # created between our query and our call: what exists counts
 
     async def _drop(self, link: Link, name: str) -> bool:
-        system_identifier = str((await fetch_one(link, sql.SYSTEM_IDENTIFIER))["system_identifier"])
-        pid = self.locks.find_pid(system_identifier) or 0
+        pid = self.locks.find_pid(await fetch_server_key(link)) or 0
         parameters = {"name": name, "guard_pid": pid, "lock_key": self.lock_key}
         self.fence.check(SLOT_SECONDS)
         try:
@@ -99,7 +97,7 @@ async def _identify_system(target: ConnectionTarget, login_name: str) -> str:
         await link.close()
 
 
-def _explain_login(error: Exception, target: ConnectionTarget) -> PrimaryUnavailable:
+def _describe_login_error(error: Exception, target: ConnectionTarget) -> PrimaryUnavailable:
     where, user = f"{target.host}:{target.port}", target.credentials.username
     if isinstance(error, TimeoutError | pg.ConnectionTimeout):
         message = f"{where} did not accept a replication connection in time"

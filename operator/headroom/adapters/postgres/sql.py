@@ -21,6 +21,7 @@ END
 
 IDENTIFY = f"""
 SELECT (SELECT system_identifier FROM pg_control_system())::text AS system_identifier,
+       pg_postmaster_start_time() AS started_at,
        current_setting('server_version_num')::int AS version,
        pg_is_in_recovery() AS is_in_recovery,
        {_TIMELINE} AS timeline,
@@ -79,7 +80,7 @@ SET LOCAL synchronous_commit = on;
 SELECT pg_current_wal_flush_lsn(), pg_logical_emit_message(true, 'headroom', '')
 """
 """A transactional message gets a transaction id, so that its COMMIT is flushed as a user's is; it touches no table.
-The position comes first since it fails, on a server in recovery, with a state of its own."""
+The position comes first since it fails, on a server in recovery, with its own SQLSTATE."""
 COMMIT = "COMMIT"
 
 # Without pg_monitor the kind of another role's session is hidden, but not the database it is in.
@@ -131,7 +132,9 @@ WHERE s.slot_name = %(name)s AND s.slot_type = 'physical' AND NOT s.active AND {
 """  # noqa: S608
 """Drops the slot only while our guard session holds the installation's lock, as the server sees it right then."""
 HAS_LOCK = f"SELECT {_HELD} AS is_held"
-SYSTEM_IDENTIFIER = "SELECT system_identifier::text AS system_identifier FROM pg_control_system()"
+SERVER_KEY = """
+SELECT system_identifier::text AS system_identifier, pg_postmaster_start_time() AS started_at FROM pg_control_system()
+"""
 IDENTIFY_SYSTEM = "IDENTIFY_SYSTEM"
 
 TRY_LOCK = "SELECT pg_try_advisory_lock(%(lock_key)s::bigint) AS is_held"

@@ -1,7 +1,7 @@
-"""Metrics for Prometheus, events for Kubernetes, logs for people and machines, and the lag of the event loop."""
+"""Metrics for Prometheus, events for Kubernetes, logs, and the lag of the event loop."""
 
 from headroom.adapters.telemetry.logs import configure_logs
 from headroom.adapters.telemetry.loop import LoopMonitor
-from headroom.adapters.telemetry.service import PrometheusTelemetry
+from headroom.adapters.telemetry.prometheus import PrometheusTelemetry
 
 __all__ = ["LoopMonitor", "PrometheusTelemetry", "configure_logs"]

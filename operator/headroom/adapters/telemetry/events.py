@@ -1,4 +1,4 @@
-"""Kubernetes events that never block and never flood: merged into series, limited, queued, posted in the background."""
+"""Kubernetes events. They are merged into series, rate limited, queued, and posted in the background."""
 
 import asyncio
 import hashlib
@@ -29,9 +29,9 @@ ATTEMPTS = 3
 MAX_NOTE = 1024
 MAX_NAME_STEM = 200
 MEASURED = re.compile(r"(?<![\w.-])\d+(?:\.\d+(?!\w|\.\d)|(?= ?(?:ms|s|min|[KMG]iB|B)\b| ?%))")
-"""A number that moves from one reading to the next: with a fraction or a unit; those in names and counts tell apart."""
-Count = Callable[[str, str], None]
-"""Told the reason and the outcome of every announcement."""
+"""A measured number: one with a fraction or a unit. Numbers in names and counts do not match: they identify."""
+CountOutcome = Callable[[str, str], None]
+"""Called with the reason and the outcome of every emitted event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class _Key:
     uid: str
     reason: str
     type: str
-    words: str
-    """The message without its measured numbers: each replica, state and step is told by itself."""
+    template: str
+    """The message without its measured numbers, so that two replicas, states or steps stay two events."""
 
 
 @dataclass(slots=True)
 class _Series:
-    """Repetitions of an event within one window; `written` is the count that was posted."""
+    """Repetitions of an event within one window; `written` is the last count that was posted."""
 
     ref: ObjectRef
     window_ends_at: float
@@ -56,7 +56,7 @@ class _Series:
 
 @dataclass(frozen=True, slots=True)
 class _Post:
-    """One write to come: a new event, or the count of a series."""
+    """A pending write: a new event, or the count of a series."""
 
     key: _Key
     ref: ObjectRef
@@ -67,18 +67,18 @@ class _Post:
 
 @dataclass(slots=True)
 class EventRecorder:
-    """`announce` returns at once; `run` posts until it is cancelled."""
+    """`emit` returns at once; `run` posts until it is cancelled."""
 
     clock: Clock
-    count: Count
+    count: CountOutcome
     instance: str
     _series: dict[_Key, _Series] = field(default_factory=dict)
     _objects: dict[str, TokenBucket] = field(default_factory=dict)
     _overall: TokenBucket = field(default_factory=lambda: TokenBucket(OVERALL_RATE, OVERALL_BURST))
     _queue: "asyncio.Queue[_Post]" = field(default_factory=lambda: asyncio.Queue(QUEUE_LIMIT))
 
-    def announce(self, about: Mapping[str, Any], reason: Reason, message: str, type_: str) -> None:
-        """Queue an event, or count it as a repetition, or drop it and count that."""
+    def emit(self, about: Mapping[str, Any], reason: Reason, message: str, type_: str) -> None:
+        """Queue an event, count it as a repetition, or drop it; the outcome is counted."""
         key = _Key((about.get("metadata") or {}).get("uid", ""), str(reason), type_, MEASURED.sub("#", message))
         now, moment = self.clock.monotonic(), self.clock.now()
         series = self._series.get(key)
@@ -96,7 +96,7 @@ class EventRecorder:
         self._enqueue(_Post(key, ref, manifest))
 
     async def run(self, writer: KubeWriter) -> None:
-        """Post what is queued, one at a time, and the counts of series as their windows end."""
+        """Post queued events one at a time, and the count of each series when its window ends."""
         sweeper = asyncio.create_task(self._sweep_forever())
         try:
             while True:
@@ -105,7 +105,7 @@ class EventRecorder:
             sweeper.cancel()
 
     def sweep(self) -> None:
-        """End the windows that are over: the count of a series is posted and counts on, what was alone is forgotten."""
+        """Close windows that have ended: post the count of each series, and forget events that were not repeated."""
         now = self.clock.monotonic()
         for key, series in list(self._series.items()):
             if now < series.window_ends_at:
@@ -135,7 +135,7 @@ class EventRecorder:
             self._drop(post, "queue_full")
 
     def _drop(self, post: _Post, outcome: str) -> None:
-        # Nothing of it is there to count on: the next one begins anew.
+        # The server has no event to count up, so the next repetition must be posted as a new event.
         self._series.pop(post.key, None)
         self.count(post.key.reason, outcome)
 
@@ -154,7 +154,7 @@ class EventRecorder:
                 if attempt < ATTEMPTS:
                     await self.clock.sleep(error.retry_after.total_seconds())
             except Conflict:
-                # A new event that is there was posted by the attempt before; the one of a series has expired.
+                # A new event that exists was posted by the attempt before; the event of a series has expired.
                 return "posted" if post.manifest is not None else "expired"
             except HeadroomError as error:
                 logger.debug("Event %s about %s was not accepted: %s", post.key.reason, post.key.uid, error)
@@ -167,7 +167,7 @@ class EventRecorder:
 def build_event(
     about: Mapping[str, Any], reason: str, message: str, *, type_: str, moment: datetime, instance: str
 ) -> Manifest:
-    """An events.k8s.io/v1 Event; its name follows from its content, so that posting it twice makes one."""
+    """An events.k8s.io/v1 Event. Its name is a hash of its content, so that posting it twice creates one event."""
     metadata = about.get("metadata") or {}
     name, uid = metadata.get("name", ""), metadata.get("uid", "")
     at = format_moment(moment)

@@ -1,11 +1,13 @@
-"""Log lines: JSON for machines, text for people; each names the object it is about and hides passwords."""
+"""Log lines, as JSON or as text. Each line names the object it is about and hides passwords."""
 
-import json
 import logging
 import re
 import sys
 from datetime import UTC, datetime
+from logging import LogRecord
 from typing import Any, TextIO
+
+from pythonjsonlogger import json
 
 from headroom.ports.subject import current_subject
 
@@ -15,7 +17,7 @@ SECRETS = re.compile(
     re.IGNORECASE,
 )
 HIDDEN = "***"
-# Chatty at INFO about what our own lines say better.
+# These loggers repeat at INFO what our own lines already say.
 QUIET = ("aiohttp.access", "asyncio", "kopf.activities.probe", "kopf.objects")
 
 
@@ -24,12 +26,16 @@ def hide_secrets(text: str) -> str:
     return SECRETS.sub(lambda found: f"{found['key'] or found['scheme']}{HIDDEN}", text)
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(json.JsonFormatter):
     """One JSON object a line: ts, level, logger, message, object, exception."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Render a record."""
-        line: dict[str, Any] = {
+    def __init__(self) -> None:
+        super().__init__(json_ensure_ascii=False)
+
+    def add_fields(self, log_data: dict[str, Any], record: LogRecord, message_dict: dict[str, Any]) -> None:
+        """Fill in the fields of a line; `message_dict` holds the rendered exception."""
+        # The fields that the library would add are left out: Kopf attaches whole objects to its records.
+        log_data |= {
             "ts": _timestamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -37,16 +43,15 @@ class JsonFormatter(logging.Formatter):
         }
         about = find_object(record)
         if about:
-            line["object"] = about
+            log_data["object"] = about
         if record.exc_info:
-            line["exception"] = hide_secrets(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False, default=str)
+            log_data["exception"] = hide_secrets(message_dict["exc_info"])
 
 
 class TextFormatter(logging.Formatter):
-    """A line a person reads: time, level, object, message; the exception below it."""
+    """A line for people: time, level, object and message, with the exception below it."""
 
-    def format(self, record: logging.LogRecord) -> str:
+    def format(self, record: LogRecord) -> str:
         """Render a record."""
         about = find_object(record)
         where = f"{about['kind']} {about['namespace']}/{about['name']}: " if about else ""
@@ -56,8 +61,8 @@ class TextFormatter(logging.Formatter):
         return hide_secrets(text)
 
 
-def find_object(record: logging.LogRecord) -> dict[str, str] | None:
-    """The object a record is about: of the running task, or what Kopf attached."""
+def find_object(record: LogRecord) -> dict[str, str] | None:
+    """The object a record is about: the subject of the running task, else the one that Kopf attached."""
     subject = current_subject()
     if subject is not None:
         return {"kind": subject.kind, "namespace": subject.namespace, "name": subject.name, "uid": subject.uid}
@@ -68,7 +73,7 @@ def find_object(record: logging.LogRecord) -> dict[str, str] | None:
 
 
 def configure_logs(format_: str, level: str, stream: TextIO | None = None) -> logging.Handler:
-    """Send all logs to `stream` (stderr unless told) in `json` or `text`, from `level` on; replaces what was set up."""
+    """Send all logs from `level` on to `stream` (default: stderr) as `json` or `text`; replaces earlier handlers."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if format_ == "json" else TextFormatter())
     root = logging.getLogger()
@@ -79,6 +84,6 @@ def configure_logs(format_: str, level: str, stream: TextIO | None = None) -> lo
     return handler
 
 
-def _timestamp(record: logging.LogRecord) -> str:
+def _timestamp(record: LogRecord) -> str:
     moment = datetime.fromtimestamp(record.created, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

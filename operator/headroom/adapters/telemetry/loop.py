@@ -1,12 +1,22 @@
-"""How late the event loop wakes its tasks, and whether it still does."""
+"""Measures how late the event loop wakes its tasks, and whether it still wakes them at all."""
 
 from collections import deque
 from dataclasses import dataclass, field
 
-from headroom.adapters.telemetry.catalogue import LOOP_LAG, LOOP_LAG_P99
+from headroom.model.metrics import Metric, MetricType
 from headroom.ports.clock import Clock
 from headroom.ports.telemetry import Telemetry
 
+LOOP_LAG = Metric(
+    "headroom_loop_lag_seconds",
+    MetricType.HISTOGRAM,
+    "How much later than asked the event loop woke a task, measured ten times a second.",
+    (),
+    (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0),
+)
+LOOP_LAG_P99 = Metric(
+    "headroom_loop_lag_p99_seconds", MetricType.GAUGE, "99th percentile of the event loop's lag over the last minute."
+)
 TICK_SECONDS = 0.1
 WINDOW = 600
 """Samples of one minute."""
@@ -16,7 +26,7 @@ PUBLISH_EVERY = 50
 
 @dataclass(slots=True)
 class LoopMonitor:
-    """Sleeps a tenth of a second again and again, and measures by how much it overslept."""
+    """Sleeps for 100 ms in a loop and measures how much longer each sleep took."""
 
     clock: Clock
     telemetry: Telemetry

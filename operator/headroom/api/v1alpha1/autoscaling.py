@@ -1,4 +1,4 @@
-"""How many replicas serve, by what is measured on them."""
+"""How measurements decide how many replicas serve."""
 
 from datetime import timedelta
 from enum import StrEnum
@@ -6,10 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from headroom.api.base import SpecModel, rule
-from headroom.api.lists import MapBy
-from headroom.api.v1alpha1.common import EntryName, PrometheusEndpoint, Query
-from headroom.api.v1alpha1.limits import MAX_SERVING
+from headroom.api.base import MapBy, SpecModel, rule
+from headroom.api.v1alpha1.common import MAX_SERVING, EntryName, PrometheusEndpoint, Query
 from headroom.api.values import DurationRange, Quantity
 
 Percent = Annotated[int, Field(ge=1, le=100)]
@@ -26,14 +24,14 @@ class SignalType(StrEnum):
 
 
 class Utilization(SpecModel):
-    """A share of what there is."""
+    """A share of the capacity."""
 
     utilization_percent: Percent
     """Target in percent, on average over the serving replicas."""
 
 
 class PrometheusTarget(PrometheusEndpoint):
-    """A number that Prometheus has."""
+    """A number from Prometheus."""
 
     query: Query
     """PromQL that returns one sample: the sum over all serving replicas."""
@@ -44,14 +42,14 @@ class PrometheusTarget(PrometheusEndpoint):
 
 
 class ReplicaSignal(SpecModel):
-    """One measurement, and what it should be."""
+    """One measurement and its target."""
 
     name: EntryName
     """Name of the entry, shown in decisions."""
     type: SignalType
-    """What is measured; the member of the same name holds the rest."""
+    """What is measured; its settings are in the member of the same name."""
     connections: Utilization | None = None
-    """With type Connections: sessions, active and idle, relative to what the serving replicas allow; every second."""
+    """With type Connections: active and idle sessions, relative to what the serving replicas allow, every second."""
     cpu: Utilization | None = None
     """With type CPU: from metrics.k8s.io, relative to the CPU request, less what replay itself uses."""
     prometheus: PrometheusTarget | None = None
@@ -76,25 +74,25 @@ class StepUp(SpecModel):
     """Growth."""
 
     stabilization_window: Window = timedelta(0)
-    """The set grows to the smallest count that was wanted within this time."""
+    """The set grows to the smallest count that was wanted within this window."""
     max_step: Step = 4
-    """Replicas added at most at once."""
+    """Replicas added at most in one step."""
 
 
 class StepDown(SpecModel):
     """Shrinkage."""
 
     stabilization_window: Window = timedelta(seconds=300)
-    """The set shrinks to the largest count that was wanted within this time."""
+    """The set shrinks to the largest count that was wanted within this window."""
     max_step: Step = 1
-    """Replicas taken out at most at once."""
+    """Replicas taken out at most in one step."""
 
 
 class ReplicaBehavior(SpecModel):
-    """How fast the number of serving replicas moves."""
+    """How fast the number of serving replicas changes."""
 
     tolerance_percent: Annotated[int, Field(ge=0, le=50)] = 10
-    """Distance from the target that is left alone."""
+    """Distance from the target, in percent, within which nothing is done."""
     scale_up: StepUp = StepUp()
     """Growth."""
     scale_down: StepDown = StepDown()
@@ -102,7 +100,7 @@ class ReplicaBehavior(SpecModel):
 
 
 class Horizon(StrEnum):
-    """How far growth is looked ahead."""
+    """How far growth is forecast."""
 
     LEAD_TIME = "LeadTime"
     OFF = "Off"
@@ -112,7 +110,7 @@ class Forecast(SpecModel):
     """Whether growth is anticipated."""
 
     horizon: Horizon = Horizon.LEAD_TIME
-    """`LeadTime` looks ahead by the measured time that a new replica takes; `Off` acts on what is measured now."""
+    """`LeadTime` forecasts as far ahead as a new replica takes; `Off` acts on current measurements only."""
 
 
 class Autoscaling(SpecModel):
@@ -125,7 +123,7 @@ class Autoscaling(SpecModel):
     signals: Annotated[tuple[ReplicaSignal, ...], Field(min_length=1, max_length=8), MapBy("name")]
     """What is measured."""
     behavior: ReplicaBehavior = ReplicaBehavior()
-    """How fast the number of serving replicas moves."""
+    """How fast the number of serving replicas changes."""
     forecast: Forecast = Forecast()
     """Whether growth is anticipated."""
 

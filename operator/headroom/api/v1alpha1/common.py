@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from headroom.api.base import SpecModel, StatusModel
-from headroom.api.lists import MapBy
+from headroom.api.base import MapBy, SpecModel, StatusModel
 from headroom.api.values import Pattern
 
 GROUP = "headroom.dev"
@@ -15,6 +14,9 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 MAX_NAME = 40
 MAX_QUERY = 8192
+MAX_SERVING = 48
+MAX_STANDBYS = 16
+MAX_MEMBERS = MAX_SERVING + MAX_STANDBYS
 
 DNS_LABEL = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
@@ -68,7 +70,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Mode(StrEnum):
-    """How far a resource is acted on."""
+    """How far Headroom acts on a resource."""
 
     ACTIVE = "Active"
     DRY_RUN = "DryRun"
@@ -103,7 +105,7 @@ class PrometheusEndpoint(SpecModel):
 
 
 class Condition(StatusModel):
-    """One verdict about the object, as `kubectl wait --for=condition=…` reads it."""
+    """One verdict about the object; `kubectl wait --for=condition=…` reads it."""
 
     type: Annotated[str, Field(max_length=316)]
     """What the verdict is about."""
@@ -112,7 +114,7 @@ class Condition(StatusModel):
     reason: Annotated[str, Field(min_length=1, max_length=1024)]
     """Why, as one CamelCase word; docs/reference/reasons.md explains each."""
     message: Annotated[str, Field(max_length=32768)] = ""
-    """Why, in words, with what to do about it."""
+    """Details, with what to do about it."""
     observed_generation: Annotated[int, Field(ge=0)] | None = None
     """The generation of the spec this verdict is about."""
     last_transition_time: datetime
@@ -123,9 +125,9 @@ Conditions = Annotated[tuple[Condition, ...], Field(max_length=32), MapBy("type"
 
 
 class CommonStatus(StatusModel):
-    """What every status begins with."""
+    """The common part of every status."""
 
     observed_generation: Annotated[int, Field(ge=0)] | None = None
-    """The generation of the spec that the last full pass looked at."""
+    """The generation of the spec that the last full pass read."""
     conditions: Conditions = ()
-    """Verdicts about the object; Ready tells whether it is acted on."""
+    """Verdicts about the object; Ready says whether Headroom acts on it."""

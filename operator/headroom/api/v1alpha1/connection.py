@@ -1,4 +1,4 @@
-"""How a PostgreSQL server is reached."""
+"""How to reach a PostgreSQL server."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -10,7 +10,7 @@ from headroom.api.v1alpha1.common import Host, LocalRef, Port, SecretKeyRef, Sql
 
 
 class TlsMode(StrEnum):
-    """libpq's sslmode, without the modes that fall back by themselves."""
+    """libpq's sslmode, without the modes that fall back to an unencrypted connection."""
 
     DISABLE = "disable"
     REQUIRE = "require"
@@ -23,10 +23,10 @@ class Tls(SpecModel):
 
     mode: TlsMode = TlsMode.VERIFY_FULL
     """`verify-full` checks certificate and host name, `verify-ca` the certificate only, `require` encrypts without
-    checking, `disable` does not encrypt. Anything but verify-full is said in a condition."""
+    checking, `disable` does not encrypt. A condition reports every mode except verify-full."""
     ca_secret_ref: SecretKeyRef | None = None
-    """The key of a Secret that holds the CA certificates (PEM) to trust; absent: those that the operator's
-    system trusts."""
+    """The key of a Secret that holds the CA certificates (PEM) to trust. Absent: the certificates that the
+    operator's system trusts."""
     client_certificate_secret_ref: LocalRef | None = None
     """A Secret of type kubernetes.io/tls with the certificate to log in with."""
 
@@ -58,7 +58,7 @@ class Pooler(SpecModel):
     """A connection pooler, such as PgBouncer, that the workers go through."""
 
     pool_size: Annotated[int, Field(ge=1, le=100_000)]
-    """Server connections the pooler may open for the workers: this is then their connection budget."""
+    """Server connections the pooler may open for the workers. Their connection budget is at most this."""
 
 
 class PrimaryConnection(PostgresConnection):

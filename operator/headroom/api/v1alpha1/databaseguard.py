@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from headroom.api.base import SpecModel, rule
-from headroom.api.lists import MapBy, Unique
+from headroom.api.base import MapBy, SpecModel, Unique, rule
 from headroom.api.v1alpha1.common import EntryName, RoleName, SecretKeyRef, SqlName
 from headroom.api.v1alpha1.connection import PrimaryConnection
 from headroom.api.v1alpha1.thresholds import GuardSignal, Thresholds
@@ -37,14 +36,14 @@ class ConnectionBudget(SpecModel):
     worker_share_percent: Annotated[int, Field(ge=1, le=100)] = 60
     """Share of the usable connections that all WorkerPools together may hold."""
     reserve: Annotated[int, Field(ge=0, le=1000)] = 5
-    """Connections that are left free for people and for Headroom itself."""
+    """Connections that stay free for people and for Headroom itself."""
 
 
 class Canary(SpecModel):
-    """One small commit at a time, timed: it tells how slow commits are and how far replicas are behind."""
+    """One small commit at a time, timed: it measures how slow commits are and how far replicas are behind."""
 
     enabled: bool = True
-    """Whether commits are timed. Without it replay lag is told by the primary's position in the WAL alone."""
+    """Whether commits are timed. If not, replay lag follows from the position of the primary in the WAL alone."""
     interval: Annotated[timedelta, DurationRange("200ms", "1m")] = timedelta(seconds=1)
     """Time between two commits. Each writes one logical message to the WAL, and no table."""
 
@@ -69,9 +68,9 @@ class LockGuard(SpecModel):
     terminate_after: Annotated[timedelta, DurationRange("1s", "1h")] = timedelta(seconds=15)
     """How long others must have waited before the blocker's session is ended."""
     min_waiters: Annotated[int, Field(ge=1, le=1000)] = 3
-    """Sessions that must wait for a blocker before anything is done to it."""
+    """Sessions that must wait for a blocker before Headroom acts on it."""
     may_end: Roles = ()
-    """Roles, besides those of Background pools, whose sessions may be cancelled or ended."""
+    """Roles whose sessions may be cancelled or ended, in addition to those of Background pools."""
     protect: Protection = Protection()
     """Sessions that are never touched."""
     max_per_minute: Annotated[int, Field(ge=1, le=60)] = 6
@@ -105,16 +104,16 @@ class Webhook(SpecModel):
     """A receiver that takes JSON with a `text`, as Slack, Mattermost and Teams workflows do."""
 
     url_secret_ref: SecretKeyRef
-    """The key of a Secret that holds the address: it is a secret by itself."""
+    """The key of a Secret that holds the address, because whoever knows it can post."""
 
 
 class Receiver(SpecModel):
-    """Someone to tell when the state of the database changes."""
+    """A receiver of notifications when the state of the database changes."""
 
     name: EntryName
     """Name of the entry, shown in events."""
     type: ReceiverType
-    """What takes the notification; the member of the same name holds the rest."""
+    """What takes the notification; its settings are in the member of the same name."""
     webhook: Webhook | None = None
     """With type Webhook: where to post."""
 
@@ -131,11 +130,11 @@ class DatabaseGuardSpec(SpecModel):
     """One PostgreSQL primary: how to reach it, its connection budget, and how it is protected."""
 
     mode: GuardMode = GuardMode.OBSERVE
-    """`Observe` measures and says what it would do; `Enforce` limits pools, pauses work and ends blockers."""
+    """`Observe` measures and reports what it would do; `Enforce` limits pools, pauses work and ends blockers."""
     connection: PrimaryConnection
     """Where the primary is and how to log in."""
     cores: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """CPU cores of the server. Absent: active sessions per core are not judged."""
+    """CPU cores of the server. Absent: active sessions per core are not evaluated."""
     connections: ConnectionBudget = ConnectionBudget()
     """How the server's connections are shared."""
     canary: Canary = Canary()
@@ -147,4 +146,4 @@ class DatabaseGuardSpec(SpecModel):
     locks: LockGuard = LockGuard()
     """What is done about sessions that block others."""
     notify: Annotated[tuple[Receiver, ...], Field(max_length=8), MapBy("name")] = ()
-    """Whom to tell when the state changes."""
+    """Receivers of a notification when the state changes."""

@@ -12,7 +12,7 @@ from headroom.api.v1alpha1.decisions import Count, Name, Number, Text, Word
 
 
 class GuardState(StrEnum):
-    """How the database is."""
+    """The state of the database."""
 
     HEALTHY = "Healthy"
     BROWNOUT = "Brownout"
@@ -25,11 +25,11 @@ class ConnectionStatus(StatusModel):
     """The server's connections."""
 
     used: Count | None = None
-    """Client connections there are."""
+    """Client connections in use."""
     usable: Count | None = None
-    """Client connections there may be, without what is reserved."""
+    """Client connections that are allowed, without the reserved ones."""
     budget: Count | None = None
-    """Of these, what all WorkerPools together may hold now."""
+    """Usable connections that all WorkerPools together may hold now."""
 
 
 class LoadEntry(StatusModel):
@@ -82,16 +82,16 @@ class Kill(StatusModel):
     waiters: Count
     """Sessions that waited for it."""
     result: Text = ""
-    """What came of it."""
+    """The outcome."""
 
 
 class GuardMemory(StatusModel):
-    """What the guard has learned and promised; kept here so that it survives a restart."""
+    """What the guard has learned and promised; stored here so that it survives a restart."""
 
     healthy_commit_latency_milliseconds: Number | None = None
-    """Commit latency while all is well."""
+    """Commit latency while the database is healthy."""
     clean_since: datetime | None = None
-    """Since when all signals are below the level that the present state is left at."""
+    """Since when all signals are below the level at which the current state ends."""
     hold_seconds: Number | None = None
     """How long a clean hold must last before a step back."""
     last_entry: datetime | None = None
@@ -99,16 +99,16 @@ class GuardMemory(StatusModel):
 
 
 class DatabaseGuardStatus(CommonStatus):
-    """How the database is, and what was done for it."""
+    """The state of the database, and what was done to protect it."""
 
     state: GuardState | None = None
     """Healthy, Brownout, Overloaded, Emergency or Unknown."""
     state_since: datetime | None = None
     """When the state began."""
     state_signal: Word | None = None
-    """The measurement that the state follows from."""
+    """The measurement that caused the state."""
     system_identifier: Word | None = None
-    """The server's system identifier; another one is not acted on until a person accepts it."""
+    """The server's system identifier; Headroom does not act on another one until a person accepts it."""
     server_version: Word | None = None
     """PostgreSQL version."""
     commit_latency_milliseconds: Number | None = None

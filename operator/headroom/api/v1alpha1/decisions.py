@@ -15,7 +15,7 @@ Name = Annotated[str, Field(max_length=253)]
 
 
 class ReplicaDecision(StatusModel):
-    """Why as many replicas are wanted as are."""
+    """How many replicas are wanted, and why."""
 
     at: datetime
     """When it was decided."""
@@ -28,16 +28,16 @@ class ReplicaDecision(StatusModel):
     reason: Word
     """Why, as one CamelCase word."""
     message: Text = ""
-    """Why, in words."""
+    """Details."""
 
 
 class WorkerDecision(StatusModel):
-    """Why as many workers are wanted as are."""
+    """How many workers are wanted, and why."""
 
     at: datetime
     """When it was decided."""
     wanted: Count
-    """Workers the load asks for."""
+    """Workers that the load needs."""
     allowed: Count
     """Workers that limits and the database allow: what was written to the target."""
     rule: Word
@@ -47,11 +47,11 @@ class WorkerDecision(StatusModel):
     reason: Word
     """Why, as one CamelCase word."""
     message: Text = ""
-    """Why, in words."""
+    """Details."""
 
 
 class Override(StatusModel):
-    """A person's annotation that is obeyed now."""
+    """An annotation of a person that is in effect now."""
 
     verb: Word
     """pin, hold, shed or freeze."""

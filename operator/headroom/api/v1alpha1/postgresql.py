@@ -1,4 +1,4 @@
-"""Settings of the replicas' PostgreSQL servers that are the user's to choose."""
+"""Settings of the replicas' PostgreSQL servers that the user may choose."""
 
 import re
 from typing import Annotated
@@ -36,17 +36,17 @@ OWN_PARAMETERS = (
     "wal_receiver_create_temp_slot",
     "wal_receiver_status_interval",
 )
-"""Parameters that make a replica what it is; Headroom writes them itself."""
+"""Parameters that Headroom writes itself, because a replica depends on them."""
 OWN_PREFIXES = ("archive_", "primary_", "promote_", "recovery_", "ssl_", "unix_socket_")
 OWN_SUFFIXES = ("_file",)
 
 _OWN = "^(" + "|".join([*OWN_PARAMETERS, *(f"{p}.*" for p in OWN_PREFIXES), *(f".*{s}" for s in OWN_SUFFIXES)]) + ")$"
 _NAME = "^[a-z_][a-z0-9_]*([.][a-z_][a-z0-9_]*)?$"
 _CONTROL = r"\x00-\x08\x0a-\x1f\x7f-\x9f"
-"""Control characters but the tab, which does no harm in either file."""
+"""Control characters except the tab, which is harmless in either file."""
 _VALUE = f"^[^{_CONTROL}]*$"
 _OFF = "(?i)^(off?|false|fals|fal|fa|f|no?|0)$"
-# The server joins a line that ends with a backslash to the next one, also where a carriage return stands behind it.
+# The server joins a line that ends with a backslash to the next one, even with a carriage return after the backslash.
 _HBA = rf"^(local|host|hostssl|hostnossl|hostgssenc|hostnogssenc) [^@{_CONTROL}]*[^@{_CONTROL}\\]$"
 HbaLine = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -57,11 +57,11 @@ class PostgresSettings(SpecModel):
     parameters: Annotated[dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=64)] = Field(
         default_factory=dict
     )
-    """Server parameters, such as {work_mem: 32MB}. Those that must not be below the primary's are raised to it."""
+    """Server parameters, such as {work_mem: 32MB}. Headroom raises those that must not be below the primary's."""
     hba: Annotated[tuple[HbaLine, ...], Field(max_length=64)] = ()
     """Lines of pg_hba.conf, in order, before our own. Empty: password logins from everywhere."""
     hot_standby_feedback: bool = True
-    """Whether replicas hold back vacuum on the primary for their queries. Off: long queries may be cancelled."""
+    """Whether replicas delay vacuum on the primary for their queries. Off: long queries may be cancelled."""
 
     @rule(
         f"!has(self.parameters) || !self.parameters.exists(k, k.matches({cel_text(_OWN)}))",

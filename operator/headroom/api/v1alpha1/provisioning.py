@@ -20,7 +20,7 @@ class Method(StrEnum):
 
 
 class Source(StrEnum):
-    """Whom a base backup is taken from."""
+    """The server a base backup is taken from."""
 
     AUTO = "Auto"
     STANDBY = "Standby"
@@ -28,20 +28,20 @@ class Source(StrEnum):
 
 
 class Consistency(StrEnum):
-    """How a snapshot is made consistent."""
+    """How a snapshot becomes consistent."""
 
     STOPPED = "Stopped"
     ATOMIC = "Atomic"
 
 
 class Snapshots(SpecModel):
-    """Fresh snapshots of a standby's volume, kept ready for new replicas."""
+    """Recent snapshots of the volume of a standby, for new replicas."""
 
     class_name: ObjectName
     """VolumeSnapshotClass to use."""
     consistency: Consistency = Consistency.STOPPED
-    """`Stopped` stops a standby cleanly first and is right with every driver; `Atomic` takes it of a running one and
-    is right only where the driver's snapshot is one point in time of the volume."""
+    """`Stopped` first stops a standby cleanly, which is safe with every driver. `Atomic` snapshots a running standby,
+    which is safe only if the driver's snapshot is one point in time of the volume."""
     max_wal_behind: Annotated[int, ByteRange("16Mi", "16Ti")] = 4 * 1024**3
     """A snapshot that is further behind than this, or than 30 % of the volume, is replaced."""
     max_age: Annotated[timedelta, DurationRange("5m", "744h")] = timedelta(hours=6)
@@ -54,20 +54,20 @@ class Provisioning(SpecModel):
     """How a new replica gets its data."""
 
     method: Method = Method.AUTO
-    """`Auto` takes what is faster by measurement among what is safe; `VolumeSnapshot` and `BaseBackup` are fixed."""
+    """`Auto` takes the fastest safe method by measurement; `VolumeSnapshot` and `BaseBackup` are fixed."""
     source: Source = Source.AUTO
-    """Whom a base backup is taken from. `Auto` prefers a standby, to spare the primary."""
+    """The server a base backup is taken from. `Auto` prefers a standby, to spare the primary."""
     max_concurrent: Annotated[int, Field(ge=1, le=8)] = 1
-    """Replicas that are made at the same time."""
+    """Replicas that are created at the same time."""
     max_rate: Annotated[int, ByteRange("32Ki", "1Gi")] | None = None
     """Bytes per second of a base backup at most, such as 100Mi. Absent: no limit."""
     max_slot_wal: Annotated[int, ByteRange("64Mi", "16Ti")] | None = None
-    """WAL that our slots may keep on the primary; beyond it replicas are given up, to protect the primary's disk.
-    Absent: half of the primary's max_slot_wal_keep_size. Required where that is -1."""
+    """WAL that our slots may keep on the primary. Beyond it replicas are given up, to protect the disk of the primary.
+    Absent: half of the primary's max_slot_wal_keep_size. Required if that is -1."""
     snapshots: Snapshots | None = None
-    """Fresh snapshots, kept ready. Absent: none are taken."""
+    """Recent snapshots for new replicas. Absent: no snapshots are taken."""
     stall_timeout: Annotated[timedelta, DurationRange("10s", "1h")] = timedelta(minutes=2)
-    """A copy without progress for this long has failed."""
+    """A copy that makes no progress for this long has failed."""
 
     @rule(
         "self.method != 'VolumeSnapshot' || has(self.snapshots)",

@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from headroom.api.base import SpecModel, rule
-from headroom.api.lists import Unique
+from headroom.api.base import SpecModel, Unique, rule
 from headroom.api.v1alpha1.common import PrometheusEndpoint, Query, SqlName
 from headroom.api.v1alpha1.connection import PostgresConnection
 from headroom.api.values import DurationRange
@@ -21,7 +20,7 @@ class QueueType(StrEnum):
 
 
 class Claims(StrEnum):
-    """Whether two workers can be given the same item."""
+    """Whether two workers can get the same item."""
 
     EXCLUSIVE = "Exclusive"
     UNFENCED = "Unfenced"
@@ -52,7 +51,7 @@ class CustomQueries(SpecModel):
     """SQL of your own. Each statement returns one row with one number, reads only, and uses an index."""
 
     lag_query: Query
-    """Age in seconds of the oldest item that a worker could take now; 0 or no item: 0."""
+    """Age in seconds of the oldest item that a worker could take now; 0 if there is none."""
     backlog_query: Query
     """Number of items that are ready and wait for a worker."""
     late_backlog_query: Query | None = None
@@ -61,11 +60,11 @@ class CustomQueries(SpecModel):
     in_flight_query: Query | None = None
     """Number of items that live workers handle now."""
     arrivals_query: Query | None = None
-    """Items that ever became ready: a count that only grows. Absent: derived from backlog and completions."""
+    """Total number of items that ever became ready. Absent: derived from backlog and completions."""
     completions_query: Query | None = None
-    """Attempts that ever ended, done or failed: a count that only grows."""
+    """Total number of attempts that ever ended, done or failed."""
     failures_query: Query | None = None
-    """Attempts that ever failed: a count that only grows."""
+    """Total number of attempts that ever failed."""
 
 
 class PostgresQueue(SpecModel):
@@ -76,11 +75,11 @@ class PostgresQueue(SpecModel):
     queues: Annotated[tuple[SqlName, ...], Field(max_length=64), Unique()] = ()
     """Names of the queues that the workers drain. Empty: all queues of the library."""
     schema_name: SqlName | None = Field(default=None, validation_alias="schema", serialization_alias="schema")
-    """Schema of the library's tables. Absent: where the library puts them by itself."""
+    """Schema of the library's tables. Absent: the default of the library."""
     custom: CustomQueries | None = None
     """SQL of your own, for any other table."""
     connection: PostgresConnection | None = None
-    """The server the queue is on, with a login of its own. Absent: the database and login of `databaseRef`."""
+    """The server of the queue, with a separate login. Absent: the database and login of `databaseRef`."""
 
     @rule(
         "has(self.preset) != has(self.custom)",
@@ -91,7 +90,7 @@ class PostgresQueue(SpecModel):
 
     @rule(
         "!has(self.custom) || has(self.connection)",
-        "SQL of your own needs a login of its own: set connection with its credentialsSecretRef",
+        "SQL of your own needs a separate login: set connection with its credentialsSecretRef",
         field=".connection",
     )
     def _custom_has_its_own_login(self) -> bool:
@@ -107,7 +106,7 @@ class PostgresQueue(SpecModel):
 
     @rule(
         "!has(self.preset) || self.preset != 'pgmq' || (has(self.queues) && size(self.queues) > 0)",
-        "pgmq keeps each queue in a table of its own: name the queues",
+        "pgmq keeps each queue in a separate table: name the queues",
         field=".queues",
     )
     def _pgmq_names_its_queues(self) -> bool:
@@ -115,7 +114,7 @@ class PostgresQueue(SpecModel):
 
 
 class PrometheusQueue(PrometheusEndpoint):
-    """A queue whose numbers Prometheus has. Each query returns one sample."""
+    """A queue whose numbers are in Prometheus. Each query returns one sample."""
 
     lag_query: Query
     """Age in seconds of the oldest item that a worker could take now."""
@@ -137,14 +136,14 @@ class Queue(SpecModel):
     """The queue or queues that a pool drains."""
 
     type: QueueType
-    """Where the numbers come from; the member of the same name holds the rest."""
+    """Where the numbers come from; the settings are in the member of the same name."""
     postgres: PostgresQueue | None = None
     """With type Postgres: tables of a queue library, or SQL of your own."""
     prometheus: PrometheusQueue | None = None
     """With type Prometheus: queries for any other queue."""
     claims: Claims | None = None
     """`Exclusive`: an item is given to one worker at a time. `Unfenced`: two workers can read the same item while a
-    commit is slow; one worker only, and claims stop when commits are slow. Required unless a preset is used."""
+    commit is slow, so one worker is allowed, and claims stop when commits are slow. Required without a preset."""
     poll_interval: Annotated[timedelta, DurationRange("100ms", "1h")] | None = None
     """With Unfenced claims: how often the worker asks for its next items."""
 
@@ -163,10 +162,10 @@ class Queue(SpecModel):
         "say whether two workers can get the same item: set claims to Exclusive or Unfenced",
         field=".claims",
     )
-    def _says_how_items_are_claimed(self) -> bool:
+    def _claims_are_known(self) -> bool:
         return self.claims is not None or (self.postgres is not None and self.postgres.preset is not None)
 
     @property
     def is_exclusive(self) -> bool:
-        """Whether an item is given to one worker at a time; true for presets unless said otherwise."""
+        """Whether an item is given to one worker at a time; true for presets unless `claims` says otherwise."""
         return self.claims is not Claims.UNFENCED

@@ -4,11 +4,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from headroom.api.base import CelRule, SpecModel, rule
-from headroom.api.lists import MapBy
+from headroom.api.base import CelRule, MapBy, SpecModel, rule
 from headroom.api.v1alpha1.autoscaling import Autoscaling
-from headroom.api.v1alpha1.common import ImageName, LocalRef, Mode, ObjectName
-from headroom.api.v1alpha1.limits import MAX_SERVING, MAX_STANDBYS
+from headroom.api.v1alpha1.common import MAX_SERVING, MAX_STANDBYS, ImageName, LocalRef, Mode, ObjectName
 from headroom.api.v1alpha1.postgresql import PostgresSettings
 from headroom.api.v1alpha1.provisioning import Provisioning
 from headroom.api.v1alpha1.schedules import Schedule
@@ -31,7 +29,7 @@ class Storage(SpecModel):
             "volumes cannot shrink: keep the size, or make a new ReplicaSet",
         ),
     ]
-    """Size of each volume; larger than the database by what it writes while a copy runs. May grow, never shrink."""
+    """Size of each volume: the database, plus what it writes while a copy runs. May grow, never shrink."""
     storage_class_name: ObjectName | None = None
     """StorageClass of the volumes; absent: the cluster's default. Cannot be changed."""
 
@@ -66,7 +64,7 @@ class ReplicaSchedule(Schedule):
 
 
 class ReplicaSetSpec(SpecModel):
-    """The read replicas of one primary: how many serve, how many wait warm, and how each is made."""
+    """The read replicas of one primary: how many serve, how many stand by warm, and how each is created."""
 
     database_ref: Annotated[
         LocalRef,
@@ -75,11 +73,11 @@ class ReplicaSetSpec(SpecModel):
     """The DatabaseGuard of the primary. Cannot be changed."""
     mode: Mode = Mode.ACTIVE
     """`Active` acts; `DryRun` and `Paused` stop scaling, provisioning, rebalancing and snapshots, and never the removal
-    of lagging replicas from the Service, the limit on kept WAL, or the teardown. `DryRun` says what it would do."""
+    of lagging replicas from the Service, the limit on kept WAL, or the teardown. `DryRun` reports what it would do."""
     replicas: ServingCount = 1
-    """Replicas that serve reads. With `autoscaling` only the count to start with. `kubectl scale` sets it."""
+    """Replicas that serve reads; `kubectl scale` sets it. With `autoscaling` it is only the initial count."""
     standbys: StandbyCount = 1
-    """Warm replicas on top: they stream and are caught up, so that one serves about a second after it is needed."""
+    """Additional warm replicas: they stream and are caught up, so one can serve about a second after it is needed."""
     image: ImageName
     """PostgreSQL image of the primary's major version, such as postgres:17, with the primary's extensions."""
     storage: Storage
@@ -87,15 +85,15 @@ class ReplicaSetSpec(SpecModel):
     resources: Resources = Resources()
     """CPU and memory of each replica."""
     tls: ServerTls | None = None
-    """TLS of the replicas' own servers. Absent: they serve without TLS, which a condition says."""
+    """TLS of the replicas' own servers. Absent: they serve without TLS, and a condition reports it."""
     postgresql: PostgresSettings = PostgresSettings()
     """Settings of the replicas' servers."""
     template: PodTemplate = PodTemplate()
     """Labels, placement and user of the pods."""
     autoscaling: Autoscaling | None = None
-    """Follow the load between two bounds. Absent: `replicas` holds."""
+    """Follow the load between two bounds. Absent: `replicas` sets the count."""
     schedules: Annotated[tuple[ReplicaSchedule, ...], Field(max_length=16), MapBy("name")] = ()
-    """Spans of time with more replicas. They start early by the time that making them takes."""
+    """Spans of time with more replicas. Replicas are created early enough to be ready at the start."""
     provisioning: Provisioning = Provisioning()
     """How a new replica gets its data."""
     readiness: Readiness = Readiness()

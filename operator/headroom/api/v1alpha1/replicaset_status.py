@@ -6,11 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from headroom.api.base import StatusModel
-from headroom.api.lists import MapBy, Unique
-from headroom.api.v1alpha1.common import CommonStatus, Conditions
+from headroom.api.base import MapBy, StatusModel, Unique
+from headroom.api.v1alpha1.common import MAX_MEMBERS, CommonStatus, Conditions
 from headroom.api.v1alpha1.decisions import Count, Name, Number, Override, ReplicaDecision, Word
-from headroom.api.v1alpha1.limits import MAX_MEMBERS
 
 
 class MemberRole(StrEnum):
@@ -34,9 +32,9 @@ class MemberStatus(StatusModel):
     stage: Word | None = None
     """The stage of provisioning it is in."""
     method: Word | None = None
-    """What it was made from."""
+    """What its data was created from."""
     source: Name | None = None
-    """Whom or what it was copied from."""
+    """The server or snapshot it was copied from."""
     since: datetime | None = None
     """When it took its role."""
     node: Name | None = None
@@ -46,7 +44,7 @@ class MemberStatus(StatusModel):
     progress_percent: Annotated[int, Field(ge=0, le=100)] | None = None
     """How far the copy is."""
     replay_lag_seconds: Number | None = None
-    """How long ago the primary was where it is now."""
+    """How long ago the primary was at the position of this replica."""
     replay_backlog_bytes: Number | None = None
     """WAL it has still to replay."""
     sessions: Count | None = None
@@ -80,7 +78,7 @@ class SnapshotStatus(StatusModel):
     timeline: Count | None = None
     """Timeline it is on."""
     wal_behind_bytes: Number | None = None
-    """WAL written since."""
+    """WAL that was written since the snapshot."""
     reason: Word | None = None
     """Why it is not usable."""
 
@@ -89,13 +87,13 @@ class SlotStatus(StatusModel):
     """Our replication slots on the primary."""
 
     count: Count
-    """How many there are."""
+    """Number of slots."""
     kept_wal_bytes: Number | None = None
-    """WAL they keep."""
+    """WAL that the slots keep."""
 
 
 class ScalingTimes(StatusModel):
-    """When sizes last moved; kept here so that stabilization survives a restart."""
+    """When sizes last changed; stored here so that stabilization survives a restart."""
 
     last_scale_up: datetime | None = None
     """When replicas were last added."""
@@ -104,20 +102,20 @@ class ScalingTimes(StatusModel):
 
 
 class ReplicaSetStatus(CommonStatus):
-    """What there is, what was measured and what was decided."""
+    """The members, what was measured, and what was decided."""
 
     replicas: Count | None = None
     """Replicas that serve: pods that match `selector`."""
     selector: Annotated[str, Field(max_length=512)] | None = None
     """Label selector of the serving pods, for the scale subresource."""
     desired_replicas: Count | None = None
-    """Replicas that are to serve."""
+    """Replicas that should serve."""
     standbys: Count | None = None
     """Warm replicas."""
     recommended_standbys: Count | None = None
-    """Warm replicas that the steepest growth seen would need."""
+    """Standbys that the steepest observed growth would need."""
     provisioning: Count | None = None
-    """Replicas that are being made."""
+    """Replicas that are being created."""
     max_replay_lag_seconds: Number | None = None
     """Replay lag of the worst serving replica."""
     members: Annotated[tuple[MemberStatus, ...], Field(max_length=2 * MAX_MEMBERS), MapBy("name")] = ()
@@ -127,18 +125,18 @@ class ReplicaSetStatus(CommonStatus):
     last_decision: ReplicaDecision | None = None
     """The last decision that changed something, and why."""
     snapshots: Annotated[tuple[SnapshotStatus, ...], Field(max_length=16), MapBy("name")] = ()
-    """Snapshots that are kept ready."""
+    """Snapshots for new replicas."""
     slots: SlotStatus | None = None
     """Our replication slots on the primary."""
     scaling: ScalingTimes | None = None
-    """When sizes last moved."""
+    """When sizes last changed."""
     override: Override | None = None
-    """A person's annotation that is obeyed now."""
+    """An annotation of a person that is in effect now."""
     system_identifier: Word | None = None
-    """The primary's system identifier that the replicas are copies of."""
+    """The system identifier of the primary that the replicas are copies of."""
     timeline: Count | None = None
     """The highest timeline of the primary seen so far."""
     service_name: Name | None = None
     """The read Service."""
     active_schedules: Annotated[tuple[Name, ...], Field(max_length=16), Unique()] = ()
-    """Schedules that hold now."""
+    """Schedules that apply now."""

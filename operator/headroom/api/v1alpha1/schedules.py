@@ -1,4 +1,4 @@
-"""Times of known load: from each tick of a cron expression, for a duration, a larger minimum holds."""
+"""Times of known load: a larger minimum applies from each tick of a cron expression, for a duration."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -30,7 +30,7 @@ _WEEKDAY = _field("([0-7]|SUN|MON|TUE|WED|THU|FRI|SAT)(#[1-5]|L)?")
 
 
 def _has_ticks(cron: str) -> str:
-    """Refuse what has the form of a cron expression and never comes, such as 30 February."""
+    """Refuse a cron expression that never matches, such as 30 February."""
     try:
         next(CronSim(cron, datetime(2024, 1, 1, tzinfo=UTC)))
     except (CronSimError, StopIteration) as error:
@@ -58,7 +58,7 @@ CronText = Annotated[
 TimeZoneName = Annotated[
     str,
     Pattern("^[A-Za-z][A-Za-z0-9_+/-]*$", ZONE_REMEDY, 64),
-    # Reading an hour in a zone fails where there is no such zone.
+    # CEL fails to read the hour in a zone that does not exist.
     CelRule("timestamp('2024-01-01T00:00:00Z').getHours(self) >= 0", ZONE_REMEDY),
     AfterValidator(_is_known_zone),
 ]

@@ -118,7 +118,7 @@ class PodTerm(SpecModel):
 
 
 class PreferredPods(SpecModel):
-    """Pods whose neighbourhood is preferred or avoided."""
+    """Pods to be near to or away from, if possible."""
 
     weight: Weight
     """Weight of the preference, 1 to 100."""
@@ -143,13 +143,13 @@ class Affinity(SpecModel):
     node_affinity: NodeAffinity | None = None
     """Rules about nodes."""
     pod_affinity: PodAffinity | None = None
-    """Pods to be near to."""
+    """Pods to be placed near."""
     pod_anti_affinity: PodAffinity | None = None
-    """Pods to be away from."""
+    """Pods to be placed away from."""
 
 
 class Toleration(SpecModel):
-    """A taint that pods put up with."""
+    """A taint that pods tolerate."""
 
     key: LabelKey | None = None
     """Taint key; absent with operator Exists: all taints."""
@@ -160,7 +160,7 @@ class Toleration(SpecModel):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Taint effect; absent: all effects."""
     toleration_seconds: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
-    """With NoExecute: how long the pod stays; absent: for ever."""
+    """With NoExecute: how long the pod stays; absent: without limit."""
 
 
 class TopologySpread(SpecModel):
@@ -171,8 +171,8 @@ class TopologySpread(SpecModel):
     topology_key: LabelKey
     """Node label whose values are the domains, such as topology.kubernetes.io/zone."""
     when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"]
-    """What to do when it cannot be met."""
+    """What to do if the spread is not possible."""
     label_selector: LabelSelector | None = None
     """Pods that are counted; absent: the members of this set."""
     min_domains: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Domains there should be at least; with DoNotSchedule only."""
+    """The least number of domains; with DoNotSchedule only."""

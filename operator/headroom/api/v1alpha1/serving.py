@@ -1,4 +1,4 @@
-"""When a replica may serve, how reads reach it, and how it stops."""
+"""When a replica may serve, how reads reach it, and how it stops serving."""
 
 from datetime import timedelta
 from enum import StrEnum
@@ -6,10 +6,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from headroom.api.base import CelRule, SpecModel, rule
-from headroom.api.lists import Unique
-from headroom.api.v1alpha1.common import RoleName, ServiceName
-from headroom.api.v1alpha1.limits import MAX_SERVING
+from headroom.api.base import CelRule, SpecModel, Unique, rule
+from headroom.api.v1alpha1.common import MAX_SERVING, RoleName, ServiceName
 from headroom.api.values import ByteRange, DurationRange
 
 ReplayLag = Annotated[timedelta, DurationRange("100ms", "1h")]
@@ -17,7 +15,7 @@ ReplayBacklog = Annotated[int, ByteRange("1Mi", "1Ti")]
 
 
 class OnLagPanic(StrEnum):
-    """What happens when too many replicas lag to take them all out."""
+    """What happens when so many replicas lag that they cannot all leave the Service."""
 
     SERVE_STALE = "ServeStale"
     EJECT = "Eject"
@@ -31,7 +29,7 @@ class VolumeRetention(StrEnum):
 
 
 class Readiness(SpecModel):
-    """Bounds on replay lag: a replica enters the read Service under the lower ones, and leaves it over the upper."""
+    """Bounds on replay lag: a replica enters the Service below the lower ones and leaves it above the upper ones."""
 
     max_replay_lag: ReplayLag = timedelta(seconds=1)
     """To enter: replay lag is at most this, and so is `maxReplayBacklog`."""
@@ -42,9 +40,9 @@ class Readiness(SpecModel):
     eject_replay_backlog: ReplayBacklog = 64 * 1024**2
     """To leave: WAL still to replay is over this."""
     min_serving: Annotated[int, Field(ge=0, le=MAX_SERVING)] = 1
-    """Replicas that are kept serving in spite of lag, as far as there are any that may serve at all."""
+    """Replicas that keep serving in spite of lag, if enough of them may serve at all."""
     on_lag_panic: OnLagPanic = OnLagPanic.SERVE_STALE
-    """When too many lag to take them all out: `ServeStale` keeps them and says so, `Eject` takes them out."""
+    """When so many lag that they cannot all leave: `ServeStale` keeps them and reports it, `Eject` takes them out."""
 
     @rule(
         "duration(self.ejectReplayLag) > duration(self.maxReplayLag)",
@@ -88,7 +86,7 @@ class Routing(SpecModel):
     service_name: ServiceName | None = None
     """Name of the read Service. Absent: the name of the ReplicaSet with -read. Cannot be changed."""
     eject_grace: Annotated[timedelta, DurationRange("0s", "10m")] = timedelta(seconds=10)
-    """When a lagging replica leaves the Service, how long its active sessions may go on."""
+    """How long active sessions may continue after a lagging replica has left the Service."""
     rebalance: Rebalance = Rebalance()
     """Whether idle sessions are moved to new replicas."""
 
@@ -103,19 +101,19 @@ class Routing(SpecModel):
 
 
 class Warmup(SpecModel):
-    """How the cache of a standby is filled with what the serving replicas have in theirs."""
+    """How the cache of a standby is filled with what the serving replicas have cached."""
 
     prewarm: bool = True
-    """Whether it is filled at all."""
+    """Whether the cache is filled."""
     budget: Annotated[timedelta, DurationRange("1s", "10m")] = timedelta(seconds=30)
-    """Time for it at most. It never delays a replica that is needed."""
+    """The longest time for it. It never delays a replica that is needed."""
 
 
 class Drain(SpecModel):
     """How a replica stops serving."""
 
     timeout: Annotated[timedelta, DurationRange("0s", "1h")] = timedelta(seconds=60)
-    """How long running queries may finish before their sessions are ended."""
+    """How long queries may run before their sessions are ended."""
 
 
 class Retention(SpecModel):

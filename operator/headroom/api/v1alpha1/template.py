@@ -1,4 +1,4 @@
-"""What the user may say about the pods of the replicas."""
+"""What the user may set on the pods of the replicas."""
 
 import re
 from collections.abc import Mapping
@@ -82,9 +82,9 @@ class Resources(SpecModel):
     """CPU and memory of each replica's container."""
 
     requests: Amounts = Field(default_factory=dict)
-    """What is set aside for it, such as {cpu: 500m, memory: 1Gi}. The CPU signal is relative to the CPU request."""
+    """What the scheduler reserves, such as {cpu: 500m, memory: 1Gi}. The CPU signal is relative to the CPU request."""
     limits: Amounts = Field(default_factory=dict)
-    """What it may use at most."""
+    """What the container may use at most."""
 
     @rule(f"!has(self.requests) || ({_is_amount('requests')})", AMOUNT_REMEDY, field=".requests")
     def _requests_are_amounts(self) -> bool:
@@ -110,7 +110,7 @@ class Resources(SpecModel):
 
 
 def _are_keys(field: str, pattern: str) -> str:
-    """CEL: the keys of a map are such as Kubernetes takes for labels or annotations."""
+    """CEL: the keys of a map are valid keys of labels or annotations."""
     is_key = f"k.matches({cel_text(KEY_LENGTHS)}) && k.matches({cel_text(pattern)})"
     return f"!has(self.{field}) || self.{field}.all(k, {is_key})"
 
@@ -120,7 +120,7 @@ def _is_key(key: str, pattern: str) -> bool:
 
 
 class TemplateMetadata(SpecModel):
-    """Labels and annotations that pods get besides our own."""
+    """Labels and annotations that pods get in addition to our own."""
 
     labels: LabelMap = Field(default_factory=dict)
     """Labels of the pods."""
@@ -155,10 +155,10 @@ class TemplateMetadata(SpecModel):
 
 
 class PodSecurity(SpecModel):
-    """Whom the containers run as. The rest is fixed by the restricted Pod Security Standard."""
+    """The user the containers run as. The restricted Pod Security Standard fixes the rest."""
 
     run_as_user: UserId = 999
-    """User id; the one of `postgres` in the image."""
+    """User id: the one of `postgres` in the image."""
     run_as_group: UserId = 999
     """Group id."""
     fs_group: UserId = 999
@@ -168,17 +168,17 @@ class PodSecurity(SpecModel):
 
 
 class PodTemplate(SpecModel):
-    """What the user may say about the pods of the replicas."""
+    """What the user may set on the pods of the replicas."""
 
     metadata: TemplateMetadata = TemplateMetadata()
-    """Labels and annotations besides our own."""
+    """Additional labels and annotations."""
     affinity: Affinity | None = None
     """Which nodes and neighbours the pods want or avoid."""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = ()
-    """Taints that the pods put up with."""
+    """Taints that the pods tolerate."""
     topology_spread_constraints: Annotated[tuple[TopologySpread, ...], Field(max_length=8)] = ()
-    """How pods are spread. Empty: over hosts and zones, as far as possible."""
+    """How pods are spread. Empty: over hosts and zones, if possible."""
     priority_class_name: ObjectName | None = None
     """PriorityClass of the pods."""
     security_context: PodSecurity = PodSecurity()
-    """Whom the containers run as."""
+    """The user the containers run as."""

@@ -1,4 +1,4 @@
-"""Where the states of a database begin: Brownout, Overloaded, Emergency, for each measurement."""
+"""The bound of each state of a database (Brownout, Overloaded, Emergency) for each measurement."""
 
 from datetime import timedelta
 from enum import StrEnum
@@ -93,7 +93,7 @@ class ReplayLagLevel(SpecModel):
 
 
 class Thresholds(SpecModel):
-    """Where each state begins. A threshold below twice the healthy level is ignored, and a condition says so."""
+    """The bound of each state. A bound below twice the healthy level is ignored, and a condition reports it."""
 
     commit_latency: LatencyLevels = LatencyLevels()
     """How long a small commit takes."""
@@ -116,7 +116,7 @@ class GuardSignalType(StrEnum):
 
 
 class PrometheusLevels(PrometheusEndpoint):
-    """A number that Prometheus has, where more is worse."""
+    """A number from Prometheus; larger is worse."""
 
     query: Query
     """PromQL that returns one sample."""
@@ -145,7 +145,7 @@ class GuardSignal(SpecModel):
     name: EntryName
     """Name of the entry, shown in messages."""
     type: GuardSignalType
-    """Where it comes from; the member of the same name holds the rest."""
+    """Where it comes from; its settings are in the member of the same name."""
     prometheus: PrometheusLevels | None = None
     """With type Prometheus: query and levels."""
 

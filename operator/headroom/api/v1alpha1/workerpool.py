@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from headroom.api.base import SpecModel, rule
-from headroom.api.lists import MapBy
+from headroom.api.base import MapBy, SpecModel, rule
 from headroom.api.v1alpha1.common import LocalRef, Mode, RoleName
 from headroom.api.v1alpha1.queue import Claims, Queue
 from headroom.api.v1alpha1.schedules import Schedule
@@ -19,7 +18,7 @@ WorkerCount = Annotated[int, Field(ge=0, le=MAX_WORKERS)]
 
 
 class Priority(StrEnum):
-    """Who gives way when the database is in trouble."""
+    """Which pools give way when the database is overloaded."""
 
     CRITICAL = "Critical"
     STANDARD = "Standard"
@@ -27,43 +26,43 @@ class Priority(StrEnum):
 
 
 class PauseMethod(StrEnum):
-    """What stops workers from taking new items."""
+    """How workers are kept from taking new items."""
 
     WORKERS = "Workers"
     QUEUE = "Queue"
 
 
 class Objective(SpecModel):
-    """What the pool is sized for."""
+    """What the size of the pool must achieve."""
 
     target_lag: Annotated[timedelta, DurationRange("1s", "24h")] = timedelta(seconds=30)
-    """Lag that is fine: items that wait no longer than this ask for no further workers."""
+    """Lag that is acceptable: items that wait no longer than this need no more workers."""
     drain_within: Annotated[timedelta, DurationRange("5s", "168h")] = timedelta(minutes=5)
-    """Once lag has passed the target, the backlog is to be worked off within this time."""
+    """Time in which the backlog must be drained once the lag is above the target."""
     expected_job_duration: Annotated[timedelta, DurationRange("1ms", "24h")] | None = None
-    """How long one item takes, used until it has been measured. Absent: the pool doubles in careful steps first."""
+    """How long one item takes, used until it is measured. Absent: the pool first doubles in careful steps."""
 
 
 class ScaleUp(SpecModel):
-    """How fast a pool may grow; the smaller of the two limits holds, per lead time."""
+    """How fast a pool may grow per lead time; the smaller of the two limits applies."""
 
     max_step: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None = None
-    """Workers added at most in one step. Absent: no limit but the percentage."""
+    """Workers added at most in one step. Absent: only the percentage limits the step."""
     max_step_percent: Annotated[int, Field(ge=1, le=1000)] = 100
-    """Growth at most in one step, in percent of the workers there are (at least one worker)."""
+    """Growth at most in one step, in percent of the current workers (at least one worker)."""
 
 
 class ScaleDown(SpecModel):
     """How slowly a pool shrinks."""
 
     stabilization_window: Annotated[timedelta, DurationRange("0s", "1h")] = timedelta(seconds=300)
-    """The pool shrinks to the largest count that was wanted within this time."""
+    """The pool shrinks to the largest count that was wanted within this window."""
     max_step_percent: Annotated[int, Field(ge=1, le=100)] = 20
-    """Shrinkage at most in one step, in percent of the workers there are (at least one worker)."""
+    """Shrinkage at most in one step, in percent of the current workers (at least one worker)."""
 
 
 class Behavior(SpecModel):
-    """Limits on how fast the number of workers moves."""
+    """Limits on how fast the number of workers changes."""
 
     scale_up: ScaleUp = ScaleUp()
     """Limits on growth."""
@@ -72,24 +71,24 @@ class Behavior(SpecModel):
 
 
 class Effectiveness(SpecModel):
-    """Whether growth stops where more workers buy no throughput."""
+    """Whether growth stops when more workers do not raise the throughput."""
 
     enabled: bool = True
-    """Whether each step is measured before the next ones."""
+    """Whether each step is measured before the next one."""
     min_gain_percent: Annotated[int, Field(ge=1, le=90)] = 10
-    """The throughput a further worker must bring, in percent of what the present ones bring each."""
+    """The throughput that another worker must add, in percent of what each current worker achieves."""
     retry_after: Annotated[timedelta, DurationRange("1m", "24h")] = timedelta(minutes=15)
-    """The longest wait between two tries to grow beyond a freeze (they begin after one minute and double)."""
+    """The longest wait between two attempts to grow beyond a freeze. The first wait is one minute, then it doubles."""
 
 
 class Shedding(SpecModel):
-    """How the pool is held back while the database is in trouble."""
+    """How the pool is held back while the database is overloaded."""
 
     pause: PauseMethod = PauseMethod.WORKERS
     """`Workers` removes idle workers; `Queue` first pauses the queue itself, where the preset can (river,
     solid_queue, good_job)."""
     max_deferral: Annotated[timedelta, DurationRange("1m", "168h")] = timedelta(minutes=30)
-    """After being held back this long, one worker trickles, except in an emergency."""
+    """After this time one worker is allowed again, except in an emergency."""
 
 
 class WorkerSchedule(Schedule):
@@ -100,11 +99,11 @@ class WorkerSchedule(Schedule):
 
 
 class WorkerPoolSpec(SpecModel):
-    """What a pool of workers drains, how far behind it may be, and what it may cost the database."""
+    """Which queue a pool of workers drains, how far behind it may be, and what it may cost the database."""
 
     mode: Mode = Mode.ACTIVE
-    """`Active` scales; `DryRun` decides and says what it would do; `Paused` stops scaling. The protection of the
-    database goes on in all of them as the DatabaseGuard's own mode says."""
+    """`Active` scales; `DryRun` decides and reports what it would do; `Paused` stops scaling. The mode of the
+    DatabaseGuard alone decides how the database is protected."""
     workers: Workers
     """What runs the workers: exactly one of `targetRef` and `suspendRef`."""
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 1
@@ -112,26 +111,26 @@ class WorkerPoolSpec(SpecModel):
     min_workers: WorkerCount = 1
     """Workers kept at least. 0 lets the pool go to zero when the queue is empty."""
     max_workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)]
-    """Workers at most. With `suspendRef`: pods that one run has at most, for the connection budget."""
+    """Workers at most. With `suspendRef`: the most pods of one run, for the connection budget."""
     queue: Queue | None = None
-    """The queue or queues that are drained. Required with `targetRef`."""
+    """The queue or queues that the workers drain. Required with `targetRef`."""
     objective: Objective = Objective()
-    """The lag to hold and the time to work off a backlog in."""
+    """The lag to hold and the time in which to drain a backlog."""
     behavior: Behavior = Behavior()
-    """Limits on how fast the number of workers moves."""
+    """Limits on how fast the number of workers changes."""
     effectiveness: Effectiveness = Effectiveness()
-    """Stops growth that buys nothing, and says what the workers wait for."""
+    """Stops growth that does not raise the throughput, and reports what the workers wait for."""
     database_ref: LocalRef | None = None
-    """The DatabaseGuard of the database the workers work on: its health and connection budget limit the pool."""
+    """The DatabaseGuard of the workers' database: its state and connection budget limit the pool."""
     database_role: RoleName | None = None
-    """The PostgreSQL role the workers log in as: their connections are counted and their waits read by it."""
+    """The PostgreSQL role of the workers: it identifies their connections and what they wait for."""
     connections_per_worker: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Connections to the database one worker may hold; the larger of this and what is measured counts."""
+    """Connections to the database that one worker may hold; the larger of this and the measured number applies."""
     priority: Priority
-    """Who gives way first when the database is in trouble: `Background` is paused, `Standard` stops growing,
+    """Which pools give way first when the database is overloaded: `Background` is paused, `Standard` stops growing,
     `Critical` keeps its workers."""
     shedding: Shedding = Shedding()
-    """How the pool is held back while the database is in trouble."""
+    """How the pool is held back while the database is overloaded."""
     schedules: Annotated[tuple[WorkerSchedule, ...], Field(max_length=16), MapBy("name")] = ()
     """Spans of time with a larger minimum of workers."""
 

@@ -5,8 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from headroom.api.base import StatusModel
-from headroom.api.lists import Unique
+from headroom.api.base import StatusModel, Unique
 from headroom.api.v1alpha1.common import CommonStatus
 from headroom.api.v1alpha1.decisions import Count, Name, Number, Override, Text, Word, WorkerDecision
 
@@ -29,15 +28,15 @@ class QueueStatus(StatusModel):
     completions_per_second: Number | None = None
     """Attempts that end."""
     completions_per_worker_per_second: Number | None = None
-    """Attempts that end, for each busy slot."""
+    """Attempts that end per busy slot."""
     drain_seconds: Number | None = None
-    """Estimated time until the backlog is gone; absent when it grows or there is none."""
+    """Estimated time until the backlog is gone. Absent if the backlog grows or is empty."""
     measured_at: datetime | None = None
     """When this was measured."""
 
 
 class ScalingMemory(StatusModel):
-    """What the scaler has learned and promised; kept here so that it survives a restart."""
+    """What the scaler has learned and promised; stored here so that it survives a restart."""
 
     verified_workers: Count | None = None
     """The last count of workers whose throughput was verified."""
@@ -46,15 +45,15 @@ class ScalingMemory(StatusModel):
     completions_per_slot_per_second: Number | None = None
     """The last good service rate of one busy slot."""
     marginal_gain: float | None = None
-    """What the last verified step brought, 1 = as much for each worker as before."""
+    """What the last verified step gained; 1 means as much for each worker as before."""
     frozen_at: Count | None = None
-    """The count growth is frozen at, since more workers bought nothing."""
+    """The count at which growth is frozen, because more workers gained nothing."""
     frozen_template: Word | None = None
-    """The pod template the freeze was found with; another one lifts it."""
+    """The pod template for which growth was frozen; another template ends the freeze."""
     retry_at: datetime | None = None
-    """When growth is tried again."""
+    """When growth is attempted again."""
     held_until: datetime | None = None
-    """The size is held until then."""
+    """Until when the size is held."""
     held_reason: Word | None = None
     """Why it is held."""
     started_at: datetime | None = None
@@ -62,20 +61,20 @@ class ScalingMemory(StatusModel):
 
 
 class ShedStatus(StatusModel):
-    """What was paused or taken away, with what was there before, so that it can be given back."""
+    """What was paused or removed, and what it was before, so that it can be restored."""
 
     since: datetime
     """When shedding began."""
     ceiling: Count | None = None
     """Workers that are allowed now."""
     workers_before: Count | None = None
-    """Workers there were before."""
+    """Workers before shedding began."""
     paused_queues: Annotated[tuple[Name, ...], Field(max_length=64), Unique()] = ()
-    """Queues we paused; a pause that is not ours is not in here and is never lifted."""
+    """Queues that Headroom paused. A pause by somebody else is not listed and is never lifted."""
     suspended_by_us: bool | None = None
     """Whether we suspended the CronJob."""
     hold_seconds: Number | None = None
-    """How long a clean hold must last before the next step back."""
+    """How long all signals must stay good before the next step back."""
 
 
 class TargetStatus(StatusModel):
@@ -95,7 +94,7 @@ class WorkerPoolStatus(CommonStatus):
     """What was measured and decided."""
 
     workers: Count | None = None
-    """Workers there are."""
+    """Workers that exist."""
     ready_workers: Count | None = None
     """Workers that are ready."""
     desired_workers: Count | None = None
@@ -105,14 +104,14 @@ class WorkerPoolStatus(CommonStatus):
     last_decision: WorkerDecision | None = None
     """The last decision that changed something, and why."""
     fingerprint: Text | None = None
-    """What the pool's sessions waited for when growth was last found to buy nothing."""
+    """What the sessions of the pool waited for when growth last gained nothing."""
     scaling: ScalingMemory | None = None
     """What the scaler has learned and promised."""
     shedding: ShedStatus | None = None
-    """What is held back to protect the database; absent: nothing."""
+    """What is held back to protect the database. Absent: nothing."""
     override: Override | None = None
-    """A person's annotation that is obeyed now."""
+    """An annotation of a person that is in effect now."""
     target: TargetStatus | None = None
     """The workload that is scaled."""
     active_schedules: Annotated[tuple[Name, ...], Field(max_length=16), Unique()] = ()
-    """Schedules that hold now."""
+    """Schedules that apply now."""

@@ -41,7 +41,7 @@ class TargetRef(SpecModel):
 
 
 class SuspendRef(SpecModel):
-    """A CronJob of the same namespace: never scaled, only suspended while work is shed; the run in hand finishes."""
+    """A CronJob of the same namespace: never scaled, only suspended while work is shed; the current run finishes."""
 
     model_config = ConfigDict(json_schema_extra={"x-kubernetes-map-type": "atomic"})
 
@@ -57,7 +57,7 @@ class Workers(SpecModel):
     """Exactly one reference to what runs the workers."""
 
     target_ref: TargetRef | None = None
-    """The workload to scale. It stays as it is when the reference changes or the pool is deleted."""
+    """The workload to scale. It keeps its count when the reference changes or the pool is deleted."""
     suspend_ref: SuspendRef | None = None
     """The CronJob to suspend while work is shed."""
 

@@ -1,11 +1,19 @@
-"""A guard's state in words: since when, by what, how it is now, and when it goes down again."""
+"""The text about a guard's state: since when, by what, how it is now, and when it goes down again."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from headroom.api.v1alpha1.thresholds import Thresholds
-from headroom.policy.databaseguard.signals import Level, Verdict, bound_of, judge, spell_signal, spell_value, value_of
+from headroom.policy.databaseguard.signals import (
+    Level,
+    Verdict,
+    bound_of,
+    describe_signal,
+    describe_value,
+    judge,
+    value_of,
+)
 from headroom.policy.databaseguard.state import LEAVE_AFTER_SECONDS, LEAVE_FACTOR, StateMemory
 
 RULE = f"{LEAVE_AFTER_SECONDS:.0f} s with every signal below {LEAVE_FACTOR:g} of its bound"
@@ -13,24 +21,24 @@ RULE = f"{LEAVE_AFTER_SECONDS:.0f} s with every signal below {LEAVE_FACTOR:g} of
 
 @dataclass(frozen=True, slots=True)
 class StateTimes:
-    """Moments of a state by the wall clock, in UTC: its beginning, its last sample, since when all signals are calm."""
+    """Moments of a state by the wall clock, in UTC: its beginning, its last sample, and since when all are calm."""
 
     since: datetime | None = None
     sampled_at: datetime | None = None
     calm_since: datetime | None = None
 
 
-def explain_state(memory: StateMemory, thresholds: Thresholds, times: StateTimes) -> str:
+def describe_state(memory: StateMemory, thresholds: Thresholds, times: StateTimes) -> str:
     """Why the state is above Healthy and how it is left; every time is absolute, so that it stays true."""
     level = memory.level
     if level is None or level is Level.HEALTHY:
         return ""
-    return "; ".join((_say_cause(memory, level, times), *_say_way_out(memory, level, thresholds, times)))
+    return "; ".join((_describe_cause(memory, level, times), *_describe_way_out(memory, level, thresholds, times)))
 
 
-def explain_change(before: StateMemory, after: StateMemory, thresholds: Thresholds) -> str:
+def describe_change(before: StateMemory, after: StateMemory, thresholds: Thresholds) -> str:
     """One move of the state and the measurement behind it."""
-    return ": ".join(filter(None, (f"{before.state} -> {after.state}", _say_why(before, after, thresholds))))
+    return ": ".join(filter(None, (f"{before.state} -> {after.state}", _describe_why(before, after, thresholds))))
 
 
 def is_worse(before: StateMemory, after: StateMemory) -> bool:
@@ -38,71 +46,73 @@ def is_worse(before: StateMemory, after: StateMemory) -> bool:
     return after.level is not None and after.level > (before.level or Level.HEALTHY)
 
 
-def _say_why(before: StateMemory, after: StateMemory, thresholds: Thresholds) -> str:
+def _describe_why(before: StateMemory, after: StateMemory, thresholds: Thresholds) -> str:
     if after.level is None:
         return "nothing can be measured"
     if after.entered is not None:
-        return after.entered.said
+        return after.entered.description
     if before.level is None or after.level >= before.level:
         return ""
-    calm = _say_calm(before.signal, before.level, after, thresholds)
+    calm = _describe_calm(before.signal, before.level, after, thresholds)
     return f"{RULE}{calm}"
 
 
-def _say_calm(signal: str, level: Level, memory: StateMemory, thresholds: Thresholds) -> str:
+def _describe_calm(signal: str, level: Level, memory: StateMemory, thresholds: Thresholds) -> str:
     value, bound = value_of(memory.sample, signal), bound_of(signal, level, thresholds)
     if value is None or bound is None:
         return ""
-    return f"; {spell_signal(signal)} {spell_value(signal, value)} < {spell_value(signal, bound * LEAVE_FACTOR)}"
+    return (
+        f"; {describe_signal(signal)} {describe_value(signal, value)} < {describe_value(signal, bound * LEAVE_FACTOR)}"
+    )
 
 
-def _say_cause(memory: StateMemory, level: Level, times: StateTimes) -> str:
+def _describe_cause(memory: StateMemory, level: Level, times: StateTimes) -> str:
     since = f" since {_clock(times.since)}" if times.since is not None else ""
-    return f"{level.state}{since}{_say_entry(memory)}"
+    return f"{level.state}{since}{_describe_entry(memory)}"
 
 
-def _say_entry(memory: StateMemory) -> str:
+def _describe_entry(memory: StateMemory) -> str:
     entered = memory.entered
     if memory.came_down_from is not None:
         return f", down from {memory.came_down_from.state}"
     if entered is None or entered.value is None or entered.bound is None:
-        return f" by {spell_signal(memory.signal)}" if memory.signal else ""
-    value, bound = spell_value(entered.signal, entered.value), spell_value(entered.signal, entered.bound)
-    return f" by {spell_signal(entered.signal)} {value} (bound {bound})"
+        return f" by {describe_signal(memory.signal)}" if memory.signal else ""
+    value, bound = describe_value(entered.signal, entered.value), describe_value(entered.signal, entered.bound)
+    return f" by {describe_signal(entered.signal)} {value} (bound {bound})"
 
 
-def _say_way_out(memory: StateMemory, level: Level, thresholds: Thresholds, times: StateTimes) -> Iterator[str]:
+def _describe_way_out(memory: StateMemory, level: Level, thresholds: Thresholds, times: StateTimes) -> Iterator[str]:
     lower = Level(level - 1).state
     if times.calm_since is not None:
-        yield from _say_sample(_below(memory, level, thresholds), times)
+        yield from _describe_sample(_below(memory, level, thresholds), times)
         earliest = times.calm_since + timedelta(seconds=LEAVE_AFTER_SECONDS)
         yield f"{lower} at {_clock(earliest)} at the earliest, after {RULE}"
         return
     holds = judge(memory.sample, thresholds, factor=LEAVE_FACTOR)
-    yield from _say_sample(_above(holds, level, thresholds) if holds.level >= level else "", times)
+    yield from _describe_sample(_above(holds, level, thresholds) if holds.level >= level else "", times)
     yield f"{lower} after {RULE}"
 
 
-def _say_sample(said: str, times: StateTimes) -> Iterator[str]:
-    if said and times.sampled_at is not None:
-        yield f"at {_clock(times.sampled_at)} {said}"
+def _describe_sample(text: str, times: StateTimes) -> Iterator[str]:
+    if text and times.sampled_at is not None:
+        yield f"at {_clock(times.sampled_at)} {text}"
 
 
 def _below(memory: StateMemory, level: Level, thresholds: Thresholds) -> str:
     value, bound = value_of(memory.sample, memory.signal), bound_of(memory.signal, level, thresholds)
     if value is None or bound is None:
         return ""
-    limit = spell_value(memory.signal, bound * LEAVE_FACTOR)
-    return f"{spell_signal(memory.signal)} {spell_value(memory.signal, value)}, below {limit}"
+    limit = describe_value(memory.signal, bound * LEAVE_FACTOR)
+    return f"{describe_signal(memory.signal)} {describe_value(memory.signal, value)}, below {limit}"
 
 
 def _above(holds: Verdict, level: Level, thresholds: Thresholds) -> str:
     """What keeps the state; the bound is of the level that is to be left, though more may be reached."""
     bound = bound_of(holds.signal, level, thresholds)
     if holds.value is None or bound is None:
-        return holds.said
-    value, limit = spell_value(holds.signal, holds.value), spell_value(holds.signal, bound * LEAVE_FACTOR)
-    return f"{spell_signal(holds.signal)} {value}, not below {limit}"
+        return holds.description
+    value, limit = describe_value(holds.signal, holds.value), describe_value(holds.signal, bound * LEAVE_FACTOR)
+    return f"{describe_signal(holds.signal)} {value}, not below {limit}"
 
 
 def _clock(moment: datetime) -> str:

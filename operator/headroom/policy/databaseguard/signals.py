@@ -1,4 +1,4 @@
-"""What a database is judged by: measurements, the bounds of each level, and how both read."""
+"""The measurements of a database, the level that each reaches, and the text for both."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,14 +82,14 @@ class Verdict:
     bound: float | None = None
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """The measurement as a person reads it, such as `active per core 410 % >= 300 %`."""
         if self.signal == DROWNING:
-            return _WORDS[DROWNING][0]
+            return _SIGNALS[DROWNING][0]
         if self.value is None or self.bound is None:
             return ""
-        value, bound = spell_value(self.signal, self.value), spell_value(self.signal, self.bound)
-        return f"{spell_signal(self.signal)} {value} >= {bound}"
+        value, bound = describe_value(self.signal, self.value), describe_value(self.signal, self.bound)
+        return f"{describe_signal(self.signal)} {value} >= {bound}"
 
 
 def judge(sample: Measurements, thresholds: Thresholds, *, factor: float = 1.0) -> Verdict:
@@ -114,20 +114,20 @@ def bound_of(signal: str, level: Level, thresholds: Thresholds) -> float | None:
     return next((levels.get(level) for name, _, levels in _rungs(Measurements(), thresholds) if name == signal), None)
 
 
-def spell_signal(signal: str) -> str:
-    """A measurement in words."""
-    return _WORDS[signal][0] if signal in _WORDS else signal
+def describe_signal(signal: str) -> str:
+    """The name of a measurement, as a person reads it."""
+    return _SIGNALS[signal][0] if signal in _SIGNALS else signal
 
 
-def spell_value(signal: str, value: float) -> str:
+def describe_value(signal: str, value: float) -> str:
     """A value of that measurement with its unit, such as `4.7 ms`."""
-    _, scale, unit = _WORDS[signal]
+    _, scale, unit = _SIGNALS[signal]
     scaled = value * scale
     return f"{scaled:.0f}{unit}" if scaled >= _SHOWN_WHOLE else f"{scaled:.2g}{unit}"
 
 
 _SHOWN_WHOLE = 10.0
-_WORDS: Mapping[str, tuple[str, float, str]] = {
+_SIGNALS: Mapping[str, tuple[str, float, str]] = {
     "commitLatency": ("commit latency", 1000.0, " ms"),
     "lockWaiters": ("lock waiters", 1.0, ""),
     "activePerCorePercent": ("active per core", 1.0, " %"),
@@ -135,7 +135,7 @@ _WORDS: Mapping[str, tuple[str, float, str]] = {
     "oldestTransaction": ("oldest transaction", 1.0, " s"),
     DROWNING: ("missed deadlines", 1.0, ""),
 }
-"""Of each measurement: its words, the factor from its own unit, and the unit shown."""
+"""Of each measurement: its text, the factor from its own unit, and the unit shown."""
 
 _Rung = tuple[str, float | None, Mapping[Level, float]]
 

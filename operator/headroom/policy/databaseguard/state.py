@@ -17,7 +17,7 @@ LEAVE_AFTER_SECONDS = 120.0
 class StateMemory:
     """What is remembered between samples: the level (None is Unknown), the last verdicts, since when it is calm.
 
-    `entered` is the measurement that the level was entered by, None where it was not entered by one of this process;
+    `entered` is the measurement that the level was entered by, None where an earlier process entered it;
     `came_down_from` is the level above, where the level was reached by leaving that. Times are monotonic seconds:
     `since` of the level, `sampled_at` of `sample`, the last one.
     """
@@ -41,8 +41,8 @@ class StateMemory:
 def advance_state(memory: StateMemory, sample: Measurements, thresholds: Thresholds, now: float) -> StateMemory:
     """Take one sample into account; `now` is monotonic seconds.
 
-    A sample without any measurement makes the state Unknown and empties the memory: what comes after a gap is judged
-    anew.
+    A sample without any measurement makes the state Unknown and empties the memory: what comes after a gap starts from
+    nothing.
     """
     after = _advance(memory, sample, thresholds, now)
     since = memory.since if after.level is memory.level else now

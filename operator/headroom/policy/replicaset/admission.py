@@ -4,12 +4,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from headroom.model.database import ServerFacts
+from headroom.model.conditions import Finding
+from headroom.model.database import NEWEST_MAJOR, OLDEST_MAJOR, ServerFacts
 from headroom.reasons import Reason
 
 SENDERS_PER_COPY = 2
 """A copy with its WAL takes two senders; the replica that comes of it keeps one."""
-OLDEST_MAJOR, NEWEST_MAJOR = 14, 18
 OUR_NAMES = "hr_"
 
 
@@ -22,88 +22,80 @@ class Admission:
     max_slot_wal: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why no member can be added now, and what to change."""
-
-    reason: Reason
-    message: str
+Check = Callable[[Admission], Finding | None]
 
 
-Check = Callable[[Admission], Refusal | None]
-
-
-def decide_admission(admission: Admission) -> Refusal | None:
+def decide_admission(admission: Admission) -> Finding | None:
     """None when all budgets and parameters allow one more member."""
     return next((refusal for check in CHECKS if (refusal := check(admission)) is not None), None)
 
 
-def _check_login(admission: Admission) -> Refusal | None:
+def _check_login(admission: Admission) -> Finding | None:
     if admission.has_replication_login:
         return None
     message = (
         "the DatabaseGuard has no login to replicate with: set connection.replicationSecretRef; where it is set, see "
         "the conditions of the dbg"
     )
-    return Refusal(Reason.REPLICATION_LOGIN_FAILED, message)
+    return Finding(Reason.REPLICATION_LOGIN_FAILED, message)
 
 
-def _check_version(admission: Admission) -> Refusal | None:
+def _check_version(admission: Admission) -> Finding | None:
     major = admission.server.major
     if OLDEST_MAJOR <= major <= NEWEST_MAJOR:
         return None
     message = f"the primary is PostgreSQL {major}; {OLDEST_MAJOR} to {NEWEST_MAJOR} are supported"
-    return Refusal(Reason.UNSUPPORTED_VERSION, message)
+    return Finding(Reason.UNSUPPORTED_VERSION, message)
 
 
-def _check_primary(admission: Admission) -> Refusal | None:
+def _check_primary(admission: Admission) -> Finding | None:
     server = admission.server
     if server.is_in_recovery:
-        return Refusal(Reason.NOT_A_PRIMARY, "the server is in recovery: let connection.host follow the primary")
+        return Finding(Reason.NOT_A_PRIMARY, "the server is in recovery: let connection.host follow the primary")
     if server.settings.get("wal_level") == "minimal":
-        return Refusal(Reason.REPLICATION_NOT_OFFERED, "wal_level is minimal on the primary: set it to replica")
+        return Finding(Reason.REPLICATION_NOT_OFFERED, "wal_level is minimal on the primary: set it to replica")
     if server.settings.get("full_page_writes") == "off":
-        return Refusal(Reason.UNSUPPORTED_PRIMARY, "full_page_writes is off on the primary: turn it on")
+        return Finding(Reason.UNSUPPORTED_PRIMARY, "full_page_writes is off on the primary: turn it on")
     if server.has_user_tablespaces:
-        return Refusal(
+        return Finding(
             Reason.UNSUPPORTED_PRIMARY, "the primary has user tablespaces, which replicas have no volume for"
         )
     return None
 
 
-def _check_senders(admission: Admission) -> Refusal | None:
+def _check_senders(admission: Admission) -> Finding | None:
     most = _number(admission.server, "max_wal_senders")
     used = admission.server.wal_senders_used
     if most is None or most - used >= SENDERS_PER_COPY:
         return None
     message = f"{used} of max_wal_senders = {most} are in use and a copy takes {SENDERS_PER_COPY}: raise it"
-    return Refusal(Reason.WAL_SENDERS_EXHAUSTED, message)
+    return Finding(Reason.WAL_SENDERS_EXHAUSTED, message)
 
 
-def _check_slots(admission: Admission) -> Refusal | None:
+def _check_slots(admission: Admission) -> Finding | None:
     most = _number(admission.server, "max_replication_slots")
     used = admission.server.slots_used
     if most is None or used < most:
         return None
-    return Refusal(Reason.SLOTS_EXHAUSTED, f"all of max_replication_slots = {most} are in use: raise it")
+    return Finding(Reason.SLOTS_EXHAUSTED, f"all of max_replication_slots = {most} are in use: raise it")
 
 
-def _check_synchronous(admission: Admission) -> Refusal | None:
+def _check_synchronous(admission: Admission) -> Finding | None:
     names = admission.server.settings.get("synchronous_standby_names", "")
     if not matches_our_names(names):
         return None
     message = f"synchronous_standby_names = {names} would make commits wait for read replicas: name the standbys in it"
-    return Refusal(Reason.WOULD_BECOME_SYNCHRONOUS, message)
+    return Finding(Reason.WOULD_BECOME_SYNCHRONOUS, message)
 
 
-def _check_wal_cap(admission: Admission) -> Refusal | None:
+def _check_wal_cap(admission: Admission) -> Finding | None:
     if admission.max_slot_wal is not None or _number(admission.server, "max_slot_wal_keep_size") != -1:
         return None
     message = (
         "the primary keeps WAL for slots without limit, so a lost replica could fill its disk: set "
         "provisioning.maxSlotWAL here or max_slot_wal_keep_size there"
     )
-    return Refusal(Reason.WAL_CAP_REQUIRED, message)
+    return Finding(Reason.WAL_CAP_REQUIRED, message)
 
 
 def decide_wal_cap(server: ServerFacts, max_slot_wal: int | None) -> int | None:

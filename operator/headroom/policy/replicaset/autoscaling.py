@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from headroom.api.v1alpha1.autoscaling import Autoscaling, ReplicaBehavior, SignalType
+from headroom.model.conditions import Finding
 from headroom.model.numbers import count_of
 from headroom.reasons import Reason
 
@@ -33,21 +34,13 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What one signal asks for, with the words for it; `is_lower_bound`: more could not even connect."""
+    """What one signal asks for, and why; `is_lower_bound`: more could not even connect."""
 
     rule: str
     count: int
     reason: Reason
     message: str
     is_lower_bound: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A signal that cannot be read: it holds, and never lowers."""
-
-    rule: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +61,7 @@ class Goal:
     reason: Reason
     message: str
     limit: Reason | None = None
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +87,7 @@ def decide_by_signals(
 ) -> Goal:
     """The signal that wants most wins; a missing one holds; then the windows, the step and the bounds.
 
-    `history` holds what was wanted before this reading, oldest first, since this process looks.
+    `history` holds what was wanted before this reading, oldest first, since this process began.
     """
     wants, missing = _ask(scaling, sizes, readings)
     if not wants:
@@ -111,9 +104,9 @@ def decide_by_signals(
 
 def _ask(
     scaling: Autoscaling, sizes: Sizes, readings: Sequence[Connections | None]
-) -> tuple[list[Want], list[Missing]]:
+) -> tuple[list[Want], list[Finding]]:
     wants: list[Want] = []
-    missing: list[Missing] = []
+    missing: list[Finding] = []
     for signal in scaling.signals:
         if signal.type is SignalType.CONNECTIONS and signal.connections is not None:
             answer = want_by_connections(
@@ -128,34 +121,39 @@ def _ask(
             else:
                 missing.append(answer)
         else:
-            missing.append(Missing(signal.name, f"signal {signal.name} ({signal.type}) is not read by this version"))
+            missing.append(_miss(f"signal {signal.name} ({signal.type}) is not read by this version"))
     return wants, missing
 
 
 def want_by_connections(
     name: str, desired: int, readings: Sequence[Connections | None], *, target: float, tolerance: float
-) -> Want | Missing:
+) -> Want | Finding:
     """What the sessions ask for; replicas that gave no reading only ever keep the count from falling."""
     known = [reading for reading in readings if reading is not None and reading.capacity > 0]
     if not known:
-        return Missing(name, f"signal {name}: no serving replica could be asked for its sessions")
+        return _miss(f"signal {name}: no serving replica could be asked for its sessions")
     sessions = sum(reading.sessions for reading in known)
     capacity = sum(reading.capacity for reading in known) / len(known)
     used = sessions / (capacity * len(known))
     fullest = max(reading.sessions / reading.capacity for reading in known)
     grown = max(math.ceil(sessions / (target * capacity)), len(known) + 1 if fullest >= FULL else 0)
-    said = (
+    usage = (
         f"{count_of(sessions, 'session', 'sessions')} on {count_of(len(known), 'replica', 'replicas')}, "
         f"{used:.0%} of {capacity * len(known):.0f}, target {target:.0%}"
     )
     if grown > desired and (used > target * (1 + tolerance) or fullest >= FULL):
         one = f"one replica is at {fullest:.0%}, from {FULL:.0%} on it asks for another; " if fullest >= FULL else ""
-        return Want(name, grown, Reason.UTILIZATION_ABOVE_TARGET, f"{one}{said}", is_lower_bound=used >= SATURATED)
+        return Want(name, grown, Reason.UTILIZATION_ABOVE_TARGET, f"{one}{usage}", is_lower_bound=used >= SATURATED)
     active = sum(reading.active for reading in known)
     shrunk = max(math.ceil(active / (target * capacity)), math.ceil(sessions / (target * (1 + tolerance) * capacity)))
     if shrunk < desired and len(known) == len(readings):
-        return Want(name, shrunk, Reason.UTILIZATION_BELOW_TARGET, f"{said}, {active} active")
-    return Want(name, desired, Reason.WITHIN_TOLERANCE, said)
+        return Want(name, shrunk, Reason.UTILIZATION_BELOW_TARGET, f"{usage}, {active} active")
+    return Want(name, desired, Reason.WITHIN_TOLERANCE, usage)
+
+
+def _miss(message: str) -> Finding:
+    """A signal that cannot be read: it holds, and never lowers."""
+    return Finding(Reason.STALE_SIGNAL, message)
 
 
 def _stabilize(

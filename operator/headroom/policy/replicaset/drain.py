@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from headroom.model.replica import MemberFacts
 from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.members import Member
 from headroom.reasons import Reason
 
 BY_CHOICE = frozenset({Reason.REPLICAS_SET, Reason.UTILIZATION_BELOW_TARGET, Reason.DRAINING})
@@ -29,7 +29,7 @@ class DrainLimits:
     eject_grace: timedelta
 
 
-def decide_drain(member: MemberFacts, limits: DrainLimits, now: datetime) -> DrainStep:
+def decide_drain(member: Member, limits: DrainLimits, now: datetime) -> DrainStep:
     """By choice: sessions may leave until the timeout. Ejected: idle ones end at once, all after the grace."""
     pod = member.pod
     if pod is None or pod.is_ended or pod.is_deleting:

@@ -1,7 +1,7 @@
 """Which serving members must leave the read Service, and when that is too dangerous.
 
-Order of rank: disowned (never serves, whatever it costs) > unreachable, not streaming or cut off (never the last) > lag
-(only where the rest can carry the load).
+Order of rank: disowned (never serves, whatever it costs) > unreachable, not streaming or due for replacement (never the
+last) > lag (only where the rest can carry the load).
 """
 
 from collections.abc import Sequence
@@ -9,26 +9,14 @@ from dataclasses import dataclass
 
 from headroom.api.v1alpha1.serving import OnLagPanic, Readiness
 from headroom.model.numbers import count_of
-from headroom.model.replica import MemberFacts, Role
+from headroom.model.replica import Role
 from headroom.policy.replicaset import timeouts
-from headroom.policy.replicaset.verdict import StageVerdict
+from headroom.policy.replicaset.members import EvaluatedMember
+from headroom.policy.replicaset.replay_lag import ReplayLag
 from headroom.reasons import Reason
 
 CARRIES = 0.90
 """The rest may take over while they stay below this share of their connections."""
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluatedMember:
-    """A member with its verdict."""
-
-    facts: MemberFacts
-    verdict: StageVerdict
-
-    @property
-    def name(self) -> str:
-        """Name of the member."""
-        return self.facts.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +30,11 @@ class Ejection:
 
 @dataclass(frozen=True, slots=True)
 class Ejections:
-    """Who goes, who serves well, and whether members beyond the bound are kept for want of others."""
+    """Who goes, who serves well, and why members beyond the bound are kept, where there are no others."""
 
     gone: tuple[Ejection, ...]
     good: tuple[EvaluatedMember, ...]
-    panic: str = ""
+    lag_panic: str = ""
 
 
 def decide_ejections(
@@ -57,14 +45,14 @@ def decide_ejections(
     disowned = [member for member in serving if member.verdict.is_failed]
     rest = [member for member in serving if member not in disowned]
     gone = [Ejection(member.name, member.verdict.reason, member.verdict.message) for member in disowned]
-    broken = [member for member in rest if has_primary and _what_is_broken(member, bounds) is not None]
+    broken = [member for member in rest if has_primary and _find_breakage(member, bounds) is not None]
     fit = [member for member in rest if member not in broken]
     lagging = [member for member in fit if member.facts.beyond >= timeouts.READINGS_TO_LEAVE]
     good = [member for member in fit if member not in lagging and _is_reachable(member)]
     if good:
         gone += [_broken_ejection(member, bounds) for member in broken]
-    late, panic = _eject_lagging(lagging, good, desired=desired, bounds=bounds, has_substitute=has_substitute)
-    return Ejections((*gone, *late), tuple(good), panic)
+    late, lag_panic = _eject_lagging(lagging, good, desired=desired, bounds=bounds, has_substitute=has_substitute)
+    return Ejections((*gone, *late), tuple(good), lag_panic)
 
 
 def _eject_lagging(
@@ -99,17 +87,16 @@ def _can_carry(good: Sequence[EvaluatedMember], lagging: Sequence[EvaluatedMembe
     return sessions < CARRIES * capacity
 
 
-def _what_is_broken(member: EvaluatedMember, bounds: Readiness) -> Reason | None:
+def _find_breakage(member: EvaluatedMember, bounds: Readiness) -> Reason | None:
     facts = member.facts
-    if member.verdict.is_cut_off:
+    if member.verdict.is_due_for_replacement:
         return member.verdict.reason
     if facts.unanswered >= timeouts.PROBES_TO_LEAVE:
         return Reason.MEMBER_UNREACHABLE
-    lag = facts.lag
-    if lag is None or lag.refusal is None:
+    if facts.ineligible is None:
         return None
     # From the moment a stream breaks a replica ages by a second each second.
-    return lag.refusal if facts.refused_seconds >= bounds.eject_replay_lag.total_seconds() else None
+    return facts.ineligible.reason if facts.refused_seconds >= bounds.eject_replay_lag.total_seconds() else None
 
 
 def _is_reachable(member: EvaluatedMember) -> bool:
@@ -117,11 +104,12 @@ def _is_reachable(member: EvaluatedMember) -> bool:
 
 
 def _broken_ejection(member: EvaluatedMember, bounds: Readiness) -> Ejection:
-    reason = _what_is_broken(member, bounds) or Reason.MEMBER_UNREACHABLE
-    if member.verdict.is_cut_off:
+    reason = _find_breakage(member, bounds) or Reason.MEMBER_UNREACHABLE
+    if member.verdict.is_due_for_replacement:
         return Ejection(member.name, reason, member.verdict.message)
-    said = member.facts.lag.message if member.facts.lag and member.facts.lag.message else "it does not answer probes"
-    return Ejection(member.name, reason, said)
+    lag = member.facts.lag
+    message = "" if lag is None or isinstance(lag, ReplayLag) else lag.message
+    return Ejection(member.name, reason, message or "it does not answer probes")
 
 
 def _late_ejection(member: EvaluatedMember) -> Ejection:
@@ -129,5 +117,5 @@ def _late_ejection(member: EvaluatedMember) -> Ejection:
 
 
 def _seconds(member: EvaluatedMember) -> float:
-    lag = member.facts.lag
-    return lag.seconds if lag is not None and lag.seconds is not None else 0.0
+    measured = member.facts.measured
+    return measured.seconds if measured is not None else 0.0

@@ -2,28 +2,28 @@
 
 from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.database import ReplicaProbe
-from headroom.model.replica import Lag
+from headroom.policy.replicaset.replay_lag import LagVerdict, ReplayLag
 
 
-def is_within(lag: Lag | None, bounds: Readiness) -> bool:
+def is_within(lag: LagVerdict | None, bounds: Readiness) -> bool:
     """Under both enter bounds, measured now; unknown is not within."""
-    if lag is None or lag.refusal is not None or lag.seconds is None or lag.backlog_bytes is None:
+    if not isinstance(lag, ReplayLag):
         return False
-    return lag.seconds <= bounds.max_replay_lag.total_seconds() and lag.backlog_bytes <= bounds.max_replay_backlog
+    return lag.seconds <= bounds.max_replay_lag.total_seconds() and lag.bytes <= bounds.max_replay_backlog
 
 
-def is_beyond(lag: Lag | None, bounds: Readiness) -> bool:
+def is_beyond(lag: LagVerdict | None, bounds: Readiness) -> bool:
     """Over both leave bounds, measured now; unknown is not beyond."""
-    if lag is None or lag.seconds is None or lag.backlog_bytes is None:
+    if not isinstance(lag, ReplayLag):
         return False
-    return lag.seconds > bounds.eject_replay_lag.total_seconds() and lag.backlog_bytes > bounds.eject_replay_backlog
+    return lag.seconds > bounds.eject_replay_lag.total_seconds() and lag.bytes > bounds.eject_replay_backlog
 
 
-def describe_lag(lag: Lag | None) -> str:
+def describe_lag(lag: LagVerdict | None) -> str:
     """The reading in words."""
-    if lag is None or lag.seconds is None or lag.backlog_bytes is None:
-        return (lag.message if lag else "") or "the replay lag is not known"
-    return f"replay lag {lag.seconds:.1f} s, {lag.backlog_bytes / 1024**2:.1f} MiB to replay"
+    if isinstance(lag, ReplayLag):
+        return f"replay lag {lag.seconds:.1f} s, {lag.bytes / 1024**2:.1f} MiB to replay"
+    return (lag.message if lag else "") or "the replay lag is not known"
 
 
 def describe_pause(probe: ReplicaProbe | None) -> str:

@@ -1,19 +1,19 @@
 """Whether a member has its copy: claim, pod, then the step that fills the volume or finds it filled."""
 
-from headroom.model.replica import MemberFacts, Role, Stage
+from headroom.model.replica import Role, Stage
 from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.members import Member, StageContext, StageVerdict
 from headroom.policy.replicaset.termination_cause import find_copy_cause
-from headroom.policy.replicaset.verdict import StageContext, StageVerdict
 from headroom.reasons import Reason
 
 IMAGE_ERRORS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 STREAMING_PHASE = "streaming database files"
 LOGIN_FAILURES = ("password authentication failed", "no pg_hba.conf entry", "permission denied to start WAL sender")
 SEED_REFUSED = 3
-"""The seed step's exit status for what no second try can mend."""
+"""The seed step's exit status for what no second try can correct."""
 
 
-def check_volume(member: MemberFacts, context: StageContext) -> StageVerdict | None:
+def check_volume(member: Member, context: StageContext) -> StageVerdict | None:
     """Past it once the claim has a volume."""
     claim, pod = member.claim, member.pod
     if claim is None:
@@ -32,15 +32,15 @@ def check_volume(member: MemberFacts, context: StageContext) -> StageVerdict | N
     return _seeding(Reason.VOLUME_NOT_BOUND, message, is_failed=age > timeouts.CLAIM_LIMIT)
 
 
-def check_pod(member: MemberFacts, context: StageContext) -> StageVerdict | None:
+def check_pod(member: Member, context: StageContext) -> StageVerdict | None:
     """Past it once a node runs the pod."""
     pod = member.pod
     if pod is None:
         return _seeding(Reason.IN_PROGRESS, "its pod is being made")
     if pod.is_deleting:
-        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is ending and is made again")
+        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is ending and is recreated")
     if pod.is_ended:
-        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} ended ({pod.phase}) and is made again")
+        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} ended ({pod.phase}) and is recreated")
     if pod.unschedulable:
         is_failed = context.now - pod.created_at > timeouts.SCHEDULE_LIMIT and pod.role is Role.PROVISIONING
         return _seeding(Reason.POD_UNSCHEDULABLE, f"no node takes it: {pod.unschedulable}", is_failed=is_failed)
@@ -51,33 +51,34 @@ def check_pod(member: MemberFacts, context: StageContext) -> StageVerdict | None
     return None
 
 
-def check_seed(member: MemberFacts, context: StageContext) -> StageVerdict | None:
-    """The seed step runs again whenever a pod's sandbox is made again: on a volume that is filled it only looks."""
+def check_seed(member: Member, context: StageContext) -> StageVerdict | None:
+    """The seed step runs again whenever a pod's sandbox is recreated: on a volume that is filled it only checks."""
     pod = member.pod
     if pod is None or pod.seed.is_done:
         return None
     is_copying = pod.role is Role.PROVISIONING
-    said = find_copy_cause(pod.seed.message)
+    cause = find_copy_cause(pod.seed.message)
     if pod.seed.exit_code == SEED_REFUSED:
-        reason = _find_reason(said)
-        # Another image is all it takes: a copy that may be whole is not thrown away for a slip of the pen.
-        is_mendable = reason is Reason.MAJOR_VERSION_MISMATCH and context.now - pod.created_at <= timeouts.IMAGE_LIMIT
-        return _seeding(reason, said, is_failed=not is_mendable)
+        reason = _find_reason(cause)
+        # Another image is all it takes: a copy that may be whole is not thrown away for a typing error.
+        is_young = context.now - pod.created_at <= timeouts.IMAGE_LIMIT
+        is_kept = reason is Reason.MAJOR_VERSION_MISMATCH and is_young
+        return _seeding(reason, cause, is_failed=not is_kept)
     if is_copying and pod.seed.restarts > timeouts.SEED_RUNS:
-        return _seeding(_find_reason(said), f"the copy failed again and again: {_with_remedy(said)}", is_failed=True)
+        return _seeding(_find_reason(cause), f"the copy failed again and again: {_add_remedy(cause)}", is_failed=True)
     if member.backup is not None:
         return _copying(member, context)
     is_still = member.still_seconds > timeouts.PREPARE_LIMIT.total_seconds()
     is_failed = is_copying and context.has_primary and is_still and pod.seed.is_running
     if pod.seed.message or (pod.seed.restarts and not pod.seed.is_running):
-        message = f"the copy failed and is tried again: {_with_remedy(said)}"
-        return _seeding(_find_reason(said), message, is_failed=is_failed)
+        message = f"the copy failed and is tried again: {_add_remedy(cause)}"
+        return _seeding(_find_reason(cause), message, is_failed=is_failed)
     if not pod.seed.is_running:
         return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is starting")
-    return _seeding(Reason.SEEDING, "the copy is being begun, looked at, or synced to disk", is_failed=is_failed)
+    return _seeding(Reason.SEEDING, "the copy is being begun, checked, or synced to disk", is_failed=is_failed)
 
 
-def _copying(member: MemberFacts, context: StageContext) -> StageVerdict:
+def _copying(member: Member, context: StageContext) -> StageVerdict:
     backup = member.backup
     assert backup is not None
     is_streaming = backup.phase == STREAMING_PHASE
@@ -96,18 +97,18 @@ def _seeding(
     return StageVerdict(Stage.SEEDED, reason, message, is_failed, progress_percent)
 
 
-def _find_reason(said: str) -> Reason:
-    if "major version" in said:
+def _find_reason(cause: str) -> Reason:
+    if "major version" in cause:
         return Reason.MAJOR_VERSION_MISMATCH
-    return Reason.REPLICATION_LOGIN_FAILED if _is_login(said) else Reason.SEED_FAILED
+    return Reason.REPLICATION_LOGIN_FAILED if _is_login_failure(cause) else Reason.SEED_FAILED
 
 
-def _is_login(said: str) -> bool:
-    return any(words in said for words in LOGIN_FAILURES)
+def _is_login_failure(cause: str) -> bool:
+    return any(words in cause for words in LOGIN_FAILURES)
 
 
-def _with_remedy(said: str) -> str:
-    """The primary's words, and where the login that it refuses comes from."""
-    if not _is_login(said):
-        return said
-    return f"{said}; check the Secret in connection.replicationSecretRef of the DatabaseGuard, and pg_hba.conf"
+def _add_remedy(cause: str) -> str:
+    """What the primary answered, and where the login that it refuses comes from."""
+    if not _is_login_failure(cause):
+        return cause
+    return f"{cause}; check the Secret in connection.replicationSecretRef of the DatabaseGuard, and pg_hba.conf"

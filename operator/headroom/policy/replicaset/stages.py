@@ -4,20 +4,20 @@ Nothing is remembered: a new process that reads the same facts gives the same ve
 answers with a verdict, or with None when the member is past it.
 """
 
-from headroom.model.replica import MemberFacts, Role, Stage
+from headroom.model.replica import Role, Stage
 from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.members import Check, Member, StageContext, StageVerdict
 from headroom.policy.replicaset.readiness import describe_lag, describe_pause, is_beyond
 from headroom.policy.replicaset.seed import check_pod, check_seed, check_volume
-from headroom.policy.replicaset.stream_loss import find_cut_off
+from headroom.policy.replicaset.stream_loss import find_stream_loss
 from headroom.policy.replicaset.termination_cause import describe_end
-from headroom.policy.replicaset.verdict import Check, StageContext, StageVerdict
 from headroom.reasons import Reason
 
 DISOWNED = (Reason.FOREIGN_MEMBER, Reason.MEMBER_PROMOTED)
-"""It never serves again, whatever else is true, and is made anew."""
+"""It never serves again, whatever else is true, and is recreated."""
 
 
-def decide_stage(member: MemberFacts, context: StageContext) -> StageVerdict:
+def decide_stage(member: Member, context: StageContext) -> StageVerdict:
     """Run the checks in order; the first that answers decides."""
     for check in CHECKS:
         verdict = check(member, context)
@@ -26,34 +26,37 @@ def decide_stage(member: MemberFacts, context: StageContext) -> StageVerdict:
     return _role_verdict(member)
 
 
-def _check_retired(member: MemberFacts, _: StageContext) -> StageVerdict | None:
+def _check_retired(member: Member, _: StageContext) -> StageVerdict | None:
     claim = member.claim
     if claim is not None and claim.retire is not None:
         return StageVerdict(Stage.RETIRED, claim.retire, f"it is being removed: {claim.retire}")
     return None
 
 
-def _check_disowned(member: MemberFacts, _: StageContext) -> StageVerdict | None:
-    lag = member.lag
-    if lag is None or lag.refusal is None:
+def _check_disowned(member: Member, _: StageContext) -> StageVerdict | None:
+    refusal = member.ineligible
+    if refusal is None:
         return None
-    if lag.refusal in DISOWNED:
-        return StageVerdict(Stage.STREAMING, lag.refusal, lag.message, is_failed=True)
-    if lag.refusal is Reason.TIMELINE_DIVERGED and member.refused_seconds > timeouts.DIVERGED_LIMIT.total_seconds():
-        return StageVerdict(Stage.STREAMING, lag.refusal, f"{lag.message}; it is made anew", is_failed=True)
+    if refusal.reason in DISOWNED:
+        return StageVerdict(Stage.STREAMING, refusal.reason, refusal.message, is_failed=True)
+    is_lasting = member.refused_seconds > timeouts.DIVERGED_LIMIT.total_seconds()
+    if refusal.reason is Reason.TIMELINE_DIVERGED and is_lasting:
+        return StageVerdict(Stage.STREAMING, refusal.reason, f"{refusal.message}; it is recreated", is_failed=True)
     return None
 
 
-def _check_deleted_claim(member: MemberFacts, _: StageContext) -> StageVerdict | None:
+def _check_deleted_claim(member: Member, _: StageContext) -> StageVerdict | None:
     """Kubernetes keeps a claim for as long as a pod uses it: a member that runs is of use until another is there."""
     if member.claim is None or not member.claim.is_deleting:
         return None
     is_of_use = member.is_alive and member.role in (Role.SERVING, Role.STANDBY)
-    message = f"claim {member.claim.name} is being deleted; the member is made anew"
-    return StageVerdict(Stage.RETIRED, Reason.VOLUME_NOT_BOUND, message, is_failed=not is_of_use, is_cut_off=is_of_use)
+    message = f"claim {member.claim.name} is being deleted; the member is recreated"
+    return StageVerdict(
+        Stage.RETIRED, Reason.VOLUME_NOT_BOUND, message, is_failed=not is_of_use, is_due_for_replacement=is_of_use
+    )
 
 
-def _check_slot(member: MemberFacts, context: StageContext) -> StageVerdict | None:
+def _check_slot(member: Member, context: StageContext) -> StageVerdict | None:
     if not context.has_primary:
         return None
     if member.slot is None and member.pod is None:
@@ -62,12 +65,16 @@ def _check_slot(member: MemberFacts, context: StageContext) -> StageVerdict | No
         message = f"the primary gave up the WAL of slot {member.slot_name}; raise max_slot_wal_keep_size"
         is_last_resort = member.role is Role.SERVING
         return StageVerdict(
-            Stage.SLOT_RESERVED, Reason.SLOT_LOST, message, is_failed=not is_last_resort, is_cut_off=is_last_resort
+            Stage.SLOT_RESERVED,
+            Reason.SLOT_LOST,
+            message,
+            is_failed=not is_last_resort,
+            is_due_for_replacement=is_last_resort,
         )
     return _check_kept_wal(member, context)
 
 
-def _check_kept_wal(member: MemberFacts, context: StageContext) -> StageVerdict | None:
+def _check_kept_wal(member: Member, context: StageContext) -> StageVerdict | None:
     """The primary's disk comes before any replica."""
     if member.slot is None or member.slot.restart_lsn is None or context.flush_lsn is None or context.wal_cap is None:
         return None
@@ -81,8 +88,8 @@ def _check_kept_wal(member: MemberFacts, context: StageContext) -> StageVerdict 
     return StageVerdict(Stage.SLOT_RESERVED, Reason.WAL_CAP_REACHED, message, is_failed=True)
 
 
-def _check_lost(member: MemberFacts, context: StageContext) -> StageVerdict | None:
-    """A silent server on a live node is the kubelet's to restart: to copy anew under load would only add to it."""
+def _check_lost(member: Member, context: StageContext) -> StageVerdict | None:
+    """A silent server on a live node is the kubelet's to restart: to copy again under load would only add to it."""
     pod = member.pod
     if pod is None or not context.has_primary:
         return None
@@ -94,19 +101,21 @@ def _check_lost(member: MemberFacts, context: StageContext) -> StageVerdict | No
     return None
 
 
-def _check_cut_off(member: MemberFacts, context: StageContext) -> StageVerdict | None:
+def _check_stream_loss(member: Member, context: StageContext) -> StageVerdict | None:
     if not context.has_primary:
         return None
-    found = find_cut_off(
+    found = find_stream_loss(
         member,
         has_witness=bool(context.streaming - {member.name}),
         flush_lsn=context.flush_lsn,
         longest_wait=context.readiness.eject_replay_lag,
     )
-    return StageVerdict(Stage.STREAMING, found.reason, found.message, is_cut_off=True) if found else None
+    if found is None:
+        return None
+    return StageVerdict(Stage.STREAMING, found.reason, found.message, is_due_for_replacement=True)
 
 
-def _check_server(member: MemberFacts, _: StageContext) -> StageVerdict | None:
+def _check_server(member: Member, _: StageContext) -> StageVerdict | None:
     pod = member.pod
     assert pod is not None
     if pod.server.is_running or not (pod.server.restarts or pod.server.message):
@@ -118,26 +127,30 @@ def _check_server(member: MemberFacts, _: StageContext) -> StageVerdict | None:
     return StageVerdict(Stage.STREAMING, Reason.POD_FAILING, message, is_failed=is_failed)
 
 
-def _check_streaming(member: MemberFacts, _: StageContext) -> StageVerdict | None:
+def _check_streaming(member: Member, _: StageContext) -> StageVerdict | None:
     pod = member.pod
     assert pod is not None
     if pod.role is Role.SERVING:
         return None
+    is_unasked = member.probe is None and not member.unanswered
+    if is_unasked and pod.is_ready and pod.role is not Role.PROVISIONING:
+        # A new process that never saw the primary has no login to ask with: that says nothing against a member.
+        return None
     if member.probe is None or member.unanswered:
         if not pod.is_ready:
             return StageVerdict(Stage.STREAMING, Reason.REPLAYING, "the server does not accept connections yet")
-        met = f": {member.silence}" if member.silence else ""
-        return StageVerdict(Stage.STREAMING, Reason.MEMBER_UNREACHABLE, f"the server does not answer our probes{met}")
-    if member.lag is not None and member.lag.refusal is not None:
-        return StageVerdict(Stage.STREAMING, member.lag.refusal, _describe(member))
+        cause = f": {member.silence}" if member.silence else ""
+        return StageVerdict(Stage.STREAMING, Reason.MEMBER_UNREACHABLE, f"the server does not answer our probes{cause}")
+    if member.ineligible is not None:
+        return StageVerdict(Stage.STREAMING, member.ineligible.reason, _describe(member))
     return None
 
 
-def _check_lag(member: MemberFacts, context: StageContext) -> StageVerdict | None:
+def _check_lag(member: Member, context: StageContext) -> StageVerdict | None:
     pod = member.pod
     assert pod is not None
     if pod.role is Role.PROVISIONING and member.within < timeouts.READINGS_TO_ENTER:
-        is_over = member.lag is not None and member.lag.seconds is not None and not member.within
+        is_over = member.measured is not None and not member.within
         reason = Reason.REPLAY_LAG_ABOVE_LIMIT if is_over else Reason.REPLAYING
         return StageVerdict(Stage.CAUGHT_UP, reason, _describe(member))
     if pod.role is Role.STANDBY and is_beyond(member.lag, context.readiness):
@@ -145,17 +158,16 @@ def _check_lag(member: MemberFacts, context: StageContext) -> StageVerdict | Non
     return None
 
 
-def _role_verdict(member: MemberFacts) -> StageVerdict:
-    said = _describe(member)
+def _role_verdict(member: Member) -> StageVerdict:
     if member.role is Role.SERVING:
-        return StageVerdict(Stage.SERVING, Reason.AS_EXPECTED, said)
+        return StageVerdict(Stage.SERVING, Reason.AS_EXPECTED, _describe(member))
     if member.role is Role.DRAINING:
         why = member.pod.why if member.pod else None
         return StageVerdict(Stage.DRAINING, why or Reason.DRAINING, "it takes no new connections")
-    return StageVerdict(Stage.STANDBY, Reason.AS_EXPECTED, said)
+    return StageVerdict(Stage.STANDBY, Reason.AS_EXPECTED, _describe(member))
 
 
-def _describe(member: MemberFacts) -> str:
+def _describe(member: Member) -> str:
     return f"{describe_lag(member.lag)}{describe_pause(member.probe)}"
 
 
@@ -165,7 +177,7 @@ CHECKS: tuple[Check, ...] = (
     _check_deleted_claim,
     _check_slot,
     _check_lost,
-    _check_cut_off,
+    _check_stream_loss,
     check_volume,
     check_pod,
     check_seed,

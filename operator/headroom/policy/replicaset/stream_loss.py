@@ -1,38 +1,25 @@
-"""Whether a member is cut off: its stream is broken, and waiting will not mend it.
+"""Whether a member has lost its stream for good: it is broken, and waiting will not restore it.
 
-Most of what breaks a stream is the primary's or the network's, and a member made anew would meet it too: a rejected
-password, no WAL sender left, a restart. So time alone condemns nobody. Either what the member would have to receive is
-known not to be kept for it, or another member of the set streams while this one does not.
+Most of what breaks a stream is the primary's or the network's, and a new member would meet it too: a rejected password,
+no WAL sender left, a restart. So time alone condemns nobody. Either what the member would have to receive is known not
+to be kept for it, or another member of the set streams while this one does not.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
 
+from headroom.model.conditions import Finding
 from headroom.model.database import ReplicaProbe
 from headroom.model.lsn import Lsn
-from headroom.model.replica import MemberFacts
 from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.members import Member
 from headroom.reasons import Reason
 
 
-@dataclass(frozen=True, slots=True)
-class CutOff:
-    """Why a member cannot come back by itself."""
-
-    reason: Reason
-    message: str
-
-
-def find_streaming(members: Iterable[MemberFacts]) -> frozenset[str]:
+def find_streaming(members: Iterable[Member]) -> frozenset[str]:
     """Names of the members whose replay lag could be measured: their streams stand."""
     return frozenset(
-        member.name
-        for member in members
-        if member.lag is not None
-        and member.lag.refusal is None
-        and member.lag.seconds is not None
-        and not (member.unanswered or member.is_going)
+        member.name for member in members if member.measured is not None and not (member.unanswered or member.is_going)
     )
 
 
@@ -42,25 +29,28 @@ def find_position(probe: ReplicaProbe | None) -> int | None:
     return max(known, default=None)
 
 
-def find_cut_off(
-    member: MemberFacts, *, has_witness: bool, flush_lsn: int | None, longest_wait: timedelta
-) -> CutOff | None:
-    """Judge a member; `has_witness`: another one streams; `longest_wait`: how long queries may hold up replay."""
+def find_stream_loss(
+    member: Member, *, has_witness: bool, flush_lsn: int | None, longest_wait: timedelta
+) -> Finding | None:
+    """Why a member cannot come back by itself; None while it may.
+
+    `has_witness`: another one streams; `longest_wait`: how long queries may hold up replay.
+    """
     if member.probe is not None and member.probe.is_replay_paused:
         return None
     gap = _describe_gap(member, flush_lsn)
-    gap_limit = max(timeouts.GAP_LIMIT, longest_wait) if has_witness else timeouts.CUT_OFF_LIMIT
+    gap_limit = max(timeouts.GAP_LIMIT, longest_wait) if has_witness else timeouts.STREAM_LOSS_LIMIT
     if gap and member.broken_seconds >= gap_limit.total_seconds():
-        return CutOff(Reason.SLOT_LOST, gap)
+        return Finding(Reason.SLOT_LOST, gap)
     if not has_witness:
         return None
-    if member.broken_seconds >= max(timeouts.CUT_OFF_LIMIT, longest_wait).total_seconds():
+    if member.broken_seconds >= max(timeouts.STREAM_LOSS_LIMIT, longest_wait).total_seconds():
         message = f"it has not streamed for {member.broken_seconds:.0f} s while others do"
-        return CutOff(Reason.NOT_STREAMING, message)
+        return Finding(Reason.NOT_STREAMING, message)
     return _find_held_vacuum(member, longest_wait)
 
 
-def _describe_gap(member: MemberFacts, flush_lsn: int | None) -> str:
+def _describe_gap(member: Member, flush_lsn: int | None) -> str:
     """Empty unless nothing keeps the WAL that follows what the member holds."""
     position, slot = find_position(member.probe), member.slot
     if position is None:
@@ -68,14 +58,14 @@ def _describe_gap(member: MemberFacts, flush_lsn: int | None) -> str:
     if slot is not None and slot.restart_lsn is not None and slot.restart_lsn > position:
         return (
             f"it holds WAL up to {Lsn(position)} and its slot {slot.name} keeps it from {slot.restart_lsn} on: the "
-            "slot was dropped and made again too late; let nobody else drop it (Patroni: ignore_slots)"
+            "slot was dropped and recreated too late; let nobody else drop it (Patroni: ignore_slots)"
         )
     if flush_lsn is not None and position > flush_lsn:
         return f"it holds WAL up to {Lsn(position)} and the primary has written up to {Lsn(flush_lsn)} only"
     return ""
 
 
-def _find_held_vacuum(member: MemberFacts, longest_wait: timedelta) -> CutOff | None:
+def _find_held_vacuum(member: Member, longest_wait: timedelta) -> Finding | None:
     """An unused slot that holds back vacuum is a debt of the primary; a server that is on its way may still pay it."""
     slot, limit = member.slot, max(timeouts.IDLE_XMIN_LIMIT, longest_wait).total_seconds()
     if slot is None or slot.is_active or not slot.has_xmin or member.slot_idle_seconds < limit:
@@ -84,4 +74,4 @@ def _find_held_vacuum(member: MemberFacts, longest_wait: timedelta) -> CutOff | 
     if is_on_its_way:
         return None
     message = f"its slot {slot.name} has been unused for {member.slot_idle_seconds:.0f} s and holds back vacuum"
-    return CutOff(Reason.NOT_STREAMING, f"{message} on the primary")
+    return Finding(Reason.NOT_STREAMING, f"{message} on the primary")

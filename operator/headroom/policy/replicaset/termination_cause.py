@@ -40,7 +40,7 @@ _COPY_FAILURE = re.compile(r": FATAL: +(?!the database system is |terminating )"
 def describe_end(server: ContainerFacts) -> str:
     """Why a server's container ended, as far as that can be told."""
     if server.ended_by == "OOMKilled":
-        return "it was killed for want of memory (OOMKilled): raise resources.limits.memory"
+        return "it ran out of memory and was killed (OOMKilled): raise resources.limits.memory"
     if server.exit_code == KILLED:
         return "it was killed from outside (SIGKILL)"
     return _find_server_cause(server.message) or f"exit status {server.exit_code}, read its log for the cause"
@@ -58,12 +58,12 @@ def find_copy_cause(text: str) -> str:
 
 def _find_server_cause(text: str) -> str:
     """A setting, else the last thing it could not go on with; empty for none."""
-    said = [(found[1], found[2]) for line in text.splitlines() if (found := _LINE.match(line))]
-    for level, words in said:
-        if level == "LOG" and _CONFIGURATION.match(words):
-            return words[:_LONGEST]
+    found = [(line[1], line[2]) for line in map(_LINE.match, text.splitlines()) if line]
+    for level, message in found:
+        if level == "LOG" and _CONFIGURATION.match(message):
+            return message[:_LONGEST]
     for fatal in ("PANIC", "FATAL"):
-        ends = [words for level, words in said if level == fatal and not _OF_CLIENTS.match(words)]
+        ends = [message for level, message in found if level == fatal and not _OF_CLIENTS.match(message)]
         if ends:
             return ends[-1][:_LONGEST]
     return ""

@@ -1,26 +1,32 @@
-"""How many workers a pool should have: pure functions of samples, limits, memory and `now` (monotonic seconds).
+"""How many workers a pool should have: a pure function of its spec, what was observed, memory and `now`.
 
 samples -> intervals (`window`) -> rates (`rates`) -> wanted (`wanted`) -> the chain of limits (`chain`) -> decision.
-`decide` puts them together; `history` is what one pass leaves to the next.
+`decide` puts them together; `memory` is what one pass leaves to the next.
 """
 
-from headroom.policy.workerpool.chain_input import Decision, Rule, SignalGap, is_spare
-from headroom.policy.workerpool.decide import Facts, Outcome, decide_workers, drain_seconds
-from headroom.policy.workerpool.history import ForeignWrites, Move, PoolHistory
-from headroom.policy.workerpool.limits import ScalingLimits, limits_of
+from headroom.policy.workerpool.chain_input import Rule, ScalingDecision, Sizing, is_spare
+from headroom.policy.workerpool.decide import PoolDecision, decide, lead_time
+from headroom.policy.workerpool.facts import PodCounts, PoolClaim, PoolFacts, ScalingLimits, Target, limits_of
+from headroom.policy.workerpool.memory import ForeignWrites, Move, PoolMemory
+from headroom.policy.workerpool.verdict import SignalVerdict, Verdict
 
 __all__ = [
-    "Decision",
-    "Facts",
     "ForeignWrites",
-    "ScalingLimits",
     "Move",
-    "Outcome",
+    "PodCounts",
+    "PoolClaim",
+    "PoolDecision",
+    "PoolFacts",
+    "PoolMemory",
     "Rule",
-    "SignalGap",
-    "PoolHistory",
-    "decide_workers",
-    "drain_seconds",
+    "ScalingDecision",
+    "ScalingLimits",
+    "SignalVerdict",
+    "Sizing",
+    "Target",
+    "Verdict",
+    "decide",
     "is_spare",
+    "lead_time",
     "limits_of",
 ]

@@ -28,7 +28,7 @@ class Arrivals:
     """Items per second that become ready; None is not known yet.
 
     `age_seconds` is how long ago the rate was true: the time since the middle of what it was counted over. `growth` is
-    per second per second, 0 unless it is significant and goes on.
+    per second per second, 0 unless it is significant and continues.
     """
 
     per_second: float | None = None
@@ -140,8 +140,8 @@ def _fallen(pieces: Sequence[_Count]) -> _Count | None:
 def _since_jump(pieces: Sequence[_Count]) -> Sequence[_Count]:
     """The pieces since the rate jumped to a new level; none when it did not, or when a line explains it as well.
 
-    A line through a jump rises, and goes on rising where arrivals do not. A level stands without its highest piece: no
-    single batch makes one.
+    A line through a jump rises, and continues to rise where arrivals do not. A level stands without its highest piece:
+    no single batch makes one.
     """
     cuts = range(1, len(pieces) - JUMP_LEAST_SPANS + 1)
     if not cuts:

@@ -8,13 +8,14 @@ those caps may go below `minWorkers` and are not stepped. A new limit is one mor
 from collections.abc import Callable, Sequence
 
 from headroom.model.numbers import count_of
-from headroom.policy.workerpool.budget import budget_of, workers_within
-from headroom.policy.workerpool.chain_input import ChainInput, Decision, Rule, Ruling
+from headroom.policy.workerpool.chain_input import ChainInput, Rule, Ruling, ScalingDecision
 from headroom.policy.workerpool.constants import FAILING_LEAST_ENDED, FAILING_SHARE
 from headroom.policy.workerpool.step import check_step
 from headroom.reasons import Reason
 
 Check = Callable[[ChainInput, int], Ruling | None]
+UNKNOWN_BUDGET = (Reason.GUARD_NOT_READY, Reason.GUARD_NOT_FOUND)
+"""Reasons of a cap that only holds what is there."""
 
 
 def check_conflict(chain_input: ChainInput, _allowed: int) -> Ruling | None:
@@ -53,7 +54,7 @@ def check_maximum(chain_input: ChainInput, allowed: int) -> Ruling | None:
 
 
 def check_failures(chain_input: ChainInput, allowed: int) -> Ruling | None:
-    """Jobs that fail are not done by more workers."""
+    """More workers do not help jobs that fail."""
     ended, failed = chain_input.estimates.ended, chain_input.estimates.failed
     least = max(chain_input.present, min(allowed, chain_input.limits.min_workers))
     if ended < FAILING_LEAST_ENDED or failed <= FAILING_SHARE * ended or allowed <= least:
@@ -64,19 +65,10 @@ def check_failures(chain_input: ChainInput, allowed: int) -> Ruling | None:
 
 def check_connections(chain_input: ChainInput, allowed: int) -> Ruling | None:
     """Workers need connections, and the service that answers people needs them first."""
-    facts = chain_input.connections
-    if facts is None:
+    cap = chain_input.cap
+    if cap is None or allowed <= cap.workers:
         return None
-    cap = workers_within(facts, chain_input.present, chain_input.limits.connections_per_worker)
-    if allowed <= cap:
-        return None
-    reason = Reason.CONNECTION_BUDGET if cap >= chain_input.limits.min_workers else Reason.BUDGET_BELOW_MINIMUM
-    budget = count_of(budget_of(facts), "connection")
-    message = (
-        f"the database has {budget} for workers, other pools hold {facts.other_pools} of them, "
-        f"and one worker takes {chain_input.limits.connections_per_worker}"
-    )
-    return Ruling(Rule.CONNECTION_BUDGET, cap, reason, message)
+    return Ruling(Rule.CONNECTION_BUDGET, cap.workers, cap.finding.reason, cap.finding.message)
 
 
 CHAIN: tuple[Check, ...] = (
@@ -90,7 +82,7 @@ CHAIN: tuple[Check, ...] = (
 )
 
 
-def decide_allowed(chain_input: ChainInput, chain: Sequence[Check] = CHAIN) -> Decision:
+def decide_allowed(chain_input: ChainInput, chain: Sequence[Check] = CHAIN) -> ScalingDecision:
     """Send the wanted count through the chain; the last limit that moved it is the one to name."""
     wanted = chain_input.wanted
     allowed = count = chain_input.present if wanted is None else wanted.workers
@@ -106,28 +98,29 @@ def decide_allowed(chain_input: ChainInput, chain: Sequence[Check] = CHAIN) -> D
     return _decision(chain_input, count, allowed, binding)
 
 
-def _decision(chain_input: ChainInput, count: int, allowed: int, binding: Ruling | None) -> Decision:
+def _decision(chain_input: ChainInput, count: int, allowed: int, binding: Ruling | None) -> ScalingDecision:
     wanted = chain_input.wanted
     rule = Rule.HOLD if wanted is None else Rule.QUEUE
     asked = f"{count_of(count, 'worker')} wanted: {wanted.message}" if wanted else ""
     if binding is None or (allowed == count and not binding.is_final):
         reason = wanted.reason if wanted else Reason.STALE_SIGNAL
-        return Decision(count, allowed, rule, None, reason, asked)
-    message = "; ".join(part for part in (asked, _say_ruling(chain_input, count, allowed, binding)) if part)
-    return Decision(count, allowed, rule, binding.rule, binding.reason, message)
+        return ScalingDecision(count, allowed, rule, None, reason, asked)
+    message = "; ".join(part for part in (asked, _describe_ruling(chain_input, count, allowed, binding)) if part)
+    return ScalingDecision(count, allowed, rule, binding.rule, binding.reason, message)
 
 
-def _say_ruling(chain_input: ChainInput, count: int, allowed: int, binding: Ruling) -> str:
-    """Only a cap allows; what is kept although fewer are wanted, or not raised yet, stays; a rival's count is his."""
+def _describe_ruling(chain_input: ChainInput, count: int, allowed: int, binding: Ruling) -> str:
+    """A cap allows a count; workers that are kept or not added yet stay; what another one scales is only present."""
     if binding.rule is Rule.TARGET_CONFLICT:
-        return f"{allowed} present{_say_bounds(chain_input)}, left alone: {binding.message}"
+        return f"{allowed} present{_describe_bounds(chain_input)}, left alone: {binding.message}"
     if binding.rule is Rule.STALE_SIGNAL:
         return f"{allowed} present: {binding.message}"
-    is_kept = allowed == chain_input.present and (allowed > count or binding.rule in (Rule.STEP, Rule.TOLERANCE))
+    is_held = binding.rule in (Rule.STEP, Rule.TOLERANCE) or binding.reason in UNKNOWN_BUDGET
+    is_kept = allowed == chain_input.present and (allowed > count or is_held)
     return f"{allowed} {'stay' if is_kept else 'allowed'}: {binding.message}"
 
 
-def _say_bounds(chain_input: ChainInput) -> str:
+def _describe_bounds(chain_input: ChainInput) -> str:
     limits, present = chain_input.limits, chain_input.present
     if present > limits.max_workers:
         return f" (above maxWorkers {limits.max_workers})"

@@ -1,20 +1,20 @@
-"""What the chain of limits looks at, and what each limit answers."""
+"""What the chain of limits reads, what each limit answers, and what comes of it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from headroom.policy.workerpool.budget import ConnectionFacts
-from headroom.policy.workerpool.conflict import Conflict
+from headroom.model.conditions import Finding
+from headroom.policy.workerpool.connections import ConnectionCap
 from headroom.policy.workerpool.constants import DEADBAND_SHARE, DEADBAND_WORKERS
-from headroom.policy.workerpool.history import PoolHistory
-from headroom.policy.workerpool.limits import ScalingLimits
+from headroom.policy.workerpool.facts import ScalingLimits
+from headroom.policy.workerpool.memory import PoolMemory
 from headroom.policy.workerpool.rates import Estimates
 from headroom.policy.workerpool.wanted import Demand, Wanted
 from headroom.reasons import Reason
 
 
 class Rule(StrEnum):
-    """What asked for a count, or what limits it, as status and metrics spell it; a limit that holds is its reason."""
+    """What asked for a count, or what limits it, as status and metrics write it; a limit that holds is its reason."""
 
     QUEUE = "Queue"
     HOLD = "Hold"
@@ -33,31 +33,23 @@ class Rule(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class SignalGap:
-    """Why there is no fresh sample."""
-
-    reason: Reason
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class ChainInput:
-    """All facts of one pass; `demand` and `wanted` are None exactly while `gap` says why nothing is known.
+    """All that the limits of one pass read; `demand` and `wanted` are None while `gap` says why nothing is known.
 
-    `now` is monotonic seconds, `present` the count that is asked for now.
+    `now` is monotonic seconds, `present` the count that is asked for now. `memory` is that after this pass's sample.
     """
 
     now: float
     present: int
     limits: ScalingLimits
-    history: PoolHistory
+    memory: PoolMemory
     estimates: Estimates
     lead_time_seconds: float
     demand: Demand | None = None
     wanted: Wanted | None = None
-    gap: SignalGap | None = None
-    conflict: Conflict | None = None
-    connections: ConnectionFacts | None = None
+    gap: Finding | None = None
+    conflict: Finding | None = None
+    cap: ConnectionCap | None = None
 
     def within_bounds(self, count: int) -> int:
         """The count, moved into what the spec allows."""
@@ -76,7 +68,7 @@ class Ruling:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ScalingDecision:
     """What was wanted, what is allowed, and the rule that made the difference (None: no limit did)."""
 
     wanted: int
@@ -90,6 +82,21 @@ class Decision:
     def is_held_back(self) -> bool:
         """True when a limit keeps the count below what is wanted, or nothing may be done at all."""
         return self.allowed < self.wanted or self.limit in (Rule.TARGET_CONFLICT, Rule.STALE_SIGNAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """The count for a target, and what it was made of; `demand` and `wanted` are None without a sample.
+
+    `drain_seconds` is how long the backlog lasts with the allowed count; None when it grows or is not known.
+    """
+
+    estimates: Estimates
+    decision: ScalingDecision
+    demand: Demand | None = None
+    wanted: Wanted | None = None
+    drain_seconds: float | None = None
+    cap: ConnectionCap | None = None
 
 
 def is_spare(wanted: int, allowed: int) -> bool:

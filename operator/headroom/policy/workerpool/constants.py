@@ -14,8 +14,8 @@ CHANGE_SIGNIFICANCE = 3.0
 """The rate has risen when the middle one of the three newest spans is 3 standard deviations above the window's rate."""
 JUMP_LEAST_SPANS = 2
 JUMP_SHARE = 0.8
-"""The rate has jumped when two levels, the newer one over at least two spans, leave less than this share of what a line
-leaves unexplained: they have one number more to choose, for which BIC asks 12 ** (-1 / 12) over twelve spans."""
+"""The rate has jumped when two levels leave less than this share of what a line leaves unexplained; the newer level
+lasts at least two spans. Two levels have one more number to choose, for which BIC asks 12 ** (-1 / 12) over twelve."""
 TREND_WINDOW_SECONDS = 120.0
 """Window in which arrivals must have grown: at least twelve intervals, else chance alone makes slopes. By how much they
 grow is taken from the rate's own window, which a growth that has ended leaves sooner."""
@@ -78,9 +78,13 @@ FOREIGN_WRITES_WITHIN_SECONDS = 600.0
 FOREIGN_HOLD_SECONDS = 600.0
 """Two foreign writes of `spec.replicas` within 10 minutes of ours are a second controller or Git: hold 10 minutes."""
 
-DEFAULT_WORKER_SHARE_PERCENT = 60
-DEFAULT_RESERVE = 5
-"""DatabaseGuard's defaults of `connections`, used where a guard does not say."""
-OTHERS_WINDOW_SECONDS = 3600.0
-OTHERS_QUANTILE = 0.95
-"""Workers leave room for the p95 of all other connections of the last hour."""
+GUARD_FRESH_SECONDS = 10.0
+"""A guard observes its server every second or two: older numbers of it say nothing of now, and the last ones hold."""
+
+BACK_WITHIN = 0.8
+"""Once late, a queue counts as within its target again below this share of it, so that the verdict does not flutter."""
+BRIEF_SECONDS = 10.0
+"""A pool that could read its queue stays Ready for so long: two probes may fail."""
+FIRST_SIGHT_SECONDS = 10.0
+"""A guard that was created with its pool, or that a new leader takes over, gets this long before it is reported; the
+rates of a queue need two samples."""

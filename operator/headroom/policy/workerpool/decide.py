@@ -1,119 +1,201 @@
-"""One pass of the worker policy: facts, limits and memory in; a decision and the next memory out."""
+"""One decision about a pool: spec, facts and memory in; what is wanted, allowed and to be shown, and memory out."""
 
-import math
 from dataclasses import dataclass, replace
 
+from headroom.api.v1alpha1.common import Mode
+from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
+from headroom.model.database import PoolDemand
+from headroom.model.moments import Moment
+from headroom.model.outcome import Outcome
 from headroom.model.queue import QueueSample
-from headroom.policy.workerpool.budget import ConnectionFacts
+from headroom.policy.schedules import find_active
 from headroom.policy.workerpool.chain import decide_allowed
-from headroom.policy.workerpool.chain_input import ChainInput, Decision, SignalGap
-from headroom.policy.workerpool.conflict import Conflict
-from headroom.policy.workerpool.history import PoolHistory
-from headroom.policy.workerpool.limits import ScalingLimits
+from headroom.policy.workerpool.chain_input import ChainInput, Sizing
+from headroom.policy.workerpool.conflict import find_conflict, watch_writes
+from headroom.policy.workerpool.connections import cap_workers, claim_connections, find_allocation
+from headroom.policy.workerpool.constants import DEFAULT_LEAD_SECONDS, PROBE_SECONDS, URGENT_PROBE_SECONDS
+from headroom.policy.workerpool.facts import PoolFacts, ScalingLimits, Target, limits_of
+from headroom.policy.workerpool.memory import ForeignWrites, PoolMemory
 from headroom.policy.workerpool.rates import Estimates, estimate
-from headroom.policy.workerpool.wanted import Demand, Wanted, decide_wanted
+from headroom.policy.workerpool.verdict import (
+    SignalVerdict,
+    Verdict,
+    drain_seconds,
+    evaluate_lag,
+    evaluate_signal,
+    is_first_sight,
+)
+from headroom.policy.workerpool.wanted import Demand, decide_wanted
 from headroom.policy.workerpool.window import Observation, intervals
+from headroom.reasons import Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a pass gathered; `now` is monotonic seconds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolDecision:
+    """All that a pass does and shows.
 
-    `present` is the count asked for, `existing` the pods there are, `capacity_workers` those that are ready or will be
-    in time. Exactly one of `sample` and `gap` is there.
+    `schedules` are the names of those that are active, `sizing` is there with a target. `claim` is what the guard is
+    asked for; None without a databaseRef. The next sample is due `pause_seconds` after this one. `is_settling` says
+    that a process that has just taken over cannot evaluate the pool yet: what the one before reported stays.
     """
 
-    now: float
-    present: int
-    existing: int
-    capacity_workers: int
-    lead_time_seconds: float
-    sample: QueueSample | None = None
-    gap: SignalGap | None = None
-    conflict: Conflict | None = None
-    connections: ConnectionFacts | None = None
+    limits: ScalingLimits
+    schedules: tuple[str, ...]
+    signal: SignalVerdict
+    keeping_up: Verdict
+    pause_seconds: float
+    sizing: Sizing | None = None
+    claim: PoolDemand | None = None
+    is_settling: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a pass decided, what it knew, and what the next one must remember."""
+def decide(
+    spec: WorkerPoolSpec, facts: PoolFacts, memory: PoolMemory, now: Moment
+) -> Outcome[PoolDecision, PoolMemory]:
+    """Decide how many workers there should be now, and what to report about it."""
+    active, at = find_active(spec.schedules, now.wall), now.monotonic
+    limits = limits_of(spec, active)
+    memory = memory.answered(facts.signal, limits.target_lag_seconds, at)
+    sizing: Sizing | None = None
+    if facts.workload is not None:
+        sizing, memory = _size(spec, facts, limits, memory.follow(facts.workload), now)
+    memory = _keep_allocation(spec, facts, memory, at)
+    signal = evaluate_signal(facts, limits, memory, at)
+    decision = PoolDecision(
+        limits=limits,
+        schedules=tuple(schedule.name for schedule in active),
+        signal=signal,
+        keeping_up=evaluate_lag(facts, limits, memory, sizing),
+        pause_seconds=_pause_seconds(facts.sample, limits),
+        sizing=sizing,
+        claim=_claim(spec, facts, limits, memory, sizing),
+        is_settling=_is_settling(memory, signal, sizing, at),
+    )
+    return Outcome(decision, memory)
 
-    decision: Decision
-    estimates: Estimates
-    history: PoolHistory
-    demand: Demand | None = None
-    wanted: Wanted | None = None
+
+def lead_time(memory: PoolMemory) -> float:
+    """Seconds that a worker takes to start, as measured or until it is."""
+    return memory.lead_seconds or DEFAULT_LEAD_SECONDS
 
 
-def decide_workers(limits: ScalingLimits, facts: Facts, history: PoolHistory) -> Outcome:
-    """Decide how many workers there should be now."""
-    sample = facts.sample
+def _size(
+    spec: WorkerPoolSpec, facts: PoolFacts, limits: ScalingLimits, memory: PoolMemory, now: Moment
+) -> tuple[Sizing, PoolMemory]:
+    """The count for the target, from what its queue asks for through the chain of limits."""
+    at, sample, target = now.monotonic, facts.sample, facts.workload
+    assert target is not None
+    estimates, memory = _measure(limits, target, sample, _watch_writes(spec, target, memory, at), at)
+    demand = None if sample is None else _demand(limits, target, sample, estimates, memory)
+    wanted = None if demand is None else decide_wanted(demand)
+    if wanted is not None:
+        memory = memory.want(wanted.workers, at, limits.down_window_seconds, is_lower_bound=wanted.is_lower_bound)
+    guard = spec.database_ref
+    cap = None if guard is None else cap_workers(facts, limits, memory, at, guard=guard.name)
+    decision = decide_allowed(
+        ChainInput(
+            now=at,
+            present=target.present,
+            limits=limits,
+            memory=memory,
+            estimates=estimates,
+            lead_time_seconds=lead_time(memory),
+            demand=demand,
+            wanted=wanted,
+            gap=facts.gap,
+            conflict=find_conflict(facts.own, facts.pools, facts.autoscalers, memory.foreign, now),
+            cap=cap,
+        )
+    )
+    eta = None if demand is None else drain_seconds(demand, estimates, decision.allowed, limits.concurrency)
+    return Sizing(estimates, decision, demand, wanted, eta, cap), memory
+
+
+def _watch_writes(spec: WorkerPoolSpec, target: Target, memory: PoolMemory, at: float) -> PoolMemory:
+    """Only what we wrote can be overwritten: outside Active everybody else writes by right."""
+    is_active = spec.mode is Mode.ACTIVE
+    foreign = watch_writes(memory.foreign, target.present, at) if is_active else ForeignWrites()
+    return replace(memory, foreign=foreign)
+
+
+def _measure(
+    limits: ScalingLimits, target: Target, sample: QueueSample | None, memory: PoolMemory, at: float
+) -> tuple[Estimates, PoolMemory]:
+    """The rates, with this pass's sample among those of the window."""
     if sample is not None:
-        slots = facts.existing * limits.concurrency
-        history = history.seen(Observation(sample, slots), limits.target_lag_seconds)
+        slots = target.pods.running * limits.concurrency
+        memory = memory.observe(Observation(sample, slots), limits.target_lag_seconds)
     estimates = estimate(
-        intervals(history.window),
-        last_good_rate=history.last_good_rate,
+        intervals(memory.window),
+        last_good_rate=memory.last_good_rate,
         expected_job_seconds=limits.expected_job_seconds,
     )
-    history = history.learned(estimates.measured_rate, facts.now)
-    demand = wanted = None
-    if sample is not None:
-        demand = _demand(limits, facts, sample, estimates, history)
-        wanted = decide_wanted(demand)
-        if not wanted.is_lower_bound:
-            history = replace(history, wants=history.wants.add(facts.now, wanted.workers, limits.down_window_seconds))
-    chain_input = ChainInput(
-        now=facts.now,
-        present=facts.present,
-        limits=limits,
-        history=history,
-        estimates=estimates,
-        lead_time_seconds=facts.lead_time_seconds,
-        demand=demand,
-        wanted=wanted,
-        gap=facts.gap,
-        conflict=facts.conflict,
-        connections=facts.connections,
-    )
-    return Outcome(decide_allowed(chain_input), estimates, history, demand, wanted)
-
-
-def drain_seconds(outcome: Outcome, workers: int, concurrency: int) -> float | None:
-    """Time until the backlog is gone with so many workers: Q / (n c m - a); None when it grows or is not known."""
-    demand, rate = outcome.demand, outcome.estimates.service_rate
-    if demand is None or rate is None:
-        return None
-    if demand.backlog == 0:
-        return 0.0
-    spare = workers * concurrency * rate - (demand.arrivals or 0.0)
-    return demand.backlog / spare if spare > 0 else None
+    return estimates, memory.learn(estimates.measured_rate, at)
 
 
 def _demand(
-    limits: ScalingLimits, facts: Facts, sample: QueueSample, estimates: Estimates, history: PoolHistory
+    limits: ScalingLimits, target: Target, sample: QueueSample, estimates: Estimates, memory: PoolMemory
 ) -> Demand:
+    at = sample.taken_at
     return Demand(
         lag_seconds=sample.lag_seconds,
         backlog=sample.backlog,
         late=sample.late,
-        in_flight=min(sample.in_flight or 0, facts.existing * limits.concurrency),
+        in_flight=min(sample.in_flight or 0, target.pods.running * limits.concurrency),
         due_soon=sample.due_soon,
         arrivals=estimates.arrivals_per_second,
         arrivals_age_seconds=estimates.arrivals_age_seconds,
         arrivals_growth=estimates.arrivals_growth,
         service_rate=estimates.service_rate,
-        late_for_seconds=history.late_for_seconds(facts.now),
-        capacity_workers=facts.capacity_workers,
-        lead_time_seconds=facts.lead_time_seconds,
+        late_for_seconds=memory.late_for_seconds(at),
+        capacity_workers=target.pods.in_time,
+        lead_time_seconds=lead_time(memory),
         target_lag_seconds=limits.target_lag_seconds,
         drain_within_seconds=limits.drain_within_seconds,
         concurrency=limits.concurrency,
-        present=facts.present,
-        since_start_seconds=_since_start(history, facts.now),
+        present=target.present,
+        since_start_seconds=memory.since_start_seconds(at),
     )
 
 
-def _since_start(history: PoolHistory, now: float) -> float:
-    starts = [move.at for move in history.moves if move.after > move.before]
-    return now - max(starts) if starts else math.inf
+def _keep_allocation(spec: WorkerPoolSpec, facts: PoolFacts, memory: PoolMemory, at: float) -> PoolMemory:
+    if spec.database_ref is None:
+        return replace(memory, allocation=None)
+    allocation = find_allocation(facts.database, facts.own.uid, at)
+    return memory if allocation is None else replace(memory, allocation=allocation)
+
+
+def _claim(
+    spec: WorkerPoolSpec, facts: PoolFacts, limits: ScalingLimits, memory: PoolMemory, sizing: Sizing | None
+) -> PoolDemand | None:
+    """What the guard is asked for; a pool does not count the pods of a CronJob as workers."""
+    if spec.database_ref is None or spec.workers.target_ref is None:
+        return None
+    is_contested = sizing is not None and sizing.decision.reason is Reason.TARGET_CONFLICT
+    wanted = None if sizing is None else sizing.wanted
+    return claim_connections(
+        limits,
+        facts,
+        memory,
+        is_scaled=spec.mode is Mode.ACTIVE and not is_contested,
+        is_lower_bound=wanted is None or wanted.is_lower_bound,
+    )
+
+
+def _is_settling(memory: PoolMemory, signal: SignalVerdict, sizing: Sizing | None, at: float) -> bool:
+    """True while a process that took over a reported pool lacks what it needs to evaluate it.
+
+    A queue that was read once has no rates, and a guard needs a pass first. A verdict from less would be taken back
+    some seconds later.
+    """
+    if not memory.was_reported or not is_first_sight(memory, at):
+        return False
+    if signal.is_early or sizing is None:
+        return signal.is_early
+    is_cap_unknown = sizing.cap is not None and sizing.cap.finding.reason is Reason.GUARD_NOT_READY
+    return is_cap_unknown or (sizing.wanted is not None and sizing.wanted.is_lower_bound)
+
+
+def _pause_seconds(sample: QueueSample | None, limits: ScalingLimits) -> float:
+    is_late = sample is not None and sample.lag_seconds > limits.target_lag_seconds
+    return URGENT_PROBE_SECONDS if is_late else PROBE_SECONDS

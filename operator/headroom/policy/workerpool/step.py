@@ -1,4 +1,4 @@
-"""How fast a count may move by our own will: up at once in bounded steps, down slowly and never into work in hand."""
+"""How fast a count may move by our own will: up at once in bounded steps, down slowly and never into running jobs."""
 
 import math
 
@@ -40,7 +40,7 @@ def largest_step(count: int, chain_input: ChainInput) -> int:
 
 
 def _before_recent_starts(chain_input: ChainInput, seconds: float) -> list[int]:
-    moves = chain_input.history.moves
+    moves = chain_input.memory.moves
     return [move.before for move in moves if move.after > move.before and chain_input.now - move.at < seconds]
 
 
@@ -52,7 +52,7 @@ def _check_down(chain_input: ChainInput, demand: Demand, wanted: Wanted, base: i
         jobs = count_of(math.ceil(wanted.excess), "job")
         late = f"{jobs} beyond what the target lag allows; no worker goes before that is done"
         return _hold(base, Reason.LAG_ABOVE_TARGET, late)
-    wants, window = chain_input.history.wants, limits.down_window_seconds
+    wants, window = chain_input.memory.wants, limits.down_window_seconds
     if not wants.covers(chain_input.now, window):
         return _hold(base, Reason.STABILIZING, f"the queue has been watched for less than {window:.0f} s")
     ruling: Ruling | None = None
@@ -63,7 +63,7 @@ def _check_down(chain_input: ChainInput, demand: Demand, wanted: Wanted, base: i
     busy = math.ceil(demand.in_flight / limits.concurrency)
     if busy > allowed:
         allowed = busy
-        message = f"{count_of(demand.in_flight, 'job')} in hand, and a worker that goes would cut one"
+        message = f"{count_of(demand.in_flight, 'job')} in flight, and a worker that goes would cut one"
         ruling = _hold(min(base, busy), Reason.WORK_IN_FLIGHT, message)
     if allowed >= base:
         return ruling
@@ -74,7 +74,7 @@ def _one_step_down(chain_input: ChainInput, base: int, allowed: int) -> Ruling |
     if _is_small(base, allowed):
         return _hold(base, Reason.WITHIN_TOLERANCE, f"the difference to {base} is too small to act on")
     pause = max(chain_input.lead_time_seconds, DOWN_STEP_SECONDS)
-    if any(chain_input.now - move.at < pause for move in chain_input.history.moves):
+    if any(chain_input.now - move.at < pause for move in chain_input.memory.moves):
         return _hold(base, Reason.STABILIZING, f"the last change is less than {pause:.0f} s ago")
     step = max(1, base * chain_input.limits.down_step_percent // 100)
     if base - step <= allowed:

@@ -1,8 +1,8 @@
 """How many workers the queue asks for, before any limit: `wanted`.
 
 Symbols of the formulas: a arrivals, f their forecast for one lead time R ahead, Q backlog, T target lag, D drain
-deadline, m service rate of a busy slot, c slots of a worker, X capacity that is there, E backlog beyond what the target
-allows.
+deadline. Here m is the service rate of a busy slot, c the slots of a worker, X the capacity that exists, E the backlog
+beyond what the target allows.
 """
 
 import math
@@ -21,7 +21,7 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VerifiedCount:
     """The last verified count of workers: n_v, its throughput X_v per second when saturated, its marginal gain eta."""
 
     workers: int
@@ -31,7 +31,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """All that the formulas look at; rates per second, times in seconds.
+    """All that the formulas read; rates per second, times in seconds.
 
     `arrivals` None is not known yet: the result is then a lower bound. `arrivals_age` is how long ago they were at that
     rate, `late_for` how long lag has been above its target, `capacity_workers` what is ready or will be in time.
@@ -56,7 +56,7 @@ class Demand:
     concurrency: int
     present: int
     since_start_seconds: float = math.inf
-    verdict: Verdict | None = None
+    verified: VerifiedCount | None = None
 
     @property
     def is_late(self) -> bool:
@@ -121,11 +121,11 @@ def _from_rates(demand: Demand, service_rate: float, expected: float, beyond: fl
     missing = max(0.0, expected - demand.capacity_workers * per_worker)
     throughput = expected + (beyond + missing * demand.lead_time_seconds) / seconds
     steady = _ceil(slots_for(expected / service_rate) / demand.concurrency)
-    workers = max(steady, _workers_for(throughput, per_worker, demand.verdict))
+    workers = max(steady, _workers_for(throughput, per_worker, demand.verified))
     return Wanted(
         workers=workers,
         reason=Reason.LAG_ABOVE_TARGET if demand.is_late else Reason.ARRIVALS_COVERED,
-        message=_say_rates(demand, expected, per_worker, beyond),
+        message=_describe_rates(demand, expected, per_worker, beyond),
         excess=beyond,
         forecast=expected,
         throughput=throughput,
@@ -133,12 +133,12 @@ def _from_rates(demand: Demand, service_rate: float, expected: float, beyond: fl
     )
 
 
-def _workers_for(throughput: float, per_worker: float, verdict: Verdict | None) -> int:
-    """n = n_v + ceil((C - X_v) n_v / (eta X_v)); without a verdict the last count is no better than any: C / (m c)."""
-    if verdict is None or verdict.workers == 0 or verdict.gain <= 0:
+def _workers_for(throughput: float, per_worker: float, verified: VerifiedCount | None) -> int:
+    """n = n_v + ceil((C - X_v) n_v / (eta X_v)); without a verified count C / (m c), as any count is as good."""
+    if verified is None or verified.workers == 0 or verified.gain <= 0:
         return _ceil(throughput / per_worker)
-    reached = verdict.throughput or verdict.workers * per_worker
-    return max(0, verdict.workers + _ceil((throughput - reached) * verdict.workers / (verdict.gain * reached)))
+    reached = verified.throughput or verified.workers * per_worker
+    return max(0, verified.workers + _ceil((throughput - reached) * verified.workers / (verified.gain * reached)))
 
 
 def _learn(demand: Demand, expected: float, beyond: float) -> Wanted:
@@ -168,16 +168,16 @@ def _double(demand: Demand) -> int:
     return min(max(1, 2 * demand.present), LEARNING_MOST_WORKERS)
 
 
-def _say_rates(demand: Demand, expected: float, per_worker: float, beyond: float) -> str:
-    said = f"{_say_arrivals(demand, expected)}; one worker does {per_worker:.3g}/s"
+def _describe_rates(demand: Demand, expected: float, per_worker: float, beyond: float) -> str:
+    text = f"{_describe_arrivals(demand, expected)}; one worker does {per_worker:.3g}/s"
     if beyond > 0:
         waiting, seconds = count_of(math.ceil(beyond), "job"), time_left(demand)
-        said += f"; {waiting} beyond what the target lag allows must be done within {seconds:.0f} s"
-    return said
+        text += f"; {waiting} beyond what the target lag allows must be done within {seconds:.0f} s"
+    return text
 
 
-def _say_arrivals(demand: Demand, expected: float) -> str:
-    """What is measured and what is only expected, apart: a forecast is no arrival rate."""
+def _describe_arrivals(demand: Demand, expected: float) -> str:
+    """The measured rate, and the expected one beside it: a forecast is not an arrival rate."""
     now, then = "" if demand.arrivals is None else f"{demand.arrivals:.3g}", f"{expected:.3g}"
     arrive = f"{now} jobs/s arrive" if now else "it is not known yet how many jobs arrive"
     return arrive if then in (now, "0") else f"{arrive}, {then}/s expected in {demand.lead_time_seconds:.0f} s"

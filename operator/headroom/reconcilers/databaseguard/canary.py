@@ -25,18 +25,18 @@ OnFailure = Callable[[str], None]
 
 @dataclass(slots=True)
 class CanaryLoop:
-    """Keeps a window of rounds up to date; `follow` starts it, moves it to another link, or changes its pace."""
+    """Keeps a window of rounds up to date; `follow` starts it, moves it to another link, or changes its pace.
+
+    While another guard measures the server, the loop is stopped, and `window` is set to what that guard found.
+    """
 
     clock: Clock
     on_commit: OnCommit
     on_failure: OnFailure
-    window: CanaryWindow = field(init=False)
+    window: CanaryWindow = field(default_factory=CanaryWindow)
     _task: asyncio.Task[None] | None = None
     _link: PrimaryLink | None = None
     _pace: tuple[float, bool] = (0.0, False)
-
-    def __post_init__(self) -> None:
-        self.window = CanaryWindow(span_began_at=self.clock.monotonic())
 
     async def follow(self, link: PrimaryLink, *, interval_seconds: float, is_timed: bool) -> None:
         """Measure over this link from now on; not timed, only the position is read and nothing is written."""
@@ -56,11 +56,6 @@ class CanaryLoop:
         with suppress(asyncio.CancelledError):
             await task
         self.window = self.window.drop()
-
-    def take_sample(self, now: float) -> float | None:
-        """Close the span and return its worst commit (seconds), None when no round counted."""
-        self.window = self.window.close_span(now)
-        return self.window.samples[-1].seconds if self.window.samples else None
 
     async def _run(self, link: PrimaryLink, interval_seconds: float, *, is_timed: bool) -> None:
         is_late = False
@@ -83,7 +78,7 @@ class CanaryLoop:
         except asyncio.CancelledError:
             raise
         except Exception:
-            # The loop must outlive what nobody planned for: without it replicas have no lag.
+            # The loop must outlive errors that nobody expected: without it replicas have no lag.
             logger.exception("the canary failed")
             self._fail(Reason.INTERNAL_ERROR)
         else:

@@ -1,6 +1,10 @@
-"""The metrics of DatabaseGuards."""
+"""The metrics of DatabaseGuards, and what one pass records."""
 
+from headroom.model.conditions import Truth
 from headroom.model.metrics import Metric, MetricType
+from headroom.policy.databaseguard.decide import GuardDecision
+from headroom.policy.databaseguard.facts import GuardFacts
+from headroom.ports.telemetry import Telemetry
 
 OBJECT = ("namespace", "name")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -35,10 +39,10 @@ OLDEST_TRANSACTION = Metric(
 MISSING_RIGHT = Metric(
     "headroom_guard_missing_rights", MetricType.GAUGE, "Rights that the monitor login lacks.", OBJECT
 )
-LOOK_SECONDS = Metric(
-    "headroom_guard_look_seconds",
+OBSERVATION_SECONDS = Metric(
+    "headroom_guard_observation_seconds",
     MetricType.HISTOGRAM,
-    "How long one look at the server took, canary apart.",
+    "How long one observation of the server took, Secrets and canary apart.",
     OBJECT,
     SECONDS,
 )
@@ -58,6 +62,26 @@ ALL = (
     LOCK_WAITERS,
     OLDEST_TRANSACTION,
     MISSING_RIGHT,
-    LOOK_SECONDS,
+    OBSERVATION_SECONDS,
     SLOTS_SWEPT,
 )
+
+
+def record_pass(
+    telemetry: Telemetry, labels: dict[str, str], facts: GuardFacts, decision: GuardDecision, *, seconds: float
+) -> None:
+    """Record what one pass found; what it could not count keeps its last value."""
+    telemetry.record(OBSERVATION_SECONDS, seconds, **labels)
+    telemetry.record(READY, float(decision.ready is Truth.TRUE), **labels)
+    telemetry.record(STATE, -1.0 if decision.level is None else float(decision.level), **labels)
+    counts, budget = decision.counts, decision.budget
+    if counts is None or facts.server is None or budget is None:
+        return
+    telemetry.record(MISSING_RIGHT, float(len(facts.server.missing_rights)), **labels)
+    numbers = {"used": budget.used, "usable": budget.usable, "budget": budget.budget}
+    if decision.sees_sessions:
+        numbers |= {"active": counts.active, "idle_in_transaction": counts.idle_in_transaction}
+        telemetry.record(LOCK_WAITERS, float(counts.lock_waiters), **labels)
+        telemetry.record(OLDEST_TRANSACTION, counts.oldest_transaction_seconds, **labels)
+    for what, number in numbers.items():
+        telemetry.record(CONNECTIONS, float(number), what=what, **labels)

@@ -1,30 +1,28 @@
-"""One pass of a DatabaseGuard: look at the server, judge it, tell the board, the status and the metrics."""
+"""One pass of a DatabaseGuard: observe the server, decide, tell the dependents, the status and the metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from headroom.errors import NotServed
-from headroom.model.conditions import Condition, Truth
-from headroom.policy.replicaset.timeouts import ABANDON_AFTER
-from headroom.ports.clock import Clock
-from headroom.ports.kube import REPLICA_SET, KubeReader, Manifest
-from headroom.ports.postgres import Postgres
-from headroom.ports.telemetry import Telemetry
-from headroom.reasons import ConditionType, Reason
-from headroom.reconcilers.board import GuardBoard, GuardView
-from headroom.reconcilers.databaseguard import metrics
-from headroom.reconcilers.databaseguard.access import Connector
-from headroom.reconcilers.databaseguard.announce import announce
-from headroom.reconcilers.databaseguard.canary import CanaryLoop
-from headroom.reconcilers.databaseguard.draft import Reading, build_ready, build_status, unknown_status
-from headroom.reconcilers.databaseguard.holding import Holding
-from headroom.reconcilers.databaseguard.look import Look, look_at_server
-from headroom.reconcilers.databaseguard.state import learn, remembered_state, shown_state
-from headroom.reconcilers.databaseguard.sweep import Sweeper
+from headroom.api.v1alpha1 import parse_spec
+from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
+from headroom.errors import InvalidSpec, NotServed
+from headroom.model.conditions import Finding
+from headroom.model.moments import Moment
+from headroom.policy.databaseguard.decide import decide
+from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory
+from headroom.policy.teardown import ABANDON_AFTER
+from headroom.ports.kube import REPLICA_SET, Manifest
+from headroom.reconcilers.context import ReconcileContext
+from headroom.reconcilers.databaseguard.apply import GuardContext, apply, sweep
+from headroom.reconcilers.databaseguard.checkpoint import restore
+from headroom.reconcilers.databaseguard.gather import gather
+from headroom.reconcilers.databaseguard.memory import GuardHandles
+from headroom.reconcilers.databaseguard.metrics import record_pass
+from headroom.reconcilers.databaseguard.status import build_status, emit_events, unknown_status, with_deletion
 from headroom.reconcilers.not_yet import NotYetEvents
-from headroom.reconcilers.reporter import DesiredStatus, StatusReporter
+from headroom.reconcilers.services import Services
 
 PASS_EVERY = timedelta(seconds=1)
 INVALID_EVERY = timedelta(seconds=30)
@@ -34,143 +32,113 @@ TEARDOWN_EVERY = timedelta(seconds=1)
 
 
 @dataclass(slots=True)
-class GuardReconciler:
-    """Implements `Reconciler` for DatabaseGuards; the only writer of the board."""
+class _Guard:
+    """One guard between passes."""
 
-    kube: KubeReader
-    reporter: StatusReporter
-    postgres: Postgres
-    clock: Clock
-    telemetry: Telemetry
-    board: GuardBoard
-    sweeper: Sweeper
-    _holdings: dict[str, Holding] = field(default_factory=dict)
+    handles: GuardHandles
+    memory: GuardMemory
+
+
+@dataclass(slots=True)
+class GuardReconciler:
+    """Implements `Reconciler` for DatabaseGuards; the only writer of the views in `services.servers`."""
+
+    services: Services
+    _guards: dict[str, _Guard] = field(default_factory=dict)
     _not_yet: NotYetEvents = field(init=False)
 
     def __post_init__(self) -> None:
-        self._not_yet = NotYetEvents(self.telemetry)
+        self._not_yet = NotYetEvents(self.services.telemetry)
 
     async def reconcile(self, body: dict[str, Any]) -> timedelta:
         """See `Reconciler.reconcile`."""
+        reporter = self.services.reporter
         if not (body.get("status") or {}).get("conditions"):
-            body = await self.reporter.report(body, unknown_status())
-        reading = await self._read(body)
-        if reading.look.spec is not None:
-            self._not_yet.tell(body, reading.look.spec)
-        body = await self.reporter.report(body, build_status(reading, body, self.clock.now()))
-        if build_ready(reading).status is Truth.TRUE:
-            await self.sweeper.ensure_swept(self._hold(body), body)
-        return _pause(reading.look)
+            body = await reporter.report(body, unknown_status())
+        context = await self._pass(body)
+        if context.spec is not None:
+            self._not_yet.tell(body, context.spec)
+        if not context.decision.is_settling:
+            context.body = await reporter.report(body, build_status(context))
+        await sweep(context)
+        return _pause(context)
 
     async def teardown(self, body: dict[str, Any]) -> timedelta | None:
-        """Keep looking while a ReplicaSet still needs the server to give its slots back; then let go."""
-        metadata = body["metadata"]
+        """Continue while a ReplicaSet still needs the server to give its slots back; then let go."""
         users = await self._users_left(body)
         if not users:
-            await self.forget(metadata["uid"])
+            await self.forget(body["metadata"]["uid"])
             return None
-        reading = await self._read(body)
-        draft = build_status(reading, body, self.clock.now())
+        context = await self._pass(body)
         message = f"waits for {', '.join(f'dbrs/{name}' for name in users)}, which still use this server"
-        waiting = Condition(ConditionType.READY, Truth.FALSE, Reason.DELETING, message)
-        others = tuple(condition for condition in draft.conditions if condition.type is not ConditionType.READY)
-        await self.reporter.report(body, DesiredStatus((waiting, *others), draft.facts, draft.numbers))
+        await self.services.reporter.report(body, with_deletion(build_status(context), message))
         return TEARDOWN_EVERY
 
     async def forget(self, uid: str) -> None:
         """See `Reconciler.forget`."""
-        self.reporter.forget(uid)
+        self.services.reporter.forget(uid)
         self._not_yet.forget(uid)
-        holding = self._holdings.pop(uid, None)
-        if holding is None:
+        guard = self._guards.pop(uid, None)
+        if guard is None:
             return
-        view = self.board.read(holding.namespace, holding.name)
-        if view is not None and view.uid == uid:
-            self.board.remove(holding.namespace, holding.name)
-        self.telemetry.forget(namespace=holding.namespace, name=holding.name)
-        await holding.close()
+        namespace, name = guard.handles.key
+        self.services.servers.remove(guard.handles.key, uid)
+        self.services.telemetry.forget(namespace=namespace, name=name)
+        await guard.handles.close()
 
-    async def _read(self, body: Manifest) -> Reading:
-        """Look, learn, and tell everybody who needs the server; the status comes after that."""
-        holding = self._hold(body)
-        began = self.clock.monotonic()
-        look = await look_at_server(Connector(self.kube, self.postgres, self.clock), holding, body)
-        now = self.clock.monotonic()
-        learn(holding, look, now)
-        reading = self._compose(holding, look, now)
-        ready = build_ready(reading)
-        self.board.post(holding.namespace, holding.name, _view(holding, look, ready, now))
-        announce(self.telemetry, holding, body, reading, ready, seconds=now - began)
-        return reading
-
-    def _compose(self, holding: Holding, look: Look, now: float) -> Reading:
-        window = holding.canary.window
-        return Reading(
-            look=look,
-            state=holding.state,
-            shown=shown_state(holding, look),
+    async def _pass(self, body: Manifest) -> GuardContext:
+        """Observe, decide, and tell everybody who needs the server; the status comes after that."""
+        guard = self._find(body)
+        spec, facts = await self._gather(guard, body)
+        now = self._now()
+        outcome = decide(spec, facts, guard.memory, now)
+        guard.memory = outcome.memory
+        context: GuardContext = ReconcileContext(
+            services=self.services,
+            body=body,
+            spec=spec,
+            facts=facts,
+            decision=outcome.decision,
+            memory=outcome.memory,
+            handles=guard.handles,
             now=now,
-            has_had_state=holding.has_had_state,
-            mark_age_seconds=now - window.marks[-1].taken_at if window.marks else None,
-            commit_seconds=window.worst_now(now) if look.spec is not None and look.spec.canary.enabled else None,
-            system_identifier=holding.system_identifier,
-            shared_with=tuple(sorted(self._neighbours(holding))),
         )
+        await apply(context)
+        seconds = guard.handles.observed_seconds
+        record_pass(self.services.telemetry, context.labels, facts, context.decision, seconds=seconds)
+        emit_events(context)
+        return context
 
-    def _neighbours(self, holding: Holding) -> list[str]:
-        """Other guards that this process keeps on the same server."""
-        return [
-            other.name if other.namespace == holding.namespace else f"{other.name} in {other.namespace}"
-            for other in self._holdings.values()
-            if other is not holding and other.link is not None and other.system_identifier is not None
-            and other.system_identifier == holding.system_identifier
-        ]  # fmt: skip
+    async def _gather(self, guard: _Guard, body: Manifest) -> tuple[DatabaseGuardSpec | None, GuardFacts]:
+        try:
+            spec = parse_spec(DatabaseGuardSpec, body)
+        except InvalidSpec as error:
+            return None, GuardFacts(body["metadata"]["name"], problem=Finding(error.reason, str(error)))
+        return spec, await gather(self.services, guard.handles, guard.memory, body, spec)
 
-    def _hold(self, body: Manifest) -> Holding:
-        metadata, status = body["metadata"], body.get("status") or {}
-        holding = self._holdings.get(metadata["uid"])
-        if holding is None:
-            holding = self._make_holding(metadata["namespace"], metadata["name"], metadata["uid"], status)
-            self._holdings[metadata["uid"]] = holding
-        return holding
+    def _find(self, body: Manifest) -> _Guard:
+        metadata, uid = body["metadata"], body["metadata"]["uid"]
+        guard = self._guards.get(uid)
+        if guard is None:
+            key = metadata["namespace"], metadata["name"]
+            handles = GuardHandles.make(key, uid, self.services.clock, self.services.telemetry)
+            guard = self._guards[uid] = _Guard(handles, restore(body.get("status") or {}, self._now()))
+        return guard
 
-    def _make_holding(self, namespace: str, name: str, uid: str, status: dict[str, Any]) -> Holding:
-        labels = {"namespace": namespace, "name": name}
-        telemetry = self.telemetry
-        canary = CanaryLoop(
-            self.clock,
-            on_commit=lambda seconds: telemetry.record(metrics.COMMIT_SECONDS, seconds, **labels),
-            on_failure=lambda reason: telemetry.record(metrics.CANARY_FAILURES, 1, reason=reason, **labels),
-        )
-        now = self.clock.monotonic()
-        state = remembered_state(status, now, self.clock.now())
-        return Holding(
-            namespace,
-            name,
-            uid,
-            canary,
-            state,
-            now,
-            system_identifier=status.get("systemIdentifier"),
-            has_had_state=state.level is not None,
-            said_state=state,
-        )
+    def _now(self) -> Moment:
+        return Moment(self.services.clock.monotonic(), self.services.clock.now())
 
     async def _users_left(self, body: Manifest) -> list[str]:
         """The users; raises NotServed until that has lasted too long: the kind went, and its sets with it."""
         metadata = body["metadata"]
         try:
-            return await self._users(metadata["namespace"], metadata["name"])
+            sets = await self.services.kube.list(REPLICA_SET, metadata["namespace"])
         except NotServed:
             began = datetime.fromisoformat(metadata["deletionTimestamp"])
-            if self.clock.now() - began < ABANDON_AFTER:
+            if self.services.clock.now() - began < ABANDON_AFTER:
                 raise
             return []
-
-    async def _users(self, namespace: str, name: str) -> list[str]:
-        """ReplicaSets that refer to the guard, being deleted or not."""
-        sets = await self.kube.list(REPLICA_SET, namespace)
-        return [item["metadata"]["name"] for item in sets if _guard_of(item) == name]
+        return [item["metadata"]["name"] for item in sets if _guard_of(item) == metadata["name"]]
 
 
 def _guard_of(replica_set: Manifest) -> object:
@@ -180,27 +148,7 @@ def _guard_of(replica_set: Manifest) -> object:
     return reference.get("name") if isinstance(reference, Mapping) else None
 
 
-def _view(holding: Holding, look: Look, ready: Condition, now: float) -> GuardView:
-    if not look.is_ready:
-        return GuardView(holding.uid, is_ready=False, reason=ready.reason, message=ready.message, looked_at=now)
-    access = holding.access
-    return GuardView(
-        holding.uid,
-        is_ready=True,
-        reason=ready.reason,
-        message=ready.message,
-        looked_at=now,
-        target=access.target if access is not None else None,
-        replication=access.replication if access is not None else None,
-        server=look.server,
-        connections=look.counts,
-        marks=holding.canary.window.marks,
-        primary=holding.link,
-        slots=holding.slots,
-    )
-
-
-def _pause(look: Look) -> timedelta:
-    if look.problem is None:
+def _pause(context: GuardContext) -> timedelta:
+    if context.decision.finding is None:
         return PASS_EVERY
-    return INVALID_EVERY if look.spec is None else HELP_EVERY
+    return INVALID_EVERY if context.spec is None else HELP_EVERY

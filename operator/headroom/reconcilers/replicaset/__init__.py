@@ -1,4 +1,4 @@
-"""The life of a set of read replicas: a sequencer and one file a stage.
+"""The life of a set of read replicas: one reconciler, and one action for each field of the plan.
 
     Admitted -> SlotReserved -> Seeded -> Streaming -> CaughtUp -> Standby <-> Serving -> Draining -> Retired
 
@@ -6,7 +6,6 @@
 member is stands in its pod's labels, its claim's annotations and the names of both and of its slot.
 """
 
-from headroom.reconcilers.replicaset.sequencer import ReplicaSetReconciler
-from headroom.reconcilers.replicaset.services import Services
+from headroom.reconcilers.replicaset.reconciler import ReplicaSetReconciler
 
-__all__ = ["ReplicaSetReconciler", "Services"]
+__all__ = ["ReplicaSetReconciler"]

@@ -73,14 +73,14 @@ def parse_claim(manifest: Manifest) -> ClaimFacts:
     )
 
 
-def parse_listed(slices: Iterable[Manifest]) -> set[str]:
+def parse_listed(slices: Iterable[Manifest]) -> frozenset[str]:
     """Uids of the pods that the Service sends connections to."""
-    return {
+    return frozenset(
         endpoint["targetRef"]["uid"]
         for manifest in slices
         for endpoint in manifest.get("endpoints") or ()
         if endpoint.get("conditions", {}).get("ready") and "uid" in endpoint.get("targetRef", {})
-    }
+    )
 
 
 def is_node_lost(manifest: Manifest | None) -> bool:

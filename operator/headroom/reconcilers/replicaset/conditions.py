@@ -1,16 +1,17 @@
-"""The verdicts about a set, in words a tired person understands."""
+"""The verdicts about a set and about each member, in words a tired person understands."""
+
+from collections.abc import Iterable, Sequence
 
 from headroom.api.v1alpha1.common import Mode
-from headroom.model.conditions import Condition, Truth
+from headroom.model.conditions import Condition, Finding, Truth
 from headroom.model.numbers import count_of
 from headroom.model.replica import Role, Stage
 from headroom.policy.not_yet import explain_not_yet
 from headroom.policy.replicaset import timeouts
-from headroom.policy.replicaset.ejection import EvaluatedMember
+from headroom.policy.replicaset.members import STAGE_ORDER, EvaluatedMember
 from headroom.policy.replicaset.readiness import describe_pause
 from headroom.reasons import ConditionType, Reason
-from headroom.reconcilers.replicaset.member_conditions import ORDER
-from headroom.reconcilers.replicaset.run import Run
+from headroom.reconcilers.replicaset.memory import SetContext
 
 ONLY_A_PERSON_CAN_HELP = frozenset(
     {
@@ -21,6 +22,8 @@ ONLY_A_PERSON_CAN_HELP = frozenset(
         Reason.POD_FAILING,
     }
 )
+CALM = frozenset({Reason.IN_PROGRESS, Reason.SEEDING, Reason.AS_EXPECTED, Reason.SLOT_PENDING, Reason.REPLAYING})
+"""What a member in the making meets where it only takes its time."""
 SET_CONDITIONS = (
     ConditionType.READY,
     ConditionType.WARM_POOL_READY,
@@ -30,152 +33,177 @@ SET_CONDITIONS = (
     ConditionType.READS_MAY_BE_STALE,
     ConditionType.SNAPSHOT_FRESH,
 )
+STAGE_CONDITIONS = {
+    Stage.ADMITTED: ConditionType.ADMITTED,
+    Stage.SLOT_RESERVED: ConditionType.SLOT_RESERVED,
+    Stage.SEEDED: ConditionType.SEEDED,
+    Stage.STREAMING: ConditionType.STREAMING,
+    Stage.CAUGHT_UP: ConditionType.CAUGHT_UP,
+}
 
 
-def unknown_conditions() -> tuple[Condition, ...]:
-    """All of a set's conditions before the first look."""
-    message = "the set has not been looked at yet"
-    return tuple(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message) for kind in SET_CONDITIONS)
+def describe_conditions(context: SetContext) -> tuple[Condition, ...]:
+    """All conditions of the set; while a young process cannot judge one, the verdict in status stands."""
+    conditions = (
+        _ready(context),
+        _warm_pool(context),
+        _stalled(context),
+        _scaling_limited(context),
+        _signal_available(context),
+        _stale_reads(context),
+        _snapshots(context),
+    )
+    if not context.decision.is_settling:
+        return conditions
+    return tuple(_keep_verdict(context, condition) for condition in conditions)
 
 
-def deleting_conditions(message: str) -> tuple[Condition, ...]:
-    """All of a set's conditions while it is being deleted: nothing is watched any more."""
+def describe_deletion(message: str) -> tuple[Condition, ...]:
+    """All of a set's conditions while it is being deleted: nothing is measured any more."""
     others = (Condition(kind, Truth.UNKNOWN, Reason.DELETING, "it is being deleted") for kind in SET_CONDITIONS[1:])
     return (Condition(ConditionType.READY, Truth.FALSE, Reason.DELETING, message), *others)
 
 
-def set_conditions(run: Run) -> tuple[Condition, ...]:
-    """All conditions of the set."""
-    return (
-        _ready(run),
-        _warm_pool(run),
-        _stalled(run),
-        _scaling_limited(run),
-        _signal_available(run),
-        _stale_reads(run),
-        _snapshots(run),
-    )
+def _keep_verdict(context: SetContext, condition: Condition) -> Condition:
+    """The verdict of the process before, unless it was about another spec, or something else than lag decides."""
+    old = context.condition(condition.type)
+    is_verdict = old.get("reason") in set(Reason) - {Reason.NOT_YET_OBSERVED}
+    is_of_this_spec = old.get("observedGeneration") == context.body["metadata"]["generation"]
+    is_certain = not context.facts.has_guard or bool(context.findings)
+    if not is_verdict or not is_of_this_spec or is_certain:
+        return condition
+    return Condition(condition.type, Truth(old["status"]), Reason(old["reason"]), old.get("message", ""))
 
 
-def _ready(run: Run) -> Condition:
-    facts, decision = run.facts, run.decision
-    kind = ConditionType.READY
-    if facts.is_guard_missing:
-        name = facts.spec.database_ref.name
-        message = f"there is no DatabaseGuard {name} in this namespace: create it or correct spec.databaseRef"
-        return Condition(kind, Truth.FALSE, Reason.GUARD_NOT_FOUND, message)
-    outage = facts.lasting_outage
-    if outage is not None:
-        said = f"{outage.message}; see dbg/{facts.spec.database_ref.name}; what serves goes on serving"
-        return Condition(kind, Truth.FALSE, outage.reason, said)
-    if run.problems:
-        return Condition(kind, Truth.FALSE, run.problems[0].reason, run.problems[0].message)
-    least = min(decision.goal.desired, facts.spec.readiness.min_serving)
-    if decision.plan.good < least:
+def _ready(context: SetContext) -> Condition:
+    kind, spec, plan, goal = ConditionType.READY, context.spec, context.decision.plan, context.decision.goal
+    obstacle = _find_obstacle(context)
+    if obstacle is not None:
+        return Condition(kind, Truth.FALSE, obstacle.reason, obstacle.message)
+    least = min(goal.desired, spec.readiness.min_serving)
+    if plan.good < least:
         wanted = count_of(least, "replica serves", "replicas serve")
-        message = f"{decision.plan.good} of at least {wanted}{_say_unstreamed(run) or _most_advanced(run)}"
-        return Condition(kind, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM, message)
-    asides = (_unused_count(run), _describe_drifted(run), explain_not_yet(facts.spec))
-    ignored = "".join(f"; {words}" for words in asides if words)
-    if facts.spec.mode is not Mode.ACTIVE:
-        reason = Reason.PAUSED if facts.spec.mode is Mode.PAUSED else Reason.DRY_RUN
-        return Condition(kind, Truth.TRUE, reason, f"spec.mode is {facts.spec.mode}{ignored}")
-    tls = "" if facts.spec.tls is not None or not decision.plan.good else "; without TLS, see spec.tls"
-    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{_describe_serving(run)}{tls}{ignored}")
+        unstreamed = _describe_unstreamed(context)
+        cause = f"; {unstreamed}" if unstreamed else _describe_most_advanced(context)
+        return Condition(kind, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM, f"{plan.good} of at least {wanted}{cause}")
+    asides = (_describe_unused_count(context), _describe_drifted(context), explain_not_yet(spec))
+    ignored = "".join(f"; {aside}" for aside in asides if aside)
+    if spec.mode is not Mode.ACTIVE:
+        reason = Reason.PAUSED if spec.mode is Mode.PAUSED else Reason.DRY_RUN
+        return Condition(kind, Truth.TRUE, reason, f"spec.mode is {spec.mode}{ignored}")
+    tls = "" if spec.tls is not None or not plan.good else "; without TLS, see spec.tls"
+    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{_describe_serving(context)}{tls}{ignored}")
 
 
-def _describe_serving(run: Run) -> str:
-    good, wanted = run.decision.plan.good, run.decision.goal.desired
+def _find_obstacle(context: SetContext) -> Finding | None:
+    """What keeps the set from being acted on as its spec asks."""
+    guard, outage = context.spec.database_ref.name, context.decision.outage
+    if not context.facts.has_guard:
+        message = f"there is no DatabaseGuard {guard} in this namespace: create it or correct spec.databaseRef"
+        return Finding(Reason.GUARD_NOT_FOUND, message)
+    if outage is not None:
+        return Finding(outage.reason, f"{outage.message}; see dbg/{guard}; what serves goes on serving")
+    return context.findings[0] if context.findings else context.decision.conflict
+
+
+def _describe_serving(context: SetContext) -> str:
+    good, wanted = context.decision.plan.good, context.decision.goal.desired
     if good < wanted:
-        return f"{good} of {count_of(wanted, 'replica serves', 'replicas serve')}{_most_advanced(run)}"
+        return f"{good} of {count_of(wanted, 'replica serves', 'replicas serve')}{_describe_most_advanced(context)}"
     return count_of(good, "replica serves", "replicas serve") if good else "no replica serves, as wanted"
 
 
-def _say_unstreamed(run: Run) -> str:
-    unstreamed = _describe_unstreamed(run)
-    return f"; {unstreamed}" if unstreamed else ""
-
-
-def _unused_count(run: Run) -> str:
-    """Words for a spec.replicas that reads like an order and is none, as after `kubectl scale`."""
-    spec = run.facts.spec
-    if spec.autoscaling is None or spec.replicas == run.decision.goal.desired:
+def _describe_unused_count(context: SetContext) -> str:
+    """For a spec.replicas that reads like an order and is none, as after `kubectl scale`."""
+    spec = context.spec
+    if spec.autoscaling is None or spec.replicas == context.decision.goal.desired:
         return ""
     return f"spec.replicas {spec.replicas} is not used while autoscaling decides"
 
 
-def _describe_drifted(run: Run) -> str:
+def _describe_drifted(context: SetContext) -> str:
     """Serving members of an older template are swapped for standbys; without any they stay as they are."""
-    pod_template, spec = run.facts.pod_template, run.facts.spec
-    if pod_template is None or spec.standbys:
+    template = context.facts.template
+    if template is None or context.spec.standbys:
         return ""
-    pods = [member.facts.pod for member in run.decision.members if member.facts.role is Role.SERVING]
-    old = sum(pod is not None and pod.template != pod_template.template for pod in pods)
+    pods = [member.facts.pod for member in context.decision.members if member.facts.role is Role.SERVING]
+    old = sum(pod is not None and pod.template != template for pod in pods)
     if not old:
         return ""
     run_on = count_of(old, "replica runs", "replicas run")
     return f"{run_on} on as made before the last change: set spec.standbys to 1 to have them swapped without a gap"
 
 
-def _warm_pool(run: Run) -> Condition:
-    kind, wanted = ConditionType.WARM_POOL_READY, run.facts.spec.standbys
+def _warm_pool(context: SetContext) -> Condition:
+    kind, wanted, outage = ConditionType.WARM_POOL_READY, context.spec.standbys, context.decision.outage
+    goal, plan = context.decision.goal, context.decision.plan
     # Those about to serve are spare no more.
-    warm = max(count_warm(run) - max(run.decision.goal.desired - run.decision.plan.good, 0), 0)
+    warm = max(count_warm(context.decision.members) - max(goal.desired - plan.good, 0), 0)
     if not wanted:
         return Condition(kind, Truth.TRUE, Reason.NO_STANDBYS_WANTED, "spec.standbys is 0: a scale-up waits for a copy")
-    outage = run.facts.lasting_outage
     if warm >= wanted and outage is not None:
         were = count_of(warm, "standby was warm", "standbys were warm")
         message = f"{were} when it could last be measured: {outage.message}"
         return Condition(kind, Truth.UNKNOWN, outage.reason, message)
     if warm >= wanted:
         return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, count_of(warm, "standby is warm", "standbys are warm"))
-    reason = _trouble(run) or Reason.WARM_POOL_REFILLING
-    pool = count_of(wanted, "standby is warm", "standbys are warm")
-    return Condition(kind, Truth.FALSE, reason, f"{warm} of {pool}{_most_advanced(run)}")
+    reason = _find_trouble(context) or Reason.WARM_POOL_REFILLING
+    all_warm = count_of(wanted, "standby is warm", "standbys are warm")
+    return Condition(kind, Truth.FALSE, reason, f"{warm} of {all_warm}{_describe_most_advanced(context)}")
 
 
-def _stalled(run: Run) -> Condition:
-    kind, memory = ConditionType.STALLED, run.facts.memory
-    if memory.attempts >= timeouts.ATTEMPTS_BEFORE_STALLED and memory.failure is not None:
-        again = timeouts.retry_after(memory.attempts)
+def count_warm(members: Iterable[EvaluatedMember]) -> int:
+    """Members that could serve at once."""
+    return sum(member.facts.role is Role.STANDBY and member.verdict.stage is Stage.STANDBY for member in members)
+
+
+def _stalled(context: SetContext) -> Condition:
+    kind, decision, attempts = ConditionType.STALLED, context.decision, context.memory.attempts
+    if attempts.count >= timeouts.ATTEMPTS_BEFORE_STALLED and attempts.failure is not None:
+        again = timeouts.retry_after(attempts.count)
         message = (
-            f"{memory.attempts} attempts to make a replica failed, the last one: {memory.failure[1]}; what they held "
-            f"was given back, and it is tried again every {again.total_seconds():.0f} s"
+            f"{attempts.count} attempts to make a replica failed, the last one: {attempts.failure.message}; what they "
+            f"held was given back, and it is tried again every {again.total_seconds():.0f} s"
         )
         return Condition(kind, Truth.TRUE, Reason.SEED_ATTEMPTS_EXHAUSTED, message)
-    refusal = run.decision.refusal
-    if refusal is not None and run.facts.primary is not None:
-        return Condition(kind, Truth.TRUE, refusal.reason, refusal.message)
-    trouble = next((m.verdict for m in run.decision.members if m.verdict.reason in ONLY_A_PERSON_CAN_HELP), None)
+    if decision.refusal is not None and context.facts.primary is not None:
+        return Condition(kind, Truth.TRUE, decision.refusal.reason, decision.refusal.message)
+    trouble = next((m.verdict for m in decision.members if m.verdict.reason in ONLY_A_PERSON_CAN_HELP), None)
     if trouble is not None:
         return Condition(kind, Truth.TRUE, trouble.reason, trouble.message)
-    outage = run.facts.lasting_outage
-    if outage is not None:
-        return Condition(
-            kind, Truth.UNKNOWN, outage.reason, f"not known now: see dbg/{run.facts.spec.database_ref.name}"
-        )
-    held = next((member for member in run.decision.members if _is_held(member)), None)
+    if decision.outage is not None:
+        message = f"not known now: see dbg/{context.spec.database_ref.name}"
+        return Condition(kind, Truth.UNKNOWN, decision.outage.reason, message)
+    held = next((member.facts for member in decision.members if _is_held(context, member)), None)
     if held is not None:
+        seconds = max(held.broken_seconds, held.refused_seconds)
         message = (
-            f"{held.name} has not streamed for {held.facts.broken_seconds:.0f} s and is kept: nothing shows that a new "
+            f"{held.name} has not streamed for {seconds:.0f} s and is kept: nothing shows that a new "
             "copy could; read its log, check pg_hba.conf, the replication login and the network"
         )
-        return Condition(kind, Truth.TRUE, Reason.NOT_STREAMING, f"{message}{describe_pause(held.facts.probe)}")
+        return Condition(kind, Truth.TRUE, Reason.NOT_STREAMING, f"{message}{describe_pause(held.probe)}")
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "nothing waits for a person")
 
 
-def _is_held(member: EvaluatedMember) -> bool:
-    """Its stream has been broken for long, and it is not replaced."""
-    is_long = member.facts.broken_seconds >= timeouts.CUT_OFF_LIMIT.total_seconds()
-    return is_long and not (member.verdict.is_cut_off or member.verdict.is_failed or member.facts.is_going)
+def _is_held(context: SetContext, member: EvaluatedMember) -> bool:
+    """Its stream has been broken for long, and it is not replaced.
+
+    A process that has just started has not watched it for long: what was held stays so while it has no stream.
+    """
+    limit, refusal = timeouts.STREAM_LOSS_LIMIT.total_seconds(), member.facts.ineligible
+    was_held = context.condition(ConditionType.STALLED).get("reason") == Reason.NOT_STREAMING
+    is_still_broken = refusal is not None and refusal.reason is Reason.NOT_STREAMING
+    is_still_held = was_held and is_still_broken and member.facts.refused_seconds >= limit
+    is_long = member.facts.broken_seconds >= limit or is_still_held
+    is_leaving = member.verdict.is_due_for_replacement or member.verdict.is_failed or member.facts.is_going
+    return is_long and not is_leaving
 
 
-def _scaling_limited(run: Run) -> Condition:
-    goal, kind, outage = run.decision.goal, ConditionType.SCALING_LIMITED, run.facts.lasting_outage
-    if outage is not None and goal.desired != run.decision.plan.good:
-        message = f"{run.decision.plan.good} serve, {goal.desired} wanted: held until dbg/"
-        message += f"{run.facts.spec.database_ref.name} is Ready"
+def _scaling_limited(context: SetContext) -> Condition:
+    kind, goal, outage = ConditionType.SCALING_LIMITED, context.decision.goal, context.decision.outage
+    good = context.decision.plan.good
+    if outage is not None and goal.desired != good:
+        message = f"{good} serve, {goal.desired} wanted: held until dbg/{context.spec.database_ref.name} is Ready"
         return Condition(kind, Truth.TRUE, outage.reason, message)
     if goal.limit is None or goal.wanted <= goal.desired:
         return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "no more are wanted than are allowed")
@@ -183,75 +211,101 @@ def _scaling_limited(run: Run) -> Condition:
     return Condition(kind, Truth.TRUE, goal.limit, message)
 
 
-def _signal_available(run: Run) -> Condition:
-    missing, kind = run.decision.goal.missing, ConditionType.SIGNAL_AVAILABLE
+def _signal_available(context: SetContext) -> Condition:
+    missing, kind = context.decision.goal.missing, ConditionType.SIGNAL_AVAILABLE
     if missing:
         return Condition(kind, Truth.FALSE, Reason.STALE_SIGNAL, "; ".join(signal.message for signal in missing))
-    if run.facts.spec.autoscaling is None:
+    if context.spec.autoscaling is None:
         return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, "spec.replicas decides, no signal is needed")
     return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, "every signal can be read")
 
 
-def _stale_reads(run: Run) -> Condition:
-    kind = ConditionType.READS_MAY_BE_STALE
-    serving_count = sum(member.facts.role is Role.SERVING for member in run.decision.members)
-    outage = run.facts.lasting_outage
-    if outage is not None and serving_count:
+def _stale_reads(context: SetContext) -> Condition:
+    kind, outage, lag_panic = ConditionType.READS_MAY_BE_STALE, context.decision.outage, context.decision.plan.lag_panic
+    if outage is not None and any(member.facts.role is Role.SERVING for member in context.decision.members):
         message = f"no replay lag can be measured: {outage.message}"
         return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, message)
-    unstreamed = _describe_unstreamed(run)
+    unstreamed = _describe_unstreamed(context)
     if unstreamed:
         return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, unstreamed)
-    if run.decision.plan.panic:
-        return Condition(kind, Truth.TRUE, Reason.LAG_PANIC, run.decision.plan.panic)
+    if lag_panic:
+        return Condition(kind, Truth.TRUE, Reason.LAG_PANIC, lag_panic)
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "what lags beyond its bounds is taken out of the Service")
 
 
-def _describe_unstreamed(run: Run) -> str:
-    """A member that stays in the Service though its stream is broken, for want of another; empty: none."""
-    bound = run.facts.spec.readiness.eject_replay_lag.total_seconds()
-    for member in run.decision.members:
-        lag = member.facts.lag
-        if member.facts.role is not Role.SERVING or lag is None or lag.refusal is None:
-            continue
-        if member.facts.refused_seconds >= bound:
-            return f"{member.name} serves on without a stream, since no other could: {lag.message}"
+def _describe_unstreamed(context: SetContext) -> str:
+    """A member that stays in the Service without a stream, where no other could take its place; empty: none."""
+    bound = context.spec.readiness.eject_replay_lag.total_seconds()
+    for member in context.decision.members:
+        refusal = member.facts.ineligible
+        if member.facts.role is Role.SERVING and refusal is not None and member.facts.refused_seconds >= bound:
+            return f"{member.name} serves on without a stream, since no other could: {refusal.message}"
     return ""
 
 
-def _snapshots(run: Run) -> Condition:
+def _snapshots(context: SetContext) -> Condition:
     kind = ConditionType.SNAPSHOT_FRESH
     message = "this version makes replicas by base backup only"
-    if run.facts.spec.provisioning.snapshots is None:
+    if context.spec.provisioning.snapshots is None:
         return Condition(kind, Truth.FALSE, Reason.SNAPSHOTS_NOT_CONFIGURED, message)
     return Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message)
 
 
-def count_warm(run: Run) -> int:
-    """Members that could serve at once."""
-    return sum(
-        member.facts.role is Role.STANDBY and member.verdict.stage is Stage.STANDBY for member in run.decision.members
-    )
-
-
-def _trouble(run: Run) -> Reason | None:
+def _find_trouble(context: SetContext) -> Reason | None:
     """What a member in the making meets, where it is more than time."""
-    calm = {Reason.IN_PROGRESS, Reason.SEEDING, Reason.AS_EXPECTED, Reason.SLOT_PENDING, Reason.REPLAYING}
-    making = [m.verdict for m in run.decision.members if m.verdict.stage in ORDER[: ORDER.index(Stage.STANDBY)]]
-    reason = next((verdict.reason for verdict in making if verdict.reason not in calm), None)
-    if reason is not None:
-        return reason
-    if run.decision.refusal is not None:
-        return run.decision.refusal.reason
-    return run.facts.memory.failure[0] if run.facts.memory.failure else None
+    verdicts = (member.verdict for member in _find_unfinished(context.decision.members))
+    reason = next((verdict.reason for verdict in verdicts if verdict.reason not in CALM), None)
+    finding = context.decision.refusal or context.memory.attempts.failure
+    return reason or (finding.reason if finding is not None else None)
 
 
-def _most_advanced(run: Run) -> str:
-    """The words for the member that is nearest to serving."""
-    making = [m for m in run.decision.members if m.verdict.stage in ORDER[: ORDER.index(Stage.STANDBY)]]
-    if making:
-        nearest = max(making, key=lambda member: ORDER.index(member.verdict.stage))
+def _describe_most_advanced(context: SetContext) -> str:
+    """The member that is nearest to serving, else why none is made."""
+    unfinished = _find_unfinished(context.decision.members)
+    if unfinished:
+        nearest = max(unfinished, key=lambda member: STAGE_ORDER[member.verdict.stage])
         return f"; {nearest.name}: {nearest.verdict.message}"
-    if run.decision.refusal is not None:
-        return f"; {run.decision.refusal.message}"
-    return f"; {run.facts.memory.failure[1]}" if run.facts.memory.failure else ""
+    finding = context.decision.refusal or context.memory.attempts.failure
+    return f"; {finding.message}" if finding is not None else ""
+
+
+def _find_unfinished(members: Iterable[EvaluatedMember]) -> Sequence[EvaluatedMember]:
+    return [member for member in members if STAGE_ORDER[member.verdict.stage] < STAGE_ORDER[Stage.STANDBY]]
+
+
+def describe_member_conditions(member: EvaluatedMember) -> tuple[Condition, ...]:
+    """A stage's condition is True once the member is past it, False with the reason while it is in it."""
+    stage, reason, message = _find_stage(member)
+    reached = STAGE_ORDER[Stage.STANDBY if stage in (Stage.DRAINING, Stage.RETIRED) else stage]
+    conditions = []
+    for each, kind in STAGE_CONDITIONS.items():
+        if STAGE_ORDER[each] < reached:
+            conditions.append(Condition(kind, Truth.TRUE, Reason.AS_EXPECTED))
+        elif STAGE_ORDER[each] == reached:
+            conditions.append(Condition(kind, Truth.FALSE, reason, message))
+        else:
+            conditions.append(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED))
+    return (*conditions, _member_serving(member))
+
+
+def _find_stage(member: EvaluatedMember) -> tuple[Stage, Reason, str]:
+    """Where a member is; one that serves on without a stream is back where its stream begins."""
+    verdict, refusal = member.verdict, member.facts.ineligible
+    if verdict.stage in (Stage.SERVING, Stage.DRAINING) and refusal is not None:
+        return Stage.STREAMING, refusal.reason, refusal.message
+    return verdict.stage, verdict.reason, verdict.message
+
+
+def _member_serving(member: EvaluatedMember) -> Condition:
+    facts, kind = member.facts, ConditionType.SERVING
+    if facts.role is Role.SERVING and facts.is_listed:
+        return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED)
+    if facts.role is Role.SERVING:
+        return Condition(kind, Truth.FALSE, Reason.IN_PROGRESS, "the Service does not list it")
+    if facts.role is Role.DRAINING:
+        return Condition(kind, Truth.FALSE, member.verdict.reason, "it takes no new connections")
+    if facts.role is Role.STANDBY and member.verdict.stage is Stage.STANDBY:
+        return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "a warm standby, not meant to serve now")
+    if facts.role is Role.STANDBY:
+        return Condition(kind, Truth.FALSE, member.verdict.reason, "a standby that could not serve now")
+    return Condition(kind, Truth.FALSE, Reason.IN_PROGRESS, "it is being made")

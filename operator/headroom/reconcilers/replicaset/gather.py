@@ -1,181 +1,229 @@
-"""All reads of a pass: children from the API server, slots and copies from the primary, one probe of each member."""
+"""All reads of a pass: children from the watches, slots and copies from the primary, one probe of each member."""
 
 import asyncio
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.errors import Refused, Unavailable
 from headroom.manifests.ownership import Owner
 from headroom.manifests.routing import read_service_name
-from headroom.model.database import BackupProgress, ConnectionTarget, Mark, SlotFacts
-from headroom.model.replica import ANY_SLOT_PREFIX, SET_LABEL, ClaimFacts, MemberFacts, MemberId, PodFacts
-from headroom.ports.kube import CLAIM, DATABASE_GUARD, ENDPOINT_SLICE, POD, Kind, Manifest, ObjectRef
+from headroom.model.conditions import Finding
+from headroom.model.database import BackupProgress, ConnectionTarget, DatabaseView, SlotFacts
+from headroom.model.replica import ABANDON_ANNOTATION, SET_LABEL, ClaimFacts, MemberId, PodFacts
+from headroom.policy.databaseguard.identity import find_identity_mismatch
+from headroom.policy.replicaset.facts import Deletion, MemberFacts, PrimaryFacts, Reading, SetFacts
+from headroom.policy.replicaset.memory import SetMemory
+from headroom.policy.replicaset.timeouts import NODE_LOST_AFTER
+from headroom.policy.target_conflict import AutoscalerClaim
+from headroom.ports.kube import CLAIM, DATABASE_GUARD, ENDPOINT_SLICE, NODE, POD, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
-from headroom.reconcilers.board import GuardView
-from headroom.reconcilers.replicaset.children import is_node_lost, is_owned, parse_claim, parse_listed, parse_pod
-from headroom.reconcilers.replicaset.facts import Primary, Problem, SetFacts
-from headroom.reconcilers.replicaset.history import count_restarts, measure_idle, note_histories
-from headroom.reconcilers.replicaset.memory import MemberMemory, SetMemory
-from headroom.reconcilers.replicaset.pod_template import build_pod_template
+from headroom.reconcilers.namespace_view import read_autoscalers
+from headroom.reconcilers.replicaset.children import (
+    is_node_lost,
+    is_owned,
+    parse_claim,
+    parse_listed,
+    parse_pod,
+    parse_time,
+)
+from headroom.reconcilers.replicaset.memory import SetHandles
+from headroom.reconcilers.replicaset.pod_template import build_pod_template, build_upstream
 from headroom.reconcilers.replicaset.prober import Prober
-from headroom.reconcilers.replicaset.services import Services
+from headroom.reconcilers.services import Services
 
-NODE = Kind("v1", "Node", "nodes")
-GUARD_EVERY_SECONDS = 10.0
 SERVICE_LABEL = "kubernetes.io/service-name"
 FRESH_SECONDS = 10.0
-"""A guard's view older than this is of a guard that does not look any more."""
+"""A view older than this is of a guard that makes no passes any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Children:
-    pods: dict[str, PodFacts]
-    claims: dict[str, ClaimFacts]
-    listed: set[str]
+    pods: Mapping[str, PodFacts]
+    claims: Mapping[str, ClaimFacts]
+    listed: frozenset[str]
+    guard: Manifest | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Remote:
-    primary: Primary | None
-    outage: Problem | None
+    """What the primary answered; without it `outage` says why it is not asked."""
+
+    primary: PrimaryFacts | None
+    outage: Finding | None = None
     slots: Sequence[SlotFacts] = ()
     backups: Sequence[BackupProgress] = ()
 
 
-async def gather_facts(services: Services, memory: SetMemory, body: Manifest, spec: ReplicaSetSpec) -> SetFacts:
-    """Read everything, in two rounds: the world at once, then every member."""
-    metadata = body["metadata"]
-    owner = Owner(metadata["name"], metadata["namespace"], metadata["uid"])
-    service_name = read_service_name(owner.name, spec.routing.service_name)
-    view = services.board.read(owner.namespace, spec.database_ref.name)
-    children, remote, _ = await asyncio.gather(
-        _gather_children(services, owner, service_name),
-        _gather_remote(services, view, body.get("status") or {}),
-        _gather_guard(services, memory, owner, spec),
-    )
-    await _probe(services, memory, spec, children, remote)
-    lost = await _gather_lost_nodes(services, memory, children)
-    now = services.clock.monotonic()
-    _note_outage(memory, remote, now)
-    note_histories(memory, children.pods.values(), remote.slots, at=now, now=services.clock.now())
-    slots = {slot.name: slot for slot in remote.slots}
-    backups = {backup.application_name: backup for backup in remote.backups}
-    assembly = _Assembly(services, memory, owner, children, slots, backups, lost, now)
-    return SetFacts(
-        services=services,
-        memory=memory,
-        body=body,
-        spec=spec,
-        owner=owner,
-        service_name=service_name,
-        now=services.clock.now(),
-        gathered_at=now,
-        members=tuple(assembly.members()),
-        primary=remote.primary,
-        outage=remote.outage,
-        pod_template=build_pod_template(
-            owner, spec, remote.primary.view if remote.primary else None, memory, services.postgres
-        ),
-        is_guard_missing=memory.guard_read_at is not None and not memory.has_guard,
-    )
+@dataclass(frozen=True, slots=True)
+class Gatherer:
+    """Reads for one pass over one set; `is_live` asks the API server for what otherwise the watches have seen."""
+
+    services: Services
+    body: Manifest
+    spec: ReplicaSetSpec
+    memory: SetMemory
+    handles: SetHandles
+    is_live: bool = False
+
+    async def gather(self) -> SetFacts:
+        """Read everything; the probes come last, with nothing between them and the position of the primary's WAL."""
+        children = await self._read_children()
+        await self._prober.forget_missing(children.pods.values())
+        lost_nodes = await self._read_lost_nodes(children.pods.values())
+        remote = await self._read_remote()
+        readings = await self._probe(children.pods, remote.primary)
+        view = remote.primary.view if remote.primary is not None else None
+        return SetFacts(
+            name=self._owner.name,
+            generation=self.body["metadata"]["generation"],
+            members=tuple(self._join(children, remote, lost_nodes, readings)),
+            primary=remote.primary,
+            outage=remote.outage,
+            template=self._draw_template(view, children.guard),
+            has_guard=children.guard is not None,
+            is_service_refused=self.handles.is_service_refused,
+            autoscalers=self._read_autoscalers(),
+            deletion=_parse_deletion(self.body),
+        )
+
+    @property
+    def _owner(self) -> Owner:
+        metadata = self.body["metadata"]
+        return Owner(metadata["name"], metadata["namespace"], metadata["uid"])
+
+    @property
+    def _prober(self) -> Prober:
+        return Prober(self.services.postgres, self.services.clock, self.handles)
+
+    @property
+    def _guard_key(self) -> tuple[str, str]:
+        return self._owner.namespace, self.spec.database_ref.name
+
+    async def _read_children(self) -> _Children:
+        owner = self._owner
+        of_set = {SET_LABEL: owner.name}
+        of_service = {SERVICE_LABEL: read_service_name(owner.name, self.spec.routing.service_name)}
+        pods = [item for item in await self._list(POD, of_set) if is_owned(item, owner.uid)]
+        claims = [item for item in await self._list(CLAIM, of_set) if is_owned(item, owner.uid)]
+        return _Children(
+            pods={item["metadata"]["name"]: parse_pod(item) for item in pods},
+            claims={item["metadata"]["name"]: parse_claim(item) for item in claims},
+            listed=parse_listed(await self._list(ENDPOINT_SLICE, of_service)),
+            guard=await self._get(ObjectRef(DATABASE_GUARD, *self._guard_key)),
+        )
+
+    async def _list(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
+        if self.is_live:
+            return await self.services.kube.list(kind, self._owner.namespace, labels=labels)
+        return self.services.cache.list(kind, self._owner.namespace, labels=labels)
+
+    async def _get(self, ref: ObjectRef) -> Manifest | None:
+        return await self.services.kube.get(ref) if self.is_live else self.services.cache.get(ref)
+
+    def _read_autoscalers(self) -> tuple[AutoscalerClaim, ...]:
+        if self.spec.autoscaling is None:
+            return ()
+        return read_autoscalers(self.services.cache, self._owner.namespace)
+
+    async def _read_lost_nodes(self, pods: Iterable[PodFacts]) -> frozenset[str]:
+        """Nodes of members that are silent for long and not ready; without the right to read nodes none is lost."""
+        now = self.services.clock.monotonic()
+        suspects = {pod.node for pod in pods if pod.node and not pod.is_ready and self._is_silent(pod, now)}
+        lost = set()
+        for node in sorted(suspects):
+            with suppress(Refused):
+                if is_node_lost(await self.services.kube.get(ObjectRef(NODE, "", node))):
+                    lost.add(node)
+        return frozenset(lost)
+
+    def _is_silent(self, pod: PodFacts, now: float) -> bool:
+        known = self.memory.members.get(pod.name)
+        is_known = known is not None and known.pod_uid == pod.uid
+        return known is not None and is_known and known.silent_seconds(now) > NODE_LOST_AFTER.total_seconds()
+
+    async def _read_remote(self) -> _Remote:
+        servers, key = self.services.servers, self._guard_key
+        view, links = servers.view(key), servers.links(key)
+        outage = _find_outage(view, has_links=links is not None, now=self.services.clock.monotonic())
+        if view is None or links is None or outage is not None:
+            return _Remote(None, outage)
+        try:
+            slots, backups = await asyncio.gather(servers.read_slots(key), servers.read_backups(key))
+            # Last of all reads, just before the probes: no wait of ours may become part of a member's lag.
+            position = await servers.read_position(key)
+        except Unavailable as error:
+            return _Remote(None, Finding(error.reason, str(error)))
+        mismatch = find_identity_mismatch(
+            position.system_identifier,
+            position.timeline,
+            pinned=self.memory.system_identifier,
+            highest_timeline=self.memory.timeline,
+        )
+        if mismatch is not None:
+            return _Remote(None, mismatch)
+        primary = PrimaryFacts(view, (*view.marks, position), has_slot_link=links.slots is not None)
+        return _Remote(primary, None, slots, backups)
+
+    async def _probe(self, pods: Mapping[str, PodFacts], primary: PrimaryFacts | None) -> dict[str, Reading]:
+        if primary is not None and primary.view.target is not None:
+            self.handles.target = _member_target(primary.view.target, self.spec)
+        if self.handles.target is None:
+            return {}
+        return await self._prober.probe_all(pods.values(), self.handles.target)
+
+    def _join(
+        self, children: _Children, remote: _Remote, lost_nodes: frozenset[str], readings: Mapping[str, Reading]
+    ) -> Iterator[MemberFacts]:
+        """Every member of which a pod, a claim or a slot was found, by the names that derive from their ids."""
+        install, uid, set_name = self.services.install_id, self._owner.uid, self._owner.name
+        slots = {slot.name: slot for slot in remote.slots}
+        backups = {backup.application_name: backup for backup in remote.backups}
+        found = {
+            *(MemberId.parse_object(set_name, child) for child in (*children.pods, *children.claims)),
+            *(MemberId.parse_slot(install, uid, slot) for slot in slots),
+        }
+        for member in sorted(member for member in found if member is not None):
+            name = member.object_name(set_name)
+            pod, claim = children.pods.get(name), children.claims.get(name)
+            # A claim made by an installation of another name keeps the slot it was made with: the copy is bound to it.
+            slot_name = (claim and claim.slot) or member.slot_name(install, uid)
+            yield MemberFacts(
+                id=member,
+                name=name,
+                slot_name=slot_name,
+                pod=pod,
+                claim=claim,
+                slot=slots.get(slot_name),
+                backup=backups.get(slot_name),
+                is_listed=pod is not None and pod.uid in children.listed,
+                is_node_lost=pod is not None and pod.node in lost_nodes,
+                reading=readings.get(name),
+            )
+
+    def _draw_template(self, view: DatabaseView | None, guard: Manifest | None) -> str | None:
+        """The hash of the pod template, which is rendered again only when something that it is made from moves."""
+        upstream = build_upstream(view, guard, self.services.postgres.read_system_authorities())
+        if upstream is None or view is None or view.server is None:
+            return None
+        source = (self.body["metadata"]["generation"], upstream, view.server.settings)
+        drawn = self.handles.pod_template
+        if drawn is None or drawn[0] != source:
+            drawn = source, build_pod_template(self._owner, self.spec, view.server, upstream)
+            self.handles.pod_template = drawn
+        return drawn[1].template
 
 
-async def _gather_children(services: Services, owner: Owner, service_name: str) -> _Children:
-    labels = {SET_LABEL: owner.name}
-    pods, claims, slices = await asyncio.gather(
-        services.kube.list(POD, owner.namespace, labels=labels),
-        services.kube.list(CLAIM, owner.namespace, labels=labels),
-        services.kube.list(ENDPOINT_SLICE, owner.namespace, labels={SERVICE_LABEL: service_name}),
-    )
-    return _Children(
-        pods={item["metadata"]["name"]: parse_pod(item) for item in pods if is_owned(item, owner.uid)},
-        claims={item["metadata"]["name"]: parse_claim(item) for item in claims if is_owned(item, owner.uid)},
-        listed=parse_listed(slices),
-    )
-
-
-async def _gather_remote(services: Services, view: GuardView | None, status: Mapping[str, Any]) -> _Remote:
+def _find_outage(view: DatabaseView | None, *, has_links: bool, now: float) -> Finding | None:
+    """Why the primary is not asked; None where it can be."""
     if view is None:
-        return _Remote(None, Problem(Reason.GUARD_NOT_READY, "the DatabaseGuard has not looked at its server yet"))
-    if not view.is_ready or view.primary is None:
-        return _Remote(None, Problem(view.reason, view.message))
-    if services.clock.monotonic() - view.looked_at > FRESH_SECONDS:
-        return _Remote(None, Problem(Reason.GUARD_NOT_READY, "the DatabaseGuard has not looked for too long"))
-    link = view.primary
-    try:
-        slots, backups, position = await asyncio.gather(link.slots(ANY_SLOT_PREFIX), link.backups(), link.position())
-    except Unavailable as error:
-        return _Remote(None, Problem(error.reason, str(error)))
-    mismatch = _find_mismatch(position, status)
-    if mismatch is not None:
-        return _Remote(None, mismatch)
-    return _Remote(Primary(view, link, view.slots, (*view.marks, position)), None, slots, backups)
-
-
-def _find_mismatch(position: Mark, status: Mapping[str, Any]) -> Problem | None:
-    """A server that is not the primary our members are copies of: nothing is decided on its word."""
-    pinned, highest = status.get("systemIdentifier"), status.get("timeline", 0)
-    if pinned is not None and position.system_identifier != pinned:
-        message = f"system {position.system_identifier} answers where {pinned} should; make a new ReplicaSet for it"
-        return Problem(Reason.PRIMARY_REPLACED, message)
-    if position.timeline < highest:
-        message = f"a server on timeline {position.timeline} answers, and {highest} was seen: an old primary came back"
-        return Problem(Reason.PRIMARY_STALE, message)
-    return None
-
-
-def _note_outage(memory: SetMemory, remote: _Remote, now: float) -> None:
-    """A process that has just started cannot tell how long the outage is: it says so at once."""
-    if remote.primary is not None:
-        memory.outage_since = None
-        memory.has_seen_primary = True
-    elif memory.outage_since is None:
-        memory.outage_since = now if memory.has_seen_primary else -math.inf
-
-
-async def _gather_guard(services: Services, memory: SetMemory, owner: Owner, spec: ReplicaSetSpec) -> None:
-    """The guard's own object names the Secret that pods mount; it seldom changes, so it is read seldom."""
-    now = services.clock.monotonic()
-    if memory.guard_read_at is not None and now - memory.guard_read_at < GUARD_EVERY_SECONDS and memory.has_guard:
-        return
-    guard = await services.kube.get(ObjectRef(DATABASE_GUARD, owner.namespace, spec.database_ref.name))
-    connection: dict[str, Any] = (guard or {}).get("spec", {}).get("connection", {})
-    memory.replication_secret = connection.get("replicationSecretRef", {}).get("name", "")
-    client_certificate = connection.get("tls", {}).get("clientCertificateSecretRef", {})
-    memory.client_certificate_secret = client_certificate.get("name", "")
-    memory.guard_read_at, memory.has_guard = now, guard is not None
-
-
-async def _probe(
-    services: Services, memory: SetMemory, spec: ReplicaSetSpec, children: _Children, remote: _Remote
-) -> None:
-    if remote.primary is not None and remote.primary.view.target is not None:
-        memory.target = _member_target(remote.primary.view.target, spec)
-    prober = Prober(services.postgres, services.clock, memory, spec.readiness)
-    await prober.forget_missing(children.pods.values())
-    memory.copies = {pod.uid: memory.copies[pod.uid] for pod in children.pods.values() if pod.uid in memory.copies}
-    if memory.target is not None:
-        marks = remote.primary.marks if remote.primary else ()
-        await prober.probe_all(children.pods.values(), memory.target, marks)
-
-
-async def _gather_lost_nodes(services: Services, memory: SetMemory, children: _Children) -> set[str]:
-    """Looks at a node only when a member on it is silent and not ready; where that is not allowed no node is lost."""
-    suspects = {
-        pod.node
-        for pod in children.pods.values()
-        if pod.node and not pod.is_ready and (known := memory.members.get(pod.name)) is not None and known.unanswered
-    }
-    lost = set()
-    for node in suspects:
-        with suppress(Refused):
-            if is_node_lost(await services.kube.get(ObjectRef(NODE, "", node))):
-                lost.add(node)
-    return lost
+        return Finding(Reason.GUARD_NOT_READY, "the DatabaseGuard has not observed its server yet")
+    if not view.is_ready:
+        return view.finding
+    if now - view.observed_at > FRESH_SECONDS:
+        return Finding(Reason.GUARD_NOT_READY, "the DatabaseGuard has not observed its server for too long")
+    return None if has_links else Finding(Reason.GUARD_NOT_READY, "the DatabaseGuard has no connection to its server")
 
 
 def _member_target(primary: ConnectionTarget, spec: ReplicaSetSpec) -> ConnectionTarget:
@@ -184,75 +232,9 @@ def _member_target(primary: ConnectionTarget, spec: ReplicaSetSpec) -> Connectio
     return replace(primary, port=5432, tls_mode=mode, ca_pem=None, client_certificate_pem=None, client_key_pem=None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Assembly:
-    """Joins what was read into members, by the names that derive from their ids."""
-
-    services: Services
-    memory: SetMemory
-    owner: Owner
-    children: _Children
-    slots: dict[str, SlotFacts]
-    backups: dict[str, BackupProgress]
-    lost_nodes: set[str]
-    now: float
-
-    def members(self) -> list[MemberFacts]:
-        """Every member of which a pod, a claim or a slot was found."""
-        install, uid, name = self.services.install_id, self.owner.uid, self.owner.name
-        found = {
-            *(MemberId.parse_object(name, child) for child in (*self.children.pods, *self.children.claims)),
-            *(MemberId.parse_slot(install, uid, slot) for slot in self.slots),
-        }
-        return [self._member(member) for member in sorted(member for member in found if member is not None)]
-
-    def _member(self, member: MemberId) -> MemberFacts:
-        name = member.object_name(self.owner.name)
-        claim = self.children.claims.get(name)
-        # A claim that an installation of another name made keeps the slot it was made with: the copy is bound to it.
-        slot_name = (claim and claim.slot) or member.slot_name(self.services.install_id, self.owner.uid)
-        pod, known = self.children.pods.get(name), self.memory.members.get(name)
-        backup = self.backups.get(slot_name)
-        facts = MemberFacts(
-            id=member,
-            name=name,
-            slot_name=slot_name,
-            pod=pod,
-            claim=claim,
-            slot=self.slots.get(slot_name),
-            slot_idle_seconds=measure_idle(self.memory.idle_slots, self.slots.get(slot_name), self.now),
-            server_restarts=count_restarts(self.memory, pod),
-            backup=backup,
-            is_listed=pod is not None and pod.uid in self.children.listed,
-            still_seconds=_still_seconds(self.memory, pod, backup, self.now),
-            is_node_lost=pod is not None and pod.node in self.lost_nodes,
-        )
-        return facts if known is None else _with_readings(facts, known, self.now)
-
-
-def _with_readings(facts: MemberFacts, known: MemberMemory, now: float) -> MemberFacts:
-    since = known.answered_at if known.answered_at is not None else known.seen_since
-    return replace(
-        facts,
-        probe=known.probe,
-        lag=known.lag if not known.unanswered else None,
-        within=known.within,
-        beyond=known.beyond if not known.unanswered else 0,
-        unanswered=known.unanswered,
-        silence=known.silence,
-        silent_seconds=now - since if known.unanswered else 0.0,
-        broken_seconds=known.broken_seconds,
-        refused_seconds=now - known.refused_since if known.refusal is not None else 0.0,
-    )
-
-
-def _still_seconds(memory: SetMemory, pod: PodFacts | None, backup: BackupProgress | None, now: float) -> float:
-    """How long a copy has not moved, as far as this process saw it."""
-    if pod is None or pod.seed.is_done:
-        return 0.0
-    progress = (backup.phase, backup.streamed_bytes) if backup is not None else ("", pod.seed.restarts)
-    before = memory.copies.get(pod.uid)
-    if before is None or before[0] != progress:
-        memory.copies[pod.uid] = (progress, now)
-        return 0.0
-    return now - before[1]
+def _parse_deletion(body: Manifest) -> Deletion | None:
+    metadata = body["metadata"]
+    requested_at = parse_time(metadata.get("deletionTimestamp"))
+    if requested_at is None:
+        return None
+    return Deletion(requested_at, is_abandoned=metadata.get("annotations", {}).get(ABANDON_ANNOTATION) == "true")

@@ -1,128 +1,112 @@
-"""What a process remembers of a set between passes: hints and measurements, never what a decision's safety rests on."""
+"""What a process holds of a set beside what it remembers: connections, tasks and caches; and the context of a pass."""
 
 import asyncio
-import math
-from collections import deque
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
-from headroom.manifests.pod import Upstream
+from headroom.errors import Conflict, HeadroomError
+from headroom.manifests.ownership import Owner
+from headroom.manifests.routing import read_service_name
 from headroom.model.database import ConnectionTarget, ReplicaProbe
-from headroom.model.replica import Lag
-from headroom.policy.replicaset.autoscaling import Recommendation
-from headroom.policy.replicaset.replay_lag import LagVerdict
-from headroom.ports.postgres import ReplicaLink
-from headroom.reasons import Reason
-
-SAMPLES = 20
-LONGEST_WINDOW_SECONDS = 3600.0
+from headroom.policy.replicaset.decide import SetDecision
+from headroom.policy.replicaset.facts import SetFacts
+from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.memory import SetMemory
+from headroom.ports.kube import REPLICA_SET, ObjectRef
+from headroom.ports.postgres import ReplicaLink, SlotLink
+from headroom.reconcilers.context import ReconcileContext
+from headroom.reconcilers.replicaset.pod_template import PodTemplate
+from headroom.reconcilers.servers import GuardKey
 
 
 @dataclass(slots=True)
-class MemberMemory:
-    """One pod's link, and what its last readings were; times are monotonic seconds."""
+class MemberHandles:
+    """The connection to one pod's server, and the probe that is on its way."""
 
     pod_uid: str
-    seen_since: float
     link: ReplicaLink | None = None
     link_target: ConnectionTarget | None = None
-    pending: asyncio.Task[ReplicaProbe] | None = None
-    probe: ReplicaProbe | None = None
-    verdict: LagVerdict | None = None
-    lag: Lag | None = None
-    answered_at: float | None = None
-    unanswered: int = 0
-    silence: str = ""
-    counted_at: float = 0.0
-    within: int = 0
-    beyond: int = 0
-    refusal: Reason | None = None
-    refused_since: float = 0.0
-    position: int | None = None
-    broken_seconds: float = 0.0
-    streams_since: float | None = None
-    noted_at: float | None = None
+    pending: "asyncio.Task[ReplicaProbe] | None" = None
+
+    async def close(self) -> None:
+        """End the probe and the connection."""
+        if self.pending is not None:
+            self.pending.cancel()
+            with suppress(asyncio.CancelledError, HeadroomError, TimeoutError):
+                await self.pending
+        if self.link is not None:
+            await self.link.close()
 
 
 @dataclass(slots=True)
-class LeadTimes:
-    """The last measured times of one way to add capacity, in seconds."""
+class SetHandles:
+    """All that is open for one set, and what would cost too much to work out in every pass.
 
-    samples: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    `members` is by name. `target` is how a member is reached, with the primary's login. `spec` and `pod_template` go
+    with what they were made from. `applied` tells for each object that is there once a set what was last written, and
+    when (monotonic seconds). `measured` names the members that have metrics.
+    """
 
-    def add(self, seconds: float) -> None:
-        """Keep a measurement."""
-        self.samples.append(seconds)
-
-    @property
-    def p90(self) -> float | None:
-        """90th percentile (nearest rank) of what is kept; None of nothing."""
-        if not self.samples:
-            return None
-        ordered = sorted(self.samples)
-        return ordered[math.ceil(0.9 * len(ordered)) - 1]
-
-
-@dataclass(frozen=True, slots=True)
-class PodTemplate:
-    """What a pod made now would be made from; known only while the primary is."""
-
-    config: Mapping[str, Any]
-    upstream: Upstream
-    template: str
-
-    @property
-    def config_name(self) -> str:
-        """Name of the ConfigMap."""
-        return str(self.config["metadata"]["name"])
-
-
-@dataclass(slots=True)
-class SetMemory:
-    """All of one set; rebuilt from status where it matters when a process starts."""
-
-    members: dict[str, MemberMemory] = field(default_factory=dict)
+    members: dict[str, MemberHandles] = field(default_factory=dict)
     target: ConnectionTarget | None = None
-    replication_secret: str = ""
-    client_certificate_secret: str = ""
-    guard_read_at: float | None = None
-    has_guard: bool = False
-    copies: dict[str, tuple[tuple[str, int], float]] = field(default_factory=dict)
-    peaceful_restarts: dict[str, int] = field(default_factory=dict)
-    idle_slots: dict[str, float] = field(default_factory=dict)
-    outage_since: float | None = None
-    has_seen_primary: bool = False
-    desired: int | None = None
-    history: deque[Recommendation] = field(default_factory=deque)
-    warm: LeadTimes = field(default_factory=LeadTimes)
-    base_backup: LeadTimes = field(default_factory=LeadTimes)
-    attempts: int = 0
-    failed_at: float | None = None
-    failure: tuple[Reason, str] | None = None
-    generation: int | None = None
-    spec: ReplicaSetSpec | None = None
+    spec: tuple[int, ReplicaSetSpec] | None = None
     pod_template: tuple[object, PodTemplate] | None = None
-    routing_digest: str = ""
-    routing_checked_at: float | None = None
+    applied: dict[ObjectRef, tuple[str, float]] = field(default_factory=dict)
     is_service_refused: bool = False
-    slot_names: set[str] = field(default_factory=set)
-    """Slots as last seen on the primary, and those asked for since."""
-    measured: set[str] = field(default_factory=set)
-    is_restored: bool = False
+    measured: frozenset[str] = frozenset()
 
-    def recommend(self, at: float, count: int) -> None:
-        """Remember what was wanted, as far back as the longest stabilization window reaches."""
-        self.history.append(Recommendation(at, count))
-        while at - self.history[0].at > LONGEST_WINDOW_SECONDS:
-            self.history.popleft()
+    async def close(self) -> None:
+        """End all connections."""
+        for member in self.members.values():
+            await member.close()
 
-    def fail(self, at: float, reason: Reason, message: str) -> None:
-        """Count an attempt that was given up."""
-        self.attempts += 1
-        self.failed_at, self.failure = at, (reason, message)
 
-    def succeed(self) -> None:
-        """Forget failed attempts."""
-        self.attempts, self.failed_at, self.failure = 0, None, None
+class SetContext(ReconcileContext[ReplicaSetSpec, SetFacts, SetDecision, SetMemory, SetHandles]):
+    """One pass over a set."""
+
+    __slots__ = ()
+
+    @property
+    def owner(self) -> Owner:
+        """The set as the owner of its children."""
+        return Owner(self.name, self.namespace, self.uid)
+
+    @property
+    def service_name(self) -> str:
+        """Name of the read Service."""
+        return read_service_name(self.name, self.spec.routing.service_name)
+
+    @property
+    def guard_key(self) -> GuardKey:
+        """The guard of the set's primary."""
+        return self.namespace, self.spec.database_ref.name
+
+    @property
+    def slot_link(self) -> SlotLink | None:
+        """How slots are made and dropped; None while the primary does not answer, or nobody may."""
+        links = self.services.servers.links(self.guard_key)
+        return links.slots if links is not None and self.facts.primary is not None else None
+
+    @property
+    def pod_template(self) -> PodTemplate | None:
+        """What a pod made now would be made from; None while that is not known."""
+        drawn = self.handles.pod_template
+        return drawn[1] if drawn is not None and drawn[1].template == self.facts.template else None
+
+    def member(self, name: str) -> Member:
+        """The member of this name, as the pass began."""
+        return self.decision.find(name).facts
+
+    async def confirm_spec(self) -> None:
+        """Raise Conflict where another spec was stored since: what it may undo must not be thrown away on the old one.
+
+        The watch that brought the object may be late, and then so are the spec and all that was decided by it.
+        """
+        live = await self.services.kube.get(ObjectRef(REPLICA_SET, self.namespace, self.name))
+        metadata = self.body["metadata"]
+        if live is None or (live["metadata"]["uid"], live["metadata"]["generation"]) != (
+            self.uid,
+            metadata["generation"],
+        ):
+            raise Conflict(f"dbrs/{self.name} was changed since this pass began")

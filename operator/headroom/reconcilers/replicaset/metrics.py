@@ -1,6 +1,9 @@
-"""The metrics of ReplicaSets."""
+"""The metrics of ReplicaSets, and the numbers that every pass publishes."""
 
 from headroom.model.metrics import Metric, MetricType
+from headroom.model.replica import Role
+from headroom.policy.replicaset.members import EvaluatedMember
+from headroom.reconcilers.replicaset.memory import SetContext
 
 OBJECT = ("namespace", "name")
 SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -60,3 +63,50 @@ SLOTS_LEFT = Metric(
     "Slots that deleted sets left on their primary, 1 for a set of which only that is known.",
     ("namespace", "guard"),
 )
+
+RETIRING = "retiring"
+
+
+def record_metrics(context: SetContext) -> None:
+    """Publish the numbers of this pass."""
+    telemetry, labels, members = context.services.telemetry, context.labels, context.decision.members
+    roles = [role_of(member) for member in members]
+    for role in (*Role, RETIRING):
+        telemetry.record(MEMBERS, roles.count(role), **labels, role=str(role))
+    telemetry.record(DESIRED, context.decision.goal.desired, **labels)
+    kept = count_kept_wal(context)
+    if kept is not None:
+        telemetry.record(KEPT_WAL, kept, **labels)
+    _forget_gone(context)
+    for member in members:
+        lag, probe = member.facts.measured, member.facts.probe
+        if lag is not None:
+            telemetry.record(REPLAY_LAG, lag.seconds, **labels, member=member.name)
+            telemetry.record(REPLAY_BACKLOG, lag.bytes, **labels, member=member.name)
+        if probe is not None:
+            telemetry.record(SESSIONS, probe.sessions, **labels, member=member.name)
+
+
+def role_of(member: EvaluatedMember) -> str:
+    """What a member is doing, in one word: its role, or that it is being removed."""
+    if member.facts.is_going:
+        return RETIRING
+    return str(member.facts.role or Role.PROVISIONING)
+
+
+def count_kept_wal(context: SetContext) -> int | None:
+    """WAL that the set's slots hold back: from the oldest restart_lsn to where the primary is; None: not known."""
+    primary = context.facts.primary
+    if primary is None:
+        return None
+    slots = [member.slot for member in context.facts.members if member.slot is not None]
+    kept = [int(slot.restart_lsn) for slot in slots if slot.restart_lsn is not None]
+    return max(int(primary.position.lsn) - min(kept), 0) if kept else 0
+
+
+def _forget_gone(context: SetContext) -> None:
+    """A member that is gone must not stay in the metrics with its last lag."""
+    names = frozenset(member.name for member in context.decision.members)
+    for name in context.handles.measured - names:
+        context.services.telemetry.forget(**context.labels, member=name)
+    context.handles.measured = names

@@ -1,50 +1,59 @@
 """From spec and guard to what a pod would be made from now."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.manifests.configuration import ReplicaSettings
 from headroom.manifests.ownership import Owner
 from headroom.manifests.pod import Upstream, build_template_hash
 from headroom.manifests.storage import build_config
-from headroom.model.database import ConnectionTarget, ServerFacts
-from headroom.ports.postgres import Postgres
-from headroom.reconcilers.board import GuardView
-from headroom.reconcilers.replicaset.memory import PodTemplate, SetMemory
+from headroom.model.database import ConnectionTarget, DatabaseView, ServerFacts
+from headroom.ports.kube import Manifest
 
 
-def build_pod_template(
-    owner: Owner, spec: ReplicaSetSpec, view: GuardView | None, memory: SetMemory, postgres: Postgres
-) -> PodTemplate | None:
-    """None while the primary, its facts, or the login to replicate with are not known."""
+@dataclass(frozen=True, slots=True)
+class PodTemplate:
+    """What a pod made now would be made from; `template` is the hash that tells it from others."""
+
+    config: Mapping[str, Any]
+    upstream: Upstream
+    template: str
+
+    @property
+    def config_name(self) -> str:
+        """Name of the ConfigMap."""
+        return str(self.config["metadata"]["name"])
+
+
+def build_upstream(view: DatabaseView | None, guard: Manifest | None, authorities: str | None) -> Upstream | None:
+    """Where members copy and stream from; None while the primary's facts, or the login for it, are not known.
+
+    The guard's own object names the Secrets that pods mount. Members trust what the operator trusts, which are
+    `authorities` where the target has none: libpq in a pod has none of its own to fall back to.
+    """
     if view is None or view.server is None or view.target is None or view.replication is None:
         return None
+    connection = (guard or {}).get("spec", {}).get("connection", {})
+    credentials_secret = connection.get("replicationSecretRef", {}).get("name", "")
+    certificate_secret = connection.get("tls", {}).get("clientCertificateSecretRef", {}).get("name", "")
     has_certificate = view.target.client_certificate_pem is not None
-    if not memory.replication_secret or (has_certificate and not memory.client_certificate_secret):
+    if not credentials_secret or (has_certificate and not certificate_secret):
         return None
-    upstream = Upstream(
-        target=_with_trust(view.target, postgres),
+    return Upstream(
+        target=_with_trust(view.target, authorities),
         user=view.replication.username,
-        credentials_secret=memory.replication_secret,
+        credentials_secret=credentials_secret,
         system_identifier=view.server.system_identifier,
         major=view.server.major,
         monitor_role=view.target.credentials.username,
-        client_certificate_secret=memory.client_certificate_secret if has_certificate else None,
+        client_certificate_secret=certificate_secret if has_certificate else None,
     )
-    made_from = (memory.generation, upstream, view.server.settings)
-    if memory.pod_template is None or memory.pod_template[0] != made_from:
-        memory.pod_template = made_from, _draw(owner, spec, view.server, upstream)
-    return memory.pod_template[1]
 
 
-def _with_trust(target: ConnectionTarget, postgres: Postgres) -> ConnectionTarget:
-    """Members trust what the operator trusts: libpq in a pod has no authorities of its own to fall back to."""
-    if target.ca_pem is not None or not target.tls_mode.startswith("verify"):
-        return target
-    return replace(target, ca_pem=postgres.read_system_authorities())
-
-
-def _draw(owner: Owner, spec: ReplicaSetSpec, server: ServerFacts, upstream: Upstream) -> PodTemplate:
+def build_pod_template(owner: Owner, spec: ReplicaSetSpec, server: ServerFacts, upstream: Upstream) -> PodTemplate:
+    """Render the configuration and take the hash; costs some milliseconds, so the caller keeps the result."""
     settings = ReplicaSettings(
         parameters=spec.postgresql.parameters,
         hba=spec.postgresql.hba,
@@ -56,3 +65,9 @@ def _draw(owner: Owner, spec: ReplicaSetSpec, server: ServerFacts, upstream: Ups
     config = build_config(owner, settings, server, upstream.target.ca_pem)
     name = str(config["metadata"]["name"])
     return PodTemplate(config, upstream, build_template_hash(owner, spec, config=name, upstream=upstream))
+
+
+def _with_trust(target: ConnectionTarget, authorities: str | None) -> ConnectionTarget:
+    if target.ca_pem is not None or not target.tls_mode.startswith("verify"):
+        return target
+    return replace(target, ca_pem=authorities)

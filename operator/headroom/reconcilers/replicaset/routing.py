@@ -11,59 +11,59 @@ from headroom.model.replica import SET_LABEL, Role
 from headroom.ports.kube import CONFIG_MAP, DISRUPTION_BUDGET, SERVICE, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.children import is_owned
-from headroom.reconcilers.replicaset.run import Run
+from headroom.reconcilers.replicaset.memory import SetContext
 
-LOOK_EVERY_SECONDS = 30.0
+WRITE_AGAIN_SECONDS = 30.0
+"""Where something else keeps changing what we write, as a policy of the cluster may, it is written this often."""
 
 
-async def ensure_routing(run: Run) -> None:
-    """Write Service and budget when they should differ, and look from time to time whether somebody changed them."""
-    facts, memory = run.facts, run.facts.memory
-    wanted = build_routing(run)
-    digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
-    is_due = memory.routing_checked_at is None or facts.gathered_at - memory.routing_checked_at > LOOK_EVERY_SECONDS
-    is_cut_off = any(member.role is Role.SERVING and not member.is_listed for member in facts.members)
-    if digest == memory.routing_digest and not is_due and not is_cut_off:
-        return
-    service, budget = wanted
+async def ensure_routing(context: SetContext) -> None:
+    """Write the Service and the budget where they differ from what is wanted; traffic matters more than evictions."""
+    service = build_read_service(context.owner, context.service_name)
     try:
-        await _ensure(run, service, SERVICE)
+        await _ensure(context, SERVICE, service)
     except Refused as error:
-        memory.is_service_refused = error.reason is Reason.NAME_CONFLICT
+        context.handles.is_service_refused = error.reason is Reason.NAME_CONFLICT
         raise
-    memory.is_service_refused = False
-    await _ensure(run, budget, DISRUPTION_BUDGET)
-    await _sweep_configs(run)
-    memory.routing_digest, memory.routing_checked_at = digest, facts.gathered_at
+    context.handles.is_service_refused = False
+    desired, minimum = context.decision.goal.desired, context.spec.readiness.min_serving
+    await _ensure(
+        context, DISRUPTION_BUDGET, build_disruption_budget(context.owner, desired=desired, min_serving=minimum)
+    )
+    await _sweep_configs(context)
 
 
-def build_routing(run: Run) -> tuple[Manifest, Manifest]:
-    """The manifests, Service first: traffic matters more than evictions."""
-    facts = run.facts
-    minimum = facts.spec.readiness.min_serving
-    budget = build_disruption_budget(facts.owner, desired=run.decision.goal.desired, min_serving=minimum)
-    return build_read_service(facts.owner, facts.service_name), budget
-
-
-async def _ensure(run: Run, manifest: Manifest, kind: Kind) -> None:
+async def _ensure(context: SetContext, kind: Kind, manifest: Manifest) -> None:
     metadata = manifest["metadata"]
-    live = await run.reader.get(ObjectRef(kind, metadata["namespace"], metadata["name"]))
-    if live is None or not covers(live, manifest):
-        await run.writer.apply(manifest)
-
-
-async def _sweep_configs(run: Run) -> None:
-    """ConfigMaps of older templates go once no pod reads them."""
-    facts = run.facts
-    if facts.pod_template is None:
+    ref = ObjectRef(kind, metadata["namespace"], metadata["name"])
+    if covers(context.services.cache.get(ref), manifest):
         return
-    used = {facts.pod_template.config_name, *(member.pod.config for member in facts.members if member.pod)}
-    found = await run.reader.list(CONFIG_MAP, facts.owner.namespace, labels={SET_LABEL: facts.owner.name})
-    for item in found:
+    now = context.services.clock.monotonic()
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    written, written_at = context.handles.applied.get(ref, ("", now))
+    is_cut_off = any(m.facts.role is Role.SERVING and not m.facts.is_listed for m in context.decision.members)
+    if written == digest and now - written_at < WRITE_AGAIN_SECONDS and not is_cut_off:
+        return
+    await context.services.kube.apply(manifest)
+    context.handles.applied[ref] = digest, now
+
+
+async def _sweep_configs(context: SetContext) -> None:
+    """ConfigMaps of older templates go once no pod reads them."""
+    template = context.pod_template
+    if template is None:
+        return
+    pods = [member.facts.pod for member in context.decision.members]
+    used = {template.config_name, *(pod.config for pod in pods if pod is not None)}
+    for item in context.services.cache.list(CONFIG_MAP, context.namespace, labels={SET_LABEL: context.name}):
         metadata = item["metadata"]
-        if is_owned(item, facts.owner.uid) and metadata["name"] not in used:
-            ref = ObjectRef(CONFIG_MAP, metadata["namespace"], metadata["name"])
-            await run.writer.delete(ref, uid=metadata["uid"])
+        if not is_owned(item, context.uid) or metadata["name"] in used:
+            continue
+        ref = ObjectRef(CONFIG_MAP, metadata["namespace"], metadata["name"])
+        live = await context.services.kube.get(ref)
+        if live is not None and live["metadata"]["uid"] == metadata["uid"]:
+            version = live["metadata"]["resourceVersion"]
+            await context.services.kube.delete(ref, uid=metadata["uid"], resource_version=version)
 
 
 def covers(live: Any, wanted: Any) -> bool:

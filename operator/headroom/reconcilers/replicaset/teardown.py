@@ -1,108 +1,123 @@
-"""Towards nothing: pods, slots and claims go; and when that cannot be finished, what is left is said and let go."""
+"""Towards nothing: pods, slots and claims go; where that cannot be finished, what is left is reported and let go."""
 
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
+from headroom.api.v1alpha1 import parse_spec
+from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.api.v1alpha1.serving import VolumeRetention
-from headroom.model.numbers import count_of
-from headroom.model.replica import ABANDON_ANNOTATION, MemberFacts
-from headroom.policy.replicaset.timeouts import ABANDON_AFTER
+from headroom.errors import InvalidSpec, Unavailable
+from headroom.model.replica import slot_prefix
+from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.teardown import TeardownDecision, decide_teardown, may_have_slots
+from headroom.ports.kube import Manifest
 from headroom.reasons import Reason
-from headroom.reconcilers.replicaset.children import parse_time
-from headroom.reconcilers.replicaset.facts import Problem
-from headroom.reconcilers.replicaset.orphaned_slots import is_found_again, may_have_slots, say_what_is_left
-from headroom.reconcilers.replicaset.retired import mark_claim, release_claim, remove_member
-from headroom.reconcilers.replicaset.run import Run
+from headroom.reconcilers.replicaset import metrics
+from headroom.reconcilers.replicaset.actions.retire import mark_claim, release_claim, remove_member
+from headroom.reconcilers.replicaset.memory import SetContext
+
+logger = logging.getLogger(__name__)
 
 COME_BACK = timedelta(milliseconds=500)
-POD_PATIENCE = timedelta(minutes=1)
-"""After its grace period a pod that is still there is on a node that does not answer: Kubernetes keeps it, not we."""
-NEVER_COMES_BACK = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.GUARD_NOT_FOUND})
+NEEDED = ("databaseRef", "drain", "retention", "routing")
+PLACEHOLDERS: Mapping[str, Any] = {
+    "databaseRef": {"name": "headroom-unreadable"},
+    "image": "none",
+    "storage": {"size": "1Gi"},
+}
+"""Never acted on: a teardown makes nothing."""
+CAREFUL: Mapping[str, Any] = {"volumes": VolumeRetention.RETAIN.value}
 
 
-async def teardown_pass(run: Run) -> timedelta | None:
+def read_for_teardown(body: Manifest) -> ReplicaSetSpec:
+    """The spec where it can be read, else each needed part for itself; volumes of which nothing is known are kept."""
+    try:
+        return parse_spec(ReplicaSetSpec, body)
+    except InvalidSpec:
+        return parse_spec(ReplicaSetSpec, {"spec": _read_parts(body.get("spec"))})
+
+
+def _read_parts(given: object) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        return {**PLACEHOLDERS, "retention": CAREFUL}
+    parts = {name: given[name] for name in NEEDED if name in given}
+    readable = {name: part for name, part in parts.items() if _is_readable(name, part)}
+    if "retention" in parts and "retention" not in readable:
+        readable["retention"] = CAREFUL
+    return {**PLACEHOLDERS, **readable}
+
+
+def _is_readable(name: str, part: object) -> bool:
+    try:
+        parse_spec(ReplicaSetSpec, {"spec": {**PLACEHOLDERS, name: part}})
+    except InvalidSpec:
+        return False
+    return True
+
+
+async def teardown_pass(context: SetContext) -> tuple[timedelta | None, TeardownDecision]:
     """One pass; None when the finalizer may go."""
-    gives_up = _why_give_up(run)
-    for member in run.facts.members:
-        await run.attempt(_remove(run, member, gives_up=gives_up is not None))
-    if not run.facts.members and (run.facts.primary is not None or not may_have_slots(run.facts)):
-        return None
-    if gives_up is not None:
-        await say_what_is_left(run, gives_up)
-        return None
-    slots = [member for member in run.facts.members if member.slot is not None]
-    if run.facts.primary is not None and not slots and _has_waited_for_pods(run):
-        return None
-    return COME_BACK
+    decision = decide_teardown(context.spec, context.facts, context.memory, context.now)
+    for member in context.decision.members:
+        await context.attempt(_remove(context, member.facts, gives_up=bool(decision.gives_up)))
+    if decision.is_over:
+        return None, decision
+    if decision.gives_up:
+        await _report_what_is_left(context, decision.gives_up)
+        return None, decision
+    return COME_BACK, decision
 
 
-def describe_teardown(run: Run) -> str:
-    """What the deletion waits for, and how to end it without."""
-    slots = [member.slot_name for member in run.facts.members if member.pod is None and member.slot is not None]
-    obstacle = _what_keeps_slots(run)
-    if obstacle is not None:
-        message = (
-            f"it is being deleted, and its slots cannot be dropped: {obstacle.message}; annotate it with "
-            f"{ABANDON_ANNOTATION}=true to leave them, which happens by itself after "
-            f"{ABANDON_AFTER.total_seconds() / 60:.0f} minutes"
-        )
-    elif slots:
-        message = f"it is being deleted; the primary still uses slot {slots[0]}"
-    else:
-        message = (
-            f"it is being deleted; {count_of(len(run.facts.members), 'replica is', 'replicas are')} on the way out"
-        )
-    return message
-
-
-async def _remove(run: Run, member: MemberFacts, *, gives_up: bool) -> None:
+async def _remove(context: SetContext, member: Member, *, gives_up: bool) -> None:
     """The claim need not wait for a slot that cannot be dropped now: the slot is found again by its own name.
 
     A claim to retain loses its owner first: should the finalizer go early, nothing must collect it.
     """
-    is_blind = run.facts.primary is None
-    if is_blind and not gives_up and not is_found_again(run.facts, member.slot_name):
-        await remove_member(run, member)
+    is_blind = context.facts.primary is None
+    if is_blind and not gives_up and not _is_found_again(context, member.slot_name):
+        await remove_member(context, member)
         return
-    if member.claim is not None and run.facts.spec.retention.volumes is VolumeRetention.RETAIN:
-        await release_claim(run, member.claim)
+    if member.claim is not None and context.spec.retention.volumes is VolumeRetention.RETAIN:
+        await release_claim(context, member.claim)
         member = replace(member, claim=None)
     if member.claim is not None and member.claim.retire is None and not member.claim.is_deleting:
-        await mark_claim(run, member.claim, Reason.DELETING)
-    await remove_member(run, member, must_drop_slot=not gives_up and not is_blind)
+        await mark_claim(context, member.claim, Reason.DELETING)
+    await remove_member(context, member, must_drop_slot=not gives_up and not is_blind)
 
 
-def _why_give_up(run: Run) -> str | None:
-    facts = run.facts
-    metadata = facts.body["metadata"]
-    if metadata.get("annotations", {}).get(ABANDON_ANNOTATION) == "true":
-        return f"{ABANDON_ANNOTATION} asks for it"
-    obstacle = _what_keeps_slots(run)
-    if obstacle is None:
-        return None
-    if facts.primary is None and facts.is_guard_missing:
-        return "its DatabaseGuard is gone"
-    if obstacle.reason in NEVER_COMES_BACK:
-        return obstacle.message
-    began = parse_time(metadata.get("deletionTimestamp"))
-    if began is not None and facts.now - began >= ABANDON_AFTER:
-        minutes = ABANDON_AFTER.total_seconds() / 60
-        return f"for {minutes:.0f} minutes no slot could be dropped on the primary: {obstacle.message}"
-    return None
+def _is_found_again(context: SetContext, slot_name: str) -> bool:
+    """An installation of another name may have made it: then nothing but the member's claim tells its name."""
+    return slot_name.startswith(slot_prefix(context.services.install_id, context.uid))
 
 
-def _what_keeps_slots(run: Run) -> Problem | None:
-    """Why slots cannot be dropped now: nobody answers, or the login that drops them does not work."""
-    primary = run.facts.primary
-    if primary is None:
-        return run.facts.outage or Problem(Reason.GUARD_NOT_READY, "the primary does not answer")
-    if primary.slots is not None or all(member.slot is None for member in run.facts.members):
-        return None
-    return Problem(primary.view.reason, primary.view.message or "the DatabaseGuard has no replication login")
+async def _report_what_is_left(context: SetContext, why: str) -> None:
+    """One event with the names, one line in the log that is never cut short, and a count that outlives the set."""
+    names = await _find_left(context)
+    if names or (context.facts.primary is None and may_have_slots(context.memory)):
+        message = _describe_left(context, sorted(names))
+        logger.warning("dbrs/%s in %s: %s", context.name, context.namespace, message)
+        labels = {"namespace": context.namespace, "guard": context.spec.database_ref.name}
+        context.services.telemetry.record(metrics.SLOTS_LEFT, max(len(names), 1), **labels)
+        context.emit(Reason.SLOT_LEFT_BEHIND, message, "Warning")
+    context.emit(Reason.ABANDONED, f"the finalizer was released early: {why}", "Warning")
 
 
-def _has_waited_for_pods(run: Run) -> bool:
-    began = parse_time(run.facts.body["metadata"].get("deletionTimestamp"))
-    grace = run.facts.spec.drain.timeout + timedelta(minutes=1)
-    is_asked = all(member.pod is None or member.pod.is_deleting for member in run.facts.members)
-    return is_asked and began is not None and run.facts.now - began > grace + POD_PATIENCE
+async def _find_left(context: SetContext) -> frozenset[str]:
+    """What this pass could not drop; asked of the primary where it answers."""
+    names, servers = context.memory.slot_names, context.services.servers
+    if context.facts.primary is not None:
+        servers.invalidate_slots(context.guard_key)
+        with suppress(Unavailable):
+            names &= {slot.name for slot in await servers.read_slots(context.guard_key)}
+    return names
+
+
+def _describe_left(context: SetContext, names: Iterable[str]) -> str:
+    prefix = slot_prefix(context.services.install_id, context.uid)
+    listed = ", ".join(names)
+    are_left = f"are left on the primary: {listed}" if listed else "may be left on the primary"
+    return f"slots that begin with {prefix} {are_left}; they are swept later, else drop them by hand"

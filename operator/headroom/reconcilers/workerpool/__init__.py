@@ -1,4 +1,4 @@
-"""One pass of a WorkerPool: sample the queue and look at the target at once, decide, write `/scale`, say why."""
+"""One pass of a WorkerPool: observe the queue and the target, decide, write `/scale`, report why."""
 
 from headroom.reconcilers.workerpool.reconciler import WorkerPoolReconciler
 

@@ -1,6 +1,7 @@
-"""The metrics of WorkerPools."""
+"""The metrics of WorkerPools, and what one pass records."""
 
 from headroom.model.metrics import Metric, MetricType
+from headroom.reconcilers.workerpool.memory import PoolContext
 
 OBJECT = ("namespace", "name")
 SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -75,3 +76,65 @@ SCALED = Metric(
     "Counts written to /scale, by direction.",
     (*OBJECT, "direction"),
 )
+
+
+def record_pass(context: PoolContext) -> None:
+    """Record what a pass observed and decided."""
+    telemetry, labels = context.services.telemetry, context.labels
+    telemetry.record(SIGNAL, float(context.facts.sample is not None), **labels)
+    measured = _measured(context)
+    for metric in OF_QUEUE:
+        number = measured.get(metric)
+        if number is None:
+            # What nobody knows now has no series: an old number would look like a measured one.
+            telemetry.forget(metric, **labels)
+        else:
+            telemetry.record(metric, number, **labels)
+    if context.memory.lead_seconds is not None:
+        telemetry.record(LEAD_SECONDS, context.memory.lead_seconds, **labels)
+    for state, count in _worker_counts(context).items():
+        telemetry.record(WORKERS, count, state=state, **labels)
+    if context.decision.sizing is not None:
+        telemetry.record(LIMITED, float(context.decision.sizing.decision.is_held_back), **labels)
+
+
+def record_scaled(context: PoolContext, *, due_seconds: float) -> None:
+    """Record that a count was written; `due_seconds` is how long ago the sample was due."""
+    target, sizing = context.facts.workload, context.decision.sizing
+    if target is None or sizing is None:
+        return
+    direction = "up" if sizing.decision.allowed > target.present else "down"
+    context.services.telemetry.record(DECISION_SECONDS, due_seconds, **context.labels)
+    context.services.telemetry.record(SCALED, 1, direction=direction, **context.labels)
+
+
+def _measured(context: PoolContext) -> dict[Metric, float | None]:
+    """What this pass measured; rates from earlier samples alone are not of now."""
+    sample, sizing = context.facts.sample, context.decision.sizing
+    if sample is None:
+        return {}
+    numbers: dict[Metric, float | None] = {
+        LAG: sample.lag_seconds,
+        BACKLOG: sample.backlog,
+        BLOCKED: sample.blocked,
+        PHANTOMS: sample.phantoms,
+        IN_FLIGHT: sample.in_flight,
+    }
+    if sizing is not None:
+        numbers[ARRIVALS] = sizing.estimates.arrivals_per_second
+        numbers[COMPLETIONS] = sizing.estimates.completions_per_second
+        numbers[SERVICE_RATE] = sizing.estimates.service_rate
+    return numbers
+
+
+def _worker_counts(context: PoolContext) -> dict[str, int]:
+    target, sizing = context.facts.workload, context.decision.sizing
+    if target is None or sizing is None:
+        return {}
+    return {
+        "running": target.pods.running,
+        "ready": target.pods.ready,
+        "present": target.present,
+        "wanted": sizing.decision.wanted,
+        "allowed": sizing.decision.allowed,
+    }

@@ -1,44 +1,209 @@
-"""Gathers the workload of a pool: its kind by discovery, its scale, its pods."""
+"""Reads the workload of a pool, and counts its pods: who can work, who will soon, and who is stuck."""
 
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
+from typing import Any
 
 from headroom.api.v1alpha1.workers import TargetRef
 from headroom.errors import Refused
-from headroom.ports.clock import Clock
-from headroom.ports.kube import POD, Kube, ObjectRef, Scale
+from headroom.model.conditions import Finding
+from headroom.model.moments import Moment
+from headroom.policy.workerpool import PodCounts, PoolMemory, Target
+from headroom.policy.workerpool.constants import (
+    DEFAULT_LEAD_SECONDS,
+    LEAD_OUTLIER_FACTOR,
+    LEAST_LEAD_SECONDS,
+    MOST_LEAD_SECONDS,
+    STARTING_LEAD_TIMES,
+)
+from headroom.ports.kube import DEPLOYMENT, POD, STATEFUL_SET, Kind, Kube, KubeCache, Manifest, ObjectRef
 from headroom.reasons import Reason
-from headroom.reconcilers.workerpool.facts import Pods, Problem, Target
-from headroom.reconcilers.workerpool.pods import count_pods, parse_selector
+from headroom.reconcilers.namespace_view import target_id
+from headroom.reconcilers.workerpool.memory import PodCensus, Workload
+
+WATCHED = {(kind.api_version, kind.name): kind for kind in (DEPLOYMENT, STATEFUL_SET)}
+"""Kinds that are read from the watches; all others are asked for their scale in each pass."""
+LEAD_QUANTILE = 0.95
+BACK_OFFS = frozenset(
+    {"CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "CreateContainerConfigError", "CreateContainerError"}
+)
+Status = Mapping[str, Any]
 
 
-@dataclass(slots=True)
-class TargetGatherer:
-    """Reads targets live."""
+async def resolve_kind(kube: Kube, ref: TargetRef) -> Kind | None:
+    """The kind of a target; discovery is asked only for one that is not watched."""
+    return WATCHED.get((ref.api_version, ref.kind)) or await kube.resolve(ref.api_version, ref.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReader:
+    """Reads the targets of one namespace."""
 
     kube: Kube
-    clock: Clock
+    cache: KubeCache
+    namespace: str
 
-    async def gather(self, ref: TargetRef, namespace: str, known_lead_seconds: float | None) -> Target | Problem:
-        """The target, or the problem with it and its remedy; raises KubeUnavailable."""
-        said = f"{ref.kind.lower()}/{ref.name}"
-        kind = await self.kube.resolve(ref.api_version, ref.kind)
-        if kind is None:
-            message = f"the API server knows no kind {ref.kind} in {ref.api_version}: correct spec.workers.targetRef"
-            return Problem(Reason.TARGET_NOT_FOUND, message)
+    async def read(self, ref: TargetRef, memory: PoolMemory, census: PodCensus, now: Moment) -> Target | Finding:
+        """The target, or what is wrong with it and how to correct it; raises KubeUnavailable."""
         try:
-            scale = await self.kube.get_scale(ObjectRef(kind, namespace, ref.name))
-            if scale is None:
-                message = f"there is no {said} in namespace {namespace}: create it or correct spec.workers.targetRef"
-                return Problem(Reason.TARGET_NOT_FOUND, message)
-            return Target(scale, await self._count(scale, namespace, known_lead_seconds))
+            kind = await resolve_kind(self.kube, ref)
+            if kind is None:
+                message = f"the API server knows no kind {ref.kind} in {ref.api_version}"
+                return Finding(Reason.TARGET_NOT_FOUND, f"{message}: correct spec.workers.targetRef")
+            workload = await self._workload(ObjectRef(kind, self.namespace, ref.name), memory)
+            if workload is None:
+                message = f"there is no {ref.kind.lower()}/{ref.name} in namespace {self.namespace}"
+                return Finding(Reason.TARGET_NOT_FOUND, f"{message}: create it or correct spec.workers.targetRef")
+            counts = await self._count(workload, memory, census, now)
         except Refused as error:
-            return Problem(error.reason, str(error))
+            return Finding(error.reason, str(error))
+        identity = target_id({"apiVersion": ref.api_version, "kind": ref.kind, "name": ref.name})
+        return Target(identity, workload.uid, workload.present, workload.existing, counts)
 
-    async def _count(self, scale: Scale, namespace: str, known_lead_seconds: float | None) -> Pods:
+    async def _workload(self, ref: ObjectRef, memory: PoolMemory) -> Workload | None:
+        if ref.kind not in WATCHED.values():
+            return await self._by_scale(ref)
+        manifest = self.cache.get(ref)
+        if manifest is None:
+            return None
+        workload = parse_workload(manifest)
+        if memory.target_uid != workload.uid and await self._by_scale(ref) is None:
+            # A target that is new to the pool is asked for its scale once: a missing right should show before the
+            # first rush.
+            return None
+        return workload
+
+    async def _by_scale(self, ref: ObjectRef) -> Workload | None:
+        scale = await self.kube.get_scale(ref)
+        if scale is None:
+            return None
         labels = parse_selector(scale.selector)
-        if labels is None:
-            # Without a selector we can read, what the workload says of itself has to do.
-            there = scale.status_replicas
-            return Pods(there, there, max(there, scale.spec_replicas), known_lead_seconds)
-        pods = await self.kube.list(POD, namespace, labels=labels)
-        return count_pods(pods, now=self.clock.now(), known_lead_seconds=known_lead_seconds)
+        return Workload(scale.uid, scale.spec_replicas, scale.status_replicas, None, labels)
+
+    async def _count(self, workload: Workload, memory: PoolMemory, census: PodCensus, now: Moment) -> PodCounts:
+        if workload.labels is None:
+            # Without a selector that can be asked for, the workload's own numbers must do.
+            there = workload.existing
+            ready = there if workload.ready is None else workload.ready
+            return PodCounts(there, ready, max(there, workload.present))
+        if census.is_due(workload, now.monotonic):
+            pods = await self.kube.list(POD, self.namespace, labels=dict(workload.labels))
+            counts = count_pods(pods, now=now.wall, known_lead_seconds=memory.lead_seconds)
+            census.record(workload, counts, now.monotonic)
+            return counts
+        if workload.is_settled or census.counts is None:
+            return PodCounts(workload.existing, workload.existing, workload.existing)
+        return census.counts
+
+
+def parse_workload(manifest: Manifest) -> Workload:
+    """A Deployment or StatefulSet; labels None where its selector is more than equal labels."""
+    spec, status = manifest["spec"], manifest.get("status") or {}
+    selector = spec.get("selector") or {}
+    labels: Mapping[str, str] = selector.get("matchLabels") or {}
+    return Workload(
+        uid=manifest["metadata"]["uid"],
+        present=spec.get("replicas", 1),
+        existing=status.get("replicas", 0),
+        ready=status.get("readyReplicas", 0),
+        labels=None if selector.get("matchExpressions") or not labels else tuple(sorted(labels.items())),
+    )
+
+
+def parse_selector(text: str) -> tuple[tuple[str, str], ...] | None:
+    """A scale's selector as equal labels (`app=mail,tier=back`); None where it is empty or more than that."""
+    pairs = []
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip() or key.strip().endswith("!") or " " in key.strip():
+            return None
+        pairs.append((key.strip(), value.removeprefix("=").strip()))
+    return tuple(sorted(pairs))
+
+
+def count_pods(pods: Iterable[Manifest], *, now: datetime, known_lead_seconds: float | None) -> PodCounts:
+    """Count pods that are not on their way out; `now` is wall time, as the pods' own times are."""
+    present = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and not _has_ended(pod)]
+    lead = measure_lead(present) or known_lead_seconds
+    patience = STARTING_LEAD_TIMES * (lead or DEFAULT_LEAD_SECONDS)
+    ready = [pod for pod in present if _ready_at(pod) is not None]
+    waiting = [pod for pod in present if _ready_at(pod) is None]
+    troubles = [_find_trouble(pod) for pod in waiting]
+    old = [pod for pod in waiting if _age(pod, now) > patience]
+    young = [
+        pod for pod, trouble in zip(waiting, troubles, strict=True) if trouble is None and _age(pod, now) <= patience
+    ]
+    stuck = next((trouble for trouble in troubles if trouble is not None), None)
+    if stuck is None and old:
+        stuck = f"pod {old[0]['metadata']['name']} is not ready after {_age(old[0], now):.0f} s"
+    return PodCounts(
+        running=sum(pod.get("status", {}).get("phase") == "Running" for pod in present),
+        ready=len(ready),
+        in_time=len(ready) + len(young),
+        lead_seconds=lead,
+        stuck=stuck,
+    )
+
+
+def measure_lead(pods: Sequence[Manifest]) -> float | None:
+    """95th percentile of creation to Ready; None where no pod tells it.
+
+    A pod that restarted, or became ready far later than the others, was unready in between: that measures no start.
+    """
+    seconds = [_start_seconds(pod) for pod in pods if not _has_restarted(pod)]
+    known = sorted(value for value in seconds if value is not None)
+    if not known:
+        return None
+    limit = LEAD_OUTLIER_FACTOR * max(median(known), LEAST_LEAD_SECONDS)
+    kept = [value for value in known if value <= limit]
+    lead = kept[math.ceil(LEAD_QUANTILE * len(kept)) - 1]
+    return min(max(lead, LEAST_LEAD_SECONDS), MOST_LEAD_SECONDS)
+
+
+def _start_seconds(pod: Manifest) -> float | None:
+    ready_at = _ready_at(pod)
+    return None if ready_at is None else (ready_at - _parse_time(pod["metadata"]["creationTimestamp"])).total_seconds()
+
+
+def _ready_at(pod: Manifest) -> datetime | None:
+    for condition in pod.get("status", {}).get("conditions") or ():
+        if condition["type"] == "Ready" and condition["status"] == "True":
+            return _parse_time(condition.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
+    return None
+
+
+def _has_ended(pod: Manifest) -> bool:
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _has_restarted(pod: Manifest) -> bool:
+    return any(status.get("restartCount", 0) > 0 for status in _container_statuses(pod))
+
+
+def _find_trouble(pod: Manifest) -> str | None:
+    """Why a pod will not be ready by waiting: it fits nowhere, or a container is in a back-off."""
+    name = pod["metadata"]["name"]
+    for condition in pod.get("status", {}).get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"pod {name} cannot be scheduled: {condition.get('message', 'no node fits')}"
+    for status in _container_statuses(pod):
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in BACK_OFFS:
+            return f"pod {name}: {waiting['reason']} {waiting.get('message', '')}".strip()
+    return None
+
+
+def _container_statuses(pod: Manifest) -> list[Status]:
+    status = pod.get("status", {})
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def _age(pod: Manifest, now: datetime) -> float:
+    return (now - _parse_time(pod["metadata"]["creationTimestamp"])).total_seconds()
+
+
+def _parse_time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

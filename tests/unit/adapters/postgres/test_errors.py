@@ -11,7 +11,7 @@ from headroom.adapters.postgres.errors import (
     translate_connect_error,
     translate_statement_error,
 )
-from headroom.adapters.postgres.queue import explain_query_error
+from headroom.adapters.postgres.queue import describe_query_error
 from headroom.errors import PrimaryUnavailable, Refused, SignalUnavailable
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.reasons import Reason
@@ -114,7 +114,7 @@ def test_statement_errors_are_told_apart_by_sqlstate(
     ],
 )
 def test_a_users_query_fails_without_quoting_data(error: psycopg.Error, reason: Reason) -> None:
-    explained = explain_query_error(error)
+    explained = describe_query_error(error)
     assert isinstance(explained, SignalUnavailable)
     assert explained.reason is reason
     assert "4111" not in str(explained)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from headroom.api.v1alpha1.thresholds import Thresholds
-from headroom.policy.databaseguard.describe import StateTimes, explain_change, explain_state, is_worse
+from headroom.policy.databaseguard.describe import StateTimes, describe_change, describe_state, is_worse
 from headroom.policy.databaseguard.signals import Level, Measurements
 from headroom.policy.databaseguard.state import StateMemory, advance_state
 
@@ -21,10 +21,10 @@ def after(*samples: Measurements, start: StateMemory | None = None) -> StateMemo
     return memory
 
 
-def say(memory: StateMemory) -> str:
+def describe(memory: StateMemory) -> str:
     moments = (memory.since, memory.sampled_at, memory.calm_since)
     since, sampled_at, calm_since = (None if at is None else NOON + timedelta(seconds=at) for at in moments)
-    return explain_state(memory, THRESHOLDS, StateTimes(since, sampled_at, calm_since))
+    return describe_state(memory, THRESHOLDS, StateTimes(since, sampled_at, calm_since))
 
 
 SLOW = Measurements(commit_seconds=1.088)
@@ -66,13 +66,13 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("samples", "said"), CASES)
-def test_a_state_is_explained(samples: tuple[Measurements, ...], said: str) -> None:
-    assert say(after(*samples)) == said
+@pytest.mark.parametrize(("samples", "text"), CASES)
+def test_a_state_is_explained(samples: tuple[Measurements, ...], text: str) -> None:
+    assert describe(after(*samples)) == text
 
 
 def test_a_state_of_an_earlier_process_is_explained_by_the_signal_alone() -> None:
-    found = say(StateMemory(Level.OVERLOADED, "commitLatency", since=0.0))
+    found = describe(StateMemory(Level.OVERLOADED, "commitLatency", since=0.0))
     assert found == f"Overloaded since 12:00:00 UTC by commit latency; Brownout after {RULE}"
 
 
@@ -81,17 +81,17 @@ def test_every_state_above_healthy_names_the_way_out_in_every_signal(level: Leve
     names = ("commitLatency", "lockWaiters", "activePerCorePercent", "connectionsPercent", "oldestTransaction")
     for name in names:
         memory = StateMemory(level, name, calm_since=0.0, since=0.0, sample=CALM, sampled_at=60.0)
-        assert f"{Level(level - 1).state} at 12:02:00 UTC at the earliest" in say(memory)
+        assert f"{Level(level - 1).state} at 12:02:00 UTC at the earliest" in describe(memory)
 
 
 def test_a_move_upwards_is_worse_and_names_its_signal_and_a_move_down_says_the_rule() -> None:
     calm, bad = after(CALM), after(SLOW, SLOW)
     lower = after(SLOW, SLOW, *[CALM] * 25)
     assert is_worse(calm, bad)
-    assert explain_change(calm, bad, THRESHOLDS) == "Healthy -> Overloaded: commit latency 1088 ms >= 1000 ms"
+    assert describe_change(calm, bad, THRESHOLDS) == "Healthy -> Overloaded: commit latency 1088 ms >= 1000 ms"
     assert not is_worse(bad, lower)
-    said = f"Overloaded -> Brownout: {RULE}; commit latency 4.7 ms < 700 ms"
-    assert explain_change(bad, lower, THRESHOLDS) == said
+    text = f"Overloaded -> Brownout: {RULE}; commit latency 4.7 ms < 700 ms"
+    assert describe_change(bad, lower, THRESHOLDS) == text
     assert not is_worse(StateMemory(), calm)
-    assert explain_change(StateMemory(), calm, THRESHOLDS) == "Unknown -> Healthy"
-    assert explain_change(bad, StateMemory(), THRESHOLDS) == "Overloaded -> Unknown: nothing can be measured"
+    assert describe_change(StateMemory(), calm, THRESHOLDS) == "Unknown -> Healthy"
+    assert describe_change(bad, StateMemory(), THRESHOLDS) == "Overloaded -> Unknown: nothing can be measured"

@@ -42,7 +42,7 @@ def test_two_of_three_enter_at_once_at_the_level_both_reach() -> None:
     assert levels(commits(0.01, 6.0, 0.01, 0.01, 6.0))[-1] is Level.HEALTHY
 
 
-SAID = [
+ENTRIES = [
     (Measurements(commit_seconds=6.0), "commit latency 6000 ms >= 5000 ms"),
     (Measurements(lock_waiters=12), "lock waiters 12 >= 5"),
     (Measurements(active_per_core_percent=410), "active per core 410 % >= 300 %"),
@@ -52,14 +52,14 @@ SAID = [
 ]
 
 
-@pytest.mark.parametrize(("sample", "said"), SAID)
-def test_a_level_is_entered_with_the_value_and_the_bound_it_reached(sample: Measurements, said: str) -> None:
+@pytest.mark.parametrize(("sample", "text"), ENTRIES)
+def test_a_level_is_entered_with_the_value_and_the_bound_it_reached(sample: Measurements, text: str) -> None:
     memory = StateMemory()
     for number in range(2):
         memory = advance_state(memory, sample, THRESHOLDS, number * SPAN)
     assert memory.level is not Level.HEALTHY
     assert memory.entered is not None
-    assert memory.entered.said == said
+    assert memory.entered.description == text
 
 
 def test_a_lower_level_is_not_explained_by_what_the_higher_one_was_entered_by() -> None:

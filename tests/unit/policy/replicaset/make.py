@@ -7,22 +7,33 @@ from typing import Any
 from hypothesis import strategies as st
 
 from headroom.api.v1alpha1.serving import Readiness
-from headroom.model.database import ReplicaProbe, SlotFacts
+from headroom.model.conditions import Finding
+from headroom.model.database import (
+    ConnectionTarget,
+    Credentials,
+    DatabaseView,
+    Mark,
+    ReplicaProbe,
+    ServerFacts,
+    SlotFacts,
+)
 from headroom.model.lsn import Lsn
-from headroom.model.replica import ClaimFacts, ContainerFacts, Lag, MemberFacts, MemberId, PodFacts, Role
+from headroom.model.replica import ClaimFacts, ContainerFacts, MemberId, PodFacts, Role
 from headroom.policy.replicaset.drain import DrainLimits
-from headroom.policy.replicaset.ejection import EvaluatedMember
+from headroom.policy.replicaset.facts import MemberFacts, PrimaryFacts, SetFacts
+from headroom.policy.replicaset.members import EvaluatedMember, Member, StageContext
 from headroom.policy.replicaset.plan import Targets
+from headroom.policy.replicaset.replay_lag import LagUnknown, NotEligible, ReplayLag
 from headroom.policy.replicaset.stages import decide_stage
 from headroom.policy.replicaset.stream_loss import find_streaming
-from headroom.policy.replicaset.verdict import StageContext
 from headroom.reasons import Reason
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BOUNDS = Readiness()
 LIMITS = DrainLimits(timedelta(seconds=60), timedelta(seconds=10))
-WITHIN, BEYOND = Lag(0.1, 0), Lag(60.0, 1024**3)
-BETWEEN = Lag(5.0, 32 * 1024**2)
+WITHIN, BEYOND = ReplayLag(0.1, 0), ReplayLag(60.0, 1024**3)
+BETWEEN = ReplayLag(5.0, 32 * 1024**2)
+UNKNOWN = LagUnknown(Reason.READS_UNBOUNDED, "the primary last answered 9 s ago")
 
 
 def make_probe(**changes: Any) -> ReplicaProbe:
@@ -70,10 +81,10 @@ def make_slot(**changes: Any) -> SlotFacts:
     return replace(SlotFacts("hr_a_b_0_a", True, Lsn(1), "reserved", False), **changes)
 
 
-def make_member(role: Role | None = Role.STANDBY, ordinal: int = 0, **changes: Any) -> MemberFacts:
+def make_member(role: Role | None = Role.STANDBY, ordinal: int = 0, **changes: Any) -> Member:
     """A healthy member of this role that is caught up; without a role it has neither pod nor claim."""
     member = MemberId(ordinal, "a")
-    facts = MemberFacts(member, member.object_name("store"), f"hr_a_b_{ordinal}_a", slot=make_slot())
+    facts = Member(member, member.object_name("store"), f"hr_a_b_{ordinal}_a", slot=make_slot())
     if role is not None:
         since = NOW - timedelta(seconds=5) if role is Role.DRAINING else None
         why = Reason.REPLICAS_SET if role is Role.DRAINING else None
@@ -94,7 +105,7 @@ def context(**changes: Any) -> StageContext:
     return replace(StageContext(NOW, has_primary=True, readiness=BOUNDS, stall_timeout=timedelta(minutes=2)), **changes)
 
 
-def judge(*members: MemberFacts, has_primary: bool = True) -> list[EvaluatedMember]:
+def judge(*members: Member, has_primary: bool = True) -> list[EvaluatedMember]:
     near = context(has_primary=has_primary, streaming=find_streaming(members))
     return [EvaluatedMember(member, decide_stage(member, near)) for member in members]
 
@@ -112,8 +123,69 @@ def make_targets(**changes: Any) -> Targets:
     return replace(targets, **changes)
 
 
+SYSTEM = "1"
+SERVER = ServerFacts(
+    system_identifier=SYSTEM,
+    version=170002,
+    is_in_recovery=False,
+    timeline=1,
+    flush_lsn=None,
+    settings={
+        "wal_level": "replica",
+        "full_page_writes": "on",
+        "max_wal_senders": "10",
+        "max_replication_slots": "10",
+        "max_slot_wal_keep_size": "1024",
+        "synchronous_standby_names": "",
+    },
+    wal_senders_used=2,
+    slots_used=2,
+    is_direct=True,
+)
+TARGET = ConnectionTarget("primary", 5432, "store", Credentials("monitor", "m"), "disable")
+
+
+def make_mark(at: float, lsn: int = 500, timeline: int = 1) -> Mark:
+    return Mark(at, Lsn(lsn), None, timeline, SYSTEM)
+
+
+def make_primary(at: float = 0.0, *, timeline: int = 1, has_slot_link: bool = True, **changes: Any) -> PrimaryFacts:
+    """A primary that is ready and answers at LSN 500; `changes` are of the view."""
+    view = DatabaseView(
+        "g",
+        is_ready=True,
+        finding=Finding(Reason.CONNECTED, ""),
+        observed_at=at,
+        target=TARGET,
+        replication=Credentials("replication", "r"),
+        server=SERVER,
+    )
+    return PrimaryFacts(replace(view, **changes), (make_mark(at, timeline=timeline),), has_slot_link)
+
+
+def make_found(ordinal: int = 0, **changes: Any) -> MemberFacts:
+    """A member as found: a standby that nobody asked."""
+    member = MemberId(ordinal, "a")
+    name, slot = member.object_name("store"), f"hr_a_b_{ordinal}_a"
+    facts = MemberFacts(
+        member,
+        name,
+        slot,
+        pod=make_pod(name=name, uid=f"u{ordinal}"),
+        claim=make_claim(name=name),
+        slot=make_slot(name=slot),
+    )
+    return replace(facts, **changes)
+
+
+def make_facts(*found: MemberFacts, at: float = 0.0, **changes: Any) -> SetFacts:
+    """Facts of a set whose primary answers at that monotonic second."""
+    facts = SetFacts("store", 1, found, make_primary(at), None, template="new")
+    return replace(facts, **changes)
+
+
 @st.composite
-def members(draw: st.DrawFn, ordinal: int) -> MemberFacts:
+def members(draw: st.DrawFn, ordinal: int) -> Member:
     """Any member: every role, healthy or broken in any of the ways a pass can meet."""
     role = draw(st.sampled_from([None, *Role]))
     facts = make_member(role, ordinal)
@@ -127,7 +199,7 @@ def members(draw: st.DrawFn, ordinal: int) -> MemberFacts:
         template=draw(st.sampled_from(["new", "old"])),
         draining_since=NOW - timedelta(seconds=draw(st.integers(0, 120))) if role is Role.DRAINING else None,
     )
-    refusals = [Lag(refusal=reason) for reason in (Reason.MEMBER_PROMOTED, Reason.NOT_STREAMING)]
+    refusals = [NotEligible(reason, "") for reason in (Reason.MEMBER_PROMOTED, Reason.NOT_STREAMING)]
     retire = draw(st.sampled_from([None, None, None, Reason.RETIRED]))
     return replace(
         facts,
@@ -147,7 +219,7 @@ def members(draw: st.DrawFn, ordinal: int) -> MemberFacts:
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[list[MemberFacts], Targets]:
+def worlds(draw: st.DrawFn) -> tuple[list[Member], Targets]:
     """Members and targets of any kind."""
     count = draw(st.integers(0, 6))
     found = [draw(members(ordinal)) for ordinal in range(count)]
@@ -156,7 +228,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[MemberFacts], Targets]:
         standbys=draw(st.integers(0, 2)),
         max_concurrent=draw(st.integers(1, 3)),
         has_primary=draw(st.booleans()),
-        may_provision=draw(st.booleans()),
+        may_reserve=draw(st.booleans()),
         is_acting=draw(st.sampled_from([True, True, False])),
     )
     return found, targets

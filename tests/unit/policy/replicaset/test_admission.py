@@ -8,25 +8,7 @@ import pytest
 from headroom.model.database import ServerFacts
 from headroom.policy.replicaset.admission import Admission, decide_admission, matches_our_names
 from headroom.reasons import Reason
-
-SERVER = ServerFacts(
-    system_identifier="1",
-    version=170002,
-    is_in_recovery=False,
-    timeline=1,
-    flush_lsn=None,
-    settings={
-        "wal_level": "replica",
-        "full_page_writes": "on",
-        "max_wal_senders": "10",
-        "max_replication_slots": "10",
-        "max_slot_wal_keep_size": "1024",
-        "synchronous_standby_names": "",
-    },
-    wal_senders_used=2,
-    slots_used=2,
-    is_direct=True,
-)
+from tests.unit.policy.replicaset.make import SERVER
 
 
 def admit(server: ServerFacts = SERVER, *, cap: int | None = None, login: bool = True, **settings: str) -> Any:

@@ -126,7 +126,7 @@ def test_one_missing_signal_keeps_the_others_from_shrinking_but_not_from_growing
     cpu = {"name": "cpu", "type": "CPU", "cpu": {"utilizationPercent": 70}}
     held = decide(used(0), used(0), signals=[conns, cpu])
     assert held.desired == 2
-    assert [signal.rule for signal in held.missing] == ["cpu"]
+    assert [signal.message.split(" (")[0] for signal in held.missing] == ["signal cpu"]
     assert decide(used(90), used(90), signals=[conns, cpu]).desired == 3
 
 

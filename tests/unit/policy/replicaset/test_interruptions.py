@@ -7,10 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from headroom.model.replica import ClaimFacts, Lag, MemberFacts, MemberId, PodFacts, Role
-from headroom.policy.replicaset.ejection import EvaluatedMember
-from headroom.policy.replicaset.plan import Plan
-from headroom.policy.replicaset.planning import decide_plan
+from headroom.model.replica import ClaimFacts, MemberId, PodFacts, Role
+from headroom.policy.replicaset.members import EvaluatedMember, Member
+from headroom.policy.replicaset.plan import Plan, decide_plan
+from headroom.policy.replicaset.replay_lag import LagVerdict, NotEligible
 from headroom.policy.replicaset.stages import decide_stage
 from headroom.policy.replicaset.stream_loss import find_streaming
 from headroom.reasons import Reason
@@ -32,7 +32,7 @@ class Interrupted(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.members: dict[str, MemberFacts] = {}
+        self.members: dict[str, Member] = {}
         self.numbers = itertools.count()
         self.desired, self.standbys = 1, 1
         self.had_served = False
@@ -47,7 +47,7 @@ class Interrupted(RuleBasedStateMachine):
         targets = make_targets(desired=self.desired, standbys=self.standbys, max_concurrent=2)
         return decide_plan(judged, targets, NOW)
 
-    def serving(self) -> list[MemberFacts]:
+    def serving(self) -> list[Member]:
         return [member for member in self.members.values() if member.role is Role.SERVING and member.is_alive]
 
     def set_role(self, name: str, role: Role, **changes: object) -> None:
@@ -67,9 +67,9 @@ class Interrupted(RuleBasedStateMachine):
         steps = [
             *(("out", entry.name) for entry in (*plan.eject, *plan.drain)),
             *(("serve", name) for name in plan.activate[: plan.needed]),
-            *(("accept", name) for name in (*plan.accept, *plan.to_pool)),
+            *(("accept", name) for name in (*plan.accept, *plan.pool)),
             *(("retire", entry.name) for entry in plan.retire),
-            *(("begin", "") for _ in range(plan.provision)),
+            *(("begin", "") for _ in range(plan.reserve)),
         ]
         if steps:
             self.carry_out(*data.draw(st.sampled_from(steps)))
@@ -84,11 +84,11 @@ class Interrupted(RuleBasedStateMachine):
             self.carry_out("out", entry.name)
         for name in plan.activate[: plan.needed]:
             self.carry_out("serve", name)
-        for name in (*plan.accept, *plan.to_pool):
+        for name in (*plan.accept, *plan.pool):
             self.carry_out("accept", name)
         for retirement in plan.retire:
             self.carry_out("retire", retirement.name)
-        for _ in range(plan.provision):
+        for _ in range(plan.reserve):
             self.carry_out("begin", "")
         return plan.is_empty
 
@@ -96,7 +96,7 @@ class Interrupted(RuleBasedStateMachine):
         if step == "begin":
             member = MemberId(next(self.numbers), "a")
             named = member.object_name("store")
-            self.members[named] = MemberFacts(member, named, f"hr_a_b_{member.ordinal}_a", slot=make_slot())
+            self.members[named] = Member(member, named, f"hr_a_b_{member.ordinal}_a", slot=make_slot())
         elif step == "out":
             self.set_role(name, Role.DRAINING, draining_since=NOW, why=Reason.REPLICAS_SET)
         elif step == "serve":
@@ -125,11 +125,11 @@ class Interrupted(RuleBasedStateMachine):
                 self.set_role(name, Role.DRAINING, draining_since=NOW.replace(year=2025), why=Reason.REPLICAS_SET)
 
     @precondition(lambda self: self.members)
-    @rule(data=st.data(), lag=st.sampled_from([WITHIN, BEYOND, Lag(refusal=Reason.NOT_STREAMING)]))
-    def a_member_lags_or_recovers(self, data: st.DataObject, lag: Lag) -> None:
+    @rule(data=st.data(), lag=st.sampled_from([WITHIN, BEYOND, NotEligible(Reason.NOT_STREAMING, "")]))
+    def a_member_lags_or_recovers(self, data: st.DataObject, lag: LagVerdict) -> None:
         name = data.draw(st.sampled_from(sorted(self.members)))
         is_late = lag is BEYOND
-        refused, broken = (60.0, 900.0) if lag.refusal else (0.0, 0.0)
+        refused, broken = (60.0, 900.0) if isinstance(lag, NotEligible) else (0.0, 0.0)
         member = replace(self.members[name], lag=lag, beyond=2 if is_late else 0, refused_seconds=refused)
         member = replace(member, broken_seconds=broken)
         self.members[name] = replace(member, within=2 if lag is WITHIN else 0)

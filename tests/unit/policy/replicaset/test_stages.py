@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from headroom.model.database import BackupProgress
-from headroom.model.replica import ContainerFacts, Lag, MemberFacts, Role, Stage
+from headroom.model.replica import ContainerFacts, Role, Stage
 from headroom.policy.replicaset.drain import DrainStep, decide_drain
+from headroom.policy.replicaset.members import Member
 from headroom.policy.replicaset.readiness import is_beyond, is_within
+from headroom.policy.replicaset.replay_lag import LagVerdict, NotEligible, ReplayLag
 from headroom.policy.replicaset.stages import decide_stage
 from headroom.policy.replicaset.timeouts import retry_after
 from headroom.reasons import Reason
@@ -19,6 +21,7 @@ from tests.unit.policy.replicaset.make import (
     BOUNDS,
     LIMITS,
     NOW,
+    UNKNOWN,
     WITHIN,
     context,
     make_claim,
@@ -35,12 +38,12 @@ def old(minutes: float) -> Any:
     return NOW - timedelta(minutes=minutes)
 
 
-def seeding(**seed: Any) -> MemberFacts:
+def seeding(**seed: Any) -> Member:
     pod = make_pod(NEW, is_ready=False, phase="Pending", server=ContainerFacts(), seed=ContainerFacts(**seed))
     return make_member(NEW, pod=pod, probe=None, lag=None, within=0)
 
 
-def later(member: MemberFacts) -> MemberFacts:
+def later(member: Member) -> Member:
     assert member.pod is not None
     return replace(member, pod=replace(member.pod, created_at=NOW - timedelta(minutes=11)))
 
@@ -49,11 +52,11 @@ def backup(phase: str, done: int = 50) -> BackupProgress:
     return BackupProgress("hr_a_b_0_a", phase, done, 100)
 
 
-def serving(**server: Any) -> MemberFacts:
+def serving(**server: Any) -> Member:
     return make_member(NEW, pod=make_pod(NEW, is_ready=False, server=ContainerFacts(**server)), probe=None, lag=None)
 
 
-CASES: dict[str, tuple[MemberFacts, Stage, Reason, bool]] = {
+CASES: dict[str, tuple[Member, Stage, Reason, bool]] = {
     "nothing but a slot": (make_member(None), Stage.SEEDED, Reason.IN_PROGRESS, False),
     "no slot yet": (make_member(None, slot=None), Stage.SLOT_RESERVED, Reason.SLOT_PENDING, False),
     "slot lost": (make_member(slot=make_slot(wal_status="lost")), Stage.SLOT_RESERVED, Reason.SLOT_LOST, True),
@@ -164,8 +167,21 @@ CASES: dict[str, tuple[MemberFacts, Stage, Reason, bool]] = {
         Reason.MEMBER_UNREACHABLE,
         False,
     ),
+    "server that nobody asked": (make_member(probe=None, lag=None, within=0), Stage.STANDBY, Reason.AS_EXPECTED, False),
+    "server of a new member that nobody asked": (
+        make_member(NEW, probe=None, lag=None, within=0),
+        Stage.STREAMING,
+        Reason.MEMBER_UNREACHABLE,
+        False,
+    ),
+    "server that nobody asked and that is not ready": (
+        make_member(pod=make_pod(is_ready=False), probe=None, lag=None, within=0),
+        Stage.STREAMING,
+        Reason.REPLAYING,
+        False,
+    ),
     "receiver is down": (
-        make_member(lag=Lag(refusal=Reason.NOT_STREAMING, message="down")),
+        make_member(lag=NotEligible(Reason.NOT_STREAMING, "down")),
         Stage.STREAMING,
         Reason.NOT_STREAMING,
         False,
@@ -176,15 +192,20 @@ CASES: dict[str, tuple[MemberFacts, Stage, Reason, bool]] = {
         Reason.SLOT_LOST,
         False,
     ),
-    "promoted": (make_member(lag=Lag(refusal=Reason.MEMBER_PROMOTED)), Stage.STREAMING, Reason.MEMBER_PROMOTED, True),
+    "promoted": (
+        make_member(lag=NotEligible(Reason.MEMBER_PROMOTED, "")),
+        Stage.STREAMING,
+        Reason.MEMBER_PROMOTED,
+        True,
+    ),
     "another timeline for a moment": (
-        make_member(lag=Lag(refusal=Reason.TIMELINE_DIVERGED), refused_seconds=5),
+        make_member(lag=NotEligible(Reason.TIMELINE_DIVERGED, ""), refused_seconds=5),
         Stage.STREAMING,
         Reason.TIMELINE_DIVERGED,
         False,
     ),
     "another timeline for good": (
-        make_member(lag=Lag(refusal=Reason.TIMELINE_DIVERGED), refused_seconds=90),
+        make_member(lag=NotEligible(Reason.TIMELINE_DIVERGED, ""), refused_seconds=90),
         Stage.STREAMING,
         Reason.TIMELINE_DIVERGED,
         True,
@@ -265,19 +286,19 @@ def test_without_a_primary_no_missing_slot_is_believed() -> None:
         (WITHIN, True, False),
         (BETWEEN, False, False),
         (BEYOND, False, True),
-        (Lag(60.0, 0), False, False),
-        (Lag(0.0, 1024**3), False, False),
+        (ReplayLag(60.0, 0), False, False),
+        (ReplayLag(0.0, 1024**3), False, False),
         (None, False, False),
-        (Lag(message="unknown"), False, False),
-        (Lag(0.0, 0, refusal=Reason.NOT_STREAMING), False, False),
+        (UNKNOWN, False, False),
+        (NotEligible(Reason.NOT_STREAMING, ""), False, False),
     ],
 )
-def test_seconds_and_bytes_decide_together(lag: Lag | None, within: bool, beyond: bool) -> None:
+def test_seconds_and_bytes_decide_together(lag: LagVerdict | None, within: bool, beyond: bool) -> None:
     assert is_within(lag, BOUNDS) is within
     assert is_beyond(lag, BOUNDS) is beyond
 
 
-def draining(seconds: float, why: Reason, sessions: int, **changes: Any) -> MemberFacts:
+def draining(seconds: float, why: Reason, sessions: int, **changes: Any) -> Member:
     pod = make_pod(Role.DRAINING, draining_since=NOW - timedelta(seconds=seconds), why=why)
     return make_member(Role.DRAINING, pod=pod, probe=make_probe(sessions=sessions), **changes)
 
@@ -299,9 +320,20 @@ BY_CHOICE, BY_LAG = Reason.REPLICAS_SET, Reason.REPLAY_LAG_ABOVE_LIMIT
         (draining(30, BY_CHOICE, 0, unanswered=2), DrainStep.WAIT),
     ],
 )
-def test_sessions_leave_by_choice_in_peace_and_after_an_ejection_soon(member: MemberFacts, want: DrainStep) -> None:
+def test_sessions_leave_by_choice_in_peace_and_after_an_ejection_soon(member: Member, want: DrainStep) -> None:
     assert decide_drain(member, LIMITS, NOW) is want
 
 
 def test_retries_double_up_to_ten_minutes() -> None:
     assert [retry_after(n).total_seconds() for n in (1, 2, 3, 7, 50)] == [10, 20, 40, 600, 600]
+
+
+def test_a_pause_never_shortens_with_another_failure_and_never_exceeds_ten_minutes() -> None:
+    pauses = [retry_after(attempts).total_seconds() for attempts in range(60)]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (10, 600)
+
+
+def test_a_verdict_depends_on_nothing_but_what_was_found() -> None:
+    for member, *_ in CASES.values():
+        assert decide_stage(member, context()) == decide_stage(replace(member), context())

@@ -6,29 +6,38 @@ from typing import Any
 import pytest
 
 from headroom.model.lsn import Lsn
-from headroom.model.replica import ContainerFacts, Lag, MemberFacts, Role
-from headroom.policy.replicaset.ejection import EvaluatedMember
-from headroom.policy.replicaset.plan import Plan
-from headroom.policy.replicaset.planning import decide_plan
+from headroom.model.replica import ContainerFacts, Role
+from headroom.policy.replicaset.members import EvaluatedMember, Member
+from headroom.policy.replicaset.plan import Plan, decide_plan
+from headroom.policy.replicaset.replay_lag import NotEligible
 from headroom.policy.replicaset.stages import decide_stage
-from headroom.policy.replicaset.stream_loss import find_cut_off, find_position, find_streaming
+from headroom.policy.replicaset.stream_loss import find_position, find_stream_loss, find_streaming
 from headroom.reasons import Reason
-from tests.unit.policy.replicaset.make import NOW, context, make_member, make_pod, make_probe, make_slot, make_targets
+from tests.unit.policy.replicaset.make import (
+    NOW,
+    UNKNOWN,
+    context,
+    make_member,
+    make_pod,
+    make_probe,
+    make_slot,
+    make_targets,
+)
 
-DOWN = Lag(refusal=Reason.NOT_STREAMING, message="its WAL receiver is not connected")
+DOWN = NotEligible(Reason.NOT_STREAMING, "its WAL receiver is not connected")
 HELD = make_probe(receive_lsn=Lsn(500), replay_lsn=Lsn(400))
 KEPT, GONE = make_slot(restart_lsn=Lsn(500)), make_slot(restart_lsn=Lsn(501))
 
 
-def broken(role: Role = Role.STANDBY, ordinal: int = 0, *, seconds: float = 900, **changes: Any) -> MemberFacts:
+def broken(role: Role = Role.STANDBY, ordinal: int = 0, *, seconds: float = 900, **changes: Any) -> Member:
     """A member whose stream is down; its slot keeps what it needs unless told."""
     facts: dict[str, Any] = {"lag": DOWN, "within": 0, "broken_seconds": seconds, "probe": HELD, "slot": KEPT}
     return make_member(role, ordinal, **{**facts, **changes})
 
 
-def reason_of(member: MemberFacts, *, has_witness: bool, flush_lsn: int | None = 10_000) -> Reason | None:
+def reason_of(member: Member, *, has_witness: bool, flush_lsn: int | None = 10_000) -> Reason | None:
     wait = timedelta(seconds=30)
-    found = find_cut_off(member, has_witness=has_witness, flush_lsn=flush_lsn, longest_wait=wait)
+    found = find_stream_loss(member, has_witness=has_witness, flush_lsn=flush_lsn, longest_wait=wait)
     return found.reason if found else None
 
 
@@ -58,7 +67,7 @@ def reason_of(member: MemberFacts, *, has_witness: bool, flush_lsn: int | None =
         pytest.param(broken(slot=GONE, seconds=0), True, None, id="behind its slot and on its way"),
     ],
 )
-def test_evidence_and_time_decide_together(member: MemberFacts, has_witness: bool, want: Reason | None) -> None:
+def test_evidence_and_time_decide_together(member: Member, has_witness: bool, want: Reason | None) -> None:
     assert reason_of(member, has_witness=has_witness) is want
 
 
@@ -70,14 +79,14 @@ def test_wal_that_the_primary_never_wrote_is_evidence() -> None:
 def test_replay_that_may_wait_long_for_queries_is_given_that_time() -> None:
     wait = timedelta(minutes=5)
     facts: dict[str, Any] = {"has_witness": True, "flush_lsn": None, "longest_wait": wait}
-    assert find_cut_off(broken(slot=GONE, seconds=290), **facts) is None
-    assert find_cut_off(broken(slot=GONE, seconds=310), **facts) is not None
+    assert find_stream_loss(broken(slot=GONE, seconds=290), **facts) is None
+    assert find_stream_loss(broken(slot=GONE, seconds=310), **facts) is not None
 
 
 IDLE = make_slot(is_active=False, has_xmin=True, restart_lsn=Lsn(500))
 
 
-def without_server(**changes: Any) -> MemberFacts:
+def without_server(**changes: Any) -> Member:
     pod = make_pod(is_ready=False, phase="Pending", server=ContainerFacts(), unschedulable="0/3 nodes")
     return broken(pod=pod, lag=None, seconds=0, **{"slot": IDLE, "slot_idle_seconds": 310, **changes})
 
@@ -98,14 +107,14 @@ def without_server(**changes: Any) -> MemberFacts:
         pytest.param(broken(seconds=310), True, None, id="without xmin it has longer"),
     ],
 )
-def test_an_unused_slot_must_not_hold_back_vacuum(member: MemberFacts, has_witness: bool, want: Reason | None) -> None:
+def test_an_unused_slot_must_not_hold_back_vacuum(member: Member, has_witness: bool, want: Reason | None) -> None:
     assert reason_of(member, has_witness=has_witness) is want
 
 
 def test_only_a_measured_stream_is_a_witness() -> None:
     streams = make_member(Role.SERVING, 0)
     silent = make_member(Role.SERVING, 1, unanswered=1)
-    blind = make_member(Role.SERVING, 2, lag=Lag(message="the primary last answered 9 s ago"))
+    blind = make_member(Role.SERVING, 2, lag=UNKNOWN)
     assert find_streaming([streams, silent, blind, broken(ordinal=3)]) == {streams.name}
 
 
@@ -115,7 +124,7 @@ def test_the_position_of_a_restarted_server_is_what_it_replayed() -> None:
     assert find_position(None) is None
 
 
-def plan_of(*found: MemberFacts, has_primary: bool = True, **changes: Any) -> Plan:
+def plan_of(*found: Member, has_primary: bool = True, **changes: Any) -> Plan:
     near = context(has_primary=has_primary, streaming=find_streaming(found), flush_lsn=10_000)
     judged = [EvaluatedMember(member, decide_stage(member, near)) for member in found]
     return decide_plan(judged, make_targets(has_primary=has_primary, **changes), NOW)
@@ -125,20 +134,20 @@ def retired(plan: Plan) -> list[str]:
     return [entry.name for entry in plan.retire]
 
 
-def test_a_standby_that_is_cut_off_is_replaced() -> None:
+def test_a_standby_that_is_due_for_replacement_is_replaced() -> None:
     serving, standby = make_member(Role.SERVING, 0), broken(ordinal=1)
     plan = plan_of(serving, standby)
     assert retired(plan) == [standby.name]
     assert not plan.retire[0].is_failure
-    assert plan.provision == 1
+    assert plan.reserve == 1
 
 
-def test_one_in_the_making_that_is_cut_off_makes_room_for_the_next() -> None:
+def test_one_in_the_making_that_is_due_for_replacement_makes_room_for_the_next() -> None:
     serving, making = make_member(Role.SERVING, 0), broken(Role.PROVISIONING, 1)
     plan = plan_of(serving, making)
     assert retired(plan) == [making.name]
     assert plan.retire[0].is_failure
-    assert plan_of(serving).provision == 1
+    assert plan_of(serving).reserve == 1
 
 
 def test_they_are_replaced_one_at_a_time() -> None:
@@ -168,23 +177,23 @@ def test_where_nobody_streams_and_all_slots_were_made_again_one_copy_is_risked()
 def test_the_last_one_that_serves_stays_until_another_does(slot: Any) -> None:
     last = broken(Role.SERVING, 0, slot=slot)
     first = plan_of(last, standbys=0)
-    assert (first.eject, first.retire, first.provision) == ((), (), 1)
+    assert (first.eject, first.retire, first.reserve) == ((), (), 1)
     making = make_member(Role.PROVISIONING, 1, within=0, lag=None)
     assert plan_of(last, making, standbys=0).is_empty
     almost = make_member(Role.STANDBY, 1, lag=None)
     assert plan_of(last, almost, standbys=0).is_empty
     ready = make_member(Role.STANDBY, 1)
     second = plan_of(last, ready, standbys=0)
-    assert (second.activate, second.eject, second.provision) == ((ready.name,), (), 0)
+    assert (second.activate, second.eject, second.reserve) == ((ready.name,), (), 0)
     third = plan_of(last, make_member(Role.SERVING, 1), standbys=0)
     assert [entry.name for entry in third.eject] == [last.name]
-    assert third.provision == 0
+    assert third.reserve == 0
 
 
 def test_a_member_that_cannot_be_replaced_now_is_kept() -> None:
     found = [make_member(Role.SERVING, 0), broken(ordinal=1)]
-    assert plan_of(*found, may_replace=False, may_provision=False).is_empty
-    assert retired(plan_of(*found, may_provision=False)) == [found[1].name]
+    assert plan_of(*found, may_replace=False, may_reserve=False).is_empty
+    assert retired(plan_of(*found, may_reserve=False)) == [found[1].name]
     assert plan_of(*found, has_primary=False).is_empty
     assert plan_of(*found, is_acting=False).retire == ()
 
@@ -192,4 +201,4 @@ def test_a_member_that_cannot_be_replaced_now_is_kept() -> None:
 def test_a_drained_member_returns_to_a_pool_whose_standby_only_looks_warm() -> None:
     drained = make_member(Role.DRAINING, 2)
     plan = plan_of(make_member(Role.SERVING, 0), broken(ordinal=1, seconds=5), drained)
-    assert plan.to_pool == (drained.name,)
+    assert plan.pool == (drained.name,)

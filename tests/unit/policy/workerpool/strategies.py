@@ -2,31 +2,31 @@
 
 from hypothesis import strategies as st
 
+from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.model.queue import QueueSample
-from headroom.policy.workerpool.decide import Facts
-from headroom.policy.workerpool.history import Move, PoolHistory, Wants
-from headroom.policy.workerpool.limits import ScalingLimits
+from headroom.policy.workerpool import Move, PodCounts, PoolFacts, PoolMemory, Target
+from headroom.policy.workerpool.memory import Wants
 from headroom.policy.workerpool.wanted import Demand
 from headroom.policy.workerpool.window import Observation
+from tests.unit.policy.workerpool.make import DEPLOYMENT, NOW, OWN, make_spec
 
 rates = st.floats(0.0, 1000.0)
 counts = st.integers(0, 100_000)
-NOW = 10_000.0
 
 
 @st.composite
-def limits(draw: st.DrawFn) -> ScalingLimits:
+def specs(draw: st.DrawFn) -> WorkerPoolSpec:
     least = draw(st.integers(0, 50))
-    return ScalingLimits(
+    return make_spec(
         min_workers=least,
         max_workers=draw(st.integers(max(1, least), 200)),
         concurrency=draw(st.integers(1, 20)),
-        target_lag_seconds=draw(st.floats(1, 600)),
-        drain_within_seconds=draw(st.floats(5, 3600)),
-        expected_job_seconds=draw(st.none() | st.floats(0.001, 100)),
+        target_lag=draw(st.floats(1, 600)),
+        drain_within=draw(st.floats(5, 3600)),
+        expected_job=draw(st.none() | st.floats(0.001, 100)),
         max_step=draw(st.none() | st.integers(1, 50)),
         max_step_percent=draw(st.integers(1, 1000)),
-        down_window_seconds=draw(st.sampled_from([0.0, 60.0, 300.0])),
+        down_window=draw(st.sampled_from([0.0, 60.0, 300.0])),
         down_step_percent=draw(st.integers(1, 100)),
     )
 
@@ -73,7 +73,7 @@ def samples(draw: st.DrawFn, at: float) -> QueueSample:
 
 
 @st.composite
-def tracks(draw: st.DrawFn) -> PoolHistory:
+def memories(draw: st.DrawFn) -> PoolMemory:
     """A memory that a pool could have: samples every 5 s, an unbroken or broken row of wants, some moves."""
     length = draw(st.integers(0, 12))
     window = tuple(
@@ -88,18 +88,18 @@ def tracks(draw: st.DrawFn) -> PoolHistory:
     )
     late_since = draw(st.none() | st.floats(NOW - 3600, NOW))
     rate = draw(st.none() | st.floats(0.01, 100))
-    return PoolHistory(window, wants, moves, late_since, last_good_rate=rate)
+    is_late = draw(st.booleans())
+    return PoolMemory(window, wants, moves, late_since, last_good_rate=rate, is_late=is_late)
 
 
 @st.composite
-def facts(draw: st.DrawFn) -> Facts:
-    present = draw(st.integers(0, 250))
+def facts(draw: st.DrawFn) -> PoolFacts:
     existing = draw(st.integers(0, 250))
-    return Facts(
-        now=NOW,
-        present=present,
-        existing=existing,
-        capacity_workers=draw(st.integers(0, existing)),
-        lead_time_seconds=draw(st.floats(1, 300)),
-        sample=draw(samples(NOW)),
+    pods = PodCounts(
+        running=existing,
+        ready=draw(st.integers(0, existing)),
+        in_time=draw(st.integers(0, existing)),
+        lead_seconds=draw(st.floats(1, 300)),
     )
+    target = Target(DEPLOYMENT, "uid-target", draw(st.integers(0, 250)), existing, pods)
+    return PoolFacts(own=OWN, signal=draw(samples(NOW)), target=target)

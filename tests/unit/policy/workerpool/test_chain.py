@@ -2,91 +2,134 @@
 
 import math
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
+from headroom.model.database import Allocation
 from headroom.model.queue import QueueSample
-from headroom.policy.workerpool.budget import ConnectionFacts
-from headroom.policy.workerpool.chain_input import Decision, Rule, SignalGap
-from headroom.policy.workerpool.conflict import Conflict
+from headroom.policy.workerpool import (
+    Move,
+    PoolClaim,
+    PoolDecision,
+    PoolFacts,
+    PoolMemory,
+    Rule,
+    ScalingDecision,
+    Target,
+    decide,
+    lead_time,
+)
 from headroom.policy.workerpool.constants import DOWN_STEP_SECONDS
-from headroom.policy.workerpool.decide import Facts, decide_workers
-from headroom.policy.workerpool.history import Move, PoolHistory, Wants
-from headroom.policy.workerpool.limits import ScalingLimits
+from headroom.policy.workerpool.memory import Wants
 from headroom.policy.workerpool.window import Observation
 from headroom.reasons import Reason
-from tests.unit.policy.workerpool.strategies import NOW, facts, limits, tracks
+from tests.unit.policy.workerpool.make import (
+    GAP,
+    NOW,
+    OWN,
+    make_facts,
+    make_sample,
+    make_spec,
+    make_view,
+    moment,
+    scaling_of,
+    sizing_of,
+)
+from tests.unit.policy.workerpool.strategies import facts, memories, specs
 
-GAP = SignalGap(Reason.QUEUE_NOT_FOUND, "the table procrastinate_jobs does not exist")
-
-
-@given(limits(), facts(), tracks())
-def test_the_result_is_within_the_bounds(limits: ScalingLimits, seen: Facts, history: PoolHistory) -> None:
-    allowed = decide_workers(limits, seen, history).decision.allowed
-    assert limits.min_workers <= allowed <= limits.max_workers
-
-
-@given(limits(), facts(), tracks())
-def test_deciding_again_changes_nothing(limits: ScalingLimits, seen: Facts, history: PoolHistory) -> None:
-    allowed = decide_workers(limits, seen, history).decision.allowed
-    after = history if allowed == seen.present else history.moved(Move(NOW, seen.present, allowed))
-    again = decide_workers(limits, replace(seen, present=allowed), after)
-    assert again.decision.allowed == allowed
-
-
-@given(limits(), facts(), tracks())
-def test_unknown_holds(limits: ScalingLimits, seen: Facts, history: PoolHistory) -> None:
-    blind = decide_workers(limits, replace(seen, sample=None, gap=GAP), history)
-    assert blind.decision.allowed == seen.present
-    assert blind.decision.limit is Rule.STALE_SIGNAL
-    assert blind.history.wants == history.wants
+OLDER = PoolClaim("elder", "uid-older", OWN.created - timedelta(days=1), OWN.target)
+CONFLICT = (
+    "the older WorkerPool elder scales deployment/mailer already: delete one of the two, or give this one another "
+    "targetRef"
+)
 
 
-@given(limits(), facts(), tracks())
-def test_a_conflict_holds_whatever_the_queue_says(limits: ScalingLimits, seen: Facts, history: PoolHistory) -> None:
-    decision = decide_workers(limits, replace(seen, conflict=Conflict("an HPA")), history).decision
+def decide_now(spec: WorkerPoolSpec, seen: PoolFacts, memory: PoolMemory, at: float = NOW) -> PoolDecision:
+    return decide(spec, seen, memory, moment(at)).decision
+
+
+def allowed_by(spec: WorkerPoolSpec, seen: PoolFacts, memory: PoolMemory) -> int:
+    return scaling_of(decide_now(spec, seen, memory)).allowed
+
+
+def target_of(seen: PoolFacts) -> Target:
+    assert seen.workload is not None
+    return seen.workload
+
+
+@given(specs(), facts(), memories())
+def test_the_result_is_within_the_bounds(spec: WorkerPoolSpec, seen: PoolFacts, memory: PoolMemory) -> None:
+    assert spec.min_workers <= allowed_by(spec, seen, memory) <= spec.max_workers
+
+
+@given(specs(), facts(), memories())
+def test_deciding_again_changes_nothing(spec: WorkerPoolSpec, seen: PoolFacts, memory: PoolMemory) -> None:
+    target = target_of(seen)
+    allowed = allowed_by(spec, seen, memory)
+    after = memory if allowed == target.present else memory.wrote(Move(NOW, target.present, allowed))
+    again = replace(seen, target=replace(target, present=allowed))
+    assert allowed_by(spec, again, after) == allowed
+
+
+@given(specs(), facts(), memories())
+def test_unknown_holds(spec: WorkerPoolSpec, seen: PoolFacts, memory: PoolMemory) -> None:
+    blind = decide(spec, replace(seen, signal=GAP), memory, moment(NOW))
+    decision = scaling_of(blind.decision)
+    assert (decision.allowed, decision.limit) == (target_of(seen).present, Rule.STALE_SIGNAL)
+    assert blind.memory.wants == memory.wants
+
+
+@given(specs(), facts(), memories())
+def test_a_conflict_holds_whatever_the_queue_says(spec: WorkerPoolSpec, seen: PoolFacts, memory: PoolMemory) -> None:
+    decision = scaling_of(decide_now(spec, replace(seen, pools=(OLDER,)), memory))
     assert (decision.allowed, decision.limit, decision.reason) == (
-        seen.present,
+        target_of(seen).present,
         Rule.TARGET_CONFLICT,
         Reason.TARGET_CONFLICT,
     )
 
 
-@given(limits(), facts(), tracks())
-def test_a_step_up_is_bounded_per_lead_time(limits: ScalingLimits, seen: Facts, history: PoolHistory) -> None:
-    allowed = decide_workers(limits, seen, history).decision.allowed
-    base = min(max(seen.present, limits.min_workers), limits.max_workers)
-    lead = seen.lead_time_seconds
-    began = min([base, *(m.before for m in history.moves if m.after > m.before and NOW - m.at < lead)])
-    largest = max(1, math.ceil(max(began, 1) * limits.max_step_percent / 100))
-    if limits.max_step is not None:
-        largest = min(largest, limits.max_step)
-    assert allowed <= max(base, began + largest)
+@given(specs(), facts(), memories())
+def test_a_step_up_is_bounded_per_lead_time(spec: WorkerPoolSpec, seen: PoolFacts, memory: PoolMemory) -> None:
+    outcome = decide(spec, seen, memory, moment(NOW))
+    base = min(max(target_of(seen).present, spec.min_workers), spec.max_workers)
+    lead = lead_time(outcome.memory)
+    began = min([base, *(m.before for m in memory.moves if m.after > m.before and NOW - m.at < lead)])
+    up = spec.behavior.scale_up
+    largest = max(1, math.ceil(max(began, 1) * up.max_step_percent / 100))
+    if up.max_step is not None:
+        largest = min(largest, up.max_step)
+    assert scaling_of(outcome.decision).allowed <= max(base, began + largest)
 
 
-@given(limits(), facts(), tracks())
+@given(specs(), facts(), memories())
 def test_a_step_down_is_small_rare_and_leaves_work_in_hand_alone(
-    limits: ScalingLimits, seen: Facts, history: PoolHistory
+    spec: WorkerPoolSpec, seen: PoolFacts, memory: PoolMemory
 ) -> None:
-    outcome = decide_workers(limits, seen, history)
-    base = min(max(seen.present, limits.min_workers), limits.max_workers)
-    if outcome.decision.allowed >= base:
+    outcome = decide(spec, seen, memory, moment(NOW))
+    sizing = sizing_of(outcome.decision)
+    allowed, down = sizing.decision.allowed, spec.behavior.scale_down
+    base = min(max(target_of(seen).present, spec.min_workers), spec.max_workers)
+    if allowed >= base:
         return
-    assert outcome.demand is not None
-    assert outcome.wanted is not None
-    assert outcome.wanted.excess == 0
-    assert outcome.decision.allowed >= math.ceil(outcome.demand.in_flight / limits.concurrency)
-    assert outcome.decision.allowed >= min(base, outcome.history.wants.peak())
-    assert base - outcome.decision.allowed <= max(1, base * limits.down_step_percent // 100)
-    assert all(NOW - move.at >= DOWN_STEP_SECONDS for move in history.moves)
-    assert history.wants.since is not None or limits.down_window_seconds == 0
+    assert sizing.demand is not None
+    assert sizing.wanted is not None
+    assert sizing.wanted.excess == 0
+    assert allowed >= math.ceil(sizing.demand.in_flight / spec.concurrency)
+    assert allowed >= min(base, outcome.memory.wants.peak())
+    assert base - allowed <= max(1, base * down.max_step_percent // 100)
+    assert all(NOW - move.at >= DOWN_STEP_SECONDS for move in memory.moves)
+    assert memory.wants.since is not None or not down.stabilization_window
 
 
-@given(limits(), facts(), tracks(), st.integers(0, 500), st.integers(0, 500))
+@given(specs(), facts(), memories(), st.integers(0, 500), st.integers(0, 500))
 def test_more_lag_is_never_allowed_fewer(
-    limits: ScalingLimits, seen: Facts, history: PoolHistory, more: int, lag: int
+    spec: WorkerPoolSpec, seen: PoolFacts, memory: PoolMemory, more: int, lag: int
 ) -> None:
     sample = seen.sample
     assert sample is not None
@@ -95,7 +138,7 @@ def test_more_lag_is_never_allowed_fewer(
         lag_seconds=sample.lag_seconds + lag if sample.backlog else sample.lag_seconds,
         late=min(sample.backlog, sample.late + more),
     )
-    before, after = (decide_workers(limits, replace(seen, sample=one), history) for one in (sample, worse))
+    before, after = (sizing_of(decide_now(spec, replace(seen, signal=one), memory)) for one in (sample, worse))
     assert after.wanted is not None
     assert before.wanted is not None
     if after.demand and before.demand and after.demand.service_rate is not None:
@@ -103,8 +146,12 @@ def test_more_lag_is_never_allowed_fewer(
         assert after.decision.allowed >= before.decision.allowed
 
 
-BUSY = QueueSample(taken_at=NOW, lag_seconds=0.0, backlog=0, in_flight=2, arrived=500, ended=500, failed=0)
-LIMITS = ScalingLimits(min_workers=1, max_workers=40, max_step=8)
+BUSY = make_sample()
+SPEC = make_spec(max_step=8)
+
+
+def spec_with(**changes: Any) -> WorkerPoolSpec:
+    return make_spec(**{"max_step": 8, **changes})
 
 
 def pool(
@@ -115,7 +162,7 @@ def pool(
     moves: tuple[Move, ...] = (),
     peak: int = 0,
     age: float = 400.0,
-) -> tuple[Facts, PoolHistory]:
+) -> tuple[PoolFacts, PoolMemory]:
     """A pool that has been watched for `age` seconds at `rate` arrivals and a service rate of 1 per slot."""
     times = [NOW - 60 + 5 * index for index in range(12)]
     window = tuple(
@@ -134,47 +181,47 @@ def pool(
         for at in times
     )
     wants = Wants(since=NOW - age, latest=NOW - 5).add(NOW - 5, peak, 300.0)
-    seen = Facts(NOW, present, present, present, 10.0, sample=sample)
-    return seen, PoolHistory(window=window, wants=wants, moves=moves, last_good_rate=1.0)
+    seen = make_facts(present, signal=sample)
+    return seen, PoolMemory(window=window, wants=wants, moves=moves, last_good_rate=1.0)
 
 
-def decide(limits: ScalingLimits, state: tuple[Facts, PoolHistory]) -> Decision:
-    return decide_workers(limits, *state).decision
+def scaling(spec: WorkerPoolSpec, state: tuple[PoolFacts, PoolMemory]) -> ScalingDecision:
+    return scaling_of(decide_now(spec, *state))
 
 
 def test_nothing_limits_a_want_that_fits() -> None:
-    decision = decide(LIMITS, pool(present=12, rate=16.0))
-    assert decision == Decision(20, 20, Rule.QUEUE, None, Reason.ARRIVALS_COVERED, decision.message)
+    decision = scaling(SPEC, pool(present=12, rate=16.0))
+    assert decision == ScalingDecision(20, 20, Rule.QUEUE, None, Reason.ARRIVALS_COVERED, decision.message)
     assert decision.message == "20 workers wanted: 16 jobs/s arrive; one worker does 1/s"
 
 
 def test_the_largest_count_is_named() -> None:
-    decision = decide(replace(LIMITS, max_workers=10), pool(present=9, rate=16.0))
+    decision = scaling(spec_with(max_workers=10), pool(present=9, rate=16.0))
     assert (decision.wanted, decision.allowed, decision.limit) == (20, 10, Rule.MAX_WORKERS)
     assert decision.reason is Reason.AT_MAXIMUM
     assert decision.message.endswith("10 allowed: maxWorkers is 10")
 
 
 def test_a_large_step_waits_for_the_last_one_to_start() -> None:
-    assert decide(LIMITS, pool(present=4, rate=30.0)).allowed == 8
+    assert scaling(SPEC, pool(present=4, rate=30.0)).allowed == 8
     just_grown = pool(present=8, rate=30.0, moves=(Move(NOW - 3, 4, 8),))
-    assert decide(LIMITS, just_grown).allowed == 8
-    assert decide(LIMITS, just_grown).reason is Reason.STEP_LIMITED
-    assert decide(LIMITS, pool(present=8, rate=30.0, moves=(Move(NOW - 11, 4, 8),))).allowed == 16
+    assert scaling(SPEC, just_grown).allowed == 8
+    assert scaling(SPEC, just_grown).reason is Reason.STEP_LIMITED
+    assert scaling(SPEC, pool(present=8, rate=30.0, moves=(Move(NOW - 11, 4, 8),))).allowed == 16
 
 
 def test_the_way_back_into_the_bounds_is_not_stepped() -> None:
-    assert decide(replace(LIMITS, min_workers=20), pool(present=1, rate=0.0)).allowed == 20
-    assert decide(replace(LIMITS, max_workers=3), pool(present=40, rate=30.0)).allowed == 3
+    assert scaling(spec_with(min_workers=20), pool(present=1, rate=0.0)).allowed == 20
+    assert scaling(spec_with(max_workers=3), pool(present=40, rate=30.0)).allowed == 3
 
 
 def test_a_small_difference_is_not_worth_it_unless_the_queue_is_late() -> None:
-    decision = decide(LIMITS, pool(present=19, rate=16.0))
+    decision = scaling(SPEC, pool(present=19, rate=16.0))
     assert (decision.wanted, decision.allowed, decision.reason) == (20, 19, Reason.WITHIN_TOLERANCE)
     assert decision.limit is Rule.TOLERANCE
     assert decision.message.endswith("; 19 stay: the difference to 19 is too small to act on")
     late = replace(BUSY, lag_seconds=31.0, backlog=100, late=1)
-    assert decide(LIMITS, pool(present=19, rate=16.0, sample=late)).allowed == 20
+    assert scaling(SPEC, pool(present=19, rate=16.0, sample=late)).allowed == 20
 
 
 @pytest.mark.parametrize(
@@ -188,88 +235,94 @@ def test_a_small_difference_is_not_worth_it_unless_the_queue_is_late() -> None:
     ],
 )
 def test_workers_stay_while_one_thing_speaks_for_them(change: dict[str, object], reason: Reason) -> None:
-    decision = decide(LIMITS, pool(present=30, rate=1.0, **change))  # type: ignore[arg-type]
+    decision = scaling(SPEC, pool(present=30, rate=1.0, **change))  # type: ignore[arg-type]
     assert (decision.allowed, decision.reason) == (30, reason)
     assert decision.limit == reason.value, "the limit that is shown is the reason that is given"
     assert decision.wanted < 5
 
 
 def test_else_a_fifth_of_them_goes() -> None:
-    decision = decide(LIMITS, pool(present=30, rate=1.0))
+    decision = scaling(SPEC, pool(present=30, rate=1.0))
     assert (decision.allowed, decision.limit, decision.reason) == (24, Rule.STEP, Reason.STEP_LIMITED)
 
 
 def test_the_smallest_count_is_named() -> None:
-    seen, history = pool(present=3, rate=0.0, sample=replace(BUSY, in_flight=0))
-    decision = decide(replace(LIMITS, min_workers=3), (seen, history))
+    seen, memory = pool(present=3, rate=0.0, sample=replace(BUSY, in_flight=0))
+    decision = scaling(spec_with(min_workers=3), (seen, memory))
     assert (decision.wanted, decision.allowed, decision.limit) == (0, 3, Rule.MIN_WORKERS)
     assert decision.reason is Reason.AT_MINIMUM
     assert not decision.is_held_back
 
 
 def test_the_first_sample_never_takes_workers_away() -> None:
-    at_once = replace(LIMITS, down_window_seconds=0.0, expected_job_seconds=1.0)
+    at_once = spec_with(down_window=0.0, expected_job=1.0)
     seen, _ = pool(present=30, rate=0.0)
-    first = decide_workers(at_once, seen, PoolHistory())
-    assert first.decision.allowed == 30
-    assert first.history.wants == Wants()
-    second = replace(seen, now=NOW + 5, sample=replace(BUSY, taken_at=NOW + 5))
-    assert decide_workers(at_once, second, first.history).decision.allowed < 30
+    first = decide(at_once, seen, PoolMemory(), moment(NOW))
+    assert scaling_of(first.decision).allowed == 30
+    assert first.memory.wants == Wants()
+    second = replace(seen, signal=replace(BUSY, taken_at=NOW + 5))
+    assert scaling_of(decide_now(at_once, second, first.memory, NOW + 5)).allowed < 30
     _, long_watched = pool(present=30, rate=0.0)
-    begun_anew = decide_workers(at_once, seen, replace(long_watched, window=()))
-    assert begun_anew.decision.allowed == 30
+    assert allowed_by(at_once, seen, replace(long_watched, window=())) == 30
 
 
 def test_failing_jobs_get_no_further_workers() -> None:
-    seen, history = pool(present=10, rate=16.0)
-    first = history.window[0]
-    failing = (Observation(replace(first.sample, ended=0, failed=0), 10), *history.window[1:])
+    seen, memory = pool(present=10, rate=16.0)
     failing = tuple(
-        Observation(replace(one.sample, ended=4 * index, failed=3 * index), 10) for index, one in enumerate(failing)
+        Observation(replace(one.sample, ended=4 * index, failed=3 * index), 10)
+        for index, one in enumerate(memory.window)
     )
-    history = replace(history, window=failing)
-    seen = replace(seen, sample=replace(BUSY, ended=48, failed=36))
-    decision = decide(LIMITS, (seen, history))
+    memory = replace(memory, window=failing)
+    seen = replace(seen, signal=replace(BUSY, ended=48, failed=36))
+    decision = scaling(SPEC, (seen, memory))
     assert (decision.allowed, decision.limit) == (10, Rule.JOBS_FAILING)
     assert "36 of the last 48 attempts failed" in decision.message
-    assert decide(replace(LIMITS, min_workers=12), (seen, history)).allowed == 12
+    assert allowed_by(spec_with(min_workers=12), seen, memory) == 12
 
 
 def test_the_connection_budget_may_go_below_the_minimum() -> None:
-    seen, history = pool(present=12, rate=16.0)
-    tight = ConnectionFacts(limit=45, others=10, other_pools=0)
-    decision = decide(LIMITS, (replace(seen, connections=tight), history))
+    guarded = {"databaseRef": {"name": "store"}}
+    seen, memory = pool(present=12, rate=16.0)
+
+    def with_cap(workers: int) -> tuple[PoolFacts, PoolMemory]:
+        view = make_view(allocation=Allocation(workers, budget=24, held_by_others=3))
+        return replace(seen, database=view, has_guard=True), memory
+
+    decision = scaling(spec_with(**guarded), with_cap(24))
     assert (decision.wanted, decision.limit, decision.reason) == (20, None, Reason.ARRIVALS_COVERED)
-    decision = decide(replace(LIMITS, connections_per_worker=2), (replace(seen, connections=tight), history))
+    decision = scaling(spec_with(connectionsPerWorker=2, **guarded), with_cap(12))
     assert (decision.allowed, decision.limit) == (12, Rule.CONNECTION_BUDGET)
-    decision = decide(replace(LIMITS, min_workers=15), (replace(seen, connections=replace(tight, limit=15)), history))
+    assert decision.message.endswith(
+        "12 allowed: the database has 24 connections for workers, other pools hold 3 of them, and one worker takes 2"
+    )
+    decision = scaling(spec_with(min_workers=15, **guarded), with_cap(0))
     assert (decision.allowed, decision.reason) == (0, Reason.BUDGET_BELOW_MINIMUM)
 
 
 def test_workers_that_are_kept_stay_and_a_cap_allows() -> None:
-    kept = decide(LIMITS, pool(present=2, rate=0.0, sample=replace(BUSY, in_flight=0), peak=4))
+    kept = scaling(SPEC, pool(present=2, rate=0.0, sample=replace(BUSY, in_flight=0), peak=4))
     assert (kept.wanted, kept.allowed) == (0, 2)
     assert kept.message.endswith("; 2 stay: the queue wanted 4 within the last 300 s")
-    lowered = decide(LIMITS, pool(present=9, rate=0.0, sample=replace(BUSY, in_flight=0), peak=9))
+    lowered = scaling(SPEC, pool(present=9, rate=0.0, sample=replace(BUSY, in_flight=0), peak=9))
     assert lowered.message.endswith("; 9 stay: the queue wanted 9 within the last 300 s")
-    one_step = decide(replace(LIMITS, down_step_percent=10), pool(present=10, rate=0.0, peak=2))
+    one_step = scaling(spec_with(down_step_percent=10), pool(present=10, rate=0.0, peak=2))
     assert one_step.message.endswith("; 9 allowed: at most 1 worker at a time may go")
-    capped = decide(replace(LIMITS, max_workers=10), pool(present=10, rate=16.0))
+    capped = scaling(spec_with(max_workers=10), pool(present=10, rate=16.0))
     assert capped.message.endswith("; 10 allowed: maxWorkers is 10")
 
 
 @pytest.mark.parametrize(
     ("present", "said"),
     [
-        (12, "12 present (above maxWorkers 8), left alone: an HPA"),
-        (0, "0 present (below minWorkers 1), left alone: an HPA"),
-        (5, "5 present, left alone: an HPA"),
+        (12, f"12 present (above maxWorkers 8), left alone: {CONFLICT}"),
+        (0, f"0 present (below minWorkers 1), left alone: {CONFLICT}"),
+        (5, f"5 present, left alone: {CONFLICT}"),
     ],
 )
 def test_what_another_scales_is_present_and_not_allowed(present: int, said: str) -> None:
-    seen, history = pool(present=present, rate=1.0)
-    decision = decide(replace(LIMITS, max_workers=8), (replace(seen, conflict=Conflict("an HPA")), history))
+    seen, memory = pool(present=present, rate=1.0)
+    decision = scaling(spec_with(max_workers=8), (replace(seen, pools=(OLDER,)), memory))
     assert decision.message.endswith(f"; {said}")
-    assert "allowed" not in decision.message
-    blind = decide(LIMITS, (replace(seen, sample=None, gap=GAP), history))
+    assert " allowed" not in decision.message
+    blind = scaling(SPEC, (replace(seen, signal=GAP), memory))
     assert blind.message == f"{present} present: the workers stay as they are: {GAP.message}"

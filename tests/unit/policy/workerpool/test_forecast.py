@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from headroom.model.queue import QueueSample
-from headroom.policy.workerpool import Facts, Outcome, PoolHistory, ScalingLimits, decide_workers
+from headroom.policy.workerpool import PoolMemory, decide
+from tests.unit.policy.workerpool.make import make_facts, make_spec, make_target, moment, sizing_of
 from tests.unit.policy.workerpool.world import World
 
 BEGIN = 120.0
@@ -23,18 +24,16 @@ def forecasts(
     chance: random.Random | None = None,
 ) -> dict[float, float]:
     """The forecast at each probe by time since BEGIN; without chance arrivals are exactly what the rate says."""
-    history, told, arrived = PoolHistory(), {}, 0.0
-    limits = ScalingLimits(min_workers=1, max_workers=100, expected_job_seconds=0.15)
+    memory, told, arrived = PoolMemory(), {}, 0.0
+    spec = make_spec(max_workers=100, expected_job=0.15)
     for index in range(round((BEGIN + until) / every) + 1):
         at = index * every
         count = round(arrived)
         sample = QueueSample(at, 0.0, 0, in_flight=3, arrived=count, ended=count, failed=0)
-        outcome: Outcome = decide_workers(
-            limits, Facts(at, present=5, existing=5, capacity_workers=5, lead_time_seconds=lead, sample=sample), history
-        )
-        history = outcome.history
-        if outcome.wanted is not None and at >= BEGIN:
-            told[at - BEGIN] = outcome.wanted.forecast
+        outcome = decide(spec, make_facts(signal=sample, target=make_target(5, lead)), memory, moment(at))
+        memory, wanted = outcome.memory, sizing_of(outcome.decision).wanted
+        if wanted is not None and at >= BEGIN:
+            told[at - BEGIN] = wanted.forecast
         mean = rate(at + every / 2 - BEGIN) * every
         arrived += mean if chance is None else max(0.0, chance.gauss(mean, math.sqrt(mean)))
     return told
@@ -132,15 +131,15 @@ def test_one_batch_makes_no_level() -> None:
 def test_a_long_gap_before_a_short_interval_is_no_trouble() -> None:
     """Old counts may show growth while the newest minute holds one short interval only."""
     times = [*range(0, 65, 5), 124, 125]
-    history = PoolHistory()
+    memory = PoolMemory()
     for at in times:
         count = at * at // 10
         sample = QueueSample(float(at), 0.0, 0, in_flight=3, arrived=count, ended=count, failed=0)
-        facts = Facts(float(at), present=5, existing=5, capacity_workers=5, lead_time_seconds=10.0, sample=sample)
-        outcome = decide_workers(ScalingLimits(min_workers=1, max_workers=100), facts, history)
-        history = outcome.history
-    assert outcome.estimates.arrivals_per_second == pytest.approx(25, rel=0.05)
-    assert outcome.estimates.arrivals_growth == 0.0
+        outcome = decide(make_spec(max_workers=100), make_facts(signal=sample), memory, moment(at))
+        memory = outcome.memory
+    estimates = sizing_of(outcome.decision).estimates
+    assert estimates.arrivals_per_second == pytest.approx(25, rel=0.05)
+    assert estimates.arrivals_growth == 0.0
 
 
 def test_a_burst_gets_the_workers_its_height_needs() -> None:
@@ -150,7 +149,7 @@ def test_a_burst_gets_the_workers_its_height_needs() -> None:
         world = World(
             lambda at: burst(at - 215),
             0.25,
-            ScalingLimits(min_workers=2, max_workers=60, target_lag_seconds=10.0),
+            make_spec(min_workers=2, max_workers=60, target_lag=10.0),
             seed=seed,
         )
         world.run(300)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headroom.policy.workerpool.wanted import Demand, Verdict, decide_wanted, slots_for, time_left
+from headroom.policy.workerpool.wanted import Demand, VerifiedCount, decide_wanted, slots_for, time_left
 from headroom.reasons import Reason
 from tests.unit.policy.workerpool.strategies import demands
 
@@ -79,8 +79,8 @@ def test_the_wanted_workers_cover_arrivals(demand: Demand) -> None:
 
 
 @given(demands(), st.integers(1, 200))
-def test_a_verdict_of_full_gain_changes_nothing(demand: Demand, verified: int) -> None:
-    assert decide_wanted(replace(demand, verdict=Verdict(verified))).workers == decide_wanted(demand).workers
+def test_a_verified_count_of_full_gain_changes_nothing(demand: Demand, count: int) -> None:
+    assert decide_wanted(replace(demand, verified=VerifiedCount(count))).workers == decide_wanted(demand).workers
 
 
 def test_steady_load_gets_room_for_variance() -> None:
@@ -105,9 +105,9 @@ def test_missing_capacity_is_made_good_for_the_lead_time() -> None:
 
 
 def test_half_the_gain_asks_for_twice_the_step() -> None:
-    verdict = Verdict(workers=10, throughput=40.0, gain=0.5)
-    demand = replace(QUIET, arrivals=48.0, verdict=verdict, capacity_workers=1000)
-    assert decide_wanted(demand).workers == 16  # variance room: 12 + sqrt(12) = 15.5; the verdict asks for 14
+    verified = VerifiedCount(workers=10, throughput=40.0, gain=0.5)
+    demand = replace(QUIET, arrivals=48.0, verified=verified, capacity_workers=1000)
+    assert decide_wanted(demand).workers == 16  # variance room: 12 + sqrt(12) = 15.5; the verified count asks for 14
     assert decide_wanted(replace(demand, concurrency=4, service_rate=1.0)).workers == 14  # (48 + 6.9) / 4 = 13.8
 
 

@@ -9,10 +9,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
+from headroom.model.conditions import Finding
+from headroom.model.database import DatabaseView
 from headroom.model.queue import QueueSample
-from headroom.policy.workerpool import Facts, Move, Outcome, PoolHistory, ScalingLimits, SignalGap, decide_workers
-from headroom.policy.workerpool.constants import PROBE_SECONDS, URGENT_PROBE_SECONDS
+from headroom.policy.workerpool import Move, PodCounts, PoolClaim, PoolDecision, PoolFacts, PoolMemory, Target, decide
 from headroom.reasons import Reason
+from tests.unit.policy.workerpool.make import DEPLOYMENT, OWN, moment, scaling_of
 
 STEP_SECONDS = 0.1
 
@@ -21,7 +24,7 @@ STEP_SECONDS = 0.1
 class World:
     rate: Callable[[float], float]
     service_seconds: float
-    limits: ScalingLimits
+    spec: WorkerPoolSpec
     lead_seconds: float = 3.0
     seed: int = 1
     can_fail: bool = False
@@ -34,13 +37,16 @@ class World:
     queue: deque[float] = field(default_factory=deque)
     busy: list[float] = field(default_factory=list)
     starting: list[float] = field(default_factory=list)
-    history: PoolHistory = field(default_factory=PoolHistory)
+    memory: PoolMemory = field(default_factory=PoolMemory)
     is_blind: Callable[[float], bool] = lambda _: False
-    timeline: list[tuple[float, float, int, int, Outcome]] = field(default_factory=list)
+    database: Callable[["World"], DatabaseView | None] = lambda _: None
+    own: PoolClaim = OWN
+    timeline: list[tuple[float, float, int, int, PoolDecision]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
         self.next_probe = 0.0
+        self.target_lag = self.spec.objective.target_lag.total_seconds()
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds
@@ -50,31 +56,31 @@ class World:
             self.step()
 
     def probe(self) -> None:
-        outcome = decide_workers(self.limits, self.facts(), self.history)
-        self.history = outcome.history
-        allowed = outcome.decision.allowed
+        """One pass of the operator, without any of its shell."""
+        outcome = decide(self.spec, self.facts(), self.memory, moment(self.now))
+        self.memory = outcome.memory
+        allowed = scaling_of(outcome.decision).allowed
         if allowed != self.present:
-            self.history = self.history.moved(Move(self.now, self.present, allowed))
+            self.memory = self.memory.wrote(Move(self.now, self.present, allowed))
             self.scale(allowed)
-        self.timeline.append((self.now, self.lag(), self.present, len(self.queue), outcome))
-        is_late = self.lag() > self.limits.target_lag_seconds
-        self.next_probe = self.now + (URGENT_PROBE_SECONDS if is_late else PROBE_SECONDS)
+        self.timeline.append((self.now, self.lag(), self.present, len(self.queue), outcome.decision))
+        self.next_probe = self.now + outcome.decision.pause_seconds
 
-    def facts(self) -> Facts:
-        gap = SignalGap(Reason.QUERY_TIMEOUT, "the probe timed out") if self.is_blind(self.now) else None
+    def facts(self) -> PoolFacts:
+        gap = Finding(Reason.QUERY_TIMEOUT, "the probe timed out") if self.is_blind(self.now) else None
         young = sum(1 for at in self.starting if self.now - (at - self.lead_seconds) < 2 * self.lead_seconds)
-        return Facts(
-            now=self.now,
-            present=self.present,
-            existing=self.ready + len(self.starting),
-            capacity_workers=self.ready + young,
-            lead_time_seconds=self.lead_seconds,
-            sample=None if gap else self.sample(),
-            gap=gap,
+        there = self.ready + len(self.starting)
+        pods = PodCounts(running=there, ready=self.ready, in_time=self.ready + young, lead_seconds=self.lead_seconds)
+        return PoolFacts(
+            own=self.own,
+            signal=gap or self.sample(),
+            target=Target(DEPLOYMENT, "uid-target", self.present, there, pods),
+            database=self.database(self),
+            has_guard=self.spec.database_ref is not None,
         )
 
     def sample(self) -> QueueSample:
-        late = sum(1 for at in self.queue if self.now - at > self.limits.target_lag_seconds)
+        late = sum(1 for at in self.queue if self.now - at > self.target_lag)
         return QueueSample(
             taken_at=self.now,
             lag_seconds=self.lag(),
@@ -101,7 +107,7 @@ class World:
         self.busy = [end for end in self.busy if end > self.now]
         self.ended += len(done)
         self.failed += sum(1 for _ in done if self.can_fail and self.chance.random() < 0.9)
-        while self.queue and len(self.busy) < self.ready * self.limits.concurrency:
+        while self.queue and len(self.busy) < self.ready * self.spec.concurrency:
             self.queue.popleft()
             self.busy.append(self.now + self.chance.expovariate(1 / self.service_seconds))
 

@@ -199,7 +199,8 @@ async def test_teardown_waits_for_replica_sets_and_keeps_the_server_at_hand(worl
     assert world.ready == ("False", "Deleting")
     assert "dbrs/read-one" in world.condition()["message"]
     assert "of-another-guard" not in world.condition()["message"]
-    assert world.view.slots is not None, "the set needs it to drop its slots"
+    assert world.links is not None
+    assert world.links.slots is not None, "the set needs it to drop its slots"
 
 
 @pytest.mark.parametrize("spec", [None, "text", {"databaseRef": None}, {"databaseRef": "store"}])
@@ -214,18 +215,18 @@ async def test_teardown_needs_no_secret(world: GuardWorld) -> None:
     world.add_set("read-one")
     world.remove_secret("store-monitor")
     assert await world.reconciler.teardown(world.body()) is not None
-    assert world.view.reason is Reason.SECRET_NOT_FOUND
+    assert world.view.finding.reason is Reason.SECRET_NOT_FOUND
 
 
 async def test_without_replica_sets_teardown_is_over_at_once(world: GuardWorld) -> None:
     await world.run(2)
-    link = world.view.primary
-    assert link is not None
+    links = world.links
+    assert links is not None
     assert await world.reconciler.teardown(world.body()) is None
-    assert world.board.read(NAMESPACE, "store") is None
+    assert world.servers.view((NAMESPACE, "store")) is None
     assert world.server.lock_holder is None
     with pytest.raises(PrimaryUnavailable):
-        await link.identify()
+        await links.primary.identify()
 
 
 async def test_teardown_waits_while_it_cannot_tell_whether_a_set_is_left(world: GuardWorld) -> None:
@@ -235,7 +236,8 @@ async def test_teardown_waits_while_it_cannot_tell_whether_a_set_is_left(world: 
     world.kube.kinds.remove(REPLICA_SET)
     with pytest.raises(NotServed):
         await world.reconciler.teardown(world.body())
-    assert world.view.slots is not None
+    assert world.links is not None
+    assert world.links.slots is not None
     await world.clock.advance(601)
     assert await world.reconciler.teardown(world.body()) is None
 

@@ -1,10 +1,13 @@
 """Ready: the precise reason for everything that can be wrong, the remedy in the message, and recovery by itself."""
 
+from collections import Counter
+
 import pytest
 
 from headroom.model.lsn import Lsn
+from headroom.ports.kube import SECRET
 from headroom.reasons import Reason
-from tests.unit.reconcilers.databaseguard.world import GuardWorld, make_guard
+from tests.unit.reconcilers.databaseguard.world import GuardWorld
 
 
 async def test_first_sight_writes_every_condition_as_unknown(world: GuardWorld) -> None:
@@ -22,7 +25,7 @@ async def test_first_sight_writes_every_condition_as_unknown(world: GuardWorld) 
     assert set(seen[-1]) == set(seen[0])
 
 
-async def test_a_healthy_server_is_ready_and_on_the_board(world: GuardWorld) -> None:
+async def test_a_healthy_server_is_ready_and_its_view_is_posted(world: GuardWorld) -> None:
     await world.run(8)
     assert world.ready == ("True", "Connected")
     assert world.condition("Stalled")["status"] == "False"
@@ -37,8 +40,8 @@ async def test_a_healthy_server_is_ready_and_on_the_board(world: GuardWorld) -> 
     assert view.target is not None
     assert view.target.host == "store-primary.shop.svc"
     assert view.replication is not None
-    assert view.primary is not None
-    assert view.slots is not None
+    assert world.links is not None
+    assert world.links.slots is not None
     assert view.server is not None
     assert len(view.marks) >= 5
     assert [mark.lsn for mark in view.marks] == sorted({mark.lsn for mark in view.marks})
@@ -83,8 +86,8 @@ async def test_what_is_wrong_is_named(world: GuardWorld, case: tuple[object, Rea
     assert world.condition("Stalled")["status"] == is_stalled
     assert world.condition("SignalAvailable")["status"] == "False"
     assert not world.view.is_ready
-    assert world.view.reason is reason
-    assert world.view.primary is None
+    assert world.view.finding.reason is reason
+    assert world.links is None
     assert world.status["state"] == "Unknown"
     assert "monitor-password" not in str(world.status)
 
@@ -119,7 +122,7 @@ async def test_a_corrected_host_takes_effect_at_once(world: GuardWorld) -> None:
 async def test_a_refused_login_is_not_repeated_every_second(world: GuardWorld) -> None:
     world.set_secret("store-monitor", username="headroom_monitor", password="wrong")
     await world.run(60)
-    assert 4 <= world.postgres.opened.count("primary") <= 8
+    assert 4 <= world.postgres.opened.count("observer") <= 8
 
 
 async def test_a_password_mended_on_the_server_is_found(world: GuardWorld) -> None:
@@ -184,18 +187,21 @@ async def test_a_broken_replication_login_is_said_and_the_rest_works(
     assert "replicas cannot be made" in world.condition()["message"]
     assert "store-replication" in world.condition()["message"]
     assert world.view.is_ready, "pools and guard go on"
-    assert world.view.slots is None
+    assert world.links is not None
+    assert world.links.slots is None
     world.set_secret("store-replication", username="headroom_replication", password="replication-password")
     await world.run(8)
     assert world.ready == ("True", "Connected")
-    assert world.view.slots is not None
+    assert world.links is not None
+    assert world.links.slots is not None
 
 
 async def test_without_a_replication_login_nothing_is_missing(world: GuardWorld) -> None:
     world.edit_spec(lambda spec: spec["connection"].pop("replicationSecretRef"))
     await world.run(2)
     assert world.ready == ("True", "Connected")
-    assert world.view.slots is None
+    assert world.links is not None
+    assert world.links.slots is None
 
 
 async def test_tls_that_verifies_nothing_is_said(world: GuardWorld) -> None:
@@ -257,33 +263,28 @@ async def test_a_lower_timeline_is_an_old_primary(world: GuardWorld) -> None:
     assert world.ready == ("True", "Connected")
 
 
-async def test_a_timeline_that_moved_makes_every_connection_anew(world: GuardWorld) -> None:
+async def test_a_timeline_that_moved_opens_every_connection_again(world: GuardWorld) -> None:
     await world.run(3)
-    old = world.view.primary
+    old = world.links
     world.server.timeline = 2
     await world.reconciler.reconcile(world.body())
     assert world.ready == ("False", "InProgress"), "the canary's last mark is of timeline 1"
     await world.run(3)
     assert world.ready == ("True", "Connected")
-    assert world.view.primary is not old
+    assert old is not None
+    assert world.links is not None
+    assert world.links.primary is not old.primary
     assert world.view.marks[-1].timeline == 2
 
 
-async def test_two_guards_on_one_server_say_so(world: GuardWorld) -> None:
-    world.cluster.seed(make_guard("second"))
-    for _ in range(3):
-        await world.step()
-        await world.step("second")
-    await world.step()
-    assert world.ready == ("True", "SharedInstance")
-    assert "dbg/second" in world.condition()["message"]
-
-
-async def test_a_steady_guard_writes_nothing(world: GuardWorld) -> None:
+async def test_a_steady_guard_calls_nobody_but_its_secrets_once_a_minute(world: GuardWorld) -> None:
     await world.run(30)
-    before = len(world.kube.writes)
-    await world.run(60)
-    assert len(world.kube.writes) == before
+    world.kube.calls.clear()
+    await world.run(300)
+    assert {(verb, ref.kind) for verb, ref in world.kube.calls} == {("get", SECRET)}
+    names = Counter(ref.name for _, ref in world.kube.calls)
+    assert set(names) == {"store-monitor", "store-replication"}
+    assert max(names.values()) <= 5
 
 
 async def test_events_tell_each_change_once(world: GuardWorld) -> None:

@@ -1,21 +1,14 @@
 """Slots that sets left behind: dropped once it is certain that nobody needs them, and only then."""
 
-from dataclasses import replace
-
 import pytest
 
-from headroom.adapters.inmemory.clock import MemoryClock
+from headroom.adapters.inmemory.kube_cache import MemoryCache
 from headroom.adapters.inmemory.postgres_links import MemorySlots
 from headroom.errors import HeadroomError, KubeUnavailable, NotLeading, PrimaryUnavailable, Refused
-from headroom.model.database import SlotFacts
 from headroom.model.replica import hash8
-from headroom.policy.databaseguard.state import StateMemory
 from headroom.ports.kube import REPLICA_SET
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard import metrics
-from headroom.reconcilers.databaseguard.canary import CanaryLoop
-from headroom.reconcilers.databaseguard.holding import Holding
-from headroom.reconcilers.databaseguard.sweep import pick_idle
 from tests.unit.reconcilers.databaseguard.world import INSTALL, NAMESPACE, GuardWorld
 
 GONE = f"hr_{INSTALL}_{hash8('a set that is gone')}_0_a"
@@ -139,26 +132,27 @@ async def test_a_lock_that_is_not_ours_holds_the_sweep_and_the_guard_stays_ready
         await world.step()
 
 
-async def test_a_sweep_comes_once_a_minute_and_asks_kubernetes_only_when_a_slot_is_idle(world: GuardWorld) -> None:
-    await world.run(130)
-    assert not [ref for verb, ref in world.kube.calls if verb == "list" and ref.kind == REPLICA_SET]
+async def test_sets_are_read_live_once_a_minute_and_only_where_the_watches_know_no_set(world: GuardWorld) -> None:
     alive = add_set(world, "one", NAMESPACE)
     world.server.slots[alive].inactive_since = -1000.0
+    await world.run(130)
+    assert not [ref for verb, ref in world.kube.calls if verb == "list" and ref.kind == REPLICA_SET]
+    gone = make_slot(world, GONE)
+    world.server.slots[gone].is_active = True
+    await world.run(60)
+    world.server.slots[gone].is_active, world.server.slots[gone].inactive_since = False, -1000.0
     await world.run(240)
     lists = [ref for verb, ref in world.kube.calls if verb == "list" and ref.kind == REPLICA_SET]
-    assert len(lists) == 4
+    assert len(lists) == 1, "it was dropped, and nothing is left to ask for"
+    assert sorted(world.server.slots) == [alive]
 
 
-def test_a_server_that_does_not_tell_since_when_is_counted_by_ourselves() -> None:
-    clock = MemoryClock()
-    canary = CanaryLoop(clock, on_commit=lambda _: None, on_failure=lambda _: None)
-    holding = Holding(NAMESPACE, "store", "uid", canary, StateMemory(), 0.0)
-    idle = SlotFacts("idle", is_active=False, restart_lsn=None, wal_status="reserved", has_xmin=False)
-    busy = replace(idle, name="busy", is_active=True)
-    assert pick_idle(holding, [idle, busy], 0.0) == []
-    assert pick_idle(holding, [idle, busy], 599.0) == []
-    assert pick_idle(holding, [idle, busy], 600.0) == ["idle"]
-    assert pick_idle(holding, [replace(idle, is_active=True)], 660.0) == []
-    assert pick_idle(holding, [idle], 720.0) == []
-    assert pick_idle(holding, [], 780.0) == []
-    assert holding.inactive_since == {}
+async def test_a_set_that_the_watches_have_not_seen_yet_keeps_its_slot(world: GuardWorld) -> None:
+    cache = world.reconciler.services.cache
+    assert isinstance(cache, MemoryCache)
+    cache.freeze()
+    alive = add_set(world, "new", NAMESPACE)
+    world.server.slots[alive].inactive_since = -1000.0
+    await world.run(70)
+    assert [ref for verb, ref in world.kube.calls if verb == "list" and ref.kind == REPLICA_SET]
+    assert sorted(world.server.slots) == [alive]

@@ -95,7 +95,8 @@ async def test_what_is_known_of_an_autoscaler_outlasts_an_api_server_that_is_bus
     world.cluster.seed(make_autoscaler())
     await world.run(25)
     busy = KubeUnavailable("busy", reason=Reason.KUBE_UNAVAILABLE)
-    world.kube.faults.fail(busy, verb="list", kind=HORIZONTAL_POD_AUTOSCALER, times=20)
+    for verb in ("list", "get"):
+        world.kube.faults.fail(busy, verb=verb, times=1000)
     await world.run(15)
     assert world.condition("Ready")["reason"] == Reason.TARGET_CONFLICT
 

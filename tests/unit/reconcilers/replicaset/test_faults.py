@@ -1,4 +1,4 @@
-"""What goes wrong context a set, and that it ends as if it had not."""
+"""What goes wrong around a set, and that it ends as if it had not."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from headroom.adapters.inmemory.postgres_server import MemorySession
 from headroom.errors import Conflict, KubeUnavailable
 from headroom.model.lsn import Lsn
 from headroom.model.replica import MemberId, slot_prefix
-from headroom.ports.kube import CLAIM, CONFIG_MAP, POD, REPLICA_SET, ObjectRef
+from headroom.ports.kube import CLAIM, CONFIG_MAP, POD, ObjectRef
 from headroom.reasons import Reason
 from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, World
 
@@ -298,14 +298,19 @@ async def test_another_system_behind_the_same_name_is_not_believed() -> None:
     assert world.roles() == pods
 
 
-async def test_a_set_is_read_live_so_that_an_old_view_deletes_nothing() -> None:
+async def test_a_set_as_it_was_before_takes_nothing_away() -> None:
     world = World()
     old = world.add_set(replicas=0, standbys=0)
+    await world.run(5)
+    older = world.body
     world.edit_spec(replicas=1, standbys=1)
     await world.run(20)
-    await world.reconciler.reconcile(old)
+    world.kube.writes.clear()
+    for body in (old, older):
+        with pytest.raises(Conflict):
+            await world.reconciler.reconcile(body)
+    assert world.kube.writes == []
     assert world.roles() == ["serving", "standby"]
-    assert world.kube.store.entries[ObjectRef(REPLICA_SET, NAMESPACE, "store")]
 
 
 async def test_an_installation_under_another_name_keeps_the_members_it_finds() -> None:

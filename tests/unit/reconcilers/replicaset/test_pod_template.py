@@ -4,29 +4,35 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from headroom.reconcilers.board import GuardView
 
-from headroom.adapters.inmemory.clock import MemoryClock
-from headroom.adapters.inmemory.postgres import MemoryPostgres
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.manifests.pod import build_pod
 from headroom.manifests.storage import CA_FILE
-from headroom.model.database import ConnectionTarget, Credentials
+from headroom.model.conditions import Finding
+from headroom.model.database import ConnectionTarget, Credentials, DatabaseView
 from headroom.reasons import Reason
-from headroom.reconcilers.replicaset.memory import PodTemplate, SetMemory
-from headroom.reconcilers.replicaset.pod_template import build_pod_template
+from headroom.reconcilers.replicaset.pod_template import PodTemplate, build_pod_template, build_upstream
 from tests.unit.manifests.test_golden import MEMBER, OWNER, SERVER, SLOT, SMALL
-from tests.unit.reconcilers.replicaset.world import CrashFence
 
 SPEC = ReplicaSetSpec.model_validate(SMALL)
 TARGET = ConnectionTarget("primary", 5432, "store", Credentials("monitor", "m"), "verify-full")
 
 
 def draw(target: ConnectionTarget, authorities: str | None = "SYSTEM", client_secret: str = "") -> PodTemplate | None:
-    postgres = MemoryPostgres(MemoryClock(), CrashFence(), authorities=authorities)
-    memory = SetMemory(replication_secret="store-replication", client_certificate_secret=client_secret)
-    view = GuardView("g", True, Reason.CONNECTED, "", 0.0, target, Credentials("replication", "r"), SERVER)
-    return build_pod_template(OWNER, SPEC, view, memory, postgres)
+    finding = Finding(Reason.CONNECTED, "")
+    view = DatabaseView(
+        "g",
+        is_ready=True,
+        finding=finding,
+        observed_at=0.0,
+        target=target,
+        replication=Credentials("replication", "r"),
+        server=SERVER,
+    )
+    tls = {"clientCertificateSecretRef": {"name": client_secret}} if client_secret else {}
+    guard = {"spec": {"connection": {"replicationSecretRef": {"name": "store-replication"}, "tls": tls}}}
+    upstream = build_upstream(view, guard, authorities)
+    return None if upstream is None else build_pod_template(OWNER, SPEC, SERVER, upstream)
 
 
 def build(pod_template: PodTemplate) -> dict[str, Any]:
@@ -61,3 +67,15 @@ def test_a_client_certificate_is_mounted_from_its_secret() -> None:
     ]
     assert secrets == ["store-replication", "store-client"]
     assert draw(target) is None, "which Secret it is in is not known yet"
+
+
+@pytest.mark.parametrize("missing", ["view", "server", "target", "replication"])
+def test_nothing_is_drawn_while_the_primary_is_not_known(missing: str) -> None:
+    view = DatabaseView(
+        "g", is_ready=True, finding=Finding(Reason.CONNECTED, ""), observed_at=0.0, target=TARGET, server=SERVER
+    )
+    view = replace(view, replication=Credentials("replication", "r"))
+    guard = {"spec": {"connection": {"replicationSecretRef": {"name": "store-replication"}}}}
+    assert build_upstream(view, guard, None) is not None
+    assert build_upstream(view, None, None) is None, "which Secret holds the login is not known"
+    assert build_upstream(None if missing == "view" else replace(view, **{missing: None}), guard, None) is None

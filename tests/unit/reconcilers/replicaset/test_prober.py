@@ -1,5 +1,6 @@
 """One member's link as logins and addresses change under it."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -8,10 +9,11 @@ import pytest
 from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.postgres import MemoryPostgres
 from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer
-from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.model.replica import PodFacts, Role
-from headroom.reconcilers.replicaset.memory import SetMemory
+from headroom.policy.replicaset.facts import Answer, Reading, Silence
+from headroom.ports.postgres import ReplicaLink
+from headroom.reconcilers.replicaset.memory import SetHandles
 from headroom.reconcilers.replicaset.prober import Prober
 
 OLD = ConnectionTarget("primary", 5432, "store", Credentials("monitor", "old"))
@@ -32,8 +34,8 @@ class Member:
         clock = MemoryClock()
         self.postgres = MemoryPostgres(clock, Free())
         self.server = self.add("10.0.0.1")
-        self.memory = SetMemory()
-        self.prober = Prober(self.postgres, clock, self.memory, Readiness())
+        self.clock, self.handles = clock, SetHandles()
+        self.prober = Prober(self.postgres, clock, self.handles)
         self.pod = PodFacts("store-0-a", "uid", "1", Role.STANDBY, datetime(2026, 1, 1, tzinfo=UTC), ip="10.0.0.1")
 
     def add(self, host: str, password: str = "old") -> MemoryServer:
@@ -42,9 +44,12 @@ class Member:
         server.settings["cluster_name"] = "store-0-a"
         return self.postgres.add(server)
 
+    async def probe(self, target: ConnectionTarget) -> Reading:
+        readings = await self.prober.probe_all([self.pod], target)
+        return readings[self.pod.name]
+
     async def is_answering(self, target: ConnectionTarget) -> bool:
-        await self.prober.probe_all([self.pod], target, ())
-        return self.memory.members[self.pod.name].unanswered == 0
+        return isinstance(await self.probe(target), Answer)
 
 
 @pytest.fixture
@@ -83,15 +88,49 @@ async def test_what_answers_under_another_name_is_no_reading_of_the_member(membe
     member.server.settings["cluster_name"] = "other-1-b"
     member.server.promote()
     assert not await member.is_answering(OLD), "a server of another name at its address says nothing of it"
-    assert member.memory.members[member.pod.name].lag is None
-    assert await member.prober.probe_now(member.pod, ()) is None
+    assert await member.prober.probe_now(member.pod) is None
 
 
-async def test_what_a_probe_met_is_kept_until_one_is_answered(member: Member) -> None:
+async def test_a_silence_says_what_the_probe_met(member: Member) -> None:
     assert await member.is_answering(OLD)
     member.server.settings["cluster_name"] = "other-1-b"
-    assert not await member.is_answering(OLD)
-    assert "a server named 'other-1-b' answers" in member.memory.members[member.pod.name].silence
-    member.server.settings["cluster_name"] = "store-0-a"
+    silence = await member.probe(OLD)
+    assert isinstance(silence, Silence)
+    assert "a server named 'other-1-b' answers" in silence.message
+    assert not silence.is_excused
+
+
+class SlowPostgres(MemoryPostgres):
+    """Accepts connections once the gate is open."""
+
+    gate: asyncio.Event
+
+    async def open_replica(self, target: ConnectionTarget) -> ReplicaLink:
+        """Wait for the gate first."""
+        await self.gate.wait()
+        return await MemoryPostgres.open_replica(self, target)
+
+
+async def test_a_probe_that_is_on_its_way_goes_on_and_no_second_is_begun(member: Member) -> None:
+    slow = SlowPostgres(member.clock, Free())
+    slow.gate = asyncio.Event()
+    slow.add(member.server)
+    member.prober = Prober(slow, member.clock, member.handles)
+    assert await member.probe(OLD) == Silence()
+    slow.gate.set()
     assert await member.is_answering(OLD)
-    assert member.memory.members[member.pod.name].silence == ""
+    assert slow.opened == ["member"]
+
+
+async def test_only_pods_that_may_run_and_have_an_address_are_asked(member: Member) -> None:
+    for pod in (replace(member.pod, ip=""), replace(member.pod, phase="Failed")):
+        assert await member.prober.probe_all([pod], OLD) == {}
+
+
+async def test_the_link_to_a_pod_that_is_gone_is_closed(member: Member) -> None:
+    assert await member.is_answering(OLD)
+    await member.prober.forget_missing([member.pod])
+    assert member.handles.members
+    await member.prober.forget_missing([replace(member.pod, uid="another")])
+    assert member.handles.members == {}
+    assert await member.prober.probe_now(member.pod) is None

@@ -33,6 +33,7 @@ async def test_an_attempt_is_given_up_once_however_often_the_write_is_refused(er
     await world.run(5)
     [name] = [pod["metadata"]["name"] for pod in world.children(POD)]
     world.primary.slots[slot_of(world, name)].wal_status = "lost"
+    await world.clock.advance(1.5)  # slots are read once a second
     world.kube.faults.fail(error, verb="patch", kind=CLAIM, times=5)
     pauses = [await world.one_pass() for _ in range(5)]
     assert attempts_failed(world) == 0

@@ -10,7 +10,7 @@ from headroom.model.replica import slot_prefix
 from headroom.ports.kube import CLAIM, POD
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset import metrics
-from headroom.reconcilers.replicaset.teardown_spec import read_for_teardown
+from headroom.reconcilers.replicaset.teardown import read_for_teardown
 from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, SET, World, make_set
 
 

@@ -5,24 +5,28 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from headroom.reconcilers.board import GuardBoard, GuardView
-
 from headroom.adapters.inmemory.clock import MemoryClock, settle
 from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cache import MemoryCache
 from headroom.adapters.inmemory.kube_cluster import Cluster
 from headroom.adapters.inmemory.kube_faults import Killed
 from headroom.adapters.inmemory.postgres import MemoryPostgres
 from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer
+from headroom.adapters.inmemory.queues import MemoryQueueProbes
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.errors import Conflict, HeadroomError, Unavailable
-from headroom.model.database import ConnectionTarget, Credentials
+from headroom.model.conditions import Finding
+from headroom.model.database import ConnectionTarget, Credentials, DatabaseView
 from headroom.model.replica import ROLE_LABEL, slot_prefix
 from headroom.ports.kube import CLAIM, CONFIG_MAP, DATABASE_GUARD, POD, REPLICA_SET, SERVICE, Manifest, ObjectRef
 from headroom.reasons import Reason
-from headroom.reconcilers.replicaset import ReplicaSetReconciler, Services
+from headroom.reconcilers.replicaset import ReplicaSetReconciler
 from headroom.reconcilers.reporter import StatusReporter
+from headroom.reconcilers.servers import GuardLinks, Servers
+from headroom.reconcilers.services import Services
 
 NAMESPACE, NAME, INSTALL = "shop", "store", "0123abcd"
+GUARD = (NAMESPACE, "store")
 SET = ObjectRef(REPLICA_SET, NAMESPACE, NAME)
 MONITOR, REPLICATION = Credentials("monitor", "m"), Credentials("replication", "r")
 STEP_SECONDS = 0.25
@@ -65,7 +69,7 @@ def make_set(**spec: Any) -> Manifest:
 
 @dataclass(slots=True)
 class World:
-    """Everything context one reconciler; `reconciler` can be replaced, as by a restart."""
+    """Everything around one reconciler; `reconciler` can be replaced, as by a restart."""
 
     clock: MemoryClock = field(default_factory=MemoryClock)
     telemetry: MemoryTelemetry = field(default_factory=MemoryTelemetry)
@@ -79,7 +83,8 @@ class World:
     cluster: Cluster = field(init=False)
     postgres: MemoryPostgres = field(init=False)
     primary: MemoryServer = field(init=False)
-    board: GuardBoard = field(default_factory=GuardBoard)
+    cache: MemoryCache = field(init=False)
+    servers: Servers = field(init=False)
     reconciler: ReplicaSetReconciler = field(init=False)
     links: Any = None
     marks: list[Any] = field(default_factory=list)
@@ -88,6 +93,7 @@ class World:
     def __post_init__(self) -> None:
         self.kube = MemoryKube(clock=self.clock, fence=self.fence)
         self.cluster = Cluster(self.kube)
+        self.cache = MemoryCache(self.kube.store)
         self.postgres = MemoryPostgres(self.clock, self.fence)
         roles = {"monitor": MemoryRole("m"), "replication": MemoryRole("r", may_replicate=True)}
         self.primary = self.postgres.add(MemoryServer("primary", roles=roles))
@@ -103,14 +109,17 @@ class World:
         self.restart()
 
     def restart(self, install_id: str = INSTALL) -> None:
-        """A new process: nothing in memory is left."""
+        """A new process: nothing in memory is left, and no guard has made a pass yet."""
         self.fence.nth = None
+        self.servers = Servers(self.clock)
         services = Services(
             kube=self.kube,
+            cache=self.cache,
             postgres=self.postgres,
+            probes=MemoryQueueProbes(),
             clock=self.clock,
             telemetry=self.telemetry,
-            board=self.board,
+            servers=self.servers,
             reporter=StatusReporter(self.kube, self.clock, REPLICA_SET),
             install_id=install_id,
         )
@@ -153,7 +162,7 @@ class World:
         pods = [pod["metadata"] for pod in self.children(POD)]
         return [pod["name"] for pod in pods if pod.get("labels", {}).get(ROLE_LABEL) == "serving"]
 
-    async def look(self) -> None:
+    async def observe(self) -> None:
         """The guard's pass: a fresh view, or why there is none."""
         target = ConnectionTarget("primary", 5432, "store", MONITOR, "disable")
         now = self.clock.monotonic()
@@ -164,22 +173,19 @@ class World:
             self.marks = [*self.marks[-60:], await self.links[0].position()]
             server = await self.links[0].identify()
         except Unavailable as error:
-            self.board.post(NAMESPACE, "store", GuardView("g", False, error.reason, str(error), now))
+            self.servers.post(GUARD, DatabaseView("g", False, Finding(error.reason, str(error)), now))
             return
-        view = GuardView(
+        view = DatabaseView(
             "g",
             True,
-            Reason.CONNECTED,
-            "",
+            Finding(Reason.CONNECTED, ""),
             now,
             target=target,
             replication=REPLICATION,
             server=server,
             marks=tuple(self.marks),
-            primary=self.links[0],
-            slots=self.links[1] if self.has_slots else None,
         )
-        self.board.post(NAMESPACE, "store", view)
+        self.servers.post(GUARD, view, GuardLinks(self.links[0], self.links[1] if self.has_slots else None))
 
     def play(self) -> None:
         """One step of everybody else."""
@@ -246,7 +252,7 @@ class World:
 
     async def one_pass(self) -> timedelta | None:
         """One pass of the level loop; None when it ended in an error it would survive."""
-        await self.look()
+        await self.observe()
         work = asyncio.create_task(self.reconciler.reconcile(self.body))
         try:
             return await self._drive(work)
@@ -287,7 +293,7 @@ class World:
             self.cluster.delete(SET)
         end = self.clock.monotonic() + seconds
         while self.clock.monotonic() < end:
-            await self.look()
+            await self.observe()
             try:
                 if await self._drive(asyncio.create_task(self.reconciler.teardown(self.body))) is None:
                     return True

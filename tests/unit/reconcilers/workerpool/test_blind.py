@@ -85,7 +85,7 @@ async def test_a_moment_without_an_answer_takes_no_ready_away_and_more_does_in_e
 
 async def test_a_guard_gets_some_seconds_before_it_is_said_aloud() -> None:
     world = PoolWorld()
-    world.board.remove(NAMESPACE, "store")
+    world.lose_guard()
     await world.make_pass()
     assert world.condition("Ready") == ("False", Reason.GUARD_NOT_READY)
     assert world.condition("SignalAvailable") == ("Unknown", Reason.GUARD_NOT_READY)
@@ -94,18 +94,19 @@ async def test_a_guard_gets_some_seconds_before_it_is_said_aloud() -> None:
     await world.advance(10)
     assert world.condition("SignalAvailable") == ("False", Reason.GUARD_NOT_READY)
     assert world.telemetry.reasons("mail") == [Reason.GUARD_NOT_READY]
-    world.post_guard()
+    world.set_guard()
     await world.advance(5)
     assert world.condition("Ready")[0] == "True"
 
 
-async def test_a_new_process_keeps_a_ready_pool_ready_until_its_guard_was_looked_at() -> None:
+async def test_a_new_process_keeps_a_ready_pool_ready_until_its_guard_was_observed() -> None:
     world = PoolWorld()
     await world.advance(20, rate=1)
+    before = world.status()["conditions"]
     world.restart()
-    world.board.remove(NAMESPACE, "store")
+    world.lose_guard()
     await world.make_pass()
-    assert world.condition("Ready") == ("True", Reason.STALE_SIGNAL)
+    assert world.status()["conditions"] == before, "nothing flips and comes back"
     await world.advance(15)
     assert world.condition("Ready") == ("False", Reason.GUARD_NOT_READY)
 
@@ -157,7 +158,7 @@ async def test_without_a_sample_even_the_bounds_wait() -> None:
 
 async def test_a_guard_that_is_not_there_or_not_ready_is_named() -> None:
     world = PoolWorld()
-    world.post_guard(is_ready=False)
+    world.set_guard(is_ready=False)
     await world.advance(15)
     assert world.condition("SignalAvailable") == ("False", Reason.GUARD_NOT_READY)
     assert "dbg/store cannot use its server: the password is wrong" in world.message("SignalAvailable")
@@ -166,7 +167,7 @@ async def test_a_guard_that_is_not_there_or_not_ready_is_named() -> None:
     assert world.condition("Ready") == ("False", Reason.GUARD_NOT_FOUND)
     assert "create it or correct spec.databaseRef" in world.message("Ready")
     world.cluster.seed(make_object(DATABASE_GUARD, "store", spec={}))
-    world.post_guard()
+    world.set_guard()
     await world.advance(15)
     assert world.condition("Ready") == ("True", Reason.AS_EXPECTED)
 

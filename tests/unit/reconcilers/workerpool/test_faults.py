@@ -1,14 +1,14 @@
 """What goes wrong around a pool's workers: each has a condition with its remedy, and it comes back."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from headroom.errors import Conflict, KubeUnavailable, Refused
-from headroom.ports.kube import DATABASE_GUARD, POD, ObjectRef
+from headroom.model.database import Allocation
+from headroom.ports.kube import POD
 from headroom.reasons import Reason
-from tests.unit.reconcilers.workerpool.world import LATE, NAMESPACE, POOL, TARGET, PoolWorld, make_object, make_pool
+from tests.unit.reconcilers.workerpool.world import LATE, POOL, TARGET, PoolWorld, make_object
 
 
 async def test_a_missing_target_is_named_and_found_when_it_comes() -> None:
@@ -133,21 +133,11 @@ async def test_workers_that_do_not_start_are_named() -> None:
 
 
 async def test_the_connections_of_the_database_are_a_ceiling() -> None:
-    spec = {"connectionsPerWorker": 2, "maxWorkers": 40}
-    world = PoolWorld(spec=spec)
-    world.cluster.seed(make_pool("other", connectionsPerWorker=3, workers=other_workers()))
-    world.cluster.set_status(ObjectRef(POOL.kind, NAMESPACE, "other"), {"workers": 4, "desiredWorkers": 5})
-    world.cluster.edit(
-        ObjectRef(DATABASE_GUARD, NAMESPACE, "store"),
-        lambda guard: guard.update(spec={"connections": {"workerSharePercent": 50, "reserve": 17}}),
-    )
-    world.post_guard(used=30, limit=97)
+    world = PoolWorld(spec={"connectionsPerWorker": 2, "maxWorkers": 40})
+    world.allocation = Allocation(workers=12, budget=40, held_by_others=15)
+    world.post_guard()
     world.queue(**LATE)
     await world.advance(60)
-    assert world.asked_for() == 12  # half of 80, less 15 of the other pool, is 25 connections of two each
+    assert world.asked_for() == 12
     assert world.condition("ScalingLimited") == ("True", Reason.CONNECTION_BUDGET)
     assert "40 connections for workers, other pools hold 15" in world.message("ScalingLimited")
-
-
-def other_workers() -> dict[str, Any]:
-    return {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "other"}}

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from headroom.model.moments import format_time
+from headroom.policy.workerpool import PodCounts
 from headroom.ports.kube import Manifest
-from headroom.reconcilers.workerpool.facts import Pods
-from headroom.reconcilers.workerpool.pods import count_pods, measure_lead, parse_selector
+from headroom.reconcilers.workerpool.target import count_pods, measure_lead, parse_selector
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -29,12 +29,12 @@ def starting(age: float, **status: Any) -> Manifest:
     return pod(age=age, ready_after=None, phase="Pending", **status)
 
 
-def count(*pods: Manifest, known: float | None = None) -> Pods:
+def count(*pods: Manifest, known: float | None = None) -> PodCounts:
     return count_pods(pods, now=NOW, known_lead_seconds=known)
 
 
 def test_ready_and_young_pods_are_capacity() -> None:
-    assert count(pod(), pod(), starting(7.0)) == Pods(running=2, ready=2, in_time=3, lead_seconds=4.0)
+    assert count(pod(), pod(), starting(7.0)) == PodCounts(running=2, ready=2, in_time=3, lead_seconds=4.0)
 
 
 def test_a_pod_that_takes_more_than_two_starts_is_stuck() -> None:
@@ -51,7 +51,7 @@ def test_before_any_start_was_seen_half_a_minute_is_assumed() -> None:
 def test_pods_that_go_or_are_done_do_not_count() -> None:
     going = pod()
     going["metadata"]["deletionTimestamp"] = format_time(NOW)
-    assert count(going, pod(phase="Succeeded"), pod(phase="Failed")) == Pods(0, 0, 0)
+    assert count(going, pod(phase="Succeeded"), pod(phase="Failed")) == PodCounts(0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_what_waiting_will_not_mend_is_named_at_once(status: dict[str, Any], wor
 
 def test_a_container_that_is_being_created_is_only_young() -> None:
     creating = {"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}
-    assert count(starting(1.0, **creating)) == Pods(0, 0, 1)
+    assert count(starting(1.0, **creating)) == PodCounts(0, 0, 1)
 
 
 def test_the_lead_time_is_the_slow_end_of_real_starts() -> None:
@@ -102,4 +102,4 @@ def test_the_lead_time_is_the_slow_end_of_real_starts() -> None:
     ],
 )
 def test_selectors(text: str, labels: dict[str, str] | None) -> None:
-    assert parse_selector(text) == labels
+    assert parse_selector(text) == (None if labels is None else tuple(sorted(labels.items())))

@@ -69,7 +69,7 @@ async def test_a_person_may_change_the_count_once_and_a_rival_makes_us_hold() ->
     await world.advance(300)
     assert world.asked_for() == 1
     assert world.condition("Ready") == ("False", Reason.TARGET_CONFLICT)
-    assert "remove `replicas` from the manifest in Git" in world.message("Ready")
+    assert "Remove `replicas` from the manifest in Git" in world.message("Ready")
     held_until = world.status()["scaling"]["heldUntil"]
     assert f"held until {held_until[11:19]} UTC" in world.message("Ready")
     assert "1 present, left alone: something else set" in world.message("Ready")

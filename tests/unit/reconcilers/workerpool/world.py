@@ -5,21 +5,23 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from headroom.reconcilers.board import GuardBoard, GuardView
-
 from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cache import MemoryCache
 from headroom.adapters.inmemory.kube_cluster import Cluster
-from headroom.adapters.inmemory.kube_kinds import DEPLOYMENT
 from headroom.adapters.inmemory.postgres import MemoryPostgres
+from headroom.adapters.inmemory.postgres_primary import MemoryPrimary
 from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer
+from headroom.adapters.inmemory.postgres_session import MemoryLinkSession
 from headroom.adapters.inmemory.queues import MemoryQueueProbes
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.errors import Conflict
-from headroom.model.database import ConnectionCounts, ConnectionTarget, Credentials
+from headroom.model.conditions import Finding
+from headroom.model.database import Allocation, ConnectionTarget, Credentials, DatabaseView
 from headroom.model.moments import format_time
 from headroom.ports.kube import (
     DATABASE_GUARD,
+    DEPLOYMENT,
     HORIZONTAL_POD_AUTOSCALER,
     POD,
     SECRET,
@@ -30,11 +32,15 @@ from headroom.ports.kube import (
 )
 from headroom.reasons import Reason
 from headroom.reconcilers.reporter import StatusReporter
+from headroom.reconcilers.servers import GuardLinks, Servers
+from headroom.reconcilers.services import Services
 from headroom.reconcilers.workerpool import WorkerPoolReconciler
 
 NAMESPACE = "shop"
 TARGET = ObjectRef(DEPLOYMENT, NAMESPACE, "mailer")
 POOL = ObjectRef(WORKER_POOL, NAMESPACE, "mail")
+GUARD = (NAMESPACE, "store")
+PLENTY = Allocation(workers=1000, budget=1000, held_by_others=0)
 LATE = {"lag_seconds": 100.0, "backlog": 6000, "late": 6000}
 """A queue that is behind its target by far."""
 
@@ -84,46 +90,73 @@ class PoolWorld:
     start_seconds: float = 3.0
     clock: MemoryClock = field(default_factory=MemoryClock)
     telemetry: MemoryTelemetry = field(default_factory=MemoryTelemetry)
-    board: GuardBoard = field(default_factory=GuardBoard)
 
     def __post_init__(self) -> None:
         self.kube = MemoryKube(clock=self.clock)
+        self.cache = MemoryCache(self.kube.store)
         self.cluster = Cluster(self.kube)
         self.postgres = MemoryPostgres(self.clock, Leading())
         self.server = self.postgres.add(MemoryServer("jobs", roles={"jobs": MemoryRole("secret")}))
+        self.link: MemoryPrimary | None = self._open_link()
+        self.is_guarded, self.allocation = True, PLENTY
         self.probes = MemoryQueueProbes()
         self.numbers = 0
         self.conflicts = 0
         selector = {"matchLabels": {"app": "mailer"}}
         self.cluster.seed(make_object(DEPLOYMENT, "mailer", spec={"replicas": self.replicas, "selector": selector}))
         self.cluster.seed(make_object(DATABASE_GUARD, "store", spec={}))
-        self.cluster.seed(make_pool(**self.spec))
-        self.post_guard()
+        self.uid = self.cluster.seed(make_pool(**self.spec))["metadata"]["uid"]
         self.restart()
         self.roll_out()
 
     def restart(self) -> None:
-        """A new process: nothing in memory is left."""
-        reporter = StatusReporter(self.kube, self.clock, WORKER_POOL)
+        """A new process: nothing in memory is left; the guard's first pass comes before the pool's."""
+        self.servers = Servers(self.clock)
         self.reconciler = WorkerPoolReconciler(
-            self.kube, reporter, self.postgres, self.probes, self.clock, self.telemetry, self.board
+            Services(
+                kube=self.kube,
+                cache=self.cache,
+                postgres=self.postgres,
+                probes=self.probes,
+                clock=self.clock,
+                telemetry=self.telemetry,
+                reporter=StatusReporter(self.kube, self.clock, WORKER_POOL),
+                servers=self.servers,
+                install_id="12345678",
+            )
         )
+        self.post_guard()
 
-    def post_guard(self, *, is_ready: bool = True, **counts: int) -> None:
-        """What the guard's pass would put on the board."""
-        link: Any = object() if is_ready else None
-        numbers = {"used": 10, "active": 1, "idle_in_transaction": 0, "limit": 97, "lock_waiters": 0, **counts}
-        view = GuardView(
+    def set_guard(self, *, is_ready: bool = True) -> None:
+        """What the guard finds from now on; a new link when it is ready."""
+        self.link = self._open_link() if is_ready else None
+        self.is_guarded = True
+        self.post_guard()
+
+    def lose_guard(self) -> None:
+        """The guard posts nothing any more, as before its first pass."""
+        self.is_guarded = False
+        self.servers.remove(GUARD, "guard-uid")
+
+    def post_guard(self) -> None:
+        """What the guard's pass posts, as long as it makes passes."""
+        if not self.is_guarded:
+            return
+        link, is_ready = self.link, self.link is not None
+        uids = (demand.uid for demand in self.servers.demands(GUARD))
+        refusal = Finding(Reason.PASSWORD_REJECTED, "the password is wrong")
+        view = DatabaseView(
             "guard-uid",
             is_ready=is_ready,
-            reason=Reason.CONNECTED if is_ready else Reason.PASSWORD_REJECTED,
-            message="" if is_ready else "the password is wrong",
-            looked_at=self.clock.monotonic(),
-            target=ConnectionTarget("store", 5432, "store", Credentials("monitor", "secret")),
-            connections=ConnectionCounts(oldest_transaction_seconds=0.0, **numbers) if is_ready else None,
-            primary=link,
+            finding=Finding(Reason.CONNECTED, "") if is_ready else refusal,
+            observed_at=self.clock.monotonic(),
+            allocations=dict.fromkeys((self.uid, *uids), self.allocation),
         )
-        self.board.post(NAMESPACE, "store", view)
+        self.servers.post(GUARD, view, None if link is None else GuardLinks(link))
+
+    def _open_link(self) -> MemoryPrimary:
+        target = ConnectionTarget("jobs", 5432, "jobs", Credentials("jobs", "secret"))
+        return MemoryPrimary(MemoryLinkSession(self.postgres, target))
 
     def set_secret(self, name: str, **values: str) -> None:
         ref = ObjectRef(SECRET, NAMESPACE, name)
@@ -169,7 +202,8 @@ class PoolWorld:
             self.cluster.seed(make_object(POD, f"mailer-{self.numbers}", metadata=metadata, spec={}))
         for ref in [ref for ref in self.kube.store.entries if ref.kind == POD]:
             self._start(ref)
-        self.cluster.set_status(TARGET, {"replicas": live["spec"]["replicas"]}, manager="deployment-controller")
+        counts = {"replicas": live["spec"]["replicas"], "readyReplicas": self.running()}
+        self.cluster.set_status(TARGET, counts, manager="deployment-controller")
 
     def _start(self, ref: ObjectRef) -> None:
         pod = self.cluster.read(ref)
@@ -198,6 +232,7 @@ class PoolWorld:
             pause = (await self.make_pass()).total_seconds()
             step = min(pause, end - self.clock.monotonic())
             await self.clock.advance(max(step, 0.01))
+            self.post_guard()
             if rate is not None:
                 self.work(seconds=step, rate=rate, service_rate=service_rate)
             self.roll_out()

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headroom.adapters.postgres.connection import Link, PinnedConnection, Row
-from headroom.adapters.postgres.statements import read_only
+from headroom.adapters.postgres.connection import Link, PinnedConnection, Row, read_only
 from headroom.errors import PrimaryUnavailable
 from headroom.ports.clock import Clock
 from headroom.reasons import Reason

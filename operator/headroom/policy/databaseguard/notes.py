@@ -1,0 +1,87 @@
+"""What a person should know although the server can be used: missing rights, weak TLS, shared servers, the budget."""
+
+from collections.abc import Iterable
+
+from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
+from headroom.model.conditions import Finding
+from headroom.model.database import ConnectionBudget
+from headroom.policy.databaseguard.facts import GuardFacts
+from headroom.reasons import Reason
+
+RESERVED_SINCE = 16
+
+
+_WITHOUT: dict[str, str] = {
+    "pg_monitor": "lock waiters, transaction ages and the streaming state of replicas are not seen",
+    "pg_signal_backend": "sessions are not ended: replicas drain only as clients leave, blockers are only named",
+    "pg_read_all_data": "caches of standbys are not warmed, and queue presets need SELECT on their tables",
+    "pg_use_reserved_connections": "Headroom has no connection kept for it when the server is full",
+}
+
+
+def find_notes(spec: DatabaseGuardSpec, facts: GuardFacts, budget: ConnectionBudget | None) -> tuple[Finding, ...]:
+    """One finding for each of them; nothing without a server."""
+    server = facts.server
+    if server is None:
+        return ()
+    reserved = int(server.settings.get("reserved_connections", "0"))
+    canary_off = Finding(Reason.CANARY_DISABLED, "the canary is off: commit latency is not measured")
+    found = (
+        *describe_missing_rights(server.missing_rights, facts.role),
+        describe_tls(str(spec.connection.tls.mode)),
+        describe_reserve(server.major, reserved, facts.role),
+        None if spec.canary.enabled else canary_off,
+        _describe_sharing(facts),
+        budget.finding if budget is not None else None,
+    )
+    return tuple(finding for finding in found if finding is not None)
+
+
+def _describe_sharing(facts: GuardFacts) -> Finding | None:
+    """Which other guards use the server; names of other namespaces are not for readers of this one."""
+    others = [f"dbg/{name}" for name in facts.neighbours]
+    if facts.strangers:
+        others.append("a guard of another namespace" if facts.strangers == 1 else "guards of other namespaces")
+    if not others:
+        return None
+    verb = "watches" if len(facts.neighbours) + facts.strangers == 1 else "watch"
+    message = f"{', '.join(others)} {verb} the same server; they share budget and state; keep one guard, if you can"
+    return Finding(Reason.SHARED_INSTANCE, message)
+
+
+def quote_role(name: str) -> str:
+    """A role's name as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def describe_missing_rights(missing: Iterable[str], role: str) -> list[Finding]:
+    """One finding for each right that the login lacks."""
+    return [Finding(Reason.MISSING_RIGHT, _describe_missing(right, role)) for right in missing]
+
+
+def _describe_missing(right: str, role: str) -> str:
+    consequence = _WITHOUT.get(right, "a feature is off")
+    return f"{right} is missing: {consequence}; run: GRANT {right} TO {quote_role(role)}"
+
+
+def describe_reserve(major: int, reserved_connections: int, role: str) -> Finding | None:
+    """Why the server cannot keep a connection for us, or None when it does."""
+    if major < RESERVED_SINCE:
+        message = f"PostgreSQL {major} cannot reserve connections: the three open ones are kept, and may be lost"
+        return Finding(Reason.RESERVE_NOT_ENFORCED, message)
+    if reserved_connections == 0:
+        message = f'no connection is reserved for "{role}"; set reserved_connections = 5 on the server'
+        return Finding(Reason.RESERVE_NOT_ENFORCED, message)
+    return None
+
+
+def describe_tls(mode: str) -> Finding | None:
+    """What the chosen mode of TLS leaves open, or None for verify-full."""
+    gaps = {
+        "disable": "the connection is not encrypted",
+        "require": "the connection is encrypted, but the server is not verified",
+        "verify-ca": "the certificate is verified, but not the host name",
+    }
+    if mode == "verify-full":
+        return None
+    return Finding(Reason.TLS_WEAK, f"{gaps.get(mode, 'the connection may be unencrypted')}; verify-full is best")

@@ -1,0 +1,186 @@
+"""From facts and memory to one decision: how many, who is where, and the steps of this pass. No reads, no writes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from headroom.api.v1alpha1.common import GROUP, Mode
+from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.model.conditions import Finding
+from headroom.model.moments import Moment
+from headroom.model.outcome import Outcome
+from headroom.model.replica import Role
+from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.admission import Admission, decide_admission, decide_wal_cap
+from headroom.policy.replicaset.autoscaling import Connections, Goal, Sizes, decide_by_hand, decide_by_signals
+from headroom.policy.replicaset.drain import DrainLimits
+from headroom.policy.replicaset.facts import SetFacts
+from headroom.policy.replicaset.members import EvaluatedMember, Member, StageContext
+from headroom.policy.replicaset.memory import SetMemory, assemble
+from headroom.policy.replicaset.plan import Plan, Targets, decide_plan
+from headroom.policy.replicaset.readiness import is_within
+from headroom.policy.replicaset.stages import decide_stage
+from headroom.policy.replicaset.stream_loss import find_streaming
+from headroom.policy.target_conflict import TargetId, find_autoscaler
+from headroom.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class SetDecision:
+    """All that a pass concluded; everything a user sees comes from here.
+
+    `refusal` is why no member can be begun, `is_waiting`: a failed attempt is still to be waited out. `outage` is set
+    once it has lasted long enough to be news. `unsettled` names members that another process left and that this young
+    one has not measured yet, `is_settling`: it cannot judge the set yet. `conflict`: somebody else scales a set that
+    scales itself.
+    """
+
+    goal: Goal
+    members: tuple[EvaluatedMember, ...]
+    plan: Plan
+    refusal: Finding | None = None
+    is_waiting: bool = False
+    outage: Finding | None = None
+    unsettled: frozenset[str] = frozenset()
+    is_settling: bool = False
+    conflict: Finding | None = None
+
+    def find(self, name: str) -> EvaluatedMember:
+        """The member of this name."""
+        return next(member for member in self.members if member.name == name)
+
+
+def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment) -> Outcome[SetDecision, SetMemory]:
+    """Take up the facts, judge the members, set the goal, plan the pass."""
+    memory = memory.observe(facts, spec.readiness, now)
+    found = assemble(facts, memory, now.monotonic)
+    context = _build_context(spec, facts, found, now)
+    members = tuple(EvaluatedMember(member, decide_stage(member, context)) for member in found)
+    goal = decide_goal(spec, members, memory, now.monotonic)
+    refusal = _find_refusal(spec, facts)
+    is_waiting = _is_waiting(memory, now.monotonic)
+    is_young = _is_young(memory, now.monotonic)
+    unsettled = frozenset(member.name for member in found if is_young and _is_unmeasured(member, memory))
+    decision = SetDecision(
+        goal=goal,
+        members=members,
+        plan=decide_plan(members, _set_targets(spec, facts, goal, refusal, is_waiting=is_waiting), now.wall),
+        refusal=refusal,
+        is_waiting=is_waiting,
+        outage=_find_lasting_outage(facts, memory, now.monotonic),
+        unsettled=unsettled,
+        is_settling=is_young and (facts.primary is None or bool(unsettled)),
+        conflict=_find_conflict(spec, facts),
+    )
+    return Outcome(decision, memory.recommend(goal.wanted, goal.desired, now.monotonic))
+
+
+def _build_context(spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Member], now: Moment) -> StageContext:
+    primary = facts.primary
+    server = primary.view.server if primary is not None else None
+    return StageContext(
+        now=now.wall,
+        has_primary=primary is not None,
+        readiness=spec.readiness,
+        stall_timeout=spec.provisioning.stall_timeout,
+        streaming=find_streaming(members),
+        flush_lsn=primary.position.lsn if primary is not None else None,
+        wal_cap=decide_wal_cap(server, spec.provisioning.max_slot_wal) if server is not None else None,
+    )
+
+
+def _set_targets(
+    spec: ReplicaSetSpec, facts: SetFacts, goal: Goal, refusal: Finding | None, *, is_waiting: bool
+) -> Targets:
+    can_begin = facts.template is not None and not is_waiting
+    return Targets(
+        desired=goal.desired,
+        standbys=spec.standbys,
+        max_concurrent=spec.provisioning.max_concurrent,
+        bounds=spec.readiness,
+        drain=DrainLimits(spec.drain.timeout, spec.routing.eject_grace),
+        why=goal.reason if goal.reason is Reason.UTILIZATION_BELOW_TARGET else Reason.REPLICAS_SET,
+        is_acting=spec.mode is Mode.ACTIVE,
+        may_reserve=refusal is None and can_begin,
+        may_replace=(refusal is None or refusal.reason is Reason.SLOTS_EXHAUSTED) and can_begin,
+        has_primary=facts.primary is not None,
+        template=facts.template,
+    )
+
+
+def decide_goal(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], memory: SetMemory, now: float) -> Goal:
+    """By hand, or by the signals of `autoscaling`; `memory` holds what was wanted before, `now` is monotonic."""
+    scaling = spec.autoscaling
+    if scaling is None:
+        return decide_by_hand(spec.replicas)
+    serving = [member.facts for member in members if member.facts.role is Role.SERVING and member.facts.is_alive]
+    start = min(max(spec.replicas, scaling.min_replicas), scaling.max_replicas)
+    sizes = Sizes(
+        desired=memory.desired if memory.desired is not None else start,
+        serving=len(serving),
+        ready_standbys=sum(
+            member.facts.role is Role.STANDBY and is_within(member.facts.lag, spec.readiness) for member in members
+        ),
+    )
+    readings = [_count_connections(member) for member in serving]
+    return decide_by_signals(scaling, sizes, readings, memory.recommendations, now)
+
+
+def _count_connections(member: Member) -> Connections | None:
+    probe = member.probe
+    if probe is None or member.unanswered:
+        return None
+    return Connections(probe.sessions, probe.active_sessions, probe.max_connections)
+
+
+def _find_refusal(spec: ReplicaSetSpec, facts: SetFacts) -> Finding | None:
+    """Why no member can be added, None when one can."""
+    if facts.primary is None:
+        return facts.outage
+    view = facts.primary.view
+    if view.server is None:
+        return Finding(Reason.GUARD_NOT_READY, "the DatabaseGuard has not read the server's facts yet")
+    has_login = view.replication is not None and facts.primary.has_slot_link
+    return decide_admission(Admission(view.server, has_login, spec.provisioning.max_slot_wal))
+
+
+def _is_waiting(memory: SetMemory, now: float) -> bool:
+    """A failed attempt is still to be waited out."""
+    failed_at = memory.attempts.failed_at
+    if failed_at is None:
+        return False
+    return timedelta(seconds=now - failed_at) < timeouts.retry_after(memory.attempts.count)
+
+
+def _is_young(memory: SetMemory, now: float) -> bool:
+    return now - memory.began_at < timeouts.FIRST_SIGHT.total_seconds()
+
+
+def _find_lasting_outage(facts: SetFacts, memory: SetMemory, now: float) -> Finding | None:
+    """A process that never saw the primary cannot tell an outage from its own first moments: it waits longer."""
+    if memory.outage_since is None:
+        return None
+    if not memory.has_seen_primary:
+        return None if _is_young(memory, now) else facts.outage
+    return facts.outage if now - memory.outage_since >= timeouts.OUTAGE_NOTICE.total_seconds() else None
+
+
+def _is_unmeasured(member: Member, memory: SetMemory) -> bool:
+    """Its server could be asked, and was not asked often enough to judge it; all others are judged by their pods."""
+    is_asked = member.is_alive and member.pod is not None and member.pod.is_ready
+    if not is_asked or member.name not in memory.inherited:
+        return False
+    known = memory.members.get(member.name)
+    return known is None or known.readings.counted < timeouts.READINGS_TO_LEAVE
+
+
+def _find_conflict(spec: ReplicaSetSpec, facts: SetFacts) -> Finding | None:
+    """Without `autoscaling` an autoscaler is welcome; with it nobody else's count is followed."""
+    claim = find_autoscaler(TargetId(GROUP, "ReplicaSet", facts.name), facts.autoscalers)
+    if spec.autoscaling is None or claim is None:
+        return None
+    message = (
+        f"{claim.owner} scales dbrs/{facts.name}, which follows spec.autoscaling: what it writes to spec.replicas is "
+        "not followed; delete it, or remove spec.autoscaling"
+    )
+    return Finding(Reason.TARGET_CONFLICT, message)

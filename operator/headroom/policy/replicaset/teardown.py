@@ -1,0 +1,97 @@
+"""How the deletion of a set ends: when nothing is left, or when what is left is reported and let go."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.model.conditions import Finding
+from headroom.model.moments import Moment
+from headroom.model.numbers import count_of
+from headroom.model.replica import ABANDON_ANNOTATION
+from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.facts import SetFacts
+from headroom.policy.replicaset.memory import SetMemory
+from headroom.policy.teardown import ABANDON_AFTER
+from headroom.reasons import Reason
+
+NEVER_COMES_BACK = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.GUARD_NOT_FOUND})
+
+
+@dataclass(frozen=True, slots=True)
+class TeardownDecision:
+    """What to do about a set that is being deleted, once its members have been brought a step nearer to their end.
+
+    `is_over`: the finalizer may go. `gives_up` says why what is left is reported and let go; empty: it is not.
+    `message` is what the deletion waits for, and how to end it.
+    """
+
+    is_over: bool
+    gives_up: str
+    message: str
+
+
+def decide_teardown(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment) -> TeardownDecision:
+    """`memory` has observed these facts."""
+    gives_up = _find_reason_to_give_up(facts, now)
+    is_over = _is_nothing_left(facts, memory) or (not gives_up and _is_left_to_kubernetes(spec, facts, now))
+    return TeardownDecision(is_over, gives_up, _describe(facts))
+
+
+def may_have_slots(memory: SetMemory) -> bool:
+    """The primary's identity is written down before the first slot is made, so that this is never wrongly false."""
+    return memory.system_identifier is not None or bool(memory.slot_names)
+
+
+def _is_nothing_left(facts: SetFacts, memory: SetMemory) -> bool:
+    return not facts.members and (facts.primary is not None or not may_have_slots(memory))
+
+
+def _find_reason_to_give_up(facts: SetFacts, now: Moment) -> str:
+    if facts.deletion is not None and facts.deletion.is_abandoned:
+        return f"{ABANDON_ANNOTATION} asks for it"
+    obstacle = _find_obstacle(facts)
+    if obstacle is None:
+        return ""
+    if facts.primary is None and not facts.has_guard:
+        return "its DatabaseGuard is gone"
+    if obstacle.reason in NEVER_COMES_BACK:
+        return obstacle.message
+    if facts.deletion is not None and now.wall - facts.deletion.requested_at >= ABANDON_AFTER:
+        minutes = ABANDON_AFTER.total_seconds() / 60
+        return f"for {minutes:.0f} minutes no slot could be dropped on the primary: {obstacle.message}"
+    return ""
+
+
+def _find_obstacle(facts: SetFacts) -> Finding | None:
+    """Why slots cannot be dropped now: nobody answers, or the login that drops them does not work."""
+    primary = facts.primary
+    if primary is None:
+        return facts.outage or Finding(Reason.GUARD_NOT_READY, "the primary does not answer")
+    if primary.has_slot_link or all(member.slot is None for member in facts.members):
+        return None
+    message = primary.view.finding.message or "the DatabaseGuard has no replication login"
+    return Finding(primary.view.finding.reason, message)
+
+
+def _describe(facts: SetFacts) -> str:
+    obstacle = _find_obstacle(facts)
+    if obstacle is not None:
+        return (
+            f"it is being deleted, and its slots cannot be dropped: {obstacle.message}; annotate it with "
+            f"{ABANDON_ANNOTATION}=true to leave them, which happens by itself after "
+            f"{ABANDON_AFTER.total_seconds() / 60:.0f} minutes"
+        )
+    slots = [member.slot_name for member in facts.members if member.pod is None and member.slot is not None]
+    if slots:
+        return f"it is being deleted; the primary still uses slot {slots[0]}"
+    return f"it is being deleted; {count_of(len(facts.members), 'replica is', 'replicas are')} on the way out"
+
+
+def _is_left_to_kubernetes(spec: ReplicaSetSpec, facts: SetFacts, now: Moment) -> bool:
+    """No slot is left, and the pods that are there outlived their grace period."""
+    has_slots = any(member.slot is not None for member in facts.members)
+    if facts.deletion is None or facts.primary is None or has_slots:
+        return False
+    grace = spec.drain.timeout + timedelta(minutes=1)
+    is_asked = all(member.pod is None or member.pod.is_deleting for member in facts.members)
+    return is_asked and now.wall - facts.deletion.requested_at > grace + timeouts.POD_PATIENCE

@@ -1,0 +1,158 @@
+"""What the policy remembers of a pool between passes: samples, past wants, our own writes, and its verdicts."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from headroom.model.conditions import Finding
+from headroom.model.database import Allocation
+from headroom.model.queue import QueueSample
+from headroom.policy.workerpool.constants import (
+    BACK_WITHIN,
+    COVERAGE_GAP_SECONDS,
+    MOVES_KEPT_SECONDS,
+    SERVICE_WINDOW_LEAST_SECONDS,
+)
+from headroom.policy.workerpool.facts import Target
+from headroom.policy.workerpool.window import Observation, observe
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A count the queue asked for at a moment."""
+
+    at: float
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """The wants of a sliding window, reduced to those that can still become its maximum (newest last, falling).
+
+    `since` is when the unbroken row of wants began: before that nothing is known, and nothing unknown lowers a count.
+    """
+
+    since: float | None = None
+    latest: float = 0.0
+    peaks: tuple[Want, ...] = ()
+
+    def add(self, at: float, workers: int, window_seconds: float) -> "Wants":
+        """The row with one more want; a long gap begins a new row."""
+        is_broken = self.since is None or at - self.latest > COVERAGE_GAP_SECONDS
+        kept = () if is_broken else self.peaks
+        peaks = tuple(want for want in kept if want.workers > workers and want.at >= at - window_seconds)
+        return Wants(at if is_broken else self.since, at, (*peaks, Want(at, workers)))
+
+    def covers(self, now: float, window_seconds: float) -> bool:
+        """True when the row reaches back over the whole window."""
+        return self.since is not None and now - self.since >= window_seconds
+
+    def peak(self) -> int:
+        """The largest want of the window; 0 without any."""
+        return self.peaks[0].workers if self.peaks else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A change of the count that we wrote."""
+
+    at: float
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignWrites:
+    """What we last wrote into `spec.replicas`, when, and when others wrote something else (monotonic seconds)."""
+
+    written: int | None = None
+    written_at: float = 0.0
+    seen_at: tuple[float, ...] = ()
+    hold_until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolMemory:
+    """The memory of one pool; a new one begins empty, and an empty one never lowers anything. Times are monotonic.
+
+    `seen_at` is when this process first saw the pool, `was_reported` whether an earlier process had reported on it.
+    `late_since` is when lag passed its target; `is_late` keeps until lag is clearly below it. `has_answered` is true
+    once a sample was taken by any process, `blind_since` is when samples began to fail. `wanted` is the last count the
+    queue asked for, `allocation` the last one that the guard made.
+    """
+
+    window: tuple[Observation, ...] = ()
+    wants: Wants = Wants()
+    moves: tuple[Move, ...] = ()
+    late_since: float | None = None
+    last_good_rate: float | None = None
+    learned_at: float = -math.inf
+    foreign: ForeignWrites = ForeignWrites()
+    seen_at: float = 0.0
+    was_reported: bool = False
+    target_uid: str | None = None
+    lead_seconds: float | None = None
+    has_answered: bool = False
+    blind_since: float | None = None
+    is_late: bool = False
+    wanted: int | None = None
+    allocation: Allocation | None = None
+
+    def follow(self, target: Target) -> "PoolMemory":
+        """The memory of this target: what was written to another one, and for how long it was watched, is dropped."""
+        memory = replace(self, target_uid=target.uid, lead_seconds=target.pods.lead_seconds or self.lead_seconds)
+        if self.target_uid in (None, target.uid):
+            return memory
+        return replace(memory, wants=Wants(), moves=(), foreign=ForeignWrites())
+
+    def answered(self, signal: QueueSample | Finding | None, target_lag_seconds: float, now: float) -> "PoolMemory":
+        """The memory after the queue was asked. A failed answer changes no verdict on the lag."""
+        if signal is None:
+            return self
+        if isinstance(signal, Finding):
+            return replace(self, blind_since=now if self.blind_since is None else self.blind_since)
+        # Two bounds, so that a lag around its target does not turn the verdict with each sample.
+        bound = BACK_WITHIN * target_lag_seconds if self.is_late else target_lag_seconds
+        return replace(self, has_answered=True, blind_since=None, is_late=signal.lag_seconds > bound)
+
+    def observe(self, newest: Observation, target_lag_seconds: float) -> "PoolMemory":
+        """The memory after one more sample."""
+        is_late = newest.sample.lag_seconds > target_lag_seconds
+        since = self.late_since if self.late_since is not None else newest.sample.taken_at
+        return replace(self, window=observe(self.window, newest), late_since=since if is_late else None)
+
+    def learn(self, rate: float | None, now: float) -> "PoolMemory":
+        """The memory after a service rate was measured.
+
+        The same samples do not count twice, else the old rate would soon count for nothing.
+        """
+        if rate is None or now - self.learned_at < SERVICE_WINDOW_LEAST_SECONDS:
+            return self
+        return replace(self, last_good_rate=rate, learned_at=now)
+
+    def want(self, workers: int, now: float, window_seconds: float, *, is_lower_bound: bool) -> "PoolMemory":
+        """The memory after the queue asked for a count; a lower bound must not lower anything later."""
+        if is_lower_bound:
+            return replace(self, wanted=max(workers, self.wanted or 0))
+        return replace(self, wanted=workers, wants=self.wants.add(now, workers, window_seconds))
+
+    def writing(self) -> "PoolMemory":
+        """The memory while a write is under way: its answer may be lost, so that no count is a foreign one."""
+        return replace(self, foreign=replace(self.foreign, written=None))
+
+    def wrote(self, move: Move) -> "PoolMemory":
+        """The memory after we wrote a count."""
+        foreign = replace(self.foreign, written=move.after, written_at=move.at)
+        return replace(self, moves=(*_recent_moves(self.moves, move.at), move), foreign=foreign)
+
+    def late_for_seconds(self, now: float) -> float:
+        """How long lag has been above its target; 0 while it is not."""
+        return 0.0 if self.late_since is None else max(0.0, now - self.late_since)
+
+    def since_start_seconds(self, now: float) -> float:
+        """How long ago we last asked for more workers; infinite if we never did."""
+        return now - max((move.at for move in self.moves if move.after > move.before), default=-math.inf)
+
+
+def _recent_moves(moves: Sequence[Move], now: float) -> tuple[Move, ...]:
+    return tuple(move for move in moves if now - move.at < MOVES_KEPT_SECONDS)

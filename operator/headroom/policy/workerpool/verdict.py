@@ -1,0 +1,110 @@
+"""The verdicts that people see: whether the queue can be read, whether it keeps up, how long its backlog lasts."""
+
+from dataclasses import dataclass
+
+from headroom.model.queue import QueueSample
+from headroom.policy.workerpool.chain_input import Sizing
+from headroom.policy.workerpool.constants import BRIEF_SECONDS, FIRST_SIGHT_SECONDS
+from headroom.policy.workerpool.facts import PoolFacts, ScalingLimits, Target
+from headroom.policy.workerpool.memory import PoolMemory
+from headroom.policy.workerpool.rates import Estimates
+from headroom.policy.workerpool.wanted import Demand, time_left
+from headroom.reasons import Reason
+
+PASSING_REASONS = frozenset(
+    {
+        Reason.GUARD_NOT_READY,
+        Reason.NO_CONNECTION_LEFT,
+        Reason.NOT_A_PRIMARY,
+        Reason.PRIMARY_TIMEOUT,
+        Reason.PRIMARY_UNREACHABLE,
+        Reason.QUERY_TIMEOUT,
+    }
+)
+"""What may pass without a change to the spec; all else needs a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A condition's status without its words; `holds` None is unknown."""
+
+    holds: bool | None
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class SignalVerdict:
+    """Whether the queue can be read, and what is odd about it.
+
+    A brief gap has only begun, after answers, and is likely to pass: it does not take Ready away. An early one is of a
+    guard that this process has hardly had the time to observe.
+    """
+
+    verdict: Verdict
+    is_brief: bool = False
+    is_early: bool = False
+
+
+def is_first_sight(memory: PoolMemory, now: float) -> bool:
+    """True while this process has hardly had the time to observe the pool, its guard and its queue."""
+    return now - memory.seen_at < FIRST_SIGHT_SECONDS
+
+
+def evaluate_signal(facts: PoolFacts, limits: ScalingLimits, memory: PoolMemory, now: float) -> SignalVerdict:
+    """The verdict of this pass on the signal; `memory` is that after the queue was asked."""
+    gap, sample = facts.gap, facts.sample
+    if gap is not None:
+        is_early = gap.reason is Reason.GUARD_NOT_READY and is_first_sight(memory, now)
+        has_begun = memory.blind_since is not None and now - memory.blind_since < BRIEF_SECONDS
+        is_brief = memory.has_answered and has_begun and gap.reason in PASSING_REASONS
+        return SignalVerdict(Verdict(None if is_early else False, gap.reason), is_brief, is_early)
+    if sample is None:
+        return SignalVerdict(Verdict(None, Reason.AS_EXPECTED))
+    return SignalVerdict(Verdict(holds=True, reason=_find_oddity(sample, facts.workload, limits)))
+
+
+def evaluate_lag(facts: PoolFacts, limits: ScalingLimits, memory: PoolMemory, sizing: Sizing | None) -> Verdict:
+    """Whether the queue keeps up with the workers that are allowed."""
+    sample, target = facts.sample, facts.workload
+    if sample is None:
+        return Verdict(None, facts.gap.reason if facts.gap else Reason.NOT_YET_OBSERVED)
+    if not memory.is_late:
+        is_blocked = sample.blocked > 0 and sample.blocked_seconds > limits.target_lag_seconds
+        return Verdict(holds=True, reason=Reason.BACKLOG_BLOCKED if is_blocked else Reason.LAG_WITHIN_TARGET)
+    if sizing is None or sizing.demand is None or sizing.wanted is None:
+        return Verdict(holds=False, reason=Reason.LAG_ABOVE_TARGET)
+    if target is not None and target.pods.stuck is not None:
+        return Verdict(holds=False, reason=Reason.WORKERS_NOT_STARTING)
+    if sizing.estimates.service_rate is None:
+        return Verdict(None, Reason.LEARNING_RATE)
+    is_in_time = sizing.drain_seconds is not None and sizing.drain_seconds <= time_left(sizing.demand)
+    if is_in_time or sizing.decision.allowed >= sizing.wanted.workers:
+        return Verdict(holds=True, reason=Reason.LAG_ABOVE_TARGET)
+    return Verdict(holds=False, reason=Reason.CANNOT_MEET_DEADLINE)
+
+
+def drain_seconds(demand: Demand, estimates: Estimates, workers: int, concurrency: int) -> float | None:
+    """Time until the backlog is gone with so many workers: Q / (n c m - a); None when it grows or is not known."""
+    if estimates.service_rate is None:
+        return None
+    if demand.backlog == 0:
+        return 0.0
+    spare = workers * concurrency * estimates.service_rate - (demand.arrivals or 0.0)
+    return demand.backlog / spare if spare > 0 else None
+
+
+def _find_oddity(sample: QueueSample, target: Target | None, limits: ScalingLimits) -> Reason:
+    if sample.hides_completions:
+        return Reason.LEARNING_RATE
+    if sample.phantoms > 0:
+        return Reason.PHANTOM_IN_FLIGHT
+    if target is not None and _runs_more_than_declared(target, sample, limits.concurrency):
+        return Reason.CONCURRENCY_MISMATCH
+    return Reason.AS_EXPECTED
+
+
+def _runs_more_than_declared(target: Target, sample: QueueSample, concurrency: int) -> bool:
+    # While pods come or go a job may be in the hands of one that is not counted.
+    if sample.in_flight is None or target.pods.ready < target.present:
+        return False
+    return sample.in_flight > target.pods.running * concurrency

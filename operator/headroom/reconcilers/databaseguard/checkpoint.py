@@ -1,0 +1,71 @@
+"""What outlives the process: a guard's memory to and from its status."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from headroom.api.v1alpha1.databaseguard_status import GuardState
+from headroom.model.moments import Moment, keep_time
+from headroom.policy.databaseguard.facts import GuardMemory, ServerMemory
+from headroom.policy.databaseguard.signals import Level
+from headroom.policy.databaseguard.state import LEAVE_AFTER_SECONDS, StateMemory
+
+LONGEST_CALM_SECONDS = LEAVE_AFTER_SECONDS / 2
+"""Nobody watched between two processes: of the calm an earlier one saw, at most so much counts."""
+_LEVELS: Mapping[str, Level] = {str(level.state): level for level in Level}
+
+
+def restore(status: Mapping[str, Any], now: Moment) -> GuardMemory:
+    """The memory that an earlier process published, so that a new leader does not begin with an all-clear.
+
+    Lost on purpose: the open sample and the last verdicts; the measurement a state was entered by (its signal stays).
+    Also the connections of others, the budget and the allocations; the highest timeline; the idle times of slots. A
+    calm counts for one minute at most. A level that was not shown, because the server could not be used, is lost too.
+    """
+    state = _restore_state(status, now)
+    server = ServerMemory(state=state, has_had_state=state.level is not None, sampled_at=now.monotonic)
+    since = status.get("stateSince")
+    return GuardMemory(
+        seen_at=now.monotonic,
+        is_resumed=state.level is not None,
+        system_identifier=status.get("systemIdentifier"),
+        server=server,
+        shown=GuardState(status.get("state", GuardState.UNKNOWN)),
+        shown_since=None if since is None else now.to_monotonic(since),
+        reported_state=state,
+    )
+
+
+def _restore_state(status: Mapping[str, Any], now: Moment) -> StateMemory:
+    level = _LEVELS.get(status.get("state", ""))
+    if level is None:
+        return StateMemory()
+    since, calm_since = status.get("stateSince"), (status.get("memory") or {}).get("cleanSince")
+    calm = None if calm_since is None else max(now.to_monotonic(calm_since), now.monotonic - LONGEST_CALM_SECONDS)
+    return StateMemory(
+        level,
+        status.get("stateSignal") or "",
+        calm_since=calm,
+        since=now.monotonic if since is None else now.to_monotonic(since),
+    )
+
+
+def checkpoint(memory: GuardMemory, now: Moment, old: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of status that `restore` reads; times that mean the same second as in `old` keep its text."""
+    state, is_shown = memory.server.state, memory.shown is memory.server.state.state
+    since = state.since if is_shown and state.since is not None else memory.shown_since
+    before = old.get("stateSince") if old.get("state") == str(memory.shown) else None
+    clean_before = (old.get("memory") or {}).get("cleanSince")
+    clean = None if state.calm_since is None else keep_time(now.to_wall(state.calm_since), clean_before)
+    return {
+        "state": str(memory.shown),
+        "stateSince": keep_time(now.wall if since is None else now.to_wall(since), before),
+        "stateSignal": (state.signal or None) if is_shown else None,
+        "systemIdentifier": memory.system_identifier,
+        "memory": None if clean is None else {"cleanSince": clean},
+    }
+
+
+def read_time(text: str | None) -> datetime | None:
+    """A time of status, or None."""
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,27 @@
+"""What a pass writes: each function carries out the field of the plan whose name it bears.
+
+The plan says who; before it moves readers or destroys something an action checks that the object is still the one that
+was decided about: label patches test uid, resourceVersion and the old role, deletions read the object live.
+"""
+
+from headroom.reconcilers.replicaset.actions.accept import accept, pool
+from headroom.reconcilers.replicaset.actions.activate import activate
+from headroom.reconcilers.replicaset.actions.drain import drain, eject, end_sessions
+from headroom.reconcilers.replicaset.actions.reserve import reserve, restore_slots
+from headroom.reconcilers.replicaset.actions.retire import recreate, remove, retire
+from headroom.reconcilers.replicaset.actions.seed import seed
+
+__all__ = [
+    "accept",
+    "activate",
+    "drain",
+    "eject",
+    "end_sessions",
+    "pool",
+    "recreate",
+    "remove",
+    "reserve",
+    "restore_slots",
+    "retire",
+    "seed",
+]

@@ -1,0 +1,65 @@
+"""Out of the Service: the label comes off first, then sessions leave, and those that outstay their time are ended."""
+
+import logging
+
+from headroom.errors import Unavailable
+from headroom.model.numbers import count_of
+from headroom.policy.replicaset.ejection import Ejection
+from headroom.policy.replicaset.plan import SessionsEnd
+from headroom.reasons import Reason
+from headroom.reconcilers.context import carry_out
+from headroom.reconcilers.replicaset import metrics
+from headroom.reconcilers.replicaset.memory import SetContext
+from headroom.reconcilers.replicaset.roles import ensure_draining
+
+logger = logging.getLogger(__name__)
+
+
+async def eject(context: SetContext) -> None:
+    """Take members out that must not serve; all at once, since each second counts against the bound."""
+    await carry_out([context.attempt(_eject(context, ejection)) for ejection in context.decision.plan.eject])
+
+
+async def drain(context: SetContext) -> None:
+    """Take out the one that is not needed any more."""
+    for ejection in context.decision.plan.drain:
+        await context.attempt(_drain(context, ejection))
+
+
+async def end_sessions(context: SetContext) -> None:
+    """End the sessions of draining members as far as their time has come."""
+    await carry_out([context.attempt(_end_sessions(context, end)) for end in context.decision.plan.end_sessions])
+
+
+async def _eject(context: SetContext, ejection: Ejection) -> None:
+    await _take_out(context, ejection)
+    context.services.telemetry.record(metrics.EJECTIONS, 1, **context.labels, reason=str(ejection.reason))
+    context.emit(ejection.reason, f"{ejection.name} left the read Service: {ejection.message}", "Warning")
+
+
+async def _drain(context: SetContext, ejection: Ejection) -> None:
+    await _take_out(context, ejection)
+    context.emit(Reason.DRAINING, f"{ejection.name} takes no new connections: {ejection.message}")
+
+
+async def _take_out(context: SetContext, ejection: Ejection) -> None:
+    pod = context.member(ejection.name).pod
+    assert pod is not None
+    await ensure_draining(context.services.kube, context.namespace, pod, ejection.reason, context.now.wall)
+    context.has_moved = True
+
+
+async def _end_sessions(context: SetContext, end: SessionsEnd) -> None:
+    """A member that does not answer is nobody else's trouble."""
+    handles = context.handles.members.get(end.name)
+    if handles is None or handles.link is None:
+        return
+    try:
+        ended = await handles.link.end_sessions(only_idle=end.only_idle)
+    except Unavailable as error:
+        logger.info("%s: its sessions could not be ended now: %s", end.name, error)
+        return
+    if ended:
+        context.services.telemetry.record(metrics.SESSIONS_ENDED, ended, **context.labels)
+        counted = count_of(ended, "session was ended", "sessions were ended")
+        context.emit(Reason.SESSIONS_TERMINATED, f"{counted} on {end.name}")

@@ -1,0 +1,51 @@
+"""A slot for each member, from before its copy begins: the primary keeps the WAL that the member needs."""
+
+from headroom.model.replica import MemberId, format_incarnation
+from headroom.ports.postgres import SlotLink
+from headroom.reconcilers.replicaset.memory import SetContext
+
+
+async def reserve(context: SetContext) -> None:
+    """Begin as many members as planned; the slot is first, so that no copy outlives the WAL it needs."""
+    count, link = context.decision.plan.reserve, context.slot_link
+    if count and link is not None:
+        await context.attempt(_begin_members(context, link, count))
+
+
+async def restore_slots(context: SetContext) -> None:
+    """Make slots that vanished under live members again, and those that a process did not get to make."""
+    link = context.slot_link
+    if link is None:
+        return
+    for name in context.decision.plan.restore_slots:
+        await context.attempt(_ensure_slot(context, link, context.member(name).slot_name))
+
+
+async def _begin_members(context: SetContext, link: SlotLink, count: int) -> None:
+    if "systemIdentifier" not in context.status:
+        # This pass's status names the primary, and the next one begins: from then on a teardown knows where to look.
+        context.has_moved = True
+        return
+    await link.check_replication()
+    taken = {member.facts.id for member in context.decision.members}
+    for _ in range(count):
+        member = next_member(taken, format_incarnation(context.now.wall))
+        taken.add(member)
+        await _ensure_slot(context, link, member.slot_name(context.services.install_id, context.uid))
+        context.has_moved = True
+
+
+def next_member(taken: set[MemberId], incarnation: str) -> MemberId:
+    """The lowest ordinal that nobody has, in a new incarnation."""
+    ordinals = {member.ordinal for member in taken}
+    ordinal = next(number for number in range(len(ordinals) + 1) if number not in ordinals)
+    return MemberId(ordinal, incarnation)
+
+
+async def _ensure_slot(context: SetContext, link: SlotLink, name: str) -> None:
+    # Remembered before it is asked for: the answer may be lost, and the slot be there.
+    context.memory = context.memory.record_slot(name)
+    try:
+        await link.ensure_slot(name)
+    finally:
+        context.services.servers.invalidate_slots(context.guard_key)

@@ -1,0 +1,156 @@
+"""Away: marked first, then pod, slot and claim in that order; a process that comes later finds each step again."""
+
+from headroom.api.v1alpha1.serving import VolumeRetention
+from headroom.errors import Conflict
+from headroom.model.conditions import Finding
+from headroom.model.replica import RETAINED_LABEL, RETIRE_ANNOTATION, SET_LABEL, ClaimFacts, PodFacts
+from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.plan import Retirement
+from headroom.policy.replicaset.timeouts import NODE_LOST_AFTER
+from headroom.ports.kube import CLAIM, POD, JsonOp, Manifest, ObjectRef
+from headroom.reasons import Reason
+from headroom.reconcilers.replicaset import metrics
+from headroom.reconcilers.replicaset.memory import SetContext
+from headroom.reconcilers.replicaset.roles import escape
+
+
+async def retire(context: SetContext) -> None:
+    """Write down who goes: from then on no pass takes the member for one that stays."""
+    for retirement in context.decision.plan.retire:
+        await context.attempt(_retire(context, retirement))
+
+
+async def remove(context: SetContext) -> None:
+    """Bring every marked member one step nearer to its end."""
+    for name in context.decision.plan.remove:
+        await context.attempt(remove_member(context, context.member(name)))
+
+
+async def recreate(context: SetContext) -> None:
+    """Delete pods that ended, or are of an older template; the next pass creates them again on their claim."""
+    for name in context.decision.plan.recreate:
+        pod = context.member(name).pod
+        assert pod is not None
+        await context.attempt(_delete_pod(context, pod, is_same_version=True))
+
+
+async def _retire(context: SetContext, retirement: Retirement) -> None:
+    """Counted and reported only once it is written: what was refused has not happened, and is no failed attempt."""
+    member = context.member(retirement.name)
+    if member.claim is not None:
+        await mark_claim(context, member.claim, retirement.reason)
+    elif not await _drop_unclaimed_slot(context, member):
+        return
+    context.has_moved = True
+    if retirement.is_failure:
+        _record_failure(context, retirement)
+    elif retirement.reason is not Reason.RETIRED:
+        context.emit(retirement.reason, f"{retirement.name} is recreated: {retirement.message}", "Warning")
+
+
+async def mark_claim(context: SetContext, claim: ClaimFacts, reason: Reason) -> None:
+    """Write on the claim that its member goes."""
+    path = f"/metadata/annotations/{escape(RETIRE_ANNOTATION)}"
+    operations: list[JsonOp] = [
+        {"op": "test", "path": "/metadata/uid", "value": claim.uid},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": claim.resource_version},
+        {"op": "add", "path": path, "value": str(reason)},
+    ]
+    await context.services.kube.patch(ObjectRef(CLAIM, context.namespace, claim.name), operations)
+
+
+async def remove_member(context: SetContext, member: Member, *, must_drop_slot: bool = True) -> None:
+    """Delete pod, then slot, then claim, as far as each may go now."""
+    if member.pod is not None:
+        if not member.pod.is_deleting:
+            await _delete_pod(context, member.pod)
+        elif _is_stuck(context, member.pod):
+            await _drop_slot(context, member)
+        return
+    is_slot_gone = await _drop_slot(context, member)
+    if not is_slot_gone and must_drop_slot:
+        return
+    if member.claim is not None and not member.claim.is_deleting:
+        await release_claim(context, member.claim)
+        what = "slot and claim" if is_slot_gone else f"claim; slot {member.slot_name} could not be dropped"
+        context.emit(Reason.RETIRED, f"{member.name} is gone, with its {what}")
+        context.has_moved = True
+
+
+async def release_claim(context: SetContext, claim: ClaimFacts) -> None:
+    """Delete the claim, or let it go without an owner where the spec retains volumes."""
+    ref = ObjectRef(CLAIM, context.namespace, claim.name)
+    live = await _read_live(context, ref, claim.uid)
+    if live is None:
+        return
+    version = live["metadata"]["resourceVersion"]
+    if context.spec.retention.volumes is VolumeRetention.DELETE:
+        await context.services.kube.delete(ref, uid=claim.uid, resource_version=version)
+        return
+    operations: list[JsonOp] = [
+        {"op": "test", "path": "/metadata/uid", "value": claim.uid},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+        {"op": "remove", "path": "/metadata/ownerReferences"},
+        {"op": "remove", "path": f"/metadata/labels/{escape(SET_LABEL)}"},
+        {"op": "add", "path": f"/metadata/labels/{escape(RETAINED_LABEL)}", "value": context.name},
+    ]
+    await context.services.kube.patch(ref, operations)
+
+
+async def _delete_pod(context: SetContext, pod: PodFacts, *, is_same_version: bool = False) -> None:
+    """Delete this pod and no other; with `is_same_version` only if nothing of it changed since it was judged."""
+    ref = ObjectRef(POD, context.namespace, pod.name)
+    live = await _read_live(context, ref, pod.uid)
+    if live is None:
+        return
+    version = live["metadata"]["resourceVersion"]
+    if is_same_version and version != pod.resource_version:
+        raise Conflict(f"{ref} was changed since it was judged")
+    await context.services.kube.delete(ref, uid=pod.uid, resource_version=version)
+    context.has_moved = True
+
+
+async def _read_live(context: SetContext, ref: ObjectRef, uid: str) -> Manifest | None:
+    """What the watches have shown may be old: nothing is destroyed on their word."""
+    live = await context.services.kube.get(ref)
+    if live is not None and live["metadata"]["uid"] != uid:
+        raise Conflict(f"{ref} is another one now")
+    return live
+
+
+def _is_stuck(context: SetContext, pod: PodFacts) -> bool:
+    """Its node does not answer: the pod stays until it does, and the WAL must not. No other pod ever has this slot."""
+    return pod.ends_at is not None and context.now.wall - pod.ends_at > NODE_LOST_AFTER
+
+
+async def _drop_unclaimed_slot(context: SetContext, member: Member) -> bool:
+    """Drop the slot of a member that has nothing else, as far as the API server knows."""
+    live = await context.services.kube.get(ObjectRef(CLAIM, context.namespace, member.name))
+    if live is not None:
+        raise Conflict(f"{member.name} has a claim by now")
+    return await _drop_slot(context, member)
+
+
+async def _drop_slot(context: SetContext, member: Member) -> bool:
+    """True when the slot is known to be gone."""
+    if context.facts.primary is None:
+        return False
+    if member.slot is None:
+        return True
+    link = context.slot_link
+    if link is None:
+        return False
+    try:
+        return await link.drop_slot(member.slot_name)
+    finally:
+        context.services.servers.invalidate_slots(context.guard_key)
+
+
+def _record_failure(context: SetContext, retirement: Retirement) -> None:
+    failure = Finding(retirement.reason, retirement.message)
+    context.memory = context.memory.record_failure(failure, context.now.monotonic)
+    labels = {**context.labels, "reason": str(retirement.reason)}
+    context.services.telemetry.record(metrics.ATTEMPTS_FAILED, 1, **labels)
+    count = context.memory.attempts.count
+    message = f"attempt {count} to make {retirement.name} was given up: {retirement.message}"
+    context.emit(retirement.reason, message, "Warning")

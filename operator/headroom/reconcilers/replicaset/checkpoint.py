@@ -1,0 +1,74 @@
+"""What of a set's memory outlives its process: put into status, and taken up by the next one."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from headroom.model.conditions import Finding, Truth
+from headroom.model.moments import Moment
+from headroom.model.replica import MemberId
+from headroom.policy.replicaset.memory import Attempts, LeadTimes, SetMemory
+from headroom.policy.replicaset.timeouts import ATTEMPTS_BEFORE_STALLED
+from headroom.reasons import ConditionType, Reason
+
+
+def checkpoint(memory: SetMemory) -> dict[str, Any]:
+    """The part of status that `restore` reads back.
+
+    Lost on purpose: readings, streams, restarts, idle slots and the progress of copies (a new process counts again, and
+    gives nothing up sooner), wanted counts (a stabilization window begins again), the moment of a failed attempt (it is
+    waited out again), single lead times (their 90th percentile stays), and whether the primary was seen.
+    Failed attempts are kept on the members that are being made, and in the condition Stalled once there are three;
+    names of slots are those of the members, whose conditions tell since when one has had no stream.
+    """
+    lead_time = {"warmSeconds": memory.warm.p90, "baseBackupSeconds": memory.base_backup.p90}
+    return {
+        "desiredReplicas": memory.desired,
+        "systemIdentifier": memory.system_identifier,
+        "timeline": memory.timeline or None,
+        "leadTime": lead_time if any(value is not None for value in lead_time.values()) else None,
+    }
+
+
+def restore(status: Mapping[str, Any], now: Moment, *, name: str, uid: str, install_id: str) -> SetMemory:
+    """The memory that a process begins with; `name` and `uid` are the set's, from which the names of slots derive."""
+    lead_time = status.get("leadTime") or {}
+    inherited = {str(entry["name"]): _restore_stream_loss(entry, now) for entry in status.get("members") or ()}
+    ids = (MemberId.parse_object(name, member) for member in inherited)
+    return SetMemory(
+        began_at=now.monotonic,
+        inherited=inherited,
+        desired=status.get("desiredReplicas"),
+        system_identifier=status.get("systemIdentifier"),
+        timeline=status.get("timeline") or 0,
+        warm=_restore_times(lead_time.get("warmSeconds")),
+        base_backup=_restore_times(lead_time.get("baseBackupSeconds")),
+        attempts=_restore_attempts(status, now.monotonic),
+        slot_names=frozenset(member.slot_name(install_id, uid) for member in ids if member is not None),
+    )
+
+
+def _restore_times(p90: float | None) -> LeadTimes:
+    return LeadTimes() if p90 is None else LeadTimes().add(float(p90))
+
+
+def _restore_stream_loss(member: Mapping[str, Any], now: Moment) -> float | None:
+    """The second since which a member has had no stream, by its condition; None where it had one."""
+    streaming = _find_condition(member.get("conditions") or (), ConditionType.STREAMING)
+    if streaming.get("status") != Truth.FALSE or streaming.get("reason") != Reason.NOT_STREAMING:
+        return None
+    return now.to_monotonic(streaming["lastTransitionTime"])
+
+
+def _restore_attempts(status: Mapping[str, Any], now: float) -> Attempts:
+    attempts = Attempts(max((member.get("attempts", 0) for member in status.get("members") or ()), default=0))
+    stalled = _find_condition(status.get("conditions") or (), ConditionType.STALLED)
+    is_stalled = stalled.get("status") == Truth.TRUE and stalled.get("reason") == Reason.SEED_ATTEMPTS_EXHAUSTED
+    if not is_stalled:
+        return attempts
+    failure = Finding(Reason.SEED_FAILED, stalled.get("message", ""))
+    return replace(attempts, count=max(attempts.count, ATTEMPTS_BEFORE_STALLED), failed_at=now, failure=failure)
+
+
+def _find_condition(conditions: Iterable[Mapping[str, Any]], kind: ConditionType) -> Mapping[str, Any]:
+    return next((entry for entry in conditions if entry["type"] == kind), {})

@@ -1,0 +1,200 @@
+"""One pass over a ReplicaSet: gather, decide, then the actions in the order of what users feel first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from headroom.api.v1alpha1 import parse_spec
+from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.errors import InvalidSpec
+from headroom.model.conditions import Condition, Truth, unknown_conditions
+from headroom.model.moments import Moment
+from headroom.model.replica import Role, Stage
+from headroom.policy.replicaset.decide import decide
+from headroom.policy.replicaset.members import EvaluatedMember
+from headroom.policy.replicaset.memory import SetMemory
+from headroom.ports.kube import REPLICA_SET, Manifest, ObjectRef
+from headroom.reasons import ConditionType
+from headroom.reconcilers.not_yet import NotYetEvents
+from headroom.reconcilers.replicaset import actions
+from headroom.reconcilers.replicaset.checkpoint import restore
+from headroom.reconcilers.replicaset.conditions import SET_CONDITIONS, describe_deletion
+from headroom.reconcilers.replicaset.events import emit_changes
+from headroom.reconcilers.replicaset.gather import Gatherer
+from headroom.reconcilers.replicaset.memory import SetContext, SetHandles
+from headroom.reconcilers.replicaset.metrics import record_metrics
+from headroom.reconcilers.replicaset.routing import ensure_routing
+from headroom.reconcilers.replicaset.status import describe_status
+from headroom.reconcilers.replicaset.teardown import read_for_teardown, teardown_pass
+from headroom.reconcilers.reporter import DesiredStatus
+from headroom.reconcilers.services import Services
+
+INVALID_PAUSE = timedelta(seconds=30)
+STARTS_WITHIN = timedelta(seconds=10)
+"""A server that has a copy is there by then, unless it has much to replay."""
+WRITTEN_BY_REPORTER = ("conditions", "observedGeneration")
+
+
+@dataclass(slots=True)
+class _SetState:
+    """What a process holds of one set between passes."""
+
+    ref: ObjectRef
+    memory: SetMemory
+    handles: SetHandles = field(default_factory=SetHandles)
+
+
+@dataclass(slots=True)
+class ReplicaSetReconciler:
+    """Implements `Reconciler` for ReplicaSets."""
+
+    services: Services
+    _states: dict[str, _SetState] = field(default_factory=dict)
+    _not_yet: NotYetEvents = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._not_yet = NotYetEvents(self.services.telemetry)
+
+    async def reconcile(self, body: dict[str, Any]) -> timedelta:
+        """One pass over the set as the watches last saw it."""
+        if "deletionTimestamp" in body["metadata"]:
+            return INVALID_PAUSE
+        if not body.get("status"):
+            unknown = unknown_conditions(SET_CONDITIONS, "the set has not been observed yet")
+            body = await self.services.reporter.report(body, DesiredStatus(unknown))
+        state = self._state_of(body)
+        try:
+            spec = _read_spec(body, state.handles)
+        except InvalidSpec as error:
+            await self._report(body, Condition(ConditionType.READY, Truth.FALSE, error.reason, str(error)))
+            return INVALID_PAUSE
+        self._not_yet.tell(body, spec)
+        context = await self._begin(body, spec, state)
+        try:
+            await _act(context)
+        finally:
+            state.memory = context.memory
+        record_metrics(context)
+        desired = describe_status(context)
+        await self.services.reporter.report(body, desired)
+        emit_changes(context, desired)
+        return _pause(context)
+
+    async def teardown(self, body: dict[str, Any]) -> timedelta | None:
+        """Work towards nothing; None when the finalizer may go."""
+        state = self._state_of(body)
+        context = await self._begin(body, read_for_teardown(body), state, is_live=True)
+        try:
+            again, decision = await teardown_pass(context)
+        finally:
+            state.memory = context.memory
+        if again is None:
+            self.services.telemetry.forget(**context.labels)
+        else:
+            await self._report(body, *describe_deletion(decision.message))
+        return again
+
+    async def forget(self, uid: str) -> None:
+        """Close the links to the members and drop what was remembered."""
+        self.services.reporter.forget(uid)
+        self._not_yet.forget(uid)
+        state = self._states.pop(uid, None)
+        if state is not None:
+            self.services.servers.forget(state.ref, uid)
+            await state.handles.close()
+
+    def _state_of(self, body: Manifest) -> _SetState:
+        metadata = body["metadata"]
+        state = self._states.get(metadata["uid"])
+        if state is None:
+            ref = ObjectRef(REPLICA_SET, metadata["namespace"], metadata["name"])
+            install_id, status = self.services.install_id, body.get("status") or {}
+            memory = restore(status, self._now(), name=ref.name, uid=metadata["uid"], install_id=install_id)
+            state = self._states[metadata["uid"]] = _SetState(ref, memory)
+        return state
+
+    async def _begin(
+        self, body: Manifest, spec: ReplicaSetSpec, state: _SetState, *, is_live: bool = False
+    ) -> SetContext:
+        self.services.servers.depend(state.ref, (state.ref.namespace, spec.database_ref.name))
+        facts = await Gatherer(self.services, body, spec, state.memory, state.handles, is_live=is_live).gather()
+        now = self._now()
+        outcome = decide(spec, facts, state.memory, now)
+        return SetContext(
+            services=self.services,
+            body=body,
+            spec=spec,
+            facts=facts,
+            decision=outcome.decision,
+            memory=outcome.memory,
+            handles=state.handles,
+            now=now,
+        )
+
+    def _now(self) -> Moment:
+        return Moment(self.services.clock.monotonic(), self.services.clock.now())
+
+    async def _report(self, body: Manifest, *conditions: Condition) -> None:
+        """These conditions; all else in status stays as it was last seen."""
+        kept: Mapping[str, Any] = {
+            key: value for key, value in (body.get("status") or {}).items() if key not in WRITTEN_BY_REPORTER
+        }
+        await self.services.reporter.report(body, DesiredStatus(conditions, facts=kept))
+
+
+def _read_spec(body: Manifest, handles: SetHandles) -> ReplicaSetSpec:
+    """The whole spec, parsed once for each generation; raises InvalidSpec."""
+    generation = body["metadata"]["generation"]
+    if handles.spec is None or handles.spec[0] != generation:
+        handles.spec = generation, parse_spec(ReplicaSetSpec, body)
+    return handles.spec[1]
+
+
+async def _act(context: SetContext) -> None:
+    """Carry out the plan: what readers feel first, what costs the primary last.
+
+    A conflict in a step that moves members ends the pass there: the next one gathers again.
+    """
+    await actions.eject(context)
+    await actions.activate(context)
+    await actions.accept(context)
+    await actions.pool(context)
+    await context.attempt(_take_away(context))
+    await actions.end_sessions(context)
+    await actions.remove(context)
+    await context.attempt(ensure_routing(context))
+    await actions.restore_slots(context)
+    await actions.seed(context)
+    await actions.reserve(context)
+
+
+async def _take_away(context: SetContext) -> None:
+    """What the spec does not ask for any more; a spec that came late must not decide that."""
+    plan = context.decision.plan
+    if not (plan.drain or plan.retire or plan.recreate):
+        return
+    await context.confirm_spec()
+    await actions.drain(context)
+    await actions.retire(context)
+    await actions.recreate(context)
+
+
+def _pause(context: SetContext) -> timedelta:
+    """How long until the next pass: at once while something moves, a second under autoscaling, else two."""
+    if context.has_moved:
+        return timedelta(milliseconds=50)
+    if any(_is_about_to_stand_by(context, member) for member in context.decision.members):
+        return timedelta(milliseconds=200)
+    stages = [member.verdict.stage for member in context.decision.members]
+    is_calm = all(stage in (Stage.STANDBY, Stage.SERVING) for stage in stages)
+    return timedelta(seconds=2 if is_calm and context.spec.autoscaling is None else 1)
+
+
+def _is_about_to_stand_by(context: SetContext, member: EvaluatedMember) -> bool:
+    """A server that accepts its first connections wakes nobody."""
+    pod = member.facts.pod
+    if pod is None or member.facts.role is not Role.PROVISIONING:
+        return False
+    started = pod.server.started_at
+    return member.facts.within > 0 or (started is not None and context.now.wall - started < STARTS_WITHIN)

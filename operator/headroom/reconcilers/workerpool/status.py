@@ -1,0 +1,186 @@
+"""The status of a pool, composed from one pass; numbers that moved little keep their old value."""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from headroom.api.v1alpha1.common import Mode
+from headroom.errors import InvalidSpec
+from headroom.model.conditions import Condition
+from headroom.model.moments import format_moment, format_time, keep_time
+from headroom.model.numbers import settle
+from headroom.model.queue import QueueSample
+from headroom.policy.workerpool import Rule, ScalingDecision, Sizing, is_spare
+from headroom.policy.workerpool.constants import RATE_WINDOW_SECONDS
+from headroom.reconcilers.reporter import DesiredStatus
+from headroom.reconcilers.workerpool.checkpoint import checkpoint
+from headroom.reconcilers.workerpool.conditions import first_conditions, invalid_conditions, pool_conditions
+from headroom.reconcilers.workerpool.memory import PoolContext
+
+LAG_FLOOR_SHARE = 0.1
+BACKLOG_FLOOR = 10.0
+DRAIN_FLOOR_SECONDS = 5.0
+RATE_FLOOR_SIGMAS = 3.0
+SERVICE_RATE_FLOOR_SHARE = 0.25
+"""Below these a number of the queue is noise: a calm pool's status is not written for it."""
+NEXT_TO_NOTHING = 2.0
+KEPT_FACTS = ("workers", "readyWorkers", "desiredWorkers", "lastDecision", "target", "activeSchedules")
+KEPT_NUMBERS = ("queue", "scaling")
+QUEUE_NUMBERS = (
+    "lagSeconds",
+    "backlog",
+    "lateBacklog",
+    "blockedBacklog",
+    "inFlight",
+    "drainSeconds",
+    "arrivalsPerSecond",
+    "completionsPerSecond",
+    "completionsPerWorkerPerSecond",
+)
+Numbers = dict[str, float | None]
+
+
+def first_status(status: Mapping[str, Any]) -> DesiredStatus:
+    """The status at first sight."""
+    return _keep(status, first_conditions())
+
+
+def invalid_status(status: Mapping[str, Any], error: InvalidSpec) -> DesiredStatus:
+    """The status of a spec that cannot be acted on."""
+    return _keep(status, invalid_conditions(error))
+
+
+def build_status(context: PoolContext, *, has_scaled: bool) -> DesiredStatus:
+    """The whole status of this pass."""
+    if context.decision.is_settling and not has_scaled:
+        return _keep(context.status, ())
+    sizing, queue = context.decision.sizing, _queue(context)
+    conditions = pool_conditions(context, None if queue is None else queue.get("arrivalsPerSecond"))
+    if sizing is None:
+        kept = _keep(context.status, conditions)
+        return DesiredStatus(conditions, kept.facts, {**kept.numbers, "queue": queue})
+    return DesiredStatus(conditions, _facts(context, sizing), {"queue": queue, "scaling": _scaling(context)})
+
+
+def build_last_decision(decision: ScalingDecision, status: Mapping[str, Any], wall: datetime) -> Mapping[str, Any]:
+    """The decision, or the old one while nothing of it is news: its numbers in words move all the time."""
+    old = status.get("lastDecision")
+    new = {
+        "at": format_moment(wall),
+        "wanted": decision.wanted,
+        "allowed": decision.allowed,
+        "rule": str(decision.rule),
+        "reason": str(decision.reason),
+        "message": decision.message,
+    }
+    if decision.limit is not None:
+        new["limit"] = str(decision.limit)
+    return dict(old) if old is not None and _gist(old) == _gist(new) else new
+
+
+def _gist(decision: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes a decision news: the count, and why it is not higher, or that it is higher than it need be.
+
+    A want that moves by a worker or a tenth around the count is the same decision.
+    """
+    wanted, allowed, limit = decision["wanted"], decision["allowed"], decision.get("limit")
+    if limit in (Rule.TARGET_CONFLICT, Rule.STALE_SIGNAL) or allowed < wanted:
+        return allowed, limit, decision["reason"]
+    return allowed, "spare" if is_spare(wanted, allowed) else "covered"
+
+
+def _facts(context: PoolContext, sizing: Sizing) -> Mapping[str, Any]:
+    target, ref, status = context.facts.workload, context.spec.workers.target_ref, context.status
+    assert target is not None
+    assert ref is not None
+    is_paused, schedules = context.spec.mode is Mode.PAUSED, context.decision.schedules
+    wall, old = context.services.clock.now(), status.get("lastDecision")
+    return {
+        **({"activeSchedules": list(schedules)} if schedules else {}),
+        "workers": target.existing,
+        "readyWorkers": target.pods.ready,
+        "desiredWorkers": target.present if is_paused else sizing.decision.allowed,
+        "lastDecision": old if is_paused else build_last_decision(sizing.decision, status, wall),
+        "target": {"apiVersion": ref.api_version, "kind": ref.kind, "name": ref.name, "uid": target.uid},
+    }
+
+
+def _queue(context: PoolContext) -> Mapping[str, Any] | None:
+    """The numbers of the queue, None where one is not known; None when nothing was ever measured."""
+    before: Mapping[str, Any] = context.status.get("queue") or {}
+    sample = context.facts.sample
+    if sample is None:
+        # Only the time of the last measurement stays: old numbers would look like news.
+        kept = before if context.facts.gap is None else {"measuredAt": before.get("measuredAt")}
+        return {**dict.fromkeys(QUEUE_NUMBERS), **kept} if any(kept.values()) else None
+    numbers = {**dict.fromkeys(QUEUE_NUMBERS), **_measured(context, sample, before)}
+    is_same = all(numbers[name] == before.get(name) for name in QUEUE_NUMBERS)
+    measured_at = before["measuredAt"] if is_same and "measuredAt" in before else None
+    return {**numbers, "measuredAt": measured_at or format_time(context.services.clock.now())}
+
+
+def _measured(context: PoolContext, sample: QueueSample, before: Mapping[str, Any]) -> Numbers:
+    lag_floor = LAG_FLOOR_SHARE * context.decision.limits.target_lag_seconds
+    counts: Numbers = {
+        "lagSeconds": sample.lag_seconds if sample.lag_seconds >= min(lag_floor, NEXT_TO_NOTHING) else 0.0,
+        "backlog": sample.backlog,
+        "lateBacklog": sample.late,
+        "blockedBacklog": sample.blocked,
+        "inFlight": sample.in_flight,
+    }
+    numbers: Numbers = {
+        name: _settle_count(before.get(name), count, lag_floor if name == "lagSeconds" else BACKLOG_FLOOR)
+        for name, count in counts.items()
+    }
+    return numbers | _rates(context.decision.sizing, before)
+
+
+def _rates(sizing: Sizing | None, before: Mapping[str, Any]) -> Numbers:
+    """What only a pool with a target has."""
+    if sizing is None:
+        return {}
+    found = sizing.estimates
+    has_excess = sizing.wanted is not None and sizing.wanted.excess > 0
+    service_floor = SERVICE_RATE_FLOOR_SHARE * (found.service_rate or 0.0)
+    new: dict[str, tuple[float | None, float]] = {
+        "drainSeconds": (sizing.drain_seconds if has_excess else None, DRAIN_FLOOR_SECONDS),
+        "arrivalsPerSecond": (found.arrivals_per_second, _noise(found.arrivals_per_second)),
+        "completionsPerSecond": (found.completions_per_second, _noise(found.completions_per_second)),
+        "completionsPerWorkerPerSecond": (found.service_rate, service_floor),
+    }
+    return {name: _settle(before.get(name), number, floor) for name, (number, floor) in new.items()}
+
+
+def _scaling(context: PoolContext) -> Mapping[str, Any] | None:
+    """What must outlive the process; None when there is nothing yet."""
+    old: Mapping[str, Any] = context.status.get("scaling") or {}
+    new = checkpoint(context.memory, context.now)
+    for name in ("startedAt", "heldUntil"):
+        if new[name] is not None:
+            new[name] = keep_time(datetime.fromisoformat(new[name]), old.get(name))
+    rate = "completionsPerSlotPerSecond"
+    new[rate] = _settle(old.get(rate), new[rate], 0.0)
+    return new if any(value is not None for value in new.values()) else None
+
+
+def _noise(rate: float | None) -> float:
+    """How far chance moves a rate that is counted over a minute (Poisson)."""
+    return RATE_FLOOR_SIGMAS * math.sqrt((rate or 0.0) / RATE_WINDOW_SECONDS)
+
+
+def _settle(old: float | None, new: float | None, floor: float) -> float | None:
+    """The old number unless the new one differs by more than the floor and a tenth, or says that nothing is left."""
+    return new if new == 0 and (old or 0.0) > NEXT_TO_NOTHING else settle(old, new, floor)
+
+
+def _settle_count(old: float | None, new: float | None, floor: float) -> float | None:
+    """The settled number, but 0 is always shown: it takes a move beyond the floor to leave it again."""
+    return new if new == 0 else settle(old, new, floor)
+
+
+def _keep(status: Mapping[str, Any], conditions: tuple[Condition, ...]) -> DesiredStatus:
+    """The status as it is, with these conditions: for a pass that knows nothing better."""
+    facts = {name: status[name] for name in KEPT_FACTS if name in status}
+    numbers = {name: status[name] for name in KEPT_NUMBERS if name in status}
+    return DesiredStatus(conditions, facts, numbers)

@@ -1,0 +1,118 @@
+"""What Kopf does with our handlers, over the API in memory: lists, events in order, daemons, finalizers, teardowns."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from headroom.adapters.inmemory.copying import copy_json
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
+from headroom.adapters.kube.cache import ref_of
+from headroom.adapters.kube.projection import is_selected
+from headroom.ports.kube import FINALIZER, OUR_KINDS, WATCHED, Kind, Manifest, ObjectRef, WatchFeed
+from headroom.reconcilers.loop import LevelLoops
+from headroom.reconcilers.wakes import Wakes
+
+KINDS = {(kind.api_version, kind.name): kind for kind in WATCHED}
+
+
+class MemoryWatch:
+    """The watches of all kinds: feeds a cache at each change of the store; `interrupt` loses events until `relist`."""
+
+    def __init__(self, kube: MemoryKube, feed: WatchFeed) -> None:
+        self._kube, self._feed = kube, feed
+        self.is_interrupted = False
+        self.heard: list[tuple[str | None, Kind, Manifest]] = []
+        self._selected: dict[str, Manifest] = {}
+        kube.store.listeners.append(self._deliver)
+        self.relist()
+
+    def relist(self) -> None:
+        """Name every object that is there, as the list does that follows an interruption."""
+        self.is_interrupted = False
+        for ref, entry in list(self._kube.store.entries.items()):
+            if ref.kind in WATCHED and is_selected(ref.kind, entry.manifest):
+                self._feed.observe(ref.kind, copy_json(entry.manifest))
+        for ref, entry in list(self._kube.store.entries.items()):
+            if ref.kind in WATCHED and is_selected(ref.kind, entry.manifest):
+                self._tell(None, ref.kind, copy_json(entry.manifest))
+
+    def _deliver(self, change: str, manifest: Manifest) -> None:
+        kind = KINDS.get((manifest["apiVersion"], manifest["kind"]))
+        if kind is None or self.is_interrupted:
+            return
+        uid = manifest["metadata"]["uid"]
+        if not is_selected(kind, manifest):
+            if (last := self._selected.pop(uid, None)) is not None:
+                # An object that leaves the selection is DELETED to the watch, as it was last, at the version of now.
+                version = manifest["metadata"]["resourceVersion"]
+                self._tell("DELETED", kind, {**last, "metadata": {**last["metadata"], "resourceVersion": version}})
+            return
+        self._selected[uid] = manifest
+        if change != "DELETED":
+            self._feed.observe(kind, manifest)
+        self._tell(change, kind, manifest)
+
+    def _tell(self, change: str | None, kind: Kind, manifest: Manifest) -> None:
+        self._feed.hear(kind, manifest, change)
+        self.heard.append((change, kind, manifest))
+
+
+@dataclass
+class MemoryKopf:
+    """Runs the loops of all objects of ours; `run` until cancelled."""
+
+    kube: MemoryKube
+    loops: LevelLoops
+    wakes: Wakes
+    watch: MemoryWatch
+    _daemons: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _teardowns: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Handle events in their order."""
+        changed = asyncio.Event()
+        self.kube.store.listeners.append(lambda *_: changed.set())
+        try:
+            while True:
+                heard, self.watch.heard = self.watch.heard, []
+                for change, kind, manifest in heard:
+                    await self.wakes.hear(kind, manifest, is_gone=change == "DELETED")
+                    if kind in OUR_KINDS and change != "DELETED":
+                        self._handle(ref_of(kind, manifest), manifest)
+                if not self.watch.heard:
+                    await changed.wait()
+                changed.clear()
+        finally:
+            tasks = [*self._daemons.values(), *self._teardowns.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _handle(self, ref: ObjectRef, manifest: Manifest) -> None:
+        metadata = manifest["metadata"]
+        uid, finalizers = metadata["uid"], metadata.get("finalizers") or []
+        if "deletionTimestamp" in metadata:
+            if FINALIZER in finalizers and uid not in self._teardowns:
+                self._teardowns[uid] = asyncio.create_task(self._tear_down(ref, uid))
+        elif FINALIZER not in finalizers:
+            Cluster(self.kube).edit(ref, _add_finalizer, manager="kopf")
+        elif uid not in self._daemons:
+            self._daemons[uid] = asyncio.create_task(self.loops.run(ref.kind, manifest, _Never()))
+
+    async def _tear_down(self, ref: ObjectRef, uid: str) -> None:
+        await self.loops.teardown(ref, uid)
+        if ref in self.kube.store.entries:
+            Cluster(self.kube).edit(ref, _remove_finalizer, manager="kopf")
+
+
+class _Never:
+    def __bool__(self) -> bool:
+        return False
+
+
+def _add_finalizer(body: Manifest) -> None:
+    body["metadata"]["finalizers"] = [*(body["metadata"].get("finalizers") or []), FINALIZER]
+
+
+def _remove_finalizer(body: Manifest) -> None:
+    body["metadata"]["finalizers"].remove(FINALIZER)

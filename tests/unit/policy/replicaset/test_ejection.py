@@ -1,0 +1,207 @@
+"""Who leaves the Service against the wanted count, in order of rank, and when that is too dangerous."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headroom.api.v1alpha1.serving import OnLagPanic, Readiness
+from headroom.model.replica import Role
+from headroom.policy.replicaset.ejection import Ejections, decide_ejections
+from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag
+from headroom.reasons import Reason
+from tests.unit.policy.replicaset.make import (
+    BEYOND,
+    BOUNDS,
+    UNKNOWN,
+    judge,
+    make_member,
+    make_pod,
+    make_probe,
+    make_slot,
+    members,
+)
+
+DOWN = NotEligible(Reason.NOT_STREAMING, "its WAL receiver is not connected")
+PROMOTED = NotEligible(Reason.MEMBER_PROMOTED, "it has left recovery")
+
+
+def serving(ordinal: int = 0, **changes: Any) -> Member:
+    return make_member(Role.SERVING, ordinal, **changes)
+
+
+def late(ordinal: int = 0, sessions: int = 0, seconds: float = 60.0) -> Member:
+    lag = ReplayLag(seconds, 1024**3)
+    return serving(ordinal, lag=lag, beyond=2, within=0, probe=make_probe(sessions=sessions))
+
+
+def decide(
+    *found: Member,
+    desired: int = 2,
+    bounds: Readiness = BOUNDS,
+    has_primary: bool = True,
+    has_substitute: bool = False,
+) -> Ejections:
+    return decide_ejections(
+        judge(*found, has_primary=has_primary),
+        desired=desired,
+        bounds=bounds,
+        has_primary=has_primary,
+        has_substitute=has_substitute,
+    )
+
+
+def gone(ejections: Ejections) -> list[tuple[str, Reason]]:
+    return [(entry.name, entry.reason) for entry in ejections.gone]
+
+
+def good(ejections: Ejections) -> list[str]:
+    return [member.name for member in ejections.good]
+
+
+def test_those_that_serve_well_stay() -> None:
+    ejections = decide(serving(0), serving(1), make_member(Role.STANDBY, 2), make_member(Role.DRAINING, 3))
+    assert gone(ejections) == []
+    assert good(ejections) == ["store-0-a", "store-1-a"]
+    assert ejections.lag_panic == ""
+
+
+@pytest.mark.parametrize("has_primary", [True, False])
+def test_one_that_is_no_replica_any_more_goes_even_if_it_is_the_last(has_primary: bool) -> None:
+    ejections = decide(serving(0, lag=PROMOTED), has_primary=has_primary)
+    assert gone(ejections) == [("store-0-a", Reason.MEMBER_PROMOTED)]
+    assert good(ejections) == []
+
+
+def test_one_that_answers_nothing_goes_after_three_probes_where_another_serves() -> None:
+    other = serving(1)
+    assert gone(decide(serving(0, unanswered=2, lag=None), other)) == []
+    silent = serving(0, unanswered=3, lag=None)
+    assert gone(decide(silent, other)) == [("store-0-a", Reason.MEMBER_UNREACHABLE)]
+    assert gone(decide(silent)) == []
+    assert decide(silent, other).gone[0].message == "it does not answer probes"
+
+
+def test_a_stream_that_broke_is_given_the_time_that_the_bound_allows() -> None:
+    other = serving(1)
+    assert gone(decide(serving(0, lag=DOWN, refused_seconds=9.9), other)) == []
+    ejections = decide(serving(0, lag=DOWN, refused_seconds=10.0), other)
+    assert gone(ejections) == [("store-0-a", Reason.NOT_STREAMING)]
+    assert ejections.gone[0].message == DOWN.message
+
+
+def test_without_a_primary_no_broken_stream_and_no_silence_is_held_against_anybody() -> None:
+    found = serving(0, lag=DOWN, refused_seconds=60), serving(1, unanswered=9, lag=None), serving(2)
+    assert gone(decide(*found, has_primary=False)) == []
+
+
+def test_one_that_is_due_for_replacement_goes_once_another_serves() -> None:
+    lost = serving(0, slot=make_slot(wal_status="lost"))
+    assert gone(decide(lost)) == []
+    ejections = decide(lost, serving(1))
+    assert gone(ejections) == [("store-0-a", Reason.SLOT_LOST)]
+    assert "gave up the WAL" in ejections.gone[0].message
+
+
+def test_one_whose_pod_is_not_ready_is_no_reason_to_let_another_go() -> None:
+    unready = serving(1, pod=make_pod(Role.SERVING, name="store-1-a", is_ready=False))
+    ejections = decide(serving(0, lag=DOWN, refused_seconds=60), unready)
+    assert gone(ejections) == []
+    assert good(ejections) == []
+
+
+def test_one_reading_beyond_the_bound_is_not_enough() -> None:
+    assert gone(decide(serving(0, lag=BEYOND, beyond=1), serving(1), serving(2))) == []
+    assert gone(decide(serving(0, lag=BEYOND, beyond=2), serving(1), serving(2))) == [
+        ("store-0-a", Reason.REPLAY_LAG_ABOVE_LIMIT)
+    ]
+
+
+def test_an_unknown_lag_is_no_lag() -> None:
+    ejections = decide(serving(0, lag=UNKNOWN, within=0), serving(1))
+    assert gone(ejections) == []
+    assert good(ejections) == ["store-0-a", "store-1-a"]
+
+
+def test_the_most_lagged_go_first() -> None:
+    found = late(0, seconds=20.0), late(1, seconds=90.0), late(2, seconds=40.0), serving(3)
+    assert [name for name, _ in gone(decide(*found, desired=1))] == ["store-1-a", "store-2-a", "store-0-a"]
+
+
+@pytest.mark.parametrize(
+    ("sessions_of_late", "sessions_of_rest", "goes"), [(40, 40, True), (45, 44, True), (45, 45, False), (90, 20, False)]
+)
+def test_the_rest_may_take_over_below_ninety_percent(sessions_of_late: int, sessions_of_rest: int, goes: bool) -> None:
+    rest = serving(1, probe=make_probe(sessions=sessions_of_rest))
+    ejections = decide(late(0, sessions_of_late), rest)
+    assert bool(ejections.gone) is goes
+    assert bool(ejections.lag_panic) is not goes
+
+
+def test_as_many_as_are_wanted_need_no_room_for_more() -> None:
+    full = [serving(number, probe=make_probe(sessions=100)) for number in (1, 2)]
+    assert gone(decide(late(0, 100), *full)) == [("store-0-a", Reason.REPLAY_LAG_ABOVE_LIMIT)]
+
+
+def test_the_minimum_that_is_to_serve_is_kept_in_spite_of_lag() -> None:
+    bounds = Readiness(min_serving=2)
+    ejections = decide(late(0), serving(1), bounds=bounds, desired=3)
+    assert gone(ejections) == []
+    assert ejections.lag_panic == "1 replica lags and the other 1 could not carry their load"
+    assert gone(decide(late(0), serving(1), desired=3))
+
+
+def test_a_substitute_is_waited_for_without_panic() -> None:
+    ejections = decide(late(0, 90), serving(1, probe=make_probe(sessions=90)), has_substitute=True)
+    assert gone(ejections) == []
+    assert ejections.lag_panic == ""
+
+
+def test_on_panic_all_but_the_least_lagged_go_where_the_spec_says_so() -> None:
+    bounds = Readiness(on_lag_panic=OnLagPanic.EJECT)
+    ejections = decide(late(0, 90, 20.0), late(1, 90, 50.0), bounds=bounds)
+    assert [name for name, _ in gone(ejections)] == ["store-1-a"]
+    assert ejections.lag_panic == "2 replicas lag and the other 0 could not carry their load"
+    with_rest = decide(late(0, 90), serving(1, probe=make_probe(sessions=90)), bounds=bounds)
+    assert [name for name, _ in gone(with_rest)] == ["store-0-a"]
+    assert with_rest.lag_panic
+
+
+def test_higher_ranks_leave_before_lag_is_weighed() -> None:
+    found = serving(0, lag=PROMOTED), serving(1, lag=DOWN, refused_seconds=60), late(2), serving(3), serving(4)
+    assert gone(decide(*found)) == [
+        ("store-0-a", Reason.MEMBER_PROMOTED),
+        ("store-1-a", Reason.NOT_STREAMING),
+        ("store-2-a", Reason.REPLAY_LAG_ABOVE_LIMIT),
+    ]
+
+
+@st.composite
+def sets(draw: st.DrawFn) -> list[Member]:
+    return [draw(members(ordinal)) for ordinal in range(draw(st.integers(0, 5)))]
+
+
+@given(sets(), st.integers(0, 4), st.booleans(), st.booleans(), st.sampled_from(OnLagPanic))
+def test_whatever_is_found_none_goes_twice_and_the_good_never_go(
+    found: list[Member], desired: int, has_primary: bool, has_substitute: bool, on_lag_panic: OnLagPanic
+) -> None:
+    bounds = Readiness(on_lag_panic=on_lag_panic)
+    ejections = decide(*found, desired=desired, bounds=bounds, has_primary=has_primary, has_substitute=has_substitute)
+    names = [entry.name for entry in ejections.gone]
+    alive = {member.name for member in found if member.role is Role.SERVING and member.is_alive}
+    assert len(names) == len(set(names))
+    assert set(names) <= alive
+    assert not set(names) & set(good(ejections))
+
+
+@given(sets(), st.integers(0, 4))
+def test_by_lag_or_silence_the_service_never_empties(found: list[Member], desired: int) -> None:
+    fit = [replace(member, lag=None if isinstance(member.lag, NotEligible) else member.lag) for member in found]
+    ejections = decide(*fit, desired=desired, bounds=Readiness(on_lag_panic=OnLagPanic.EJECT))
+    own_fault = {member.name for member in judge(*fit) if member.verdict.is_failed}
+    alive = {member.name for member in fit if member.role is Role.SERVING and member.is_alive} - own_fault
+    if alive:
+        assert alive - {entry.name for entry in ejections.gone}

@@ -1,0 +1,460 @@
+"""What a row of passes tells: readings, broken streams, restarts, idle slots, copies, outages and lead times."""
+
+import copy
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headroom.model.conditions import Finding
+from headroom.model.database import BackupProgress
+from headroom.model.lsn import Lsn
+from headroom.model.moments import Moment
+from headroom.model.replica import ContainerFacts, PodFacts, Role
+from headroom.policy.replicaset.facts import Answer, Reading, Silence
+from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.memory import LEAD_TIMES_KEPT, LeadTimes, MemberMemory, SetMemory, assemble
+from headroom.policy.replicaset.replay_lag import LagUnknown, NotEligible, ReplayLag
+from headroom.reasons import Reason
+from tests.unit.policy.replicaset.make import (
+    BOUNDS,
+    NOW,
+    SYSTEM,
+    make_facts,
+    make_found,
+    make_mark,
+    make_pod,
+    make_primary,
+    make_probe,
+    make_slot,
+)
+
+NAME = "store-0-a"
+MIB = 1024**2
+
+
+def answer(at: float, lsn: int = 500, **changes: Any) -> Answer:
+    """What a member of the primary that `make_mark` marks answers; caught up unless told."""
+    position = {"receive_lsn": Lsn(lsn), "replay_lsn": Lsn(lsn)}
+    return Answer(make_probe(probed_at=at, answered_at=at, system_identifier=SYSTEM, **{**position, **changes}))
+
+
+class Passes:
+    """Passes over one member, a second apart unless told, by a primary that is at LSN 500."""
+
+    def __init__(self) -> None:
+        self.known, self.at = MemberMemory("u0", seen_since=100.0), 100.0
+
+    def make(self, reading: Reading | None, *, is_blind: bool = False, step: float = 1.0) -> MemberMemory:
+        marks = () if is_blind else (make_mark(self.at, 500),)
+        self.known = self.known.observe(reading, marks, BOUNDS, self.at)
+        self.at += step
+        return self.known
+
+    def answer(self, *, count: int = 1, is_blind: bool = False, step: float = 1.0, **changes: Any) -> MemberMemory:
+        for _ in range(count):
+            self.make(answer(self.at, **changes), is_blind=is_blind, step=step)
+        return self.known
+
+    def broken(self, *, count: int = 1, step: float = 1.0, **changes: Any) -> float:
+        return self.answer(count=count, step=step, is_streaming=False, timeline=None, **changes).stream.broken_seconds
+
+
+def test_answers_within_the_bounds_are_counted_in_a_row() -> None:
+    readings = Passes().answer(count=3).readings
+    assert (readings.within, readings.beyond, readings.unanswered, readings.counted) == (3, 0, 0, 3)
+    assert isinstance(readings.lag, ReplayLag)
+
+
+def test_a_lag_beyond_the_bounds_is_counted_and_ends_the_row_within() -> None:
+    passes = Passes()
+    passes.answer(count=2)
+    for _ in range(15):
+        far = make_mark(passes.at, 200 * MIB)
+        passes.known = passes.known.observe(answer(passes.at), (far,), BOUNDS, passes.at)
+        passes.at += 1
+    readings = passes.known.readings
+    assert readings.within == 0
+    assert isinstance(readings.lag, ReplayLag)
+    assert readings.lag.seconds > 10
+    assert 0 < readings.beyond < 15
+    assert passes.answer(replay_lsn=Lsn(500)).readings.beyond == 0
+
+
+def test_each_verdict_builds_on_the_one_before() -> None:
+    passes = Passes()
+    first = passes.answer(step=0.4).readings.lag
+    assert isinstance(first, ReplayLag)
+    mark = make_mark(100.0, 500)
+    later = passes.known.observe(answer(100.4), (mark,), BOUNDS, 100.4).readings.lag
+    assert isinstance(later, ReplayLag)
+    assert later.seconds == first.seconds, "the mark was seen replayed before"
+
+
+def test_silence_takes_the_lag_away_and_ends_both_rows() -> None:
+    passes = Passes()
+    passes.answer(count=3)
+    readings = passes.make(Silence("connection refused")).readings
+    assert (readings.lag, readings.within, readings.beyond, readings.unanswered) == (None, 0, 0, 1)
+    assert readings.silence == "connection refused"
+    assert readings.chain is not None
+    assert readings.probe is not None
+
+
+def test_at_most_one_silence_a_second_is_counted() -> None:
+    passes = Passes()
+    for _ in range(10):
+        passes.make(Silence(), step=0.25)
+    assert passes.known.readings.unanswered == 3
+    assert passes.known.readings.counted == 3
+
+
+def test_a_late_loop_is_no_witness() -> None:
+    passes = Passes()
+    passes.answer()
+    readings = passes.make(Silence(is_excused=True)).readings
+    assert (readings.unanswered, readings.lag, readings.within, readings.counted) == (0, None, 0, 1)
+
+
+def test_what_a_probe_met_is_kept_until_one_is_answered() -> None:
+    passes = Passes()
+    passes.make(Silence("connection refused"))
+    assert passes.make(Silence()).readings.silence == "connection refused"
+    assert passes.make(Silence("no route to host")).readings.silence == "no route to host"
+    assert passes.answer().readings.silence == ""
+
+
+def test_silent_seconds_count_from_the_last_answer_or_else_from_first_sight() -> None:
+    passes = Passes()
+    passes.make(Silence())
+    assert passes.known.silent_seconds(130.0) == 30
+    passes = Passes()
+    passes.answer(count=5)
+    assert passes.known.silent_seconds(130.0) == 0
+    passes.make(Silence())
+    assert passes.known.silent_seconds(130.0) == 26
+
+
+def test_a_pod_that_is_not_asked_keeps_what_is_known() -> None:
+    passes = Passes()
+    before = passes.answer(count=2).readings
+    assert passes.make(None).readings == before
+
+
+def test_a_refusal_is_timed_for_as_long_as_its_reason_stays() -> None:
+    passes = Passes()
+    passes.broken(count=5)
+    assert passes.known.refused_seconds(passes.at) == 5
+    passes.answer(timeline=2)
+    assert isinstance(passes.known.readings.lag, NotEligible)
+    assert passes.known.refused_seconds(passes.at) == 1
+    passes.answer()
+    assert passes.known.refused_seconds(passes.at) == 0
+
+
+def test_without_a_primary_nothing_is_known_of_the_lag() -> None:
+    readings = Passes().answer(is_blind=True).readings
+    assert isinstance(readings.lag, LagUnknown)
+    assert (readings.within, readings.beyond, readings.refusal) == (0, 0, None)
+
+
+def test_seconds_of_a_broken_stream_add_up() -> None:
+    assert Passes().broken(count=31) == 30
+
+
+def test_a_flash_of_a_connection_changes_nothing_and_a_stream_that_lasts_ends_it() -> None:
+    passes = Passes()
+    passes.broken(count=31)
+    passes.answer(step=0.5)
+    assert passes.broken() == 30.5
+    passes.answer(count=6)
+    assert passes.broken() == 1
+
+
+def test_replay_of_what_is_there_begins_it_again() -> None:
+    passes = Passes()
+    passes.broken(count=31)
+    assert passes.broken(lsn=501) == 0
+    assert passes.broken(lsn=501, count=5) == 5
+
+
+def test_while_the_primary_does_not_answer_nobody_is_blamed() -> None:
+    passes = Passes()
+    passes.broken(count=31)
+    assert passes.answer(is_blind=True).stream.broken_seconds == 0
+
+
+def test_silence_and_what_was_not_watched_are_not_counted() -> None:
+    passes = Passes()
+    passes.broken(count=31)
+    for _ in range(500):
+        passes.make(Silence())
+    assert passes.known.stream.broken_seconds == 30
+    assert passes.broken(step=3600) == 31
+    assert passes.broken() == 41
+
+
+READINGS = st.lists(
+    st.one_of(
+        st.none(),
+        st.builds(Silence, message=st.sampled_from(["", "refused"]), is_excused=st.booleans()),
+        st.builds(
+            lambda lsn, streams: answer(0.0, lsn=lsn, is_streaming=streams),
+            st.integers(0, 600),
+            st.booleans(),
+        ),
+    ),
+    max_size=20,
+)
+
+
+@given(READINGS, st.floats(0.05, 20.0))
+def test_whatever_is_read_counters_agree_with_each_other(readings: list[Reading | None], step: float) -> None:
+    passes = Passes()
+    for drawn in readings:
+        at = passes.at
+        is_answer = isinstance(drawn, Answer)
+        reading = Answer(replace(drawn.probe, probed_at=at, answered_at=at)) if is_answer else drawn
+        before = copy.deepcopy(passes.known)
+        known = passes.make(reading, step=step)
+        assert before.observe(reading, (make_mark(at, 500),), BOUNDS, at) == known, "the same facts, the same memory"
+        counts = known.readings
+        assert not (counts.within and counts.beyond)
+        assert not (counts.unanswered and (counts.within or counts.beyond or counts.lag is not None))
+        assert 0 <= known.stream.broken_seconds <= at - 100.0 + step
+
+
+class Sets:
+    """Passes over a whole set, a second apart."""
+
+    def __init__(self) -> None:
+        self.memory, self.at = SetMemory(began_at=0.0), 0.0
+
+    def observe(self, *found: Any, step: float = 1.0, **changes: Any) -> SetMemory:
+        facts = make_facts(*found, at=self.at, **changes)
+        moment = Moment(self.at, NOW + timedelta(seconds=self.at))
+        self.memory = self.memory.observe(facts, BOUNDS, moment)
+        self.members = assemble(facts, self.memory, self.at)
+        self.at += step
+        return self.memory
+
+
+def pod(restarts: int, *, is_ready: bool = False, ran: timedelta = timedelta()) -> PodFacts:
+    server = ContainerFacts(is_running=is_ready, restarts=restarts, started_at=NOW - ran)
+    return make_pod(Role.STANDBY, is_ready=is_ready, server=server)
+
+
+def restarts_after(*pods: PodFacts) -> int:
+    passes = Sets()
+    for each in pods:
+        passes.observe(make_found(pod=each), step=0.0)
+    return passes.members[0].server_restarts
+
+
+def test_restarts_count_since_the_server_last_ran_in_peace() -> None:
+    assert restarts_after(pod(0), pod(6)) == 6
+    assert restarts_after(pod(0), pod(5), pod(5, is_ready=True, ran=timedelta(hours=1)), pod(6)) == 1
+    assert restarts_after(pod(0), pod(5), pod(5, is_ready=True, ran=timedelta(minutes=1)), pod(6)) == 6
+
+
+def test_a_new_process_holds_no_old_restarts_against_a_member() -> None:
+    assert restarts_after(pod(40)) == 0
+    assert restarts_after(pod(40), pod(46)) == 6
+
+
+def test_what_is_known_of_a_pod_that_is_gone_is_forgotten() -> None:
+    passes = Sets()
+    passes.observe(make_found(pod=pod(3), reading=answer(0.0)))
+    assert passes.memory.peaceful_restarts
+    assert passes.memory.members
+    passes.observe(make_found(pod=None))
+    assert passes.memory.peaceful_restarts == passes.memory.members == {}
+
+
+def test_nothing_of_a_pod_is_held_against_the_one_that_follows_it() -> None:
+    passes = Sets()
+    for _ in range(4):
+        passes.observe(make_found(reading=Silence("refused")))
+    assert passes.members[0].unanswered == 4
+    passes.observe(make_found(pod=make_pod(uid="another"), reading=Silence()))
+    assert passes.members[0].unanswered == 1
+    assert passes.members[0].silence == ""
+
+
+def test_an_idle_slot_is_timed_by_the_server_or_else_by_us() -> None:
+    passes = Sets()
+    idle = make_slot(is_active=False)
+    passes.observe(make_found(slot=idle), step=10.0)
+    passes.observe(make_found(slot=idle))
+    assert passes.members[0].slot_idle_seconds == 10
+    passes.observe(make_found(slot=make_slot(is_active=False, inactive_seconds=400.0)))
+    assert passes.members[0].slot_idle_seconds == 400
+    passes.observe(make_found(slot=make_slot()))
+    assert passes.members[0].slot_idle_seconds == 0
+    assert passes.memory.idle_slots == {}
+
+
+def copying(streamed: int, *, phase: str = "streaming database files", restarts: int = 0) -> Any:
+    seed = ContainerFacts(is_running=True, restarts=restarts)
+    backup = BackupProgress("hr_a_b_0_a", phase, streamed, 100) if streamed else None
+    unfinished = make_pod(Role.PROVISIONING, is_ready=False, seed=seed, server=ContainerFacts())
+    return make_found(pod=unfinished, backup=backup)
+
+
+def test_a_copy_stands_still_while_neither_phase_nor_bytes_move() -> None:
+    passes = Sets()
+    passes.observe(copying(10), step=30.0)
+    passes.observe(copying(10), step=30.0)
+    assert passes.members[0].still_seconds == 30
+    passes.observe(copying(11), step=30.0)
+    assert passes.members[0].still_seconds == 0
+    passes.observe(copying(11, phase="waiting for checkpoint to finish"))
+    assert passes.members[0].still_seconds == 0
+
+
+def test_a_copy_that_has_not_begun_stands_still_by_the_restarts_of_its_step() -> None:
+    passes = Sets()
+    passes.observe(copying(0), step=30.0)
+    passes.observe(copying(0), step=30.0)
+    assert passes.members[0].still_seconds == 30
+    passes.observe(copying(0, restarts=1))
+    assert passes.members[0].still_seconds == 0
+
+
+def test_a_member_that_has_its_copy_never_stands_still() -> None:
+    passes = Sets()
+    passes.observe(copying(10), step=30.0)
+    passes.observe(make_found(), step=30.0)
+    assert passes.members[0].still_seconds == 0
+    assert passes.memory.copies == {}
+
+
+OUTAGE = Finding(Reason.PRIMARY_UNREACHABLE, "nothing answers")
+
+
+def test_an_outage_is_timed_from_its_first_pass_and_ends_with_the_first_answer() -> None:
+    passes = Sets()
+    passes.observe()
+    assert passes.memory.outage_since is None
+    passes.observe(primary=None, outage=OUTAGE)
+    assert passes.observe(primary=None, outage=OUTAGE).outage_since == 1.0
+    assert passes.memory.has_seen_primary
+    assert passes.observe().outage_since is None
+
+
+def test_a_young_process_times_an_outage_from_its_own_beginning() -> None:
+    memory = Sets().observe(primary=None, outage=OUTAGE)
+    assert (memory.outage_since, memory.has_seen_primary) == (0.0, False)
+
+
+def test_the_identity_of_the_first_primary_stays_and_its_highest_timeline() -> None:
+    passes = Sets()
+    passes.observe(primary=make_primary(0.0, timeline=3))
+    memory = passes.observe(primary=make_primary(1.0, timeline=2))
+    assert (memory.system_identifier, memory.timeline) == (SYSTEM, 3)
+    assert passes.observe(primary=None, outage=OUTAGE).system_identifier == SYSTEM
+
+
+def test_slots_are_what_the_primary_says_and_else_those_of_every_member() -> None:
+    passes = Sets()
+    assert passes.observe(make_found(), make_found(1, slot=None)).slot_names == {"hr_a_b_0_a"}
+    blind = passes.observe(make_found(1, slot=None), primary=None, outage=OUTAGE)
+    assert blind.slot_names == {"hr_a_b_0_a", "hr_a_b_1_a"}
+    assert passes.observe().slot_names == frozenset()
+    assert passes.memory.record_slot("hr_a_b_2_a").slot_names == {"hr_a_b_2_a"}
+
+
+def test_a_slot_keeps_the_name_it_is_asked_for_until_the_primary_tells_otherwise() -> None:
+    passes = Sets()
+    passes.memory = passes.memory.record_slot("hr_a_b_0_a")
+    assert passes.observe(primary=None, outage=OUTAGE).slot_names == {"hr_a_b_0_a"}
+
+
+def test_failed_attempts_add_up_until_one_succeeds_or_another_spec_comes() -> None:
+    failure = Finding(Reason.SEED_FAILED, "no space left")
+    failed = SetMemory(generation=1).record_failure(failure, 5.0).record_failure(failure, 9.0)
+    assert (failed.attempts.count, failed.attempts.failed_at, failed.attempts.failure) == (2, 9.0, failure)
+    assert failed.record_acceptance(60.0).attempts.count == 0
+    passes = Sets()
+    passes.memory = failed
+    assert passes.observe(generation=1).attempts.count == 2
+    assert passes.observe(generation=2).attempts.count == 0
+
+
+def test_lead_times_are_the_last_ones_and_their_ninetieth_percentile() -> None:
+    assert LeadTimes().p90 is None
+    times = LeadTimes()
+    for number in range(1, 31):
+        times = times.add(float(number))
+    assert len(times.samples) == LEAD_TIMES_KEPT
+    assert times.p90 == 28.0
+    assert LeadTimes((3.0,)).p90 == 3.0
+
+
+def test_an_acceptance_that_tells_no_time_leaves_the_times_alone() -> None:
+    memory = SetMemory().record_acceptance(None)
+    assert memory.base_backup.samples == ()
+    assert memory.record_acceptance(40.0).base_backup.samples == (40.0,)
+    assert memory.record_activation(0.5).warm.samples == (0.5,)
+
+
+def test_wanted_counts_are_kept_for_the_longest_window() -> None:
+    memory = SetMemory()
+    for at in range(0, 8000, 100):
+        memory = memory.recommend(2, 3, float(at))
+    assert memory.desired == 3
+    assert memory.recommendations[0].at == 4300
+    assert memory.recommendations[-1].at == 7900
+
+
+def test_observing_changes_no_value_that_was_there() -> None:
+    passes = Sets()
+    before = passes.observe(make_found(reading=Silence()), copying(5))
+    kept = copy.deepcopy(before)
+    passes.observe(make_found(reading=answer(1.0)), copying(6))
+    assert before == kept
+
+
+@pytest.mark.parametrize("reading", [None, Silence("refused"), answer(0.0)])
+def test_a_member_is_what_was_found_and_what_is_remembered(reading: Reading | None) -> None:
+    passes = Sets()
+    found = make_found(is_listed=True, is_node_lost=True, reading=reading)
+    passes.observe(found)
+    [member] = passes.members
+    assert isinstance(member, Member)
+    assert (member.name, member.pod, member.claim, member.slot) == (NAME, found.pod, found.claim, found.slot)
+    assert member.is_listed
+    assert member.is_node_lost
+    assert (member.probe is not None) == isinstance(reading, Answer)
+    assert member.unanswered == (1 if isinstance(reading, Silence) else 0)
+
+
+def test_a_stream_that_another_process_saw_broken_is_timed_from_then_on() -> None:
+    passes = Sets()
+    passes.memory = SetMemory(began_at=0.0, inherited={NAME: -90.0})
+    passes.observe(make_found(reading=answer(0.0, is_streaming=False, timeline=None)))
+    assert passes.members[0].refused_seconds == 90
+    assert passes.members[0].broken_seconds == 0, "a copy is thrown away only for what this process saw"
+    passes.observe(make_found(reading=answer(1.0)))
+    passes.observe(make_found(reading=answer(2.0, is_streaming=False, timeline=None)))
+    assert passes.members[0].refused_seconds == 0
+
+
+@pytest.mark.parametrize("reading", [answer(0.0), answer(0.0, timeline=2)])
+def test_a_stream_that_stands_or_meets_something_else_inherits_nothing(reading: Reading) -> None:
+    passes = Sets()
+    passes.memory = SetMemory(began_at=0.0, inherited={NAME: -90.0})
+    passes.observe(make_found(reading=reading))
+    assert passes.members[0].refused_seconds == 0
+
+
+def test_a_pod_that_was_recreated_inherits_nothing() -> None:
+    passes = Sets()
+    passes.memory = SetMemory(began_at=0.0, inherited={NAME: -90.0})
+    passes.observe(make_found(reading=Silence("refused")))
+    broken = answer(1.0, is_streaming=False, timeline=None)
+    passes.observe(make_found(pod=make_pod(uid="another"), reading=broken))
+    assert passes.members[0].refused_seconds == 0

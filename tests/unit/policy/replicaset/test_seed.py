@@ -1,0 +1,154 @@
+"""Whether a member has its copy, and what is said while it has not."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from headroom.model.database import BackupProgress
+from headroom.model.replica import ContainerFacts, Role, Stage
+from headroom.policy.replicaset.members import Member, StageVerdict
+from headroom.policy.replicaset.seed import IMAGE_ERRORS, check_pod, check_seed, check_volume
+from headroom.reasons import Reason
+from tests.unit.policy.replicaset.make import NOW, context, make_claim, make_member, make_pod
+
+NEW = Role.PROVISIONING
+
+
+def ago(minutes: float) -> Any:
+    return NOW - timedelta(minutes=minutes)
+
+
+def seeding(role: Role = NEW, minutes: float = 0, still: float = 0, **seed: Any) -> Member:
+    pod = make_pod(role, is_ready=False, created_at=ago(minutes), server=ContainerFacts(), seed=ContainerFacts(**seed))
+    return make_member(role, pod=pod, probe=None, lag=None, within=0, still_seconds=still)
+
+
+def found(verdict: StageVerdict | None) -> tuple[Reason, bool]:
+    assert verdict is not None
+    assert verdict.stage is Stage.SEEDED
+    assert verdict.message
+    return verdict.reason, verdict.is_failed
+
+
+def test_a_volume_is_asked_for_and_waited_for() -> None:
+    assert found(check_volume(make_member(None), context())) == (Reason.IN_PROGRESS, False)
+    assert check_volume(make_member(NEW), context()) is None
+
+
+@pytest.mark.parametrize(
+    ("minutes", "want"),
+    [(0.2, (Reason.IN_PROGRESS, False)), (1, (Reason.VOLUME_NOT_BOUND, False)), (4, (Reason.VOLUME_NOT_BOUND, True))],
+)
+def test_a_claim_without_a_volume_is_reported_and_then_given_up(minutes: float, want: tuple[Reason, bool]) -> None:
+    member = make_member(None, claim=make_claim(is_bound=False, created_at=ago(minutes)))
+    assert found(check_volume(member, context())) == want
+
+
+@pytest.mark.parametrize(
+    ("unschedulable", "is_told"),
+    [("0/3 nodes are available: insufficient cpu", True), ("pod has unbound immediate PersistentVolumeClaims", False)],
+)
+def test_what_the_scheduler_says_is_told_unless_it_is_the_claim_itself(unschedulable: str, is_told: bool) -> None:
+    claim = make_claim(is_bound=False, created_at=ago(1))
+    member = make_member(NEW, claim=claim, pod=make_pod(NEW, unschedulable=unschedulable))
+    verdict = check_volume(member, context())
+    assert verdict is not None
+    assert (unschedulable in verdict.message) is is_told
+    assert "storage.storageClassName" in verdict.message
+
+
+def test_a_pod_is_made_and_recreated() -> None:
+    assert found(check_pod(make_member(None), context())) == (Reason.IN_PROGRESS, False)
+    for changes, words in (({"is_deleting": True}, "is ending"), ({"phase": "Failed"}, "ended (Failed)")):
+        verdict = check_pod(make_member(pod=make_pod(**changes)), context())
+        assert found(verdict) == (Reason.IN_PROGRESS, False)
+        assert verdict is not None
+        assert words in verdict.message
+    assert check_pod(make_member(), context()) is None
+
+
+@pytest.mark.parametrize(("role", "minutes", "is_failed"), [(NEW, 4, False), (NEW, 6, True), (Role.STANDBY, 6, False)])
+def test_a_pod_that_no_node_takes_is_given_up_only_while_it_has_nothing(
+    role: Role, minutes: float, is_failed: bool
+) -> None:
+    pod = make_pod(role, unschedulable="0/3 nodes are available", created_at=ago(minutes))
+    assert found(check_pod(make_member(role, pod=pod), context())) == (Reason.POD_UNSCHEDULABLE, is_failed)
+
+
+@pytest.mark.parametrize("waiting", IMAGE_ERRORS)
+@pytest.mark.parametrize("box", ["seed", "server"])
+def test_an_image_that_cannot_be_pulled_is_named(waiting: str, box: str) -> None:
+    pod = make_pod(NEW, **{box: ContainerFacts(waiting=waiting)})
+    verdict = check_pod(make_member(NEW, pod=pod), context())
+    assert found(verdict) == (Reason.IMAGE_NOT_PULLED, False)
+    assert verdict is not None
+    assert verdict.message == f"{waiting}: check spec.image"
+    later = replace(pod, created_at=ago(11))
+    assert found(check_pod(make_member(NEW, pod=later), context())) == (Reason.IMAGE_NOT_PULLED, True)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("seed: the image holds postgres 16, the primary is of major version 17", Reason.MAJOR_VERSION_MISMATCH),
+        ('FATAL:  password authentication failed for user "r"', Reason.REPLICATION_LOGIN_FAILED),
+        ("FATAL:  no pg_hba.conf entry for replication connection", Reason.REPLICATION_LOGIN_FAILED),
+        ("FATAL:  permission denied to start WAL sender", Reason.REPLICATION_LOGIN_FAILED),
+        ("could not write to file: No space left on device", Reason.SEED_FAILED),
+    ],
+)
+def test_a_copy_that_failed_is_told_by_its_cause_and_tried_again(message: str, reason: Reason) -> None:
+    verdict = check_seed(seeding(restarts=1, is_running=True, message=message), context())
+    assert found(verdict) == (reason, False)
+    assert verdict is not None
+    assert message in verdict.message
+    assert ("replicationSecretRef" in verdict.message) is (reason is Reason.REPLICATION_LOGIN_FAILED)
+
+
+def test_a_copy_is_given_up_after_three_runs_but_never_that_of_a_member_that_has_one() -> None:
+    message = "could not write to file: No space left on device"
+    assert not found(check_seed(seeding(restarts=2, is_running=True, message=message), context()))[1]
+    assert found(check_seed(seeding(restarts=3, is_running=True, message=message), context())) == (
+        Reason.SEED_FAILED,
+        True,
+    )
+    kept = seeding(Role.STANDBY, restarts=9, is_running=True, message=message)
+    assert not found(check_seed(kept, context()))[1]
+
+
+def test_a_step_that_has_not_started_or_says_nothing_is_in_progress() -> None:
+    assert found(check_seed(seeding(), context())) == (Reason.IN_PROGRESS, False)
+    assert found(check_seed(seeding(is_running=True), context())) == (Reason.SEEDING, False)
+    assert check_seed(make_member(NEW), context()) is None
+
+
+@pytest.mark.parametrize(
+    ("still", "has_primary", "role", "is_failed"),
+    [(599, True, NEW, False), (601, True, NEW, True), (601, False, NEW, False), (601, True, Role.SERVING, False)],
+)
+def test_preparing_has_ten_minutes_of_a_primary_that_answers(
+    still: float, has_primary: bool, role: Role, is_failed: bool
+) -> None:
+    member = seeding(role, still=still, is_running=True)
+    assert found(check_seed(member, context(has_primary=has_primary))) == (Reason.SEEDING, is_failed)
+
+
+@pytest.mark.parametrize(
+    ("streamed", "total", "percent"), [(0, 0, None), (0, 200, 0), (50, 200, 25), (200, 200, 100), (300, 200, 100)]
+)
+def test_progress_is_a_share_of_what_is_known_to_come(streamed: int, total: int, percent: int | None) -> None:
+    backup = BackupProgress("hr_a_b_0_a", "streaming database files", streamed, total)
+    verdict = check_seed(replace(seeding(is_running=True), backup=backup), context())
+    assert found(verdict) == (Reason.SEEDING, False)
+    assert verdict is not None
+    assert verdict.progress_percent == percent
+
+
+@pytest.mark.parametrize(("stall_seconds", "is_failed"), [(60, True), (300, False)])
+def test_the_spec_says_how_long_a_copy_may_stand_still(stall_seconds: int, is_failed: bool) -> None:
+    backup = BackupProgress("hr_a_b_0_a", "streaming database files", 50, 100)
+    member = replace(seeding(is_running=True, still=100), backup=backup)
+    near = context(stall_timeout=timedelta(seconds=stall_seconds))
+    assert found(check_seed(member, near)) == (Reason.SEED_STALLED if is_failed else Reason.SEEDING, is_failed)

@@ -1,0 +1,249 @@
+"""Guards of one server: they share samples, state and budget, one of them measures, and the next takes over."""
+
+import pytest
+
+from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer, MemorySession
+from headroom.errors import PrimaryUnavailable
+from headroom.model.database import PoolDemand
+from headroom.reasons import Reason
+from headroom.reconcilers.databaseguard import metrics
+from tests.unit.reconcilers.databaseguard.world import NAMESPACE, GuardWorld, make_guard
+
+FIRST, SECOND = (NAMESPACE, "store"), (NAMESPACE, "second")
+BOTH = (FIRST, SECOND)
+OTHER = ("other", "theirs")
+
+
+def add_second(world: GuardWorld, **spec: object) -> None:
+    """A younger guard of the same server, with a login of its own."""
+    world.server.roles["second_monitor"] = MemoryRole("second-password")
+    world.set_secret("second-monitor", username="second_monitor", password="second-password")
+    connection = {"credentialsSecretRef": {"name": "second-monitor"}, "replicationSecretRef": None}
+    world.cluster.seed(make_guard("second", connection=connection, **spec))
+
+
+def add_foreign(world: GuardWorld, server: MemoryServer | None = None) -> None:
+    """A guard of another namespace, for the same server or for one that claims to be it."""
+    namespace, name = OTHER
+    host = "db.other.svc"
+    world.postgres.servers[host, 5432] = server or world.server
+    world.set_secret("store-monitor", namespace, username="headroom_monitor", password="monitor-password")
+    connection = {"host": "db", "replicationSecretRef": None}
+    world.cluster.seed(make_guard(name, namespace, connection=connection))
+
+
+def twin_of(server: MemoryServer, host: str) -> MemoryServer:
+    """A server that claims the identity of another."""
+    return MemoryServer(
+        host, roles=server.roles, system_identifier=server.system_identifier, started_at=server.started_at
+    )
+
+
+async def test_each_names_the_other_and_both_have_one_state_and_one_budget(world: GuardWorld) -> None:
+    add_second(world, connections={"workerSharePercent": 30, "reserve": 17})
+    await world.run_all(8, *BOTH)
+    assert world.ready_of("store") == ("True", "SharedInstance")
+    assert world.ready_of("second") == ("True", "SharedInstance")
+    assert "dbg/second" in world.condition()["message"]
+    assert "dbg/store" in world.condition(name="second")["message"]
+    for status in (world.status_of("store"), world.status_of("second")):
+        assert status["connections"] == {"used": 0, "usable": 80, "budget": 24}, "smallest share, largest reserve"
+    world.server.commit_seconds = 2
+    await world.run_all(30, *BOTH)
+    one, other = world.status_of("store"), world.status_of("second")
+    assert one["state"] == other["state"] == "Overloaded"
+    assert one["stateSince"] == other["stateSince"]
+    assert one["stateSignal"] == other["stateSignal"] == "commitLatency"
+
+
+async def test_the_server_is_asked_once_a_second_and_has_one_canary(world: GuardWorld) -> None:
+    add_second(world)
+    await world.run_all(5, *BOTH)
+    lsn, before = world.server.lsn, dict(world.server.questions)
+    await world.run_all(60, *BOTH)
+    assert world.server.lsn - lsn <= 61 * 128, "one commit a second"
+    assert world.server.questions["connections"] - before["connections"] <= 61
+    assert world.server.questions["identify"] - before["identify"] <= 61 + 7, "the other one looks every ten seconds"
+    assert world.postgres.take_overs == 1
+    assert world.view_of("second").marks[-1] == world.view.marks[-1]
+
+
+async def test_each_acts_through_its_own_login(world: GuardWorld) -> None:
+    add_second(world)
+    await world.run_all(5, *BOTH)
+    one, other = (world.view_of(name).target for name in ("store", "second"))
+    assert one is not None
+    assert other is not None
+    assert (one.credentials.username, other.credentials.username) == ("headroom_monitor", "second_monitor")
+    own, others = world.servers.links(FIRST), world.servers.links(SECOND)
+    assert own is not None
+    assert others is not None
+    assert own.primary is not others.primary
+    assert others.slots is None, "it names no replication login"
+
+
+async def test_rights_are_those_of_each_login(world: GuardWorld) -> None:
+    add_second(world)
+    world.server.roles["second_monitor"].rights -= {"pg_monitor"}
+    await world.run_all(5, *BOTH)
+    assert world.ready_of("second") == ("True", "MissingRight")
+    assert 'TO "second_monitor"' in world.condition(name="second")["message"]
+    assert world.ready_of("store") == ("True", "SharedInstance")
+    assert world.condition("SignalAvailable", "second")["status"] == "True", "the other one sees the sessions"
+    assert world.status_of("second")["lockWaiters"] == 0
+
+
+async def test_when_the_login_that_measures_fails_the_next_guard_goes_on_without_a_gap(world: GuardWorld) -> None:
+    add_second(world)
+    world.server.commit_seconds = 2
+    await world.run_all(20, *BOTH)
+    since, marks = world.status_of("second")["stateSince"], len(world.view_of("second").marks)
+    assert world.status_of("second")["state"] == "Overloaded"
+    world.remove_secret("store-monitor")
+    await world.run_all(63, *BOTH)
+    assert world.ready_of("store") == ("False", "SecretNotFound")
+    assert world.ready_of("second") == ("True", "Connected")
+    status = world.status_of("second")
+    assert (status["state"], status["stateSince"]) == ("Overloaded", since)
+    assert len(world.view_of("second").marks) > marks, "the canary goes on"
+    changes = [event.message for event in world.telemetry.events if event.name == "second"]
+    assert not [message for message in changes if "Overloaded ->" in message]
+    assert world.postgres.take_overs == 2
+
+
+async def test_a_guard_that_comes_back_learns_what_was_found_meanwhile(world: GuardWorld) -> None:
+    add_second(world)
+    await world.run_all(10, *BOTH)
+    world.set_secret("store-monitor", username="headroom_monitor", password="wrong")
+    await world.run_all(63, *BOTH)
+    assert world.ready_of("store") == ("False", "PasswordRejected")
+    world.server.commit_seconds = 2
+    await world.run_all(20, *BOTH)
+    assert world.status_of("second")["state"] == "Overloaded"
+    world.set_secret("store-monitor", username="headroom_monitor", password="monitor-password")
+    await world.run_all(15, *BOTH)
+    assert world.ready_of("store")[0] == "True"
+    assert world.status_of("store")["state"] == world.status_of("second")["state"] == "Overloaded"
+    assert world.status_of("store")["stateSince"] == world.status_of("second")["stateSince"]
+
+
+async def test_a_guard_whose_passes_hang_is_taken_over(world: GuardWorld) -> None:
+    add_second(world)
+    await world.run_all(10, *BOTH)
+    await world.run_all(8, SECOND)  # the first makes no pass
+    assert world.ready_of("second")[0] == "True"
+    assert world.view_of("second").marks[-1].taken_at > world.clock.monotonic() - 3
+    assert world.postgres.take_overs == 2
+    await world.run_all(5, *BOTH)
+    assert world.postgres.take_overs == 2, "the first still has what it opened"
+    assert world.view.marks[-1] == world.view_of("second").marks[-1]
+
+
+async def test_a_guard_that_is_deleted_leaves_the_other_alone(world: GuardWorld) -> None:
+    add_second(world)
+    await world.run_all(10, *BOTH)
+    await world.reconciler.forget(world.body()["metadata"]["uid"])
+    await world.run_all(5, SECOND)
+    assert world.ready_of("second") == ("True", "Connected")
+    assert world.servers.view(FIRST) is None
+    assert world.server.lock_holder is not None
+
+
+async def test_a_server_that_goes_down_is_down_for_all_and_comes_back_for_all(world: GuardWorld) -> None:
+    add_second(world)
+    await world.run_all(10, *BOTH)
+    world.server.is_down = True
+    world.server.restart()
+    await world.run_all(13, *BOTH)
+    assert world.ready_of("store") == world.ready_of("second") == ("False", "PrimaryUnreachable")
+    world.server.is_down = False
+    await world.run_all(12, *BOTH)
+    assert world.ready_of("store") == world.ready_of("second") == ("True", "SharedInstance"), "re-keyed by its start"
+
+
+async def test_a_clone_with_the_same_identifier_is_another_server(world: GuardWorld) -> None:
+    clone = MemoryServer("clone.shop.svc", roles=world.server.roles, system_identifier=world.server.system_identifier)
+    world.postgres.add(clone)
+    clone.sessions = [MemorySession(state="active") for _ in range(80)]
+    world.cluster.seed(make_guard("second", connection={"host": "clone"}))
+    await world.run_all(14, *BOTH)
+    assert world.ready_of("store") == world.ready_of("second") == ("True", "Connected")
+    assert world.status_of("store")["state"] == "Healthy"
+    assert world.status_of("second")["state"] == "Overloaded"
+    assert world.status_of("store")["systemIdentifier"] == world.status_of("second")["systemIdentifier"]
+
+
+async def test_guards_of_two_namespaces_share_a_server_they_reached_at_one_address(world: GuardWorld) -> None:
+    add_foreign(world)
+    await world.run_all(8, FIRST, OTHER)
+    assert world.ready_of("store") == ("True", "SharedInstance")
+    assert world.ready_of("theirs", "other") == ("True", "SharedInstance")
+    assert "a guard of another namespace watches the same server" in world.condition()["message"]
+    assert "theirs" not in world.condition()["message"], "names of other namespaces are not for readers of this one"
+    assert world.postgres.take_overs == 1
+
+
+async def test_a_server_that_only_claims_to_be_ours_changes_nothing_for_us(world: GuardWorld) -> None:
+    liar = twin_of(world.server, "liar.example.com")
+    liar.commit_seconds, liar.settings["max_connections"] = 9.0, "4"
+    add_foreign(world, liar)
+    await world.run_all(20, FIRST, OTHER)
+    assert world.ready_of("store") == ("True", "Connected")
+    assert world.ready_of("theirs", "other") == ("True", "Connected")
+    assert world.status_of("store")["state"] == "Healthy"
+    assert world.status_of("store")["connections"]["budget"] == 55
+    assert world.postgres.take_overs == 2
+
+
+async def test_within_a_namespace_the_identity_is_enough(world: GuardWorld) -> None:
+    twin = twin_of(world.server, "store-alias.shop.svc")
+    twin.settings.update(world.server.settings)
+    world.postgres.add(twin)
+    world.cluster.seed(make_guard("second", connection={"host": "store-alias"}))
+    await world.run_all(8, *BOTH)
+    assert world.ready_of("second") == ("True", "SharedInstance")
+
+
+async def test_a_neighbours_alias_does_not_carry_a_claim_to_another_namespace(world: GuardWorld) -> None:
+    """The foreign guard reached our address. A neighbour of ours trusts an alias; the foreign one does not."""
+    world.postgres.add(twin_of(world.server, "store-alias.shop.svc"))
+    world.cluster.seed(make_guard("second", connection={"host": "store-alias"}))
+    await world.run_all(4, *BOTH)
+    add_foreign(world)
+    await world.run_all(8, FIRST, SECOND, OTHER)
+    assert world.ready_of("theirs", "other") == ("True", "Connected")
+    assert "another namespace" not in world.condition()["message"]
+
+
+async def test_pools_of_both_guards_share_one_budget(world: GuardWorld) -> None:
+    add_second(world)
+    one = PoolDemand("a", 0, 1, minimum=1, running=40, busy=40, wanted=80)
+    other = PoolDemand("b", 1, 1, minimum=2, running=10, busy=0, wanted=80)
+    world.server.sessions = [MemorySession() for _ in range(50)]
+    world.servers.post_demand(FIRST, one)
+    world.servers.post_demand(SECOND, other)
+    await world.run_all(30, *BOTH)
+    assert world.view.budget == world.view_of("second").budget
+    assert world.view.allocations == world.view_of("second").allocations
+    assert {uid: part.workers for uid, part in world.view.allocations.items()} == {"a": 53, "b": 2}
+    assert world.telemetry.value(metrics.CONNECTIONS, what="budget", namespace=NAMESPACE, name="second") == 55
+
+
+async def test_a_session_asks_for_slots_over_the_link_that_measures(world: GuardWorld) -> None:
+    add_second(world)
+    await world.run_all(5, *BOTH)
+    assert await world.servers.read_slots(SECOND) is await world.servers.read_slots(FIRST)
+    links = world.servers.links(SECOND)
+    assert links is not None
+    await links.primary.close()
+    assert (await world.servers.read_position(SECOND)).lsn > 0, "its own link is not what is asked"
+    with pytest.raises(PrimaryUnavailable):
+        await links.primary.identify()
+
+
+async def test_the_first_pass_of_a_second_guard_waits_for_the_one_that_measures(world: GuardWorld) -> None:
+    add_second(world)
+    await world.run(3)
+    await world.step("second")
+    assert world.ready_of("second") == ("True", "SharedInstance"), "it takes over what is known at once"
+    assert Reason.IN_PROGRESS not in world.telemetry.reasons("second")

@@ -1,0 +1,229 @@
+"""What outlives a process: a round trip through status, and a change of leader that nobody sees."""
+
+from dataclasses import fields, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from headroom.model.conditions import Finding
+from headroom.model.moments import Moment, format_time
+from headroom.model.numbers import round_tree
+from headroom.policy.replicaset.autoscaling import Recommendation
+from headroom.policy.replicaset.memory import (
+    Attempts,
+    CopyProgress,
+    LeadTimes,
+    MemberMemory,
+    SetMemory,
+)
+from headroom.ports.kube import POD, Manifest, ObjectRef
+from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.replicaset.checkpoint import checkpoint, restore
+from tests.unit.policy.replicaset.make import NOW
+from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, World
+
+LATER = Moment(900.0, NOW)
+LOST_ON_PURPOSE = {
+    "began_at": 900.0,
+    "inherited": {},
+    "members": {},
+    "copies": {},
+    "peaceful_restarts": {},
+    "idle_slots": {},
+    "outage_since": None,
+    "has_seen_primary": False,
+    "generation": None,
+    "recommendations": (),
+    "attempts": Attempts(),
+    "slot_names": frozenset(),
+}
+"""Fields that a new process begins with anew; the names of slots and failed attempts stand elsewhere in status."""
+FULL = SetMemory(
+    began_at=1.0,
+    inherited={"store-9-a": None},
+    members={"store-0-a": MemberMemory("u", seen_since=1.0)},
+    copies={"u": CopyProgress(("streaming", 1), 1.0)},
+    peaceful_restarts={"u": 3},
+    idle_slots={"s": 1.0},
+    slot_names=frozenset({"s"}),
+    system_identifier="7300000000000000001",
+    timeline=3,
+    outage_since=5.0,
+    has_seen_primary=True,
+    generation=4,
+    desired=3,
+    recommendations=(Recommendation(1.0, 3),),
+    warm=LeadTimes((0.5,)),
+    base_backup=LeadTimes((61.0,)),
+    attempts=Attempts(1, 2.0, Finding(Reason.SEED_FAILED, "no space left")),
+)
+
+
+def back(status: dict[str, Any]) -> SetMemory:
+    return restore(status, LATER, name="store", uid="u", install_id=INSTALL)
+
+
+def test_a_memory_comes_back_from_its_checkpoint_but_for_what_is_lost_on_purpose() -> None:
+    assert all(getattr(FULL, field.name) != getattr(SetMemory(), field.name) for field in fields(FULL))
+    assert back(checkpoint(FULL)) == replace(FULL, **LOST_ON_PURPOSE)
+
+
+def test_a_checkpoint_of_what_came_back_is_the_same() -> None:
+    written = round_tree(checkpoint(FULL))
+    assert round_tree(checkpoint(back(written))) == written
+
+
+def test_of_lead_times_the_ninetieth_percentile_comes_back() -> None:
+    times = LeadTimes(tuple(float(number) for number in range(1, 11)))
+    assert back(checkpoint(replace(FULL, warm=times))).warm == LeadTimes((9.0,))
+
+
+def test_an_empty_status_gives_an_empty_memory() -> None:
+    assert back({}) == replace(SetMemory(), began_at=900.0)
+    assert back(checkpoint(SetMemory())) == replace(SetMemory(), began_at=900.0)
+
+
+def test_the_slots_of_members_in_status_are_known_again() -> None:
+    memory = back({"members": [{"name": "store-0-abc"}, {"name": "other"}]})
+    assert memory.inherited == {"store-0-abc": None, "other": None}
+    [slot] = memory.slot_names
+    assert slot.startswith(f"hr_{INSTALL}_")
+    assert slot.endswith("_0_abc")
+
+
+def test_since_when_a_member_has_no_stream_stands_in_its_condition() -> None:
+    since = {"type": ConditionType.STREAMING, "status": "False", "lastTransitionTime": format_time(NOW)}
+    broken = {"name": "store-0-a", "conditions": [{**since, "reason": str(Reason.NOT_STREAMING)}]}
+    seeding = {"name": "store-1-a", "conditions": [{**since, "reason": str(Reason.SEEDING)}]}
+    later = Moment(900.0, NOW + timedelta(seconds=60))
+    memory = restore({"members": [broken, seeding]}, later, name="store", uid="u", install_id=INSTALL)
+    assert memory.inherited == {"store-0-a": 840.0, "store-1-a": None}
+
+
+def test_failed_attempts_stand_on_the_members_and_in_stalled() -> None:
+    assert back({"members": [{"name": "store-0-a", "attempts": 2}]}).attempts == Attempts(2)
+    stalled = {
+        "type": ConditionType.STALLED,
+        "status": "True",
+        "reason": str(Reason.SEED_ATTEMPTS_EXHAUSTED),
+        "message": "3 attempts failed",
+    }
+    attempts = back({"conditions": [stalled]}).attempts
+    assert (attempts.count, attempts.failed_at) == (3, 900.0)
+    assert attempts.failure == Finding(Reason.SEED_FAILED, "3 attempts failed")
+    assert back({"conditions": [{**stalled, "reason": str(Reason.NOT_STREAMING)}]}).attempts == Attempts()
+
+
+def times_of(body: Manifest) -> dict[tuple[str, str], str]:
+    """When each condition last turned, the members' too."""
+    status = body["status"]
+    lists = {"": status["conditions"], **{member["name"]: member["conditions"] for member in status["members"]}}
+    return {
+        (name, entry["type"]): f"{entry['status']} since {entry['lastTransitionTime']}"
+        for name, entries in lists.items()
+        for entry in entries
+    }
+
+
+async def passes_without_a_guard(world: World, count: int) -> None:
+    """A new leader's first passes: its guards have made none yet."""
+    for _ in range(count):
+        await world.reconciler.reconcile(world.body)
+        world.play()
+        await world.clock.advance(1.0)
+
+
+async def make_calm(**spec: Any) -> World:
+    world = World()
+    world.add_set(**spec)
+    await world.run(40)
+    return world
+
+
+@pytest.mark.parametrize("seconds", [0, 3, 8])
+async def test_at_a_change_of_leader_no_condition_of_a_calm_set_turns(seconds: int) -> None:
+    world = await make_calm(replicas=2, standbys=1)
+    before, counts = times_of(world.body), {key: world.status[key] for key in ("replicas", "standbys", "provisioning")}
+    world.restart()
+    world.kube.writes.clear()
+    await passes_without_a_guard(world, seconds)
+    assert world.kube.writes == []
+    assert times_of(world.body) == before
+    assert {key: world.status[key] for key in counts} == counts
+    world.kube.writes.clear()
+    await world.run(60)
+    assert times_of(world.body) == before
+    assert len(world.kube.writes) <= 1
+
+
+async def test_at_a_change_of_leader_in_an_outage_no_condition_turns() -> None:
+    world = await make_calm()
+    world.primary.is_down = True
+    await world.run(30)
+    before = times_of(world.body)
+    assert world.condition("Ready")["status"] == "False"
+    world.restart()
+    await passes_without_a_guard(world, 5)
+    await world.run(40)
+    assert times_of(world.body) == before
+
+
+async def test_a_guard_that_never_comes_is_reported_after_ten_seconds() -> None:
+    world = await make_calm()
+    world.restart()
+    await passes_without_a_guard(world, 9)
+    assert world.condition("Ready")["status"] == "True"
+    await passes_without_a_guard(world, 3)
+    ready = world.condition("Ready")
+    assert (ready["status"], ready["reason"]) == ("False", Reason.GUARD_NOT_READY)
+    assert world.condition("ReadsMayBeStale")["status"] == "True"
+
+
+async def test_a_lag_panic_outlasts_a_change_of_leader() -> None:
+    world = await make_calm(replicas=1, standbys=0)
+    [name] = world.serving()
+    world.replica(name).is_paused = True
+    world.primary.write(100 * 1024**2)
+    await world.run(30)
+    stale = world.condition("ReadsMayBeStale")
+    assert (stale["status"], stale["reason"]) == ("True", Reason.LAG_PANIC)
+    world.restart()
+    for _ in range(15):
+        await world.run(1)
+        assert world.condition("ReadsMayBeStale")["lastTransitionTime"] == stale["lastTransitionTime"]
+
+
+@pytest.mark.parametrize("seconds", [60, 700])
+async def test_a_stream_that_stays_broken_is_reported_through_a_change_of_leader(seconds: int) -> None:
+    world = await make_calm(replicas=1, standbys=1)
+    for pod in world.children(POD):
+        world.replica(pod["metadata"]["name"]).is_cut_off = True
+    await world.run(seconds)
+    stale, stalled = world.condition("ReadsMayBeStale"), world.condition("Stalled")
+    assert (stale["status"], stale["reason"]) == ("True", Reason.READS_UNBOUNDED)
+    assert stalled["status"] == ("True" if seconds > 600 else "False")
+    before = times_of(world.body)
+    world.restart()
+    for _ in range(40):
+        await world.run(1)
+        assert times_of(world.body) == before
+
+
+async def test_what_happened_between_two_leaders_is_seen_at_once() -> None:
+    world = await make_calm(replicas=1, standbys=1)
+    [name] = [pod["metadata"]["name"] for pod in world.children(POD) if pod["metadata"]["name"] not in world.serving()]
+    world.restart()
+    world.cluster.end_pod(ObjectRef(POD, NAMESPACE, name))
+    await world.one_pass()
+    await world.one_pass()
+    member = next(entry for entry in world.status["members"] if entry["name"] == name)
+    assert member["stage"] != "Standby"
+
+
+async def test_a_spec_that_changed_between_two_leaders_is_judged_at_once() -> None:
+    world = await make_calm()
+    world.restart()
+    world.edit_spec(mode="Paused")
+    await passes_without_a_guard(world, 1)
+    assert world.condition("Ready")["reason"] == Reason.PAUSED
