@@ -7,18 +7,18 @@ kubelet, the controllers of Deployments and Services, and Kopf, which starts loo
 import asyncio
 import base64
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from headroom.adapters.inmemory.kube import MemoryKube
-from headroom.adapters.inmemory.kube_cache import MemoryCache
 from headroom.adapters.inmemory.kube_cluster import Cluster
 from headroom.adapters.inmemory.postgres import MemoryPostgres
 from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer
 from headroom.adapters.inmemory.queues import MemoryQueueProbes
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
+from headroom.adapters.kube.cache import WatchCache
+from headroom.adapters.kube.write_through import WriteThroughKube
 from headroom.composition import Ports, build_loops
 from headroom.model.database import DatabaseView
 from headroom.model.moments import format_time
@@ -40,25 +40,13 @@ from headroom.ports.kube import (
 )
 from headroom.reconcilers.loop import LevelLoops
 from headroom.reconcilers.wakes import Wakes
+from tests.loop_clock import LoopClock
+from tests.memory_kopf import MemoryKopf, MemoryWatch
 
 NAMESPACE, INSTALL = "shop", "0123abcd"
 PRIMARY_HOST = "store-primary.shop.svc"
-FINALIZER = "headroom.dev/finalizer"
 PLAY_SECONDS = 0.25
 POD_START_SECONDS = 2.0
-
-
-class LoopClock:
-    """The loop's own time, which tests move as fast as nothing happens."""
-
-    def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.monotonic())
-
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(max(seconds, 0.0))
 
 
 class Leading:
@@ -67,76 +55,32 @@ class Leading:
 
 
 class Process:
-    """One process of the operator: loops over the world's adapters, and Kopf's part in their lives."""
+    """One process of the operator: its cache, its loops, and Kopf's part in their lives."""
 
     def __init__(self, world: "World") -> None:
-        self.world = world
-        clock = world.clock
+        cache = WatchCache(world.clock)
+        kube = WriteThroughKube(world.kube, cache)
         self.loops: LevelLoops = build_loops(
             Ports(
-                kubes=dict.fromkeys(OUR_KINDS, world.kube),
-                reader=world.kube,
-                cache=MemoryCache(world.kube.store),
+                kubes=dict.fromkeys(OUR_KINDS, kube),
+                reader=kube,
+                cache=cache,
                 postgres=world.postgres,
                 probes=world.probes,
-                clock=clock,
+                clock=world.clock,
                 telemetry=world.telemetry,
                 install_id=INSTALL,
             )
         )
-        self.wakes = Wakes(self.loops)
-        self.news: asyncio.Queue[tuple[str, Manifest]] = asyncio.Queue()
-        self.tasks = [asyncio.create_task(self._watch())]
-        self.followed: set[str] = set()
-        world.kube.store.listeners.append(self._hear)
-        for ref in list(world.kube.store.entries):
-            manifest = world.cluster.read(ref)
-            assert manifest is not None
-            self._hear("ADDED", manifest)
+        self._watch = MemoryWatch(world.kube, cache)
+        kopf = MemoryKopf(world.kube, self.loops, Wakes(self.loops), self._watch)
+        self._running = asyncio.create_task(kopf.run())
 
     async def stop(self) -> None:
-        """The process dies: nothing of it runs on, nothing in its memory is left."""
-        self.world.kube.store.listeners.remove(self._hear)
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        for ref in list(self.world.kube.store.entries):
-            if ref.kind in OUR_KINDS and (manifest := self.world.cluster.read(ref)) is not None:
-                with suppress(Exception):
-                    await self.loops.reconcilers[ref.kind].forget(manifest["metadata"]["uid"])
-
-    def _hear(self, change: str, manifest: Manifest) -> None:
-        self.news.put_nowait((change, manifest))
-
-    async def _watch(self) -> None:
-        while True:
-            change, manifest = await self.news.get()
-            kind = self.world.kube.kinds.find(manifest["apiVersion"], manifest["kind"])
-            assert kind is not None
-            await self.wakes.hear(kind, manifest, is_gone=change == "DELETED")
-            if kind in OUR_KINDS and change != "DELETED":
-                self._follow(kind, manifest)
-
-    def _follow(self, kind: Kind, manifest: Manifest) -> None:
-        metadata = manifest["metadata"]
-        ref, uid = ObjectRef(kind, metadata["namespace"], metadata["name"]), metadata["uid"]
-        is_going = "deletionTimestamp" in metadata
-        key = f"{uid}/{is_going}"
-        if key in self.followed:
-            return
-        self.followed.add(key)
-        work = self._tear_down(ref, uid) if is_going else self.loops.run(kind, manifest, _Never())
-        self.tasks.append(asyncio.create_task(work))
-
-    async def _tear_down(self, ref: ObjectRef, uid: str) -> None:
-        await self.loops.teardown(ref, uid)
-        if self.world.cluster.read(ref) is not None:
-            self.world.cluster.edit(ref, lambda item: item["metadata"].pop("finalizers", None))
-
-
-class _Never:
-    def __bool__(self) -> bool:
-        return False
+        """The process dies: nothing of it runs on, and nothing is given back."""
+        self._watch.is_interrupted = True
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
 
 
 class World:
@@ -365,8 +309,7 @@ class World:
 
 
 def make(kind: Kind, name: str, namespace: str = NAMESPACE, **parts: Any) -> Manifest:
-    finalizers = {"finalizers": [FINALIZER]} if kind in OUR_KINDS else {}
-    metadata = {"name": name, "namespace": namespace, **finalizers, **parts.pop("metadata", {})}
+    metadata = {"name": name, "namespace": namespace, **parts.pop("metadata", {})}
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, **parts}
 
 

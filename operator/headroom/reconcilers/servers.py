@@ -71,8 +71,8 @@ class Standing:
     is_holder: bool
     is_sweeper: bool
     shared: SharedServer | None
-    neighbours: tuple[str, ...]
-    strangers: int
+    local_guards: tuple[str, ...]
+    foreign_guards: int
     other_limits: tuple[ConnectionLimits, ...]
 
 
@@ -96,13 +96,13 @@ class ServerSession:
         """What one of the members is."""
         holder, sweeper = self.find_holder(now), _find_oldest(one for one in self._present(now) if one.has_slots)
         others = [other for other in self.members.values() if other.uid != member.uid]
-        neighbours = [other.guard[1] for other in others if other.guard[0] == member.guard[0]]
+        local_guards = [other.guard[1] for other in others if other.guard[0] == member.guard[0]]
         return Standing(
             is_holder=holder is not None and holder.uid == member.uid,
             is_sweeper=sweeper is not None and sweeper.uid == member.uid,
             shared=self.shared,
-            neighbours=tuple(sorted(neighbours)),
-            strangers=len(others) - len(neighbours),
+            local_guards=tuple(sorted(local_guards)),
+            foreign_guards=len(others) - len(local_guards),
             other_limits=tuple(other.limits for other in sorted(others, key=lambda other: other.seniority)),
         )
 
@@ -330,7 +330,7 @@ def _summarize(shared: SharedServer) -> object:
 
 def _is_news(before: DatabaseView, after: DatabaseView) -> bool:
     """What changes a dependent's next decision: whether the server can be used, why not, and who may hold how much."""
-    return (before.is_ready, before.finding.reason, after.state, before.allocations) != (
+    return (before.is_ready, before.finding.reason, before.state, before.allocations) != (
         after.is_ready,
         after.finding.reason,
         after.state,

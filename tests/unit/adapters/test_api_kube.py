@@ -220,6 +220,25 @@ class TestRequests:
         assert query == {"fieldManager": "headroom", "timeout": "19s"}
         assert body == MANIFEST
 
+    @pytest.mark.parametrize(
+        ("metadata", "is_held"),
+        [
+            ({"deletionTimestamp": "t", "deletionGracePeriodSeconds": 30}, True),
+            ({"deletionTimestamp": "t", "deletionGracePeriodSeconds": 0, "finalizers": ["a/b"]}, True),
+            ({"deletionTimestamp": "t", "deletionGracePeriodSeconds": 0}, False),
+            ({"uid": "u"}, False),
+        ],
+    )
+    async def test_a_delete_tells_whether_something_holds_the_object(
+        self, kube: Kube, server: Server, metadata: dict[str, Any], *, is_held: bool
+    ) -> None:
+        """A pod that goes at once comes back as it was last, other kinds as a Status: both are gone."""
+        server.answer = lambda _: web.json_response({"kind": "Pod", "metadata": metadata})
+        answer = await kube.delete(ONE, uid="u")
+        assert (answer is not None) == is_held
+        server.answer = lambda _: web.json_response({"kind": "Status", "status": "Success", "metadata": {}})
+        assert await kube.delete(ONE, uid="u") is None
+
     async def test_a_delete_names_its_incarnation(self, kube: Kube, server: Server) -> None:
         await kube.delete(ONE, uid="u", resource_version="5", grace_seconds=0)
         method, path, _, body = server.requests[0]

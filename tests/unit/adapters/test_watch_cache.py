@@ -154,6 +154,24 @@ class TestRepair:
         assert await WriteThroughKube(Overtaken(beside=kube), cache).get(A_POD) is None
         assert cache.get(A_POD) is not None
 
+    async def test_a_read_that_was_overtaken_by_a_new_incarnation_leaves_that_one(self, clock: MemoryClock) -> None:
+        kube, cluster, cache, through, watch = self.build(clock)
+        cluster.seed(make(POD, "a"))
+        watch.is_interrupted = True
+        cluster.remove(A_POD)
+
+        class Overtaken(MemoryKube):
+            async def get(self, ref: ObjectRef) -> Manifest | None:
+                found = await kube.get(ref)
+                await through.create(make(POD, "a"))
+                return found
+
+        assert await WriteThroughKube(Overtaken(beside=kube), cache).get(A_POD) is None
+        found, live = cache.get(A_POD), cluster.read(A_POD)
+        assert found is not None
+        assert live is not None
+        assert found["metadata"]["uid"] == live["metadata"]["uid"]
+
     async def test_a_conflict_brings_what_the_watch_has_not(self, clock: MemoryClock) -> None:
         _, cluster, cache, through, watch = self.build(clock)
         pool = cluster.seed(make(WORKER_POOL, "mail", spec={"a": 1}))

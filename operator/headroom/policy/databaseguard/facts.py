@@ -97,8 +97,8 @@ class GuardFacts:
 
     `problem` is what ended the observation early. `shared` is set where another guard measures the same server, and
     `counts` where this one does; `inherited` is what is known of the server when this one takes over. `role` is the
-    login's name, `accepted` the system identifier that a person allowed. `neighbours` names the other guards of this
-    server in the same namespace, `strangers` counts those of other namespaces, `other_limits` are theirs together. With
+    login's name, `accepted` the system identifier that a person allowed. `local_guards` names the other guards of this
+    server in the same namespace, `foreign_guards` counts those of other namespaces, `other_limits` are theirs. With
     `is_sweep_due` this guard looks for slots to sweep: `slots` are ours on the server, None if they could not be read,
     and `live_sets` the parts of slot names of all ReplicaSets.
     """
@@ -114,8 +114,8 @@ class GuardFacts:
     role: str = ""
     replication_problem: Finding | None = None
     accepted: str | None = None
-    neighbours: tuple[str, ...] = ()
-    strangers: int = 0
+    local_guards: tuple[str, ...] = ()
+    foreign_guards: int = 0
     other_limits: tuple[ConnectionLimits, ...] = ()
     demands: tuple[PoolDemand, ...] = ()
     is_sweep_due: bool = False

@@ -39,12 +39,12 @@ def find_notes(spec: DatabaseGuardSpec, facts: GuardFacts, budget: ConnectionBud
 
 def _describe_sharing(facts: GuardFacts) -> Finding | None:
     """Which other guards use the server; names of other namespaces are not for readers of this one."""
-    others = [f"dbg/{name}" for name in facts.neighbours]
-    if facts.strangers:
-        others.append("a guard of another namespace" if facts.strangers == 1 else "guards of other namespaces")
+    others = [f"dbg/{name}" for name in facts.local_guards]
+    if facts.foreign_guards:
+        others.append("a guard of another namespace" if facts.foreign_guards == 1 else "guards of other namespaces")
     if not others:
         return None
-    verb = "watches" if len(facts.neighbours) + facts.strangers == 1 else "watch"
+    verb = "watches" if len(facts.local_guards) + facts.foreign_guards == 1 else "watch"
     message = f"{', '.join(others)} {verb} the same server; they share budget and state; keep one guard, if you can"
     return Finding(Reason.SHARED_INSTANCE, message)
 

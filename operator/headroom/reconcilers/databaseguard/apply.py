@@ -35,6 +35,7 @@ SWEEP_SECONDS = 5.0
 async def apply(context: GuardContext) -> None:
     """Prepare the next pass, then tell everybody who needs the server; the status comes after that."""
     await _repair_links(context)
+    _record_commits(context)
     handles, servers = context.handles, context.services.servers
     if context.decision.is_usable and context.facts.counts is not None and handles.membership is not None:
         servers.share(handles.membership, _build_shared(context))
@@ -55,6 +56,16 @@ async def _repair_links(context: GuardContext) -> None:
         handles.server = None
         if context.services.servers.leave(handles.key):
             await handles.step_down()
+
+
+def _record_commits(context: GuardContext) -> None:
+    """Record the commits that another guard's canary timed; our own canary records its commits itself."""
+    handles, commits = context.handles, context.facts.window.commits
+    if context.facts.shared is not None:
+        for commit in commits:
+            if commit.ended_at > handles.recorded_until:
+                context.services.telemetry.record(metrics.COMMIT_SECONDS, commit.seconds, **context.labels)
+    handles.recorded_until = max([handles.recorded_until, *(commit.ended_at for commit in commits[-1:])])
 
 
 def _build_shared(context: GuardContext) -> SharedServer:

@@ -22,7 +22,7 @@ from headroom.ports.postgres import PrimaryLink
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard.memory import Access, GuardHandles
 from headroom.reconcilers.logins import SecretReader
-from headroom.reconcilers.servers import Membership, Standing
+from headroom.reconcilers.servers import ABSENT_SECONDS, Membership, Standing
 from headroom.reconcilers.services import Services
 
 logger = logging.getLogger(__name__)
@@ -95,27 +95,34 @@ class _Observer:
         link = await self._ensure_link()
         if self._must_identify():
             server = await link.identify()
-            facts = replace(facts, server=server, role=self.access.target.credentials.username)
+            facts = replace(facts, server=server)
             if handles.is_holding:
                 facts = replace(facts, window=handles.canary.window, link_opened_at=handles.link_opened_at)
             if find_mismatch(facts, self.memory) is not None:
                 return facts
+            if handles.is_holding and self._is_another_server(server):
+                # A restart, or the name leads to a clone: canary and lock must follow the connection that was asked.
+                await handles.step_down()
             handles.server, handles.identified_at = server, self.services.clock.monotonic()
         assert handles.server is not None
         standing = self._join(handles.server)
         facts = replace(
             facts,
             role=self.access.target.credentials.username,
-            neighbours=standing.neighbours,
-            strangers=standing.strangers,
+            local_guards=standing.local_guards,
+            foreign_guards=standing.foreign_guards,
             other_limits=standing.other_limits,
             demands=self.services.servers.demands(handles.key),
         )
         if standing.is_holder:
             facts = await self._measure(facts, link, handles.server, standing.shared)
         else:
-            facts = await self._take_over_findings(facts, handles.server, standing.shared)
+            facts = await self._adopt(facts, handles.server, standing.shared)
         return await self._finish(facts, standing)
+
+    def _is_another_server(self, server: ServerFacts) -> bool:
+        membership = self.handles.membership
+        return membership is not None and membership.server.started_at != server.started_at
 
     def _must_identify(self) -> bool:
         """The guard that measures asks each time; the others seldom, and when they have to take over."""
@@ -156,12 +163,11 @@ class _Observer:
         await handles.canary.follow(link, interval_seconds=canary.interval.total_seconds(), is_timed=canary.enabled)
         return replace(facts, counts=counts, window=handles.canary.window, link_opened_at=handles.link_opened_at)
 
-    async def _take_over_findings(
-        self, facts: GuardFacts, server: ServerFacts, shared: SharedServer | None
-    ) -> GuardFacts:
+    async def _adopt(self, facts: GuardFacts, server: ServerFacts, shared: SharedServer | None) -> GuardFacts:
         if self.handles.is_holding:
             await self.handles.step_down()
-        if shared is None:
+        # The guard that measures may be there and still find nothing, as while it waits for the lock.
+        if shared is None or self.services.clock.monotonic() - shared.observed_at > ABSENT_SECONDS:
             message = "another guard measures this server and has not finished yet"
             return replace(facts, server=server, problem=Finding(Reason.IN_PROGRESS, message))
         self.handles.canary.window = shared.window

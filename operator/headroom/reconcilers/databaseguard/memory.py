@@ -30,7 +30,7 @@ class GuardHandles:
 
     `membership` is how it last joined the guards of its server, `server` what its own login saw of it at
     `identified_at`. `is_holding` is true while its link has canary and lock, because it measures. `observed_seconds` is
-    how long the last observation took, Secrets apart.
+    how long the last observation took, Secrets apart. Commits that ended by `recorded_until` are in the metrics.
     """
 
     key: GuardKey
@@ -50,6 +50,7 @@ class GuardHandles:
     identified_at: float = 0.0
     is_holding: bool = False
     observed_seconds: float = 0.0
+    recorded_until: float = 0.0
 
     @classmethod
     def make(cls, key: GuardKey, uid: str, clock: Clock, telemetry: Telemetry) -> "GuardHandles":

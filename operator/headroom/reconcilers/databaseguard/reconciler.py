@@ -8,19 +8,21 @@ from typing import Any
 from headroom.api.v1alpha1 import parse_spec
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.errors import InvalidSpec, NotServed
-from headroom.model.conditions import Finding
+from headroom.model.conditions import Finding, Truth
 from headroom.model.moments import Moment
 from headroom.policy.databaseguard.decide import decide
+from headroom.policy.databaseguard.describe import describe_change, is_worse
 from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory
 from headroom.policy.teardown import ABANDON_AFTER
 from headroom.ports.kube import REPLICA_SET, Manifest
+from headroom.reasons import Reason
 from headroom.reconcilers.context import ReconcileContext
 from headroom.reconcilers.databaseguard.apply import GuardContext, apply, sweep
 from headroom.reconcilers.databaseguard.checkpoint import restore
 from headroom.reconcilers.databaseguard.gather import gather
 from headroom.reconcilers.databaseguard.memory import GuardHandles
 from headroom.reconcilers.databaseguard.metrics import record_pass
-from headroom.reconcilers.databaseguard.status import build_status, emit_events, unknown_status, with_deletion
+from headroom.reconcilers.databaseguard.status import build_status, unknown_status, with_deletion
 from headroom.reconcilers.not_yet import NotYetEvents
 from headroom.reconcilers.services import Services
 
@@ -106,7 +108,7 @@ class GuardReconciler:
         await apply(context)
         seconds = guard.handles.observed_seconds
         record_pass(self.services.telemetry, context.labels, facts, context.decision, seconds=seconds)
-        emit_events(context)
+        _emit_events(context)
         return context
 
     async def _gather(self, guard: _Guard, body: Manifest) -> tuple[DatabaseGuardSpec | None, GuardFacts]:
@@ -146,6 +148,18 @@ def _guard_of(replica_set: Manifest) -> object:
     spec = replica_set.get("spec")
     reference = spec.get("databaseRef") if isinstance(spec, Mapping) else None
     return reference.get("name") if isinstance(reference, Mapping) else None
+
+
+def _emit_events(context: GuardContext) -> None:
+    """What has changed since the last pass."""
+    decision = context.decision
+    if decision.has_new_reason:
+        finding, is_good = decision.ready_finding, decision.ready is Truth.TRUE
+        context.emit(finding.reason, finding.message, "Normal" if is_good else "Warning")
+    if decision.change is not None:
+        before, after = decision.change.before, decision.change.after
+        message = describe_change(before, after, decision.thresholds)
+        context.emit(Reason.STATE_CHANGED, message, "Warning" if is_worse(before, after) else "Normal")
 
 
 def _pause(context: GuardContext) -> timedelta:

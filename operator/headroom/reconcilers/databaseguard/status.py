@@ -1,9 +1,8 @@
-"""A guard's status, its events, and how both follow from one pass."""
+"""A guard's status, as it follows from one pass."""
 
 from typing import Any
 
 from headroom.model.conditions import Condition, Truth
-from headroom.policy.databaseguard.describe import describe_change, is_worse
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.databaseguard.apply import GuardContext
 from headroom.reconcilers.databaseguard.checkpoint import checkpoint
@@ -51,15 +50,3 @@ def _build_numbers(context: GuardContext) -> dict[str, Any]:
         "lockWaiters": counts.lock_waiters if sees else None,
         "oldestTransactionSeconds": counts.oldest_transaction_seconds if sees else None,
     }
-
-
-def emit_events(context: GuardContext) -> None:
-    """What has changed since the last pass."""
-    decision = context.decision
-    if decision.has_new_reason:
-        finding, is_good = decision.ready_finding, decision.ready is Truth.TRUE
-        context.emit(finding.reason, finding.message, "Normal" if is_good else "Warning")
-    if decision.change is not None:
-        before, after = decision.change.before, decision.change.after
-        message = describe_change(before, after, decision.thresholds)
-        context.emit(Reason.STATE_CHANGED, message, "Warning" if is_worse(before, after) else "Normal")

@@ -72,7 +72,7 @@ def test_each_note_has_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("neighbours", "strangers", "text"),
+    ("local_guards", "foreign_guards", "text"),
     [
         (("second",), 0, "dbg/second watches the same server"),
         (("a", "b"), 0, "dbg/a, dbg/b watch the same server"),
@@ -81,8 +81,8 @@ def test_each_note_has_its_reason() -> None:
         (("a",), 2, "dbg/a, guards of other namespaces watch the same server"),
     ],
 )
-def test_other_guards_of_the_server_are_named(neighbours: tuple[str, ...], strangers: int, text: str) -> None:
-    found = notes_of(neighbours=neighbours, strangers=strangers)
+def test_other_guards_of_the_server_are_named(local_guards: tuple[str, ...], foreign_guards: int, text: str) -> None:
+    found = notes_of(local_guards=local_guards, foreign_guards=foreign_guards)
     assert found[Reason.SHARED_INSTANCE].startswith(text)
 
 

@@ -90,7 +90,7 @@ def test_each_is_told_the_others(servers: Servers) -> None:
     servers.join(member("b", 1, limits=ConnectionLimits(30, 9)))
     servers.join(member("c", 2, namespace="other"))
     standing = servers.join(member("a"))
-    assert (standing.neighbours, standing.strangers) == (("b",), 1)
+    assert (standing.local_guards, standing.foreign_guards) == (("b",), 1)
     assert standing.other_limits == (ConnectionLimits(30, 9), ConnectionLimits(60, 5))
 
 
@@ -138,9 +138,9 @@ def test_a_restarted_server_is_another_session(servers: Servers) -> None:
     after = replace(SERVER, started_at=datetime(2026, 1, 2, tzinfo=UTC))
     moved = servers.join(member("a", server=after))
     assert moved.is_holder
-    assert (moved.neighbours, moved.shared) == ((), None)
+    assert (moved.local_guards, moved.shared) == ((), None)
     assert servers.join(member("b", 1)).is_holder, "it is alone until it sees the new one"
-    assert servers.join(member("b", 1, server=after)).neighbours == ("a",)
+    assert servers.join(member("b", 1, server=after)).local_guards == ("a",)
 
 
 def test_a_claim_is_not_passed_on_from_one_to_the_next(servers: Servers) -> None:
@@ -148,10 +148,10 @@ def test_a_claim_is_not_passed_on_from_one_to_the_next(servers: Servers) -> None
     servers.join(member("a"))
     servers.join(member("alias", 1, server=alias))
     foreign = servers.join(member("x", 2, namespace="other"))
-    assert (foreign.neighbours, foreign.strangers, foreign.is_holder) == ((), 0, True)
+    assert (foreign.local_guards, foreign.foreign_guards, foreign.is_holder) == ((), 0, True)
     lone = Servers(MemoryClock())
     lone.join(member("a"))
-    assert lone.join(member("x", 2, namespace="other")).strangers == 1
+    assert lone.join(member("x", 2, namespace="other")).foreign_guards == 1
 
 
 def test_only_one_sweeps_and_it_needs_a_replication_login(servers: Servers) -> None:

@@ -247,3 +247,40 @@ async def test_the_first_pass_of_a_second_guard_waits_for_the_one_that_measures(
     await world.step("second")
     assert world.ready_of("second") == ("True", "SharedInstance"), "it takes over what is known at once"
     assert Reason.IN_PROGRESS not in world.telemetry.reasons("second")
+
+
+async def test_commits_are_in_the_metrics_of_each_guard(world: GuardWorld) -> None:
+    add_second(world)
+    await world.run_all(30, *BOTH)
+    name = metrics.COMMIT_SECONDS.name
+    counts = {
+        guard: len(world.telemetry.observations[name, (("name", guard), ("namespace", NAMESPACE))])
+        for guard in ("store", "second")
+    }
+    assert counts["store"] >= 29
+    assert abs(counts["store"] - counts["second"]) <= 2
+
+
+async def test_what_nobody_measures_any_more_is_not_taken_for_the_present(world: GuardWorld) -> None:
+    add_second(world)
+    await world.run_all(10, *BOTH)
+    links = world.links
+    assert links is not None
+    world.server.lock_holder = "another process"
+    await world.run_all(4, *BOTH)
+    assert world.ready_of("store") == ("False", "InProgress")
+    await world.run_all(6, *BOTH)
+    assert world.ready_of("second") == ("False", "InProgress")
+    world.server.lock_holder = None
+    await world.run_all(4, *BOTH)
+    assert world.ready_of("second")[0] == world.ready_of("store")[0] == "True"
+
+
+async def test_a_host_name_that_leads_to_a_clone_takes_canary_and_lock_along(world: GuardWorld) -> None:
+    await world.run(5)
+    clone = MemoryServer(world.server.host, roles=world.server.roles, system_identifier=world.server.system_identifier)
+    world.postgres.servers[world.server.address] = clone
+    await world.run(5)
+    assert world.postgres.take_overs == 2
+    assert clone.lock_holder is not None
+    assert world.ready[0] == "True"
