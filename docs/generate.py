@@ -16,8 +16,8 @@ import yaml
 
 import headroom
 from headroom import settings
-from headroom.model.metrics import Metric
 from headroom.policy.not_yet import TABLES, NotYet
+from headroom.ports.telemetry import Metric
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "charts" / "headroom"

@@ -3,9 +3,9 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from headroom.adapters.inmemory.copying import copy_json
 from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.adapters.inmemory.kube_cluster import Cluster
+from headroom.adapters.inmemory.kube_store import copy_json
 from headroom.adapters.kube.cache import ref_of
 from headroom.adapters.kube.projection import is_selected
 from headroom.ports.kube import FINALIZER, OUR_KINDS, WATCHED, Kind, Manifest, ObjectRef, WatchFeed

@@ -17,12 +17,11 @@ from typing import Any, NoReturn
 import kopf
 
 from headroom.adapters.clock import SystemClock
-from headroom.adapters.http.server import ProbeServer
+from headroom.adapters.http import ProbeServer
 from headroom.adapters.kube.api import ApiKube
-from headroom.adapters.kube.bulkheads import Bulkheads, build_bulkheads
 from headroom.adapters.kube.cache import WatchCache
-from headroom.adapters.kube.connect import connect
-from headroom.adapters.kube.leader_label import LeaderLabel, build_holder
+from headroom.adapters.kube.connect import Bulkheads, build_bulkheads, connect
+from headroom.adapters.kube.leadership import LeaderLabel, build_holder
 from headroom.adapters.kube.lease import LEASE_LIMITS, LeaseElector
 from headroom.adapters.kube.write_through import RelistAudit, WriteThroughKube
 from headroom.adapters.postgres import PsycopgPostgres, SessionNames
@@ -30,8 +29,7 @@ from headroom.adapters.postgres.queues.probes import PostgresQueueProbes
 from headroom.adapters.telemetry import PrometheusTelemetry
 from headroom.composition import Ports, build_loops
 from headroom.errors import HeadroomError, InvalidSpec
-from headroom.handlers.configure import build_kopf_settings, register_login
-from headroom.handlers.watch import register
+from headroom.handlers import build_kopf_settings, register, register_login
 from headroom.model.replica import hash8
 from headroom.ports.kube import DATABASE_GUARD, LEASE, NAMESPACE, REPLICA_SET, WORKER_POOL, Kind, ObjectRef
 from headroom.reconcilers.wakes import Wakes

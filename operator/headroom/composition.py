@@ -8,12 +8,12 @@ from headroom.ports.kube import DATABASE_GUARD, REPLICA_SET, WORKER_POOL, Kind, 
 from headroom.ports.postgres import Postgres
 from headroom.ports.signals import QueueProbes
 from headroom.ports.telemetry import Telemetry
+from headroom.reconcilers.context import Services
 from headroom.reconcilers.databaseguard import GuardReconciler
 from headroom.reconcilers.loop import LevelLoops, Reconciler
 from headroom.reconcilers.replicaset import ReplicaSetReconciler
 from headroom.reconcilers.reporter import StatusReporter
 from headroom.reconcilers.servers import Servers
-from headroom.reconcilers.services import Services
 from headroom.reconcilers.workerpool import WorkerPoolReconciler
 
 

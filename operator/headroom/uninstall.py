@@ -17,7 +17,7 @@ from headroom.adapters.clock import SystemClock
 from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.kube.connect import connect
 from headroom.errors import Conflict, HeadroomError, NotServed
-from headroom.manifests.routing import read_service_name
+from headroom.manifests.children import read_service_name
 from headroom.model.replica import SET_LABEL, hash8
 from headroom.ports.clock import Clock
 from headroom.ports.kube import (

@@ -10,20 +10,20 @@ from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
 from headroom.adapters.clock import SystemClock
-from headroom.adapters.kube import bulkheads as limits
+from headroom.adapters.kube import connect as limits
 from headroom.adapters.kube.api import ApiKube
-from headroom.adapters.kube.bulkheads import Bulkheads, build_bulkheads
 from headroom.adapters.kube.cache import WatchCache
+from headroom.adapters.kube.connect import Bulkheads, build_bulkheads
 from headroom.adapters.kube.lease import LEASE_LIMITS, LeaseElector
 from headroom.adapters.kube.limits import Limits
 from headroom.adapters.telemetry import PrometheusTelemetry
 from headroom.app import Process, build_ports
 from headroom.composition import Ports, build_loops
 from headroom.ports.kube import LEASE, OUR_KINDS, POD, REPLICA_SET, WORKER_POOL, Kind, ObjectRef
+from headroom.reconcilers.context import Services
 from headroom.reconcilers.databaseguard import GuardReconciler
 from headroom.reconcilers.loop import LevelLoops
 from headroom.reconcilers.replicaset import ReplicaSetReconciler
-from headroom.reconcilers.services import Services
 from headroom.reconcilers.workerpool import WorkerPoolReconciler
 from headroom.settings import Settings
 from tests.unit.adapters.loopback import run_server

@@ -1,1 +1,115 @@
-"""Kopf only: watch, wake, tear down; at most ten lines a function."""
+"""Kopf, and nothing else: it watches, keeps the finalizer and signs in. Every event fills the cache and wakes a loop.
+
+No function has more than ten lines: what happens to an object is decided elsewhere.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import kopf
+
+from headroom.model.replica import SET_LABEL
+from headroom.ports.kube import FINALIZER, SET_CHILDREN, WATCHED, Kind, ObjectRef, WatchFeed
+from headroom.reconcilers.loop import LevelLoops, Stopped
+from headroom.reconcilers.wakes import Wakes
+
+STOP_WITHIN = 5.0
+PREFIX = "headroom.dev"
+
+
+def register(registry: kopf.OperatorRegistry, loops: LevelLoops, feed: WatchFeed, wakes: Wakes) -> None:
+    """Put the handlers of all watched kinds into a registry, and the loops of those that have a reconciler."""
+    for kind in WATCHED:
+        register_watch(registry, feed, wakes, kind)
+    for kind in loops.reconcilers:
+        register_loop(registry, loops, kind)
+
+
+def register_loop(registry: kopf.OperatorRegistry, loops: LevelLoops, kind: Kind) -> None:
+    """One daemon and one teardown for each object of a kind of ours."""
+    group, version = _group_and_version(kind)
+
+    @kopf.daemon(group, version, kind.plural, id="loop", registry=registry, cancellation_timeout=STOP_WITHIN)
+    async def loop(body: Mapping[str, Any], stopped: Stopped, **_: Any) -> None:
+        await loops.run(kind, body, stopped)
+
+    @kopf.on.delete(group, version, kind.plural, id="teardown", registry=registry)
+    async def teardown(namespace: str | None, name: str, uid: str, **_: Any) -> None:
+        await loops.teardown(ObjectRef(kind, namespace or "", name), uid)
+
+
+def register_watch(registry: kopf.OperatorRegistry, feed: WatchFeed, wakes: Wakes, kind: Kind) -> None:
+    """News of an object goes to the cache, then to whom it concerns.
+
+    An index makes Kopf wait with the daemons until each kind was listed once: no pass sees half a cluster. It gets no
+    DELETED and no type of an event, so those come by `on.event`, which Kopf calls after the index.
+    """
+    group, version = _group_and_version(kind)
+
+    @kopf.index(group, version, kind.plural, id=f"cache-{kind.plural}", registry=registry)
+    async def observe(body: Mapping[str, Any], **_: Any) -> None:
+        feed.observe(kind, dict(body))
+
+    @kopf.on.event(group, version, kind.plural, id=f"wake-{kind.plural}", registry=registry)
+    async def hear(event: kopf.RawEvent, body: Mapping[str, Any], **_: Any) -> None:
+        feed.hear(kind, dict(body), event["type"])
+        await wakes.hear(kind, body, is_gone=event["type"] == "DELETED")
+
+
+def _group_and_version(kind: Kind) -> tuple[str, str]:
+    group, _, version = kind.api_version.rpartition("/")
+    return group, version
+
+
+class NothingStored(kopf.DiffBaseStorage):
+    """Passes look at what is, so there is no last-handled configuration to keep."""
+
+    def fetch(self, *, body: kopf.Body) -> None:
+        """There is none."""
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Keep none."""
+
+
+def build_kopf_settings() -> kopf.OperatorSettings:
+    """Settings with our own prefix and finalizer, server-side selectors, and outages waited out with patience.
+
+    `worker_limit` stays unset: below the number of indexed objects it would stop the start for good.
+    """
+    settings = kopf.OperatorSettings()
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    settings.persistence.finalizer = FINALIZER
+    settings.persistence.diffbase_storage = NothingStored()
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=PREFIX)
+    settings.watching.server_timeout = 600
+    settings.watching.client_timeout = 610
+    settings.watching.chunk_size = 500
+    for child in SET_CHILDREN:
+        settings.watching.label_selectors[child.plural] = SET_LABEL
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 10
+    settings.networking.error_backoffs = Endless()
+    settings.background.instant_exit_timeout = 0.1
+    settings.process.ultimate_exiting_timeout = 20
+    return settings
+
+
+class Endless(Iterable[float]):
+    """Backoffs in seconds that grow to 10 and never end: an API server that is away comes back."""
+
+    def __iter__(self) -> Any:
+        """1, 2, 4, 8, 10, 10, ..."""
+        pause = 1.0
+        while True:
+            yield pause
+            pause = min(pause * 2, 10.0)
+
+
+def register_login(registry: kopf.OperatorRegistry) -> None:
+    """Sign in with the pod's service account, else with the kubeconfig."""
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)

@@ -3,10 +3,16 @@
 A copied configuration may say `recovery_target_action = promote`; so these files are named on the command line.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from importlib.resources import files
+from typing import Any
 
+from headroom.manifests.children import Owner, build_metadata
 from headroom.model.database import ConnectionTarget, ServerFacts
 
 NOT_BELOW_PRIMARY = (
@@ -43,6 +49,8 @@ ALWAYS: Mapping[str, str] = {
     "update_process_title": "on",
 }
 """Not the user's to change: how a replica follows and is reached. The defaults of 10 and 5 s are our lag's floor."""
+CA_FILE = "primary-ca.crt"
+SCRIPTS = ("seed.sh", "start.sh", "started.sh", "ready.sh", "live.sh", "stop.sh", "credentials.sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +158,29 @@ def _tls(*, has_certificate: bool) -> dict[str, str]:
         "ssl_cert_file": f"{CERTIFICATE_FOLDER}/tls.crt",
         "ssl_key_file": f"{CERTIFICATE_FOLDER}/tls.key",
     }
+
+
+def build_config(owner: Owner, settings: ReplicaSettings, server: ServerFacts, ca_pem: str | None) -> dict[str, Any]:
+    """The ConfigMap of configuration, scripts and CA; its name follows its content, so a pod never sees it change."""
+    data = {
+        "postgresql.conf": build_postgresql_conf(settings, server),
+        "pg_hba.conf": build_hba(settings),
+        "pg_ident.conf": build_ident(),
+        **load_scripts(),
+    }
+    if ca_pem is not None:
+        data[CA_FILE] = ca_pem
+    digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:8]
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": build_metadata(owner, f"{owner.name}-config-{digest}"),
+        "data": data,
+        "immutable": True,
+    }
+
+
+@cache
+def load_scripts() -> dict[str, str]:
+    """Each script's text by file name; part of this package, so the same for the life of a process."""
+    return {name: files(__package__).joinpath("scripts", name).read_text(encoding="utf-8") for name in SCRIPTS}

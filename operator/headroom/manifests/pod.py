@@ -8,16 +8,15 @@ from typing import Any
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.api.v1alpha1.template import PodTemplate
+from headroom.manifests.children import POSTGRES_PORT, Owner, build_member_labels, build_metadata
 from headroom.manifests.configuration import (
+    CA_FILE,
     CERTIFICATE_FOLDER,
     CONFIG_FOLDER,
     PASSFILE,
     RUN_FOLDER,
     build_conninfo,
 )
-from headroom.manifests.ownership import Owner, build_metadata
-from headroom.manifests.routing import POSTGRES_PORT
-from headroom.manifests.storage import CA_FILE, build_member_labels
 from headroom.model.database import ConnectionTarget
 from headroom.model.replica import CONFIG_ANNOTATION, ROLE_LABEL, SET_LABEL, TEMPLATE_ANNOTATION, MemberId, Role
 

@@ -3,12 +3,30 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Self
 
 from headroom.model.conditions import Finding
-from headroom.model.lsn import Lsn
 
 OLDEST_MAJOR, NEWEST_MAJOR = 14, 18
 """The PostgreSQL versions that every statement of ours works on."""
+
+
+class Lsn(int):
+    """A byte position in the WAL; prints as PostgreSQL does (`16/B374D848`); differences are bytes."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `high/low` in hexadecimal; raises ValueError for anything else."""
+        high, separator, low = text.partition("/")
+        if not separator:
+            raise ValueError(f"not an LSN: {text!r}")
+        return cls((int(high, 16) << 32) | int(low, 16))
+
+    def __str__(self) -> str:
+        return f"{self >> 32:X}/{self & 0xFFFFFFFF:X}"
+
+    def __repr__(self) -> str:
+        return f"Lsn({self})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Names derive from set, ordinal and incarnation alone, so that every step finds a
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from headroom.reasons import Reason
@@ -28,6 +28,10 @@ SLOT_PATTERN = re.compile(r"^hr_([0-9a-f]{8})_([0-9a-f]{8})_(0|[1-9][0-9]*)_([0-
 MEMBER_PATTERN = re.compile(r"^(.+)-(0|[1-9][0-9]*)-([0-9a-z]+)$")
 ANY_SLOT_PREFIX = "hr_"
 INCARNATION_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+ABANDON_AFTER = timedelta(minutes=10)
+"""A finalizer must not hang a namespace: after this the rest is reported and released."""
+SWEEP_AFTER = timedelta(minutes=10)
+"""A slot of ours that nobody has used for so long, and whose set is gone, is dropped."""
 
 
 class Role(StrEnum):

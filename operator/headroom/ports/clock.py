@@ -1,4 +1,4 @@
-"""Time, as the reconcilers may know it."""
+"""Time, as the reconcilers may know it, and until when this process may write."""
 
 from datetime import datetime
 from typing import Protocol
@@ -17,4 +17,12 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait; in tests, until the fake clock has moved that far."""
+        ...
+
+
+class Fence(Protocol):
+    """Asked before every mutating call, so that a former leader cannot write beside the new one."""
+
+    def check(self, timeout_seconds: float) -> None:
+        """Raise `NotLeading` unless the lease outlives a call that takes at most `timeout_seconds`."""
         ...

@@ -1,10 +1,35 @@
-"""What leaves the operator for people and monitoring: metrics and events. Neither may ever block or fail a pass."""
+"""What leaves the operator for people and monitoring: metrics, events, and the object that log lines name.
 
-from collections.abc import Mapping
+Nothing here may ever block or fail a pass.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Literal, Protocol
 
-from headroom.model.metrics import Metric
 from headroom.reasons import Reason
+
+
+class MetricType(StrEnum):
+    """Prometheus metric types we use."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric: name with unit, type, help text, label names in order, histogram buckets."""
+
+    name: str
+    type: MetricType
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
 
 
 class Telemetry(Protocol):
@@ -31,3 +56,32 @@ class Telemetry(Protocol):
     ) -> None:
         """Queue a Kubernetes event about an object; repeated and excess ones are merged or dropped and counted."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An object as a log line names it."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+_SUBJECT: ContextVar[Subject | None] = ContextVar("headroom_subject", default=None)
+
+
+def current_subject() -> Subject | None:
+    """The object of the innermost `working_on` of this task, if there is one."""
+    return _SUBJECT.get()
+
+
+@contextmanager
+def working_on(kind: str, metadata: Mapping[str, Any]) -> Iterator[None]:
+    """Name an object in everything that is logged inside, tasks started there included."""
+    subject = Subject(kind, metadata.get("namespace", ""), metadata.get("name", ""), metadata.get("uid", ""))
+    token = _SUBJECT.set(subject)
+    try:
+        yield
+    finally:
+        _SUBJECT.reset(token)

@@ -9,17 +9,40 @@ from typing import Any, Generic, Literal, TypeVar
 from headroom.errors import Conflict, KubeUnavailable, NotLeading, Refused, Unavailable
 from headroom.model.conditions import Finding
 from headroom.model.moments import Moment
-from headroom.ports.kube import Manifest
+from headroom.ports.clock import Clock
+from headroom.ports.kube import Kube, KubeCache, Manifest
+from headroom.ports.postgres import Postgres
+from headroom.ports.signals import QueueProbes
+from headroom.ports.telemetry import Telemetry
 from headroom.reasons import ConditionType, Reason
-from headroom.reconcilers.services import Services
+from headroom.reconcilers.reporter import StatusReporter
+from headroom.reconcilers.servers import Servers
 
 logger = logging.getLogger(__name__)
-
 SpecT = TypeVar("SpecT")
 FactsT = TypeVar("FactsT")
 DecisionT = TypeVar("DecisionT")
 MemoryT = TypeVar("MemoryT")
 HandlesT = TypeVar("HandlesT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The same for every kind, but for `kube` and `reporter`, which are on the kind's own bulkhead.
+
+    `install_id` is this installation's part of slot names; `watch_namespaces` are those it watches, none means all.
+    """
+
+    kube: Kube
+    cache: KubeCache
+    postgres: Postgres
+    probes: QueueProbes
+    clock: Clock
+    telemetry: Telemetry
+    reporter: StatusReporter
+    servers: Servers
+    install_id: str
+    watch_namespaces: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -14,11 +14,9 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from headroom.errors import Conflict, HeadroomError, Unavailable
-from headroom.model.metrics import Metric, MetricType
 from headroom.ports.clock import Clock
 from headroom.ports.kube import Kind, KubeCache, KubeReader, Manifest, ObjectRef
-from headroom.ports.subject import working_on
-from headroom.ports.telemetry import Telemetry
+from headroom.ports.telemetry import Metric, MetricType, Telemetry, working_on
 from headroom.reconcilers.servers import Servers
 
 logger = logging.getLogger(__name__)

@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from headroom.api.base import SpecModel
 from headroom.model.conditions import Condition, merge_conditions
 from headroom.model.numbers import has_moved, round_tree
+from headroom.policy.not_yet import explain_not_yet, has_free_choice
 from headroom.ports.clock import Clock
 from headroom.ports.kube import Kind, Manifest, ObjectRef, StatusWriter
+from headroom.ports.telemetry import Telemetry
+from headroom.reasons import Reason
 
 NUMBERS_AT_MOST_EVERY = timedelta(seconds=10)
 NUMBERS_IN_A_CROWD_EVERY = timedelta(seconds=30)
@@ -18,6 +22,8 @@ CROWD = 300
 EARLY = timedelta(seconds=1)
 """A pass that comes this little too early writes too: its next one may come many seconds later."""
 NUMBER = re.compile(r"\d+(\.\d+)?")
+_Shape = Mapping[str, Any]
+"""Where a status has numbers: a nested shape for each group, None for a number; the entries of a list share one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +83,6 @@ class StatusReporter:
             return False
         pause = NUMBERS_IN_A_CROWD_EVERY if len(self._written) > CROWD else NUMBERS_AT_MOST_EVERY
         return last is None or self.clock.monotonic() - last >= (pause - EARLY).total_seconds()
-
-
-_Shape = Mapping[str, Any]
-"""Where a status has numbers: a nested shape for each group, None for a number; the entries of a list share one."""
 
 
 def _shape_of(numbers: Mapping[str, Any]) -> _Shape:
@@ -162,3 +164,24 @@ def _messages(status: Mapping[str, Any]) -> Iterator[str]:
 
 def _verdict(condition: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in condition.items() if key not in ("message", "observedGeneration")}
+
+
+@dataclass(slots=True)
+class NotYetEvents:
+    """Remembers which generation of which object was told; a new process tells again."""
+
+    telemetry: Telemetry
+    _told: dict[str, int] = field(default_factory=dict)
+
+    def tell(self, body: Manifest, spec: SpecModel) -> None:
+        """Send the event unless this generation has had it, or nothing was asked for that could be left out."""
+        metadata = body["metadata"]
+        if self._told.get(metadata["uid"]) == metadata["generation"]:
+            return
+        self._told[metadata["uid"]] = metadata["generation"]
+        if has_free_choice(spec):
+            self.telemetry.event(body, Reason.NOT_ACTED_ON, explain_not_yet(spec))
+
+    def forget(self, uid: str) -> None:
+        """Drop what is remembered about an object that is gone."""
+        self._told.pop(uid, None)

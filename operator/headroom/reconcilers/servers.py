@@ -174,6 +174,18 @@ class _Entry:
     readings: ServerReadings | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    pool: ObjectRef
+    guard: GuardKey
+    demand: PoolDemand
+
+    def granted(self, view: DatabaseView) -> int | None:
+        """Workers the pool may have of those it wants; None without an allocation."""
+        allocation = view.allocations.get(self.demand.uid)
+        return None if allocation is None else min(allocation.workers, self.demand.wanted)
+
+
 def wake_nobody(_: ObjectRef) -> None:
     """Until the loops are there nobody can be woken."""
 
@@ -187,7 +199,7 @@ class Servers:
     _entries: dict[GuardKey, _Entry] = field(default_factory=dict)
     _sessions: list[ServerSession] = field(default_factory=list)
     _dependents: dict[ObjectRef, GuardKey] = field(default_factory=dict)
-    _demands: dict[str, tuple[GuardKey, PoolDemand]] = field(default_factory=dict)
+    _demands: dict[str, "_Demand"] = field(default_factory=dict)
 
     def join(self, member: Membership) -> Standing:
         """Make a guard's pass known to the others of its server; it moves when another server answers it."""
@@ -234,6 +246,8 @@ class Servers:
         self._entries[guard] = _Entry(view, links, readings)
         if before is None or _is_news(before.view, view):
             self._wake_dependents(guard)
+        else:
+            self._wake_pools(guard, before.view, view)
 
     def remove(self, guard: GuardKey, uid: str) -> None:
         """Forget a guard that is gone, unless another one of that name has come."""
@@ -277,15 +291,15 @@ class Servers:
         """Wake this object when what is known through the guard changes."""
         self._dependents[ref] = guard
 
-    def post_demand(self, guard: GuardKey, demand: PoolDemand) -> None:
+    def post_demand(self, pool: ObjectRef, guard: GuardKey, demand: PoolDemand) -> None:
         """What a pool holds and wants; the budget is shared out over all demands at the guard's next pass."""
-        self._demands[demand.uid] = guard, demand
+        self._demands[demand.uid] = _Demand(pool, guard, demand)
 
     def demands(self, guard: GuardKey) -> tuple[PoolDemand, ...]:
         """The demands of all pools of the guard's server, whichever guard they refer to, in a fixed order."""
         session = self._find_session(guard)
         guards = {guard} if session is None else {member.guard for member in session.members.values()}
-        found = (demand for key, demand in self._demands.values() if key in guards)
+        found = (posted.demand for posted in self._demands.values() if posted.guard in guards)
         return tuple(sorted(found, key=lambda demand: demand.uid))
 
     def forget(self, ref: ObjectRef, uid: str) -> None:
@@ -317,6 +331,12 @@ class Servers:
             if depends_on == guard:
                 self.wake(ref)
 
+    def _wake_pools(self, guard: GuardKey, before: DatabaseView, after: DatabaseView) -> None:
+        """Those that are granted another count. What is left over moves with every pool that scales: that wakes nobody."""
+        for posted in self._demands.values():
+            if posted.guard == guard and posted.granted(before) != posted.granted(after):
+                self.wake(posted.pool)
+
     def _wake_guards(self, session: ServerSession, *, but: GuardKey | None = None) -> None:
         for member in session.members.values():
             if member.guard != but:
@@ -329,10 +349,5 @@ def _summarize(shared: SharedServer) -> object:
 
 
 def _is_news(before: DatabaseView, after: DatabaseView) -> bool:
-    """What changes a dependent's next decision: whether the server can be used, why not, and who may hold how much."""
-    return (before.is_ready, before.finding.reason, before.state, before.allocations) != (
-        after.is_ready,
-        after.finding.reason,
-        after.state,
-        after.allocations,
-    )
+    """What changes every dependent's next decision: whether the server can be used, why not, and its state."""
+    return (before.is_ready, before.finding.reason, before.state) != (after.is_ready, after.finding.reason, after.state)

@@ -15,13 +15,12 @@ from headroom.adapters.inmemory.postgres import MemoryPostgres
 from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer
 from headroom.adapters.inmemory.queues import EMPTY, MemoryQueueProbes
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
-from headroom.adapters.kube.bulkheads import GUARD_LIMITS, POOL_LIMITS, REPLICA_LIMITS
 from headroom.adapters.kube.cache import WatchCache
+from headroom.adapters.kube.connect import GUARD_LIMITS, POOL_LIMITS, REPLICA_LIMITS
 from headroom.adapters.kube.limits import Limiter, Limits
 from headroom.adapters.kube.write_through import WriteThroughKube
 from headroom.api.v1alpha1.queue import PostgresQueue
 from headroom.composition import Ports, build_loops
-from headroom.model.metrics import Metric
 from headroom.model.moments import format_time
 from headroom.model.queue import QueueQuestion, QueueSample
 from headroom.ports.kube import (
@@ -37,6 +36,7 @@ from headroom.ports.kube import (
     ObjectRef,
 )
 from headroom.ports.signals import QueueProbe, SqlRunner
+from headroom.ports.telemetry import Metric
 from headroom.reconcilers.loop import LATENESS
 from headroom.reconcilers.wakes import Wakes
 from headroom.reconcilers.workerpool.metrics import DECISION_SECONDS

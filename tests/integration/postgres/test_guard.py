@@ -20,10 +20,10 @@ from headroom.model.database import Credentials, DatabaseView
 from headroom.policy.replicaset.replay_lag import ReplayLag, measure_replay_lag
 from headroom.ports.kube import DATABASE_GUARD, SECRET, ObjectRef
 from headroom.ports.postgres import Postgres
+from headroom.reconcilers.context import Services
 from headroom.reconcilers.databaseguard import GuardReconciler
 from headroom.reconcilers.reporter import StatusReporter
 from headroom.reconcilers.servers import GuardLinks, Servers
-from headroom.reconcilers.services import Services
 from tests.postgres_server import DATABASE, MONITOR, REPLICATION, Server, ServerMaker
 
 RECOVERY_SECONDS = 6.0

@@ -22,9 +22,9 @@ from headroom.model.database import Allocation, DatabaseView
 from headroom.model.moments import format_time
 from headroom.ports.kube import DATABASE_GUARD, DEPLOYMENT, POD, WORKER_POOL, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
+from headroom.reconcilers.context import Services
 from headroom.reconcilers.reporter import StatusReporter
 from headroom.reconcilers.servers import GuardLinks, Servers
-from headroom.reconcilers.services import Services
 from headroom.reconcilers.workerpool import WorkerPoolReconciler
 from tests.integration.queues.conftest import Shop, running_worker
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from headroom.manifests.storage import CA_FILE
+from headroom.manifests.configuration import CA_FILE
 from tests.certificates import Authority
 from tests.integration.replicas.volume import SLOT, Volume
 from tests.postgres_server import REPLICATION, Server

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from headroom.manifests.configuration import (
+    CA_FILE,
     CERTIFICATE_FOLDER,
     CONFIG_FOLDER,
     RUN_FOLDER,
@@ -21,9 +22,8 @@ from headroom.manifests.configuration import (
     build_hba,
     build_ident,
     build_postgresql_conf,
+    load_scripts,
 )
-from headroom.manifests.scripts import load_scripts
-from headroom.manifests.storage import CA_FILE
 from headroom.model.database import ConnectionTarget, ServerFacts
 from tests.postgres_server import DATABASE, MONITOR, REPLICATION, Server, find_free_port
 

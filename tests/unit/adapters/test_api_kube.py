@@ -14,7 +14,7 @@ from headroom.adapters.clock import SystemClock
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.kube.limits import Limits, TokenBucket
-from headroom.adapters.kube.metrics import API_CALLS
+from headroom.adapters.kube.transport import API_CALLS
 from headroom.errors import Conflict, HeadroomError, KubeUnavailable, NotLeading, NotServed, Refused
 from headroom.ports.kube import CONFIG_MAP, POD, Kind, Kube, ObjectRef
 from headroom.reasons import Reason

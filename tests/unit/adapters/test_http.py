@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from headroom.adapters.clock import SystemClock
-from headroom.adapters.http.server import STALE_AFTER_SECONDS, ProbeServer
+from headroom.adapters.http import STALE_AFTER_SECONDS, ProbeServer
 from headroom.adapters.telemetry import PrometheusTelemetry
 
 

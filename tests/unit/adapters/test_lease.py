@@ -10,10 +10,9 @@ from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.adapters.inmemory.kube_cluster import Cluster
 from headroom.adapters.inmemory.kube_faults import Latency
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
-from headroom.adapters.kube.leader_label import LEADER_LABEL, LeaderLabel, build_holder
+from headroom.adapters.kube.leadership import LEADER, LEADER_LABEL, LEASE_RENEWALS, LeaderLabel, build_holder
 from headroom.adapters.kube.lease import LeaseElector
 from headroom.adapters.kube.lease_record import LeaseTimes
-from headroom.adapters.kube.metrics import LEADER, LEASE_RENEWALS
 from headroom.errors import Conflict, HeadroomError, KubeUnavailable, NotLeading, Refused
 from headroom.ports.kube import LEASE, POD, Manifest, ObjectRef
 from headroom.reasons import Reason

@@ -14,9 +14,7 @@ from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.adapters.telemetry import LoopMonitor, PrometheusTelemetry, configure_logs
 from headroom.adapters.telemetry.logs import hide_secrets
 from headroom.adapters.telemetry.loop import LOOP_LAG, LOOP_LAG_P99
-from headroom.model.metrics import Metric, MetricType
-from headroom.ports.subject import current_subject, working_on
-from headroom.ports.telemetry import Telemetry
+from headroom.ports.telemetry import Metric, MetricType, Telemetry, current_subject, working_on
 
 LAG = Metric("test_lag_seconds", MetricType.GAUGE, "Lag.", ("namespace", "name", "queue"))
 JOBS = Metric("test_jobs_total", MetricType.COUNTER, "Jobs.", ("namespace", "name"))

@@ -11,8 +11,7 @@ from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.adapters.inmemory.kube_cache import MemoryCache
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
-from headroom.handlers.configure import Endless, NothingStored, build_kopf_settings
-from headroom.handlers.watch import register
+from headroom.handlers import Endless, NothingStored, build_kopf_settings, register
 from headroom.ports.kube import (
     FINALIZER,
     HORIZONTAL_POD_AUTOSCALER,

@@ -13,11 +13,9 @@ import pytest
 import yaml
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
-from headroom.manifests.configuration import ReplicaSettings
-from headroom.manifests.ownership import Owner
+from headroom.manifests.children import Owner, build_claim, build_disruption_budget, build_read_service
+from headroom.manifests.configuration import ReplicaSettings, build_config
 from headroom.manifests.pod import Upstream, build_pod
-from headroom.manifests.routing import build_disruption_budget, build_read_service
-from headroom.manifests.storage import build_claim, build_config
 from headroom.model.database import ConnectionTarget, Credentials, ServerFacts
 from headroom.model.replica import MemberId
 

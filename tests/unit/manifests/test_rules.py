@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.manifests.children import build_disruption_budget, read_service_name
 from headroom.manifests.configuration import (
     ReplicaSettings,
     build_conninfo,
     build_floor,
     build_hba,
     build_postgresql_conf,
+    load_scripts,
 )
 from headroom.manifests.pod import build_pod, build_template_hash
-from headroom.manifests.routing import build_disruption_budget, read_service_name
-from headroom.manifests.scripts import load_scripts
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.model.replica import MemberId
 from tests.unit.manifests.test_golden import LARGE, MEMBER, OWNER, SERVER, SLOT, SMALL, make_upstream

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headroom.manifests.scripts import load_scripts
+from headroom.manifests.configuration import load_scripts
 
 SYSTEM = "7300000000000000001"
 ODD_NAME = "o:l\\d 'na*me' $x"

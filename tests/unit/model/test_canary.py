@@ -1,8 +1,7 @@
 """The canary's window: what is kept of rounds, and the worst commit of a span."""
 
 from headroom.model.canary import KEPT, CanaryWindow
-from headroom.model.database import Mark
-from headroom.model.lsn import Lsn
+from headroom.model.database import Lsn, Mark
 
 
 def mark(at: float, seconds: float | None) -> Mark:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headroom.model.lsn import Lsn
+from headroom.model.database import Lsn
 
 
 @given(st.integers(min_value=0, max_value=2**64 - 1))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headroom.model.lsn import Lsn
+from headroom.model.database import Lsn
 from headroom.reasons import Reason
 from tests.unit.policy.purity import find_impure
 

@@ -197,7 +197,7 @@ async def test_news_of_a_server_wakes_who_depends_on_it() -> None:
 
 async def test_what_is_forgotten_asks_no_server_for_anything() -> None:
     loops = loops_of(Scripted())
-    loops.servers.post_demand(("shop", "store"), PoolDemand("u", 1, 1, 1, 1, 0, 1))
+    loops.servers.post_demand(POOL, ("shop", "store"), PoolDemand("u", 1, 1, 1, 1, 0, 1))
     await loops.forget(POOL, "u")
     assert loops.servers.demands(("shop", "store")) == ()
 

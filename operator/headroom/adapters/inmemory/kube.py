@@ -7,16 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from headroom.adapters.inmemory import kube_kinds
-from headroom.adapters.inmemory.copying import copy_json
 from headroom.adapters.inmemory.kube_faults import READ_VERBS, Faults
-from headroom.adapters.inmemory.kube_fields import Manager, apply_fields
-from headroom.adapters.inmemory.kube_patch import patch_manifest
-from headroom.adapters.inmemory.kube_store import Store, check_identity
-from headroom.adapters.kube.ownership import refuse_foreign
+from headroom.adapters.inmemory.kube_fields import Manager, apply_fields, patch_manifest
+from headroom.adapters.inmemory.kube_store import Store, check_identity, copy_json
+from headroom.adapters.kube.answers import refuse_foreign
 from headroom.errors import Conflict, KubeUnavailable, NotServed, Refused
-from headroom.ports.clock import Clock
+from headroom.ports.clock import Clock, Fence
 from headroom.ports.kube import FIELD_MANAGER, NAMESPACE, JsonOp, Kind, Manifest, ObjectRef, Scale
-from headroom.ports.leadership import Fence
 from headroom.reasons import Reason
 
 NOWHERE = Kind("", "", "")

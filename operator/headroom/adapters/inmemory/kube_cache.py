@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from headroom.adapters.inmemory.copying import copy_json
-from headroom.adapters.inmemory.kube_store import Store
+from headroom.adapters.inmemory.kube_store import Store, copy_json
 from headroom.adapters.kube.cache import has_labels
 from headroom.adapters.kube.projection import is_selected, project, target_name
 from headroom.ports.kube import WATCHED, Kind, Manifest, ObjectRef

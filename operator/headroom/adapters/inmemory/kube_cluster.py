@@ -6,9 +6,9 @@ Nothing here passes the fence or the faults, and nothing is written to the log o
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from headroom.adapters.inmemory.copying import copy_json
 from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.adapters.inmemory.kube_fields import Manager
+from headroom.adapters.inmemory.kube_store import copy_json
 from headroom.ports.kube import CLAIM, ENDPOINT_SLICE, POD, SERVICE, Manifest, ObjectRef
 
 

@@ -5,11 +5,14 @@ A path is a tuple of segments as in FieldsV1: `f:name` for a member, `k:{"port":
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headroom.ports.kube import Manifest
+import jsonpatch
+
+from headroom.errors import Conflict
+from headroom.ports.kube import JsonOp, Manifest, ObjectRef
 
 Path = tuple[str, ...]
 Leaves = dict[Path, Any]
@@ -188,3 +191,26 @@ def _remove_from_element(node: Manifest, name: str, rest: Path) -> None:
             node[name].remove(item)
         else:
             _remove(item, rest[1:])
+
+
+def patch_manifest(ref: ObjectRef, old: Manifest, operations: Sequence[JsonOp]) -> Manifest:
+    """The manifest with all operations applied; Conflict if one does not fit, a failed test included."""
+    patched = old
+    for operation in operations:
+        # The server lets a `replace` add a member that is not there.
+        attempts = [dict(operation)]
+        if operation["op"] == "replace":
+            attempts.append({**operation, "op": "add"})
+        patched = _patched_by_first(ref, patched, attempts)
+    return patched
+
+
+def _patched_by_first(ref: ObjectRef, old: Manifest, attempts: list[dict[str, Any]]) -> Manifest:
+    for attempt in attempts:
+        try:
+            patched: Manifest = jsonpatch.apply_patch(old, [attempt])
+        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as misfit:
+            failure = misfit
+        else:
+            return patched
+    raise Conflict(f"{ref} is not what the patch expects: {failure}") from failure

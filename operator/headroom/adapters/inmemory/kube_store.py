@@ -1,12 +1,11 @@
 """The objects of the Kubernetes API in memory and the life of their metadata."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from headroom.adapters.inmemory.copying import copy_json
 from headroom.adapters.inmemory.kube_fields import Manager, Owners, record_update, render_owners
 from headroom.errors import Conflict, Refused
 from headroom.model.moments import format_time
@@ -203,3 +202,16 @@ def _claims_of(ref: ObjectRef, pod: Manifest) -> list[tuple[str, str]]:
         for volume in volumes
         if "persistentVolumeClaim" in volume
     ]
+
+
+def copy_json(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree with dicts and lists of its own; leaves are immutable. Far cheaper than a copy of arbitrary objects."""
+    return {key: _copy(inner) for key, inner in tree.items()}
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return copy_json(value)
+    if isinstance(value, list | tuple):
+        return [_copy(inner) for inner in value]
+    return value

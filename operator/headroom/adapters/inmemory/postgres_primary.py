@@ -7,8 +7,7 @@ from typing import Any
 from headroom.adapters.inmemory.postgres_server import CANARY_BYTES, MemoryServer
 from headroom.adapters.inmemory.postgres_session import MemoryLinkSession, slot_facts
 from headroom.errors import PrimaryUnavailable
-from headroom.model.database import BackupProgress, ConnectionCounts, Mark, ServerFacts, SlotFacts
-from headroom.model.lsn import Lsn
+from headroom.model.database import BackupProgress, ConnectionCounts, Lsn, Mark, ServerFacts, SlotFacts
 from headroom.reasons import Reason
 
 

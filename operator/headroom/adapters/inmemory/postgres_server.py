@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from headroom.errors import PrimaryUnavailable, Refused
-from headroom.model.database import NEWEST_MAJOR, OLDEST_MAJOR, BackupProgress, ConnectionTarget, Credentials
-from headroom.model.lsn import Lsn
+from headroom.model.database import NEWEST_MAJOR, OLDEST_MAJOR, BackupProgress, ConnectionTarget, Credentials, Lsn
 from headroom.reasons import Reason
 
 ALL_RIGHTS = frozenset({"pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_use_reserved_connections"})

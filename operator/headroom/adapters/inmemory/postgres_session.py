@@ -7,8 +7,7 @@ from typing import Any
 from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer, MemorySlot
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import ConnectionTarget, SlotFacts
-from headroom.ports.clock import Clock
-from headroom.ports.leadership import Fence
+from headroom.ports.clock import Clock, Fence
 from headroom.reasons import Reason
 
 Answer = Callable[[str, Mapping[str, Any] | None], list[dict[str, Any]]]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from headroom.model.metrics import Metric, MetricType
+from headroom.ports.telemetry import Metric, MetricType
 from headroom.reasons import Reason
 
 LabelSet = tuple[tuple[str, str], ...]

@@ -8,6 +8,7 @@ from typing import Any
 
 from headroom.adapters.kube.calls import APPLY_PATCH, JSON_PATCH, Call
 from headroom.errors import DEFAULT_RETRY, Conflict, HeadroomError, KubeUnavailable, Refused
+from headroom.ports.kube import Manifest, ObjectRef
 from headroom.reasons import Reason
 
 MAX_TEXT = 500
@@ -127,3 +128,19 @@ def _describe(call: Call) -> str:
 def _group(call: Call) -> str:
     group, slash, _ = call.ref.kind.api_version.rpartition("/")
     return group if slash else ""
+
+
+def find_controller(manifest: Manifest) -> dict[str, Any] | None:
+    """The owner reference with `controller: true`, if there is one."""
+    owners = manifest.get("metadata", {}).get("ownerReferences") or ()
+    return next((dict(owner) for owner in owners if owner.get("controller")), None)
+
+
+def refuse_foreign(ref: ObjectRef, live: Manifest, wanted: Manifest) -> None:
+    """Raise Refused (NameConflict) unless both have the same controller, or neither has one."""
+    mine, theirs = find_controller(wanted), find_controller(live)
+    if (mine or {}).get("uid") == (theirs or {}).get("uid"):
+        return
+    holder = f"{theirs['kind']} {theirs['name']}" if theirs else "nobody"
+    message = f"{ref} exists and is controlled by {holder}; it stays untouched: rename or delete it"
+    raise Refused(message, reason=Reason.NAME_CONFLICT)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headroom.adapters.kube.answers import Answer, translate_answer
+from headroom.adapters.kube.answers import Answer, refuse_foreign, translate_answer
 from headroom.adapters.kube.calls import (
     APPLY_PATCH,
     JSON_PATCH,
@@ -14,12 +14,10 @@ from headroom.adapters.kube.calls import (
 )
 from headroom.adapters.kube.discovery import Discovery
 from headroom.adapters.kube.limits import Limiter, Limits
-from headroom.adapters.kube.ownership import refuse_foreign
 from headroom.adapters.kube.transport import HttpClient, Transport
 from headroom.errors import Conflict, KubeUnavailable, NotServed, Refused
-from headroom.ports.clock import Clock
+from headroom.ports.clock import Clock, Fence
 from headroom.ports.kube import JsonOp, Kind, Manifest, ObjectRef, Scale
-from headroom.ports.leadership import Fence
 from headroom.ports.telemetry import Telemetry
 from headroom.reasons import Reason
 

@@ -1,12 +1,19 @@
-"""A client with the cluster's address and our credentials: from the pod, or from a kubeconfig."""
+"""How a process reaches the API server: one client with our credentials, and a bulkhead for each part of the operator.
+
+A slow answer takes places from its part, and a busy part takes calls a second. Neither is lent to another part. The
+places of all parts stay below the client's 100 connections, so that a place always has one.
+"""
 
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from headroom import __version__
+from headroom.adapters.kube.api import ApiKube
+from headroom.adapters.kube.limits import Limits
 from headroom.errors import InvalidSpec
 
 IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
@@ -14,6 +21,15 @@ KUBECONFIG = "KUBECONFIG"
 # The library's loaders carry no types of their own.
 load_kubeconfig: Callable[..., Awaitable[object]] = config.load_kube_config
 load_service_account: Callable[..., object] = config.load_incluster_config
+GUARD_LIMITS = Limits(concurrency=8, calls_per_second=20, burst=40)
+"""A guard reads Secrets once a minute and writes its status."""
+REPLICA_LIMITS = Limits(concurrency=24, calls_per_second=50, burst=100)
+"""A calm set sends nothing; an ejection must find a place at once."""
+POOL_LIMITS = Limits(concurrency=16, calls_per_second=200, burst=400)
+"""A calm pool sends nothing. One that grows sends about five calls a step and a list of pods each few seconds: where a
+hundred of a thousand pools fall behind at one moment that is 140 a second, and none may wait for five seconds."""
+EVENT_LIMITS = Limits(concurrency=4, calls_per_second=10, burst=20)
+"""At most five events a second are sent at all."""
 
 
 async def connect(*, context: str | None = None) -> ApiClient:
@@ -37,3 +53,23 @@ async def connect(*, context: str | None = None) -> ApiClient:
     client = ApiClient(configuration)
     client.user_agent = f"headroom/{__version__}"
     return client
+
+
+@dataclass(frozen=True, slots=True)
+class Bulkheads:
+    """The same API server, once for each part that must not wait for another; the elector has one of its own, too."""
+
+    guards: ApiKube
+    replicas: ApiKube
+    pools: ApiKube
+    events: ApiKube
+
+
+def build_bulkheads(kube: ApiKube) -> Bulkheads:
+    """Bulkheads over one client, with its fence and telemetry."""
+    return Bulkheads(
+        guards=kube.with_limits(GUARD_LIMITS),
+        replicas=kube.with_limits(REPLICA_LIMITS),
+        pools=kube.with_limits(POOL_LIMITS),
+        events=kube.with_limits(EVENT_LIMITS),
+    )

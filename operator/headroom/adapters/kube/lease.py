@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from headroom.adapters.kube.leadership import LEADER, LEASE_RENEWALS
 from headroom.adapters.kube.lease_record import (
     LeaseRecord,
     LeaseTimes,
@@ -24,7 +25,6 @@ from headroom.adapters.kube.lease_record import (
     parse_lease,
 )
 from headroom.adapters.kube.limits import Limits
-from headroom.adapters.kube.metrics import LEADER, LEASE_RENEWALS
 from headroom.errors import Conflict, HeadroomError, NotLeading
 from headroom.model.moments import format_moment
 from headroom.ports.clock import Clock

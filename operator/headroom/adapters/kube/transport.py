@@ -11,14 +11,32 @@ from kubernetes.aio.config import ConfigException
 from headroom.adapters.kube.answers import Answer, translate_failure
 from headroom.adapters.kube.calls import Call
 from headroom.adapters.kube.limits import Limiter, Limits
-from headroom.adapters.kube.metrics import API_CALLS, API_SECONDS, API_WAIT_SECONDS
-from headroom.model.metrics import Metric
-from headroom.ports.clock import Clock
-from headroom.ports.leadership import Fence
-from headroom.ports.telemetry import Telemetry
+from headroom.ports.clock import Clock, Fence
+from headroom.ports.telemetry import Metric, MetricType, Telemetry
 
 AUTHENTICATION = ["BearerToken"]
 NO_ANSWER = 0
+
+API_CALLS = Metric(
+    "headroom_kube_calls_total",
+    MetricType.COUNTER,
+    "Calls to the Kubernetes API by verb, kind and HTTP status; code 0 is no answer.",
+    ("verb", "kind", "code"),
+)
+API_SECONDS = Metric(
+    "headroom_kube_call_seconds",
+    MetricType.HISTOGRAM,
+    "Duration of calls to the Kubernetes API in seconds, waiting for a place not included.",
+    ("verb",),
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+API_WAIT_SECONDS = Metric(
+    "headroom_kube_wait_seconds",
+    MetricType.HISTOGRAM,
+    "Seconds that calls to the Kubernetes API waited for the client's own limits.",
+    (),
+    (0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 30.0),
+)
 
 
 class HttpClient(Protocol):

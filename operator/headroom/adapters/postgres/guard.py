@@ -13,7 +13,7 @@ from headroom.adapters.postgres import sql
 from headroom.adapters.postgres.connection import Link, PinnedConnection, fetch_one
 from headroom.adapters.postgres.conninfo import SessionNames
 from headroom.errors import NotLeading
-from headroom.ports.leadership import Fence
+from headroom.ports.clock import Fence
 
 TAKEOVER_SECONDS = 3.0
 LOCK_TRIES = 5

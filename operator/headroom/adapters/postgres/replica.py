@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from headroom.adapters.postgres import rows, sql
 from headroom.adapters.postgres.connection import Link, PinnedConnection, Row, fetch_one
 from headroom.model.database import ReplicaProbe
-from headroom.ports.clock import Clock
-from headroom.ports.leadership import Fence
+from headroom.ports.clock import Clock, Fence
 
 END_SECONDS = 3.0
 

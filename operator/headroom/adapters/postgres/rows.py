@@ -7,12 +7,12 @@ from typing import Any
 from headroom.model.database import (
     BackupProgress,
     ConnectionCounts,
+    Lsn,
     Mark,
     ReplicaProbe,
     ServerFacts,
     SlotFacts,
 )
-from headroom.model.lsn import Lsn
 
 Row = Mapping[str, Any]
 

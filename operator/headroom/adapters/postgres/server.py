@@ -12,8 +12,7 @@ from headroom.adapters.postgres.queues.shared import SharedQueries
 from headroom.adapters.postgres.replica import PinnedReplica
 from headroom.adapters.postgres.slots import PinnedSlots
 from headroom.model.database import ConnectionTarget, Credentials
-from headroom.ports.clock import Clock
-from headroom.ports.leadership import Fence
+from headroom.ports.clock import Clock, Fence
 from headroom.ports.postgres import PrimaryLink, QueueLink, ReplicaLink, SlotLink
 
 

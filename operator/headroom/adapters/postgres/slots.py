@@ -13,7 +13,7 @@ from headroom.adapters.postgres.errors import classify_connect_text, quote
 from headroom.adapters.postgres.guard import HeldLocks, fetch_server_key
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import ConnectionTarget, SlotFacts
-from headroom.ports.leadership import Fence
+from headroom.ports.clock import Fence
 from headroom.reasons import Reason
 
 SLOT_SECONDS = 3.0

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from pythonjsonlogger import json
 
-from headroom.ports.subject import current_subject
+from headroom.ports.telemetry import current_subject
 
 SECRETS = re.compile(
     r"(?P<key>\b(?:password|passwd|sslpassword|token|secret)\b[\"']?\s*[=:]\s*)(?P<value>'[^']*'|\"[^\"]*\"|[^\s,;&)]+)"

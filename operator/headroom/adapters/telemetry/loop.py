@@ -3,9 +3,8 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from headroom.model.metrics import Metric, MetricType
 from headroom.ports.clock import Clock
-from headroom.ports.telemetry import Telemetry
+from headroom.ports.telemetry import Metric, MetricType, Telemetry
 
 LOOP_LAG = Metric(
     "headroom_loop_lag_seconds",

@@ -18,9 +18,9 @@ from prometheus_client.exposition import choose_encoder
 
 from headroom import __version__
 from headroom.adapters.telemetry.events import EventRecorder
-from headroom.model.metrics import Metric, MetricType
 from headroom.ports.clock import Clock
 from headroom.ports.kube import KubeWriter
+from headroom.ports.telemetry import Metric, MetricType
 from headroom.reasons import Reason
 
 logger = logging.getLogger(__name__)

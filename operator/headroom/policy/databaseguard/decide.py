@@ -9,8 +9,8 @@ from headroom.api.v1alpha1.thresholds import Thresholds
 from headroom.model.conditions import Finding, Truth
 from headroom.model.database import Allocation, ConnectionBudget, ConnectionCounts, Mark, ServerFacts, SlotFacts
 from headroom.model.moments import Moment
-from headroom.model.outcome import Outcome
-from headroom.model.replica import SLOT_PATTERN
+from headroom.model.replica import SLOT_PATTERN, SWEEP_AFTER
+from headroom.policy import Outcome
 from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory, ServerMemory
 from headroom.policy.databaseguard.identity import check_identity
 from headroom.policy.databaseguard.notes import find_notes
@@ -18,7 +18,6 @@ from headroom.policy.databaseguard.sampling import DROWNING_REASONS, SAMPLE_SECO
 from headroom.policy.databaseguard.signals import Level
 from headroom.policy.databaseguard.state import StateMemory
 from headroom.policy.not_yet import explain_not_yet
-from headroom.policy.teardown import SWEEP_AFTER
 from headroom.reasons import Reason
 
 FIRST_SIGHT_SECONDS = 10.0

@@ -8,8 +8,8 @@ from headroom.api.v1alpha1.common import GROUP, Mode
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.model.conditions import Finding
 from headroom.model.moments import Moment
-from headroom.model.outcome import Outcome
 from headroom.model.replica import Role
+from headroom.policy import Outcome
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.admission import Admission, decide_admission, decide_wal_cap
 from headroom.policy.replicaset.autoscaling import Connections, Goal, Sizes, decide_by_hand, decide_by_signals
@@ -18,7 +18,7 @@ from headroom.policy.replicaset.facts import SetFacts
 from headroom.policy.replicaset.members import EvaluatedMember, Member, StageContext
 from headroom.policy.replicaset.memory import SetMemory, assemble
 from headroom.policy.replicaset.plan import Plan, Targets, decide_plan
-from headroom.policy.replicaset.readiness import is_within
+from headroom.policy.replicaset.replay_lag import is_within
 from headroom.policy.replicaset.stages import decide_stage
 from headroom.policy.replicaset.stream_loss import find_streaming
 from headroom.policy.target_conflict import TargetId, find_autoscaler

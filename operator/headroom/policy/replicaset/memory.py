@@ -18,8 +18,14 @@ from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.autoscaling import Recommendation
 from headroom.policy.replicaset.facts import Answer, MemberFacts, PrimaryFacts, Reading, SetFacts, Silence
 from headroom.policy.replicaset.members import Member
-from headroom.policy.replicaset.readiness import is_beyond, is_within
-from headroom.policy.replicaset.replay_lag import LagUnknown, LagVerdict, NotEligible, measure_replay_lag
+from headroom.policy.replicaset.replay_lag import (
+    LagUnknown,
+    LagVerdict,
+    NotEligible,
+    is_beyond,
+    is_within,
+    measure_replay_lag,
+)
 from headroom.policy.replicaset.stream_loss import find_position
 from headroom.reasons import Reason
 

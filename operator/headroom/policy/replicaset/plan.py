@@ -14,7 +14,7 @@ from headroom.model.replica import PodFacts, Role, Stage
 from headroom.policy.replicaset.drain import BY_CHOICE, DrainLimits, DrainStep, decide_drain
 from headroom.policy.replicaset.ejection import Ejection, decide_ejections
 from headroom.policy.replicaset.members import STAGE_ORDER, EvaluatedMember
-from headroom.policy.replicaset.readiness import is_within
+from headroom.policy.replicaset.replay_lag import is_within
 from headroom.reasons import Reason
 
 

@@ -8,6 +8,7 @@ No clock is compared with another, and an idle primary gives a small lag because
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.database import Mark, ReplicaProbe
 from headroom.reasons import Reason
 
@@ -132,3 +133,31 @@ def _find_pending(marks: Sequence[Mark], replay: int, previous: ReplayLag | None
     if remembered is None or remembered.lsn <= replay or remembered.timeline != marks[-1].timeline:
         return pending
     return remembered if pending is None or remembered.taken_at < pending.taken_at else pending
+
+
+def is_within(lag: LagVerdict | None, bounds: Readiness) -> bool:
+    """Under both enter bounds, measured now; unknown is not within."""
+    if not isinstance(lag, ReplayLag):
+        return False
+    return lag.seconds <= bounds.max_replay_lag.total_seconds() and lag.bytes <= bounds.max_replay_backlog
+
+
+def is_beyond(lag: LagVerdict | None, bounds: Readiness) -> bool:
+    """Over both leave bounds, measured now; unknown is not beyond."""
+    if not isinstance(lag, ReplayLag):
+        return False
+    return lag.seconds > bounds.eject_replay_lag.total_seconds() and lag.bytes > bounds.eject_replay_backlog
+
+
+def describe_lag(lag: LagVerdict | None) -> str:
+    """The reading in words."""
+    if isinstance(lag, ReplayLag):
+        return f"replay lag {lag.seconds:.1f} s, {lag.bytes / 1024**2:.1f} MiB to replay"
+    return (lag.message if lag else "") or "the replay lag is not known"
+
+
+def describe_pause(probe: ReplicaProbe | None) -> str:
+    """What to add where somebody, or a parameter below the primary's, has paused replay: only a person resumes it."""
+    if probe is None or not probe.is_replay_paused:
+        return ""
+    return "; its replay is paused: read its log, then run SELECT pg_wal_replay_resume() on it"

@@ -7,7 +7,7 @@ answers with a verdict, or with None when the member is past it.
 from headroom.model.replica import Role, Stage
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import Check, Member, StageContext, StageVerdict
-from headroom.policy.replicaset.readiness import describe_lag, describe_pause, is_beyond
+from headroom.policy.replicaset.replay_lag import describe_lag, describe_pause, is_beyond
 from headroom.policy.replicaset.seed import check_pod, check_seed, check_volume
 from headroom.policy.replicaset.stream_loss import find_stream_loss
 from headroom.policy.replicaset.termination_cause import describe_end

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from headroom.model.conditions import Finding
-from headroom.model.database import ReplicaProbe
-from headroom.model.lsn import Lsn
+from headroom.model.database import Lsn, ReplicaProbe
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import Member
 from headroom.reasons import Reason

@@ -7,11 +7,10 @@ from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.model.conditions import Finding
 from headroom.model.moments import Moment
 from headroom.model.numbers import count_of
-from headroom.model.replica import ABANDON_ANNOTATION
+from headroom.model.replica import ABANDON_AFTER, ABANDON_ANNOTATION
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.facts import SetFacts
 from headroom.policy.replicaset.memory import SetMemory
-from headroom.policy.teardown import ABANDON_AFTER
 from headroom.reasons import Reason
 
 NEVER_COMES_BACK = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.GUARD_NOT_FOUND})

@@ -6,8 +6,8 @@ from headroom.api.v1alpha1.common import Mode
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.model.database import PoolDemand
 from headroom.model.moments import Moment
-from headroom.model.outcome import Outcome
 from headroom.model.queue import QueueSample
+from headroom.policy import Outcome
 from headroom.policy.schedules import find_active
 from headroom.policy.workerpool.chain import decide_allowed
 from headroom.policy.workerpool.chain_input import ChainInput, Sizing

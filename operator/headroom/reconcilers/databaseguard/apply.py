@@ -18,11 +18,10 @@ from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory, SharedS
 from headroom.ports.kube import REPLICA_SET
 from headroom.ports.postgres import SlotLink
 from headroom.reasons import Reason
-from headroom.reconcilers.context import ReconcileContext
+from headroom.reconcilers.context import ReconcileContext, Services
 from headroom.reconcilers.databaseguard import metrics
 from headroom.reconcilers.databaseguard.memory import GuardHandles
 from headroom.reconcilers.logins import LOGIN_REASONS, SECRET_REASONS
-from headroom.reconcilers.services import Services
 
 logger = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from headroom.policy.databaseguard.identity import ACCEPT_ANNOTATION, identify_s
 from headroom.ports.kube import REPLICA_SET, Manifest
 from headroom.ports.postgres import PrimaryLink
 from headroom.reasons import Reason
+from headroom.reconcilers.context import Services
 from headroom.reconcilers.databaseguard.memory import Access, GuardHandles
 from headroom.reconcilers.logins import SecretReader
 from headroom.reconcilers.servers import ABSENT_SECONDS, Membership, Standing
-from headroom.reconcilers.services import Services
 
 logger = logging.getLogger(__name__)
 

@@ -1,10 +1,9 @@
 """The metrics of DatabaseGuards, and what one pass records."""
 
 from headroom.model.conditions import Truth
-from headroom.model.metrics import Metric, MetricType
 from headroom.policy.databaseguard.decide import GuardDecision
 from headroom.policy.databaseguard.facts import GuardFacts
-from headroom.ports.telemetry import Telemetry
+from headroom.ports.telemetry import Metric, MetricType, Telemetry
 
 OBJECT = ("namespace", "name")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

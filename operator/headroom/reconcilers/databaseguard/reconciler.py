@@ -10,21 +10,20 @@ from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.errors import InvalidSpec, NotServed
 from headroom.model.conditions import Finding, Truth
 from headroom.model.moments import Moment
+from headroom.model.replica import ABANDON_AFTER
 from headroom.policy.databaseguard.decide import decide
 from headroom.policy.databaseguard.describe import describe_change, is_worse
 from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory
-from headroom.policy.teardown import ABANDON_AFTER
 from headroom.ports.kube import REPLICA_SET, Manifest
 from headroom.reasons import Reason
-from headroom.reconcilers.context import ReconcileContext
+from headroom.reconcilers.context import ReconcileContext, Services
 from headroom.reconcilers.databaseguard.apply import GuardContext, apply, sweep
 from headroom.reconcilers.databaseguard.checkpoint import restore
 from headroom.reconcilers.databaseguard.gather import gather
 from headroom.reconcilers.databaseguard.memory import GuardHandles
 from headroom.reconcilers.databaseguard.metrics import record_pass
 from headroom.reconcilers.databaseguard.status import build_status, unknown_status, with_deletion
-from headroom.reconcilers.not_yet import NotYetEvents
-from headroom.reconcilers.services import Services
+from headroom.reconcilers.reporter import NotYetEvents
 
 PASS_EVERY = timedelta(seconds=1)
 INVALID_EVERY = timedelta(seconds=30)

@@ -9,7 +9,7 @@ from headroom.model.replica import Role, Stage
 from headroom.policy.not_yet import explain_not_yet
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import STAGE_ORDER, EvaluatedMember
-from headroom.policy.replicaset.readiness import describe_pause
+from headroom.policy.replicaset.replay_lag import describe_pause
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset.memory import SetContext
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.errors import Refused, Unavailable
-from headroom.manifests.ownership import Owner
-from headroom.manifests.routing import read_service_name
+from headroom.manifests.children import Owner, read_service_name
 from headroom.model.conditions import Finding
 from headroom.model.database import BackupProgress, ConnectionTarget, DatabaseView, SlotFacts
 from headroom.model.replica import ABANDON_ANNOTATION, SET_LABEL, ClaimFacts, MemberId, PodFacts
@@ -19,6 +18,7 @@ from headroom.policy.replicaset.timeouts import NODE_LOST_AFTER
 from headroom.policy.target_conflict import AutoscalerClaim
 from headroom.ports.kube import CLAIM, DATABASE_GUARD, ENDPOINT_SLICE, NODE, POD, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
+from headroom.reconcilers.context import Services
 from headroom.reconcilers.namespace_view import read_autoscalers
 from headroom.reconcilers.replicaset.children import (
     is_node_lost,
@@ -31,7 +31,6 @@ from headroom.reconcilers.replicaset.children import (
 from headroom.reconcilers.replicaset.memory import SetHandles
 from headroom.reconcilers.replicaset.pod_template import build_pod_template, build_upstream
 from headroom.reconcilers.replicaset.prober import Prober
-from headroom.reconcilers.services import Services
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 FRESH_SECONDS = 10.0

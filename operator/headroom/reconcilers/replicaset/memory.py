@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.errors import Conflict, HeadroomError
-from headroom.manifests.ownership import Owner
-from headroom.manifests.routing import read_service_name
+from headroom.manifests.children import Owner, read_service_name
 from headroom.model.database import ConnectionTarget, ReplicaProbe
 from headroom.policy.replicaset.decide import SetDecision
 from headroom.policy.replicaset.facts import SetFacts

@@ -1,8 +1,8 @@
 """The metrics of ReplicaSets, and the numbers that every pass publishes."""
 
-from headroom.model.metrics import Metric, MetricType
 from headroom.model.replica import Role
 from headroom.policy.replicaset.members import EvaluatedMember
+from headroom.ports.telemetry import Metric, MetricType
 from headroom.reconcilers.replicaset.memory import SetContext
 
 OBJECT = ("namespace", "name")

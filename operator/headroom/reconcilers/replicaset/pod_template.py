@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
-from headroom.manifests.configuration import ReplicaSettings
-from headroom.manifests.ownership import Owner
+from headroom.manifests.children import Owner
+from headroom.manifests.configuration import ReplicaSettings, build_config
 from headroom.manifests.pod import Upstream, build_template_hash
-from headroom.manifests.storage import build_config
 from headroom.model.database import ConnectionTarget, DatabaseView, ServerFacts
 from headroom.ports.kube import Manifest
 

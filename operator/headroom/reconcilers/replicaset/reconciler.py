@@ -1,6 +1,6 @@
 """One pass over a ReplicaSet: gather, decide, then the actions in the order of what users feel first."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -15,25 +15,24 @@ from headroom.policy.replicaset.decide import decide
 from headroom.policy.replicaset.members import EvaluatedMember
 from headroom.policy.replicaset.memory import SetMemory
 from headroom.ports.kube import REPLICA_SET, Manifest, ObjectRef
-from headroom.reasons import ConditionType
-from headroom.reconcilers.not_yet import NotYetEvents
+from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.context import Services
 from headroom.reconcilers.replicaset import actions
 from headroom.reconcilers.replicaset.checkpoint import restore
 from headroom.reconcilers.replicaset.conditions import SET_CONDITIONS, describe_deletion
-from headroom.reconcilers.replicaset.events import emit_changes
 from headroom.reconcilers.replicaset.gather import Gatherer
 from headroom.reconcilers.replicaset.memory import SetContext, SetHandles
 from headroom.reconcilers.replicaset.metrics import record_metrics
 from headroom.reconcilers.replicaset.routing import ensure_routing
 from headroom.reconcilers.replicaset.status import describe_status
 from headroom.reconcilers.replicaset.teardown import read_for_teardown, teardown_pass
-from headroom.reconcilers.reporter import DesiredStatus
-from headroom.reconcilers.services import Services
+from headroom.reconcilers.reporter import DesiredStatus, NotYetEvents
 
 INVALID_PAUSE = timedelta(seconds=30)
 STARTS_WITHIN = timedelta(seconds=10)
 """A server that has a copy is there by then, unless it has much to replay."""
 WRITTEN_BY_REPORTER = ("conditions", "observedGeneration")
+VERDICTS = (Truth.TRUE, Truth.FALSE)
 
 
 @dataclass(slots=True)
@@ -198,3 +197,27 @@ def _is_about_to_stand_by(context: SetContext, member: EvaluatedMember) -> bool:
         return False
     started = pod.server.started_at
     return member.facts.within > 0 or (started is not None and context.now.wall - started < STARTS_WITHIN)
+
+
+def emit_changes(context: SetContext, desired: DesiredStatus) -> None:
+    """Compare what is to be written with the status that the pass began with."""
+    _emit_readiness(context, desired.conditions)
+    _emit_decision(context, desired.facts["lastDecision"])
+
+
+def _emit_readiness(context: SetContext, conditions: Iterable[Condition]) -> None:
+    """Where Ready is True now and was False, or the other way round."""
+    ready = next(condition for condition in conditions if condition.type is ConditionType.READY)
+    before = context.condition(ConditionType.READY).get("status")
+    if before not in VERDICTS or ready.status not in VERDICTS or before == ready.status:
+        return
+    context.emit(ready.reason, f"Ready: {ready.message}", "Normal" if ready.status is Truth.TRUE else "Warning")
+
+
+def _emit_decision(context: SetContext, decision: Mapping[str, Any]) -> None:
+    """Where another count was decided."""
+    before = context.status.get("lastDecision")
+    if before is None or before["to"] == decision["to"]:
+        return
+    message = f"{decision['from']} → {decision['to']} by {decision['rule']}: {decision['message']}"
+    context.emit(Reason(decision["reason"]), message)

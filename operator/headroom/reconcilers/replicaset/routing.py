@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headroom.errors import Refused
-from headroom.manifests.routing import build_disruption_budget, build_read_service
+from headroom.manifests.children import build_disruption_budget, build_read_service
 from headroom.model.replica import SET_LABEL, Role
 from headroom.ports.kube import CONFIG_MAP, DISRUPTION_BUDGET, SERVICE, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from headroom.manifests.routing import build_serving_labels
+from headroom.manifests.children import build_serving_labels
 from headroom.model.conditions import merge_conditions
 from headroom.model.moments import format_moment, format_time
 from headroom.model.numbers import settle_above

@@ -16,10 +16,10 @@ from headroom.policy.workerpool import PoolFacts, PoolMemory, Target, lead_time
 from headroom.ports.kube import DATABASE_GUARD, Manifest, ObjectRef
 from headroom.ports.signals import QueueProbe, SqlRunner
 from headroom.reasons import Reason
+from headroom.reconcilers.context import Services
 from headroom.reconcilers.logins import LOGIN_REASONS, SecretReader
 from headroom.reconcilers.namespace_view import pool_claim, read_autoscalers, read_pools
 from headroom.reconcilers.servers import GuardKey
-from headroom.reconcilers.services import Services
 from headroom.reconcilers.workerpool import metrics
 from headroom.reconcilers.workerpool.memory import PoolHandles, QueueHandles
 from headroom.reconcilers.workerpool.target import TargetReader

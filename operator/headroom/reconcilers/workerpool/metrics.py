@@ -1,6 +1,6 @@
 """The metrics of WorkerPools, and what one pass records."""
 
-from headroom.model.metrics import Metric, MetricType
+from headroom.ports.telemetry import Metric, MetricType
 from headroom.reconcilers.workerpool.memory import PoolContext
 
 OBJECT = ("namespace", "name")

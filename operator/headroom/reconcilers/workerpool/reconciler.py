@@ -1,27 +1,35 @@
 """The passes over WorkerPools: gather, decide, write `/scale`, report."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from headroom.api.v1alpha1 import parse_spec
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.errors import InvalidSpec
+from headroom.model.conditions import Condition, Truth
 from headroom.model.moments import Moment
+from headroom.model.numbers import count_of
 from headroom.policy.workerpool import PoolMemory, decide
 from headroom.ports.kube import WORKER_POOL, Manifest, ObjectRef
-from headroom.reconcilers.not_yet import NotYetEvents
-from headroom.reconcilers.services import Services
+from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.context import Services
+from headroom.reconcilers.reporter import NotYetEvents
 from headroom.reconcilers.workerpool import metrics
 from headroom.reconcilers.workerpool.apply import scale_target
 from headroom.reconcilers.workerpool.checkpoint import restore
-from headroom.reconcilers.workerpool.events import emit_changes, emit_scaled
 from headroom.reconcilers.workerpool.gather import Gatherer, guard_key
 from headroom.reconcilers.workerpool.memory import PoolContext, PoolHandles
 from headroom.reconcilers.workerpool.status import build_status, first_status, invalid_status
 
 INVALID_EVERY = timedelta(seconds=30)
 """A spec that cannot be acted on changes by an edit, and an edit wakes the loop."""
+REPORTED = (ConditionType.READY, ConditionType.KEEPING_UP, ConditionType.SIGNAL_AVAILABLE)
+QUIET = frozenset({Reason.AS_EXPECTED, Reason.NOT_YET_OBSERVED, Reason.LAG_WITHIN_TARGET, Reason.STALE_SIGNAL})
+"""No news by themselves; SignalAvailable tells why a signal is stale."""
+EARLY = (str(Truth.UNKNOWN), str(Reason.GUARD_NOT_READY))
+"""SignalAvailable while a guard has hardly had the time to observe its server: no news either."""
 
 
 @dataclass(slots=True)
@@ -113,7 +121,7 @@ class WorkerPoolReconciler:
         if key is not None:
             servers.depend(ref, key)
         if key is not None and claim is not None:
-            servers.post_demand(key, claim)
+            servers.post_demand(ref, key, claim)
 
     async def _scale(self, context: PoolContext, due: float) -> bool:
         """Write the count; a failed write, too, leaves something to remember."""
@@ -125,3 +133,43 @@ class WorkerPoolReconciler:
             metrics.record_scaled(context, due_seconds=self.services.clock.monotonic() - due)
             emit_scaled(context)
         return has_scaled
+
+
+def emit_scaled(context: PoolContext) -> None:
+    """Report the count that was written."""
+    target, sizing = context.facts.workload, context.decision.sizing
+    if target is None or sizing is None:
+        return
+    written = count_of(sizing.decision.allowed, "worker")
+    message = f"{target} from {target.present} to {written}; {sizing.decision.message}"
+    context.emit(sizing.decision.reason, message)
+
+
+def emit_changes(context: PoolContext, conditions: tuple[Condition, ...]) -> None:
+    """Report the verdicts that differ from those of the last status."""
+    known = _known_gaps(context, conditions)
+    for condition in conditions:
+        if condition.type in REPORTED:
+            _emit_change(context, condition, known)
+
+
+def _known_gaps(context: PoolContext, conditions: tuple[Condition, ...]) -> Set[object]:
+    """The reasons for a gap that SignalAvailable gives, and gave in the last status: once is enough."""
+    kind = ConditionType.SIGNAL_AVAILABLE
+    before = context.condition(kind)
+    now: set[object] = {entry.reason for entry in conditions if entry.type is kind and entry.status is not Truth.TRUE}
+    return now if before.get("status") == Truth.TRUE else now | {before.get("reason")}
+
+
+def _emit_change(context: PoolContext, condition: Condition, known: Set[object]) -> None:
+    """One event for a verdict that changed; `known` are reasons that SignalAvailable gives, now or before."""
+    before = context.condition(condition.type)
+    old, new = (before.get("status"), before.get("reason")), (str(condition.status), str(condition.reason))
+    if old == new:
+        return
+    quiet = QUIET | known if condition.type is not ConditionType.SIGNAL_AVAILABLE else QUIET
+    was_quiet = not before or old[1] in quiet or old == EARLY
+    if condition.reason in quiet - QUIET or new == EARLY or (was_quiet and condition.reason in QUIET):
+        return
+    type_: Literal["Normal", "Warning"] = "Normal" if condition.status is Truth.TRUE else "Warning"
+    context.emit(condition.reason, f"{condition.type}: {condition.message}", type_)

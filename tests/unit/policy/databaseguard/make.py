@@ -7,8 +7,7 @@ from typing import Any
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.model.canary import CanaryWindow
 from headroom.model.conditions import Finding
-from headroom.model.database import ConnectionCounts, Mark, PoolDemand, ServerFacts, SlotFacts
-from headroom.model.lsn import Lsn
+from headroom.model.database import ConnectionCounts, Lsn, Mark, PoolDemand, ServerFacts, SlotFacts
 from headroom.model.moments import Moment
 from headroom.policy.databaseguard.decide import GuardDecision, decide
 from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory, SharedServer

@@ -12,12 +12,12 @@ from headroom.model.database import (
     ConnectionTarget,
     Credentials,
     DatabaseView,
+    Lsn,
     Mark,
     ReplicaProbe,
     ServerFacts,
     SlotFacts,
 )
-from headroom.model.lsn import Lsn
 from headroom.model.replica import ClaimFacts, ContainerFacts, MemberId, PodFacts, Role
 from headroom.policy.replicaset.drain import DrainLimits
 from headroom.policy.replicaset.facts import MemberFacts, PrimaryFacts, SetFacts

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headroom.model.conditions import Finding
-from headroom.model.database import BackupProgress
-from headroom.model.lsn import Lsn
+from headroom.model.database import BackupProgress, Lsn
 from headroom.model.moments import Moment
 from headroom.model.replica import ContainerFacts, PodFacts, Role
 from headroom.policy.replicaset.facts import Answer, Reading, Silence

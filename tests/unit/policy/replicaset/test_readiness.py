@@ -5,8 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headroom.api.v1alpha1.serving import Readiness
-from headroom.policy.replicaset.readiness import describe_lag, describe_pause, is_beyond, is_within
-from headroom.policy.replicaset.replay_lag import LagUnknown, LagVerdict, NotEligible, ReplayLag
+from headroom.policy.replicaset.replay_lag import (
+    LagUnknown,
+    LagVerdict,
+    NotEligible,
+    ReplayLag,
+    describe_lag,
+    describe_pause,
+    is_beyond,
+    is_within,
+)
 from headroom.reasons import Reason
 from tests.unit.policy.replicaset.make import BETWEEN, BEYOND, BOUNDS, UNKNOWN, WITHIN, make_probe
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headroom.model.database import Mark, ReplicaProbe
-from headroom.model.lsn import Lsn
+from headroom.model.database import Lsn, Mark, ReplicaProbe
 from headroom.policy.replicaset.replay_lag import (
     OLDEST_USABLE_MARK_SECONDS,
     LagUnknown,

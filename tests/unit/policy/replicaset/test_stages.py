@@ -10,8 +10,7 @@ from headroom.model.database import BackupProgress
 from headroom.model.replica import ContainerFacts, Role, Stage
 from headroom.policy.replicaset.drain import DrainStep, decide_drain
 from headroom.policy.replicaset.members import Member
-from headroom.policy.replicaset.readiness import is_beyond, is_within
-from headroom.policy.replicaset.replay_lag import LagVerdict, NotEligible, ReplayLag
+from headroom.policy.replicaset.replay_lag import LagVerdict, NotEligible, ReplayLag, is_beyond, is_within
 from headroom.policy.replicaset.stages import decide_stage
 from headroom.policy.replicaset.timeouts import retry_after
 from headroom.reasons import Reason

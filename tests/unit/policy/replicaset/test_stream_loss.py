@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headroom.model.lsn import Lsn
+from headroom.model.database import Lsn
 from headroom.model.replica import ContainerFacts, Role
 from headroom.policy.replicaset.members import EvaluatedMember, Member
 from headroom.policy.replicaset.plan import Plan, decide_plan

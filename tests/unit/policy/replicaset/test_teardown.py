@@ -8,10 +8,10 @@ import pytest
 
 from headroom.model.conditions import Finding
 from headroom.model.moments import Moment
+from headroom.model.replica import ABANDON_AFTER
 from headroom.policy.replicaset.facts import Deletion, MemberFacts
 from headroom.policy.replicaset.memory import SetMemory
 from headroom.policy.replicaset.teardown import TeardownDecision, decide_teardown, may_have_slots
-from headroom.policy.teardown import ABANDON_AFTER
 from headroom.reasons import Reason
 from tests.unit.policy.replicaset.make import NOW, make_facts, make_found, make_pod, make_primary
 from tests.unit.policy.replicaset.test_decide import make_spec

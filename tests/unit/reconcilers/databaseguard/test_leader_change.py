@@ -105,7 +105,7 @@ async def test_the_budget_example_is_one_number_everywhere(world: GuardWorld) ->
     """97 usable, reserve 5, share 60 %, 60 connections of others."""
     world.edit_spec(lambda spec: spec["connection"].update(via={"poolSize": 200}))
     world.server.sessions = [MemorySession() for _ in range(60)]
-    world.servers.post_demand(STORE, demand(running=0, busy=0, wanted=80))
+    world.servers.post_demand(POOL, STORE, demand(running=0, busy=0, wanted=80))
     await world.run(30)
     assert world.status["connections"] == {"used": 60, "usable": 92, "budget": 32}
     assert world.telemetry.value(metrics.CONNECTIONS, what="budget", **LABELS) == 32
@@ -119,7 +119,7 @@ async def test_the_budget_example_is_one_number_everywhere(world: GuardWorld) ->
 
 async def test_a_blind_guard_keeps_the_last_counts_budget_and_allocations(world: GuardWorld) -> None:
     world.server.sessions = [MemorySession() for _ in range(60)]
-    world.servers.post_demand(STORE, demand())
+    world.servers.post_demand(POOL, STORE, demand())
     await world.run(30)
     before = world.view
     world.server.is_down = True
@@ -142,7 +142,7 @@ async def test_a_pool_is_woken_by_its_allocation_and_by_the_state(world: GuardWo
     world.servers.depend(POOL, STORE)
     await world.run(20)
     woken.clear()
-    world.servers.post_demand(STORE, demand())
+    world.servers.post_demand(POOL, STORE, demand())
     await world.step()
     assert woken == [POOL]
     woken.clear()

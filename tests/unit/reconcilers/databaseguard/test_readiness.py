@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from headroom.model.lsn import Lsn
+from headroom.model.database import Lsn
 from headroom.ports.kube import SECRET
 from headroom.reasons import Reason
 from tests.unit.reconcilers.databaseguard.world import GuardWorld

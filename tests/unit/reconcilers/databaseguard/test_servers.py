@@ -166,7 +166,7 @@ def test_only_one_sweeps_and_it_needs_a_replication_login(servers: Servers) -> N
 def test_demands_are_those_of_all_pools_of_the_server(servers: Servers) -> None:
     demands = [PoolDemand(uid, 1, 1, 0, 1, 0, 1) for uid in ("c", "a", "b")]
     for name, demand in zip(("one", "two", "alone"), demands, strict=True):
-        servers.post_demand(("shop", name), demand)
+        servers.post_demand(POOL, ("shop", name), demand)
     assert [demand.uid for demand in servers.demands(("shop", "one"))] == ["c"]
     servers.join(member("one"))
     servers.join(member("two", 1))
@@ -179,6 +179,7 @@ NEWS = [
     ({"is_ready": False}, True),
     ({"state": "Overloaded"}, True),
     ({"allocations": {"a": Allocation(3, 32, 0)}}, True),
+    ({"allocations": {"a": Allocation(30, 32, 0), "b": Allocation(2, 32, 0)}}, False),
     ({"observed_at": 9.0}, False),
     ({"marks": ()}, False),
 ]
@@ -189,9 +190,11 @@ def test_dependents_are_woken_by_what_changes_their_decision(
     servers: Servers, woken: Woken, change: dict[str, Any], is_news: bool
 ) -> None:
     servers.depend(POOL, ("shop", "a"))
-    servers.post(("shop", "a"), view())
+    servers.post_demand(POOL, ("shop", "a"), PoolDemand("a", 1, 1, 0, 4, 0, 8))
+    known = view(allocations={"a": Allocation(9, 32, 0)})
+    servers.post(("shop", "a"), known)
     assert woken.names() == ["mail"]
-    servers.post(("shop", "a"), replace(view(), **change))
+    servers.post(("shop", "a"), replace(known, **change))
     assert woken.names() == (["mail"] if is_news else [])
     servers.post(("shop", "another"), view())
     servers.forget(POOL, "uid-mail")

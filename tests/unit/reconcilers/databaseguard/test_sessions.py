@@ -5,6 +5,7 @@ import pytest
 from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer, MemorySession
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import PoolDemand
+from headroom.ports.kube import WORKER_POOL, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard import metrics
 from tests.unit.reconcilers.databaseguard.world import NAMESPACE, GuardWorld, make_guard
@@ -220,8 +221,8 @@ async def test_pools_of_both_guards_share_one_budget(world: GuardWorld) -> None:
     one = PoolDemand("a", 0, 1, minimum=1, running=40, busy=40, wanted=80)
     other = PoolDemand("b", 1, 1, minimum=2, running=10, busy=0, wanted=80)
     world.server.sessions = [MemorySession() for _ in range(50)]
-    world.servers.post_demand(FIRST, one)
-    world.servers.post_demand(SECOND, other)
+    world.servers.post_demand(ObjectRef(WORKER_POOL, NAMESPACE, "mail"), FIRST, one)
+    world.servers.post_demand(ObjectRef(WORKER_POOL, NAMESPACE, "mail"), SECOND, other)
     await world.run_all(30, *BOTH)
     assert world.view.budget == world.view_of("second").budget
     assert world.view.allocations == world.view_of("second").allocations

@@ -15,10 +15,10 @@ from headroom.adapters.inmemory.queues import MemoryQueueProbes
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.model.database import DatabaseView
 from headroom.ports.kube import DATABASE_GUARD, REPLICA_SET, SECRET, Manifest, ObjectRef
+from headroom.reconcilers.context import Services
 from headroom.reconcilers.databaseguard import GuardReconciler
 from headroom.reconcilers.reporter import StatusReporter
 from headroom.reconcilers.servers import GuardLinks, Servers
-from headroom.reconcilers.services import Services
 
 NAMESPACE, INSTALL = "shop", "0123abcd"
 HOST = "store-primary.shop.svc"

@@ -5,7 +5,7 @@ import pytest
 from headroom.adapters.inmemory.kube_faults import WRITE, Killed
 from headroom.adapters.inmemory.postgres_server import MemorySession
 from headroom.errors import Conflict, KubeUnavailable
-from headroom.model.lsn import Lsn
+from headroom.model.database import Lsn
 from headroom.model.replica import MemberId, slot_prefix
 from headroom.ports.kube import CLAIM, CONFIG_MAP, POD, ObjectRef
 from headroom.reasons import Reason

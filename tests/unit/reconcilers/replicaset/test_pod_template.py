@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.manifests.configuration import CA_FILE
 from headroom.manifests.pod import build_pod
-from headroom.manifests.storage import CA_FILE
 from headroom.model.conditions import Finding
 from headroom.model.database import ConnectionTarget, Credentials, DatabaseView
 from headroom.reasons import Reason

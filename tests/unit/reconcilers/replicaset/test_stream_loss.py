@@ -1,6 +1,6 @@
 """Members whose streams break for good, in a running set: replaced one by one, and readers keep an endpoint."""
 
-from headroom.model.lsn import Lsn
+from headroom.model.database import Lsn
 from headroom.model.replica import MemberId
 from headroom.ports.kube import POD, ObjectRef
 from headroom.reasons import Reason

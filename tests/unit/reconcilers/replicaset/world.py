@@ -20,10 +20,10 @@ from headroom.model.database import ConnectionTarget, Credentials, DatabaseView
 from headroom.model.replica import ROLE_LABEL, slot_prefix
 from headroom.ports.kube import CLAIM, CONFIG_MAP, DATABASE_GUARD, POD, REPLICA_SET, SERVICE, Manifest, ObjectRef
 from headroom.reasons import Reason
+from headroom.reconcilers.context import Services
 from headroom.reconcilers.replicaset import ReplicaSetReconciler
 from headroom.reconcilers.reporter import StatusReporter
 from headroom.reconcilers.servers import GuardLinks, Servers
-from headroom.reconcilers.services import Services
 
 NAMESPACE, NAME, INSTALL = "shop", "store", "0123abcd"
 GUARD = (NAMESPACE, "store")

@@ -93,7 +93,7 @@ def test_a_pool_that_was_only_seen_was_not_judged() -> None:
 
 
 @pytest.mark.parametrize(
-    "reason", [*LATE_REASONS, Reason.LAG_WITHIN_TARGET, Reason.BACKLOG_BLOCKED, Reason.QUERY_TIMEOUT]
+    "reason", [*sorted(LATE_REASONS), Reason.LAG_WITHIN_TARGET, Reason.BACKLOG_BLOCKED, Reason.QUERY_TIMEOUT]
 )
 def test_late_is_what_was_reported_as_late(reason: Reason) -> None:
     found = restore({"conditions": [condition("KeepingUp", "False", reason)]}, AFTER)

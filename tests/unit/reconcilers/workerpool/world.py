@@ -31,9 +31,9 @@ from headroom.ports.kube import (
     ObjectRef,
 )
 from headroom.reasons import Reason
+from headroom.reconcilers.context import Services
 from headroom.reconcilers.reporter import StatusReporter
 from headroom.reconcilers.servers import GuardLinks, Servers
-from headroom.reconcilers.services import Services
 from headroom.reconcilers.workerpool import WorkerPoolReconciler
 
 NAMESPACE = "shop"

@@ -5,8 +5,7 @@ from collections import deque
 from headroom.errors import Conflict, Unavailable
 from headroom.model.replica import PodFacts, Role
 from headroom.policy.replicaset import timeouts
-from headroom.policy.replicaset.readiness import is_within
-from headroom.policy.replicaset.replay_lag import measure_replay_lag
+from headroom.policy.replicaset.replay_lag import is_within, measure_replay_lag
 from headroom.ports.kube import ENDPOINT_SLICE, POD, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.context import carry_out

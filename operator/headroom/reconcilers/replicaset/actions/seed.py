@@ -1,8 +1,8 @@
 """A claim for each member, and a pod whose first container fills it, or finds it filled."""
 
 from headroom.errors import Conflict, Refused
+from headroom.manifests.children import build_claim
 from headroom.manifests.pod import build_pod
-from headroom.manifests.storage import build_claim
 from headroom.model.replica import SET_LABEL
 from headroom.policy.replicaset.members import Member
 from headroom.ports.kube import CLAIM, POD, Kind, Manifest, ObjectRef

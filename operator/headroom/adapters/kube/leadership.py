@@ -1,11 +1,20 @@
-"""The label by which the check Service finds the leader's pod."""
+"""How others see who leads: the label by which the check Service finds the leader's pod, and two metrics."""
 
 from headroom.errors import Conflict
 from headroom.ports.kube import POD, JsonOp, KubeReader, KubeWriter, Manifest, ObjectRef
+from headroom.ports.telemetry import Metric, MetricType
 
 LEADER_LABEL = "headroom.dev/leader"
 LEADER_LABEL_POINTER = "/metadata/labels/headroom.dev~1leader"
 HOLDER_SEPARATOR = "_"
+
+LEADER = Metric("headroom_leader", MetricType.GAUGE, "1 while this process holds the lease and may write, else 0.")
+LEASE_RENEWALS = Metric(
+    "headroom_lease_renewals_total",
+    MetricType.COUNTER,
+    "Attempts to renew the lease by outcome: Renewed, Taken, or the class of the error.",
+    ("outcome",),
+)
 
 
 class LeaderLabel:

@@ -1,0 +1,123 @@
+"""The small children of a set (claims, read Service, disruption budget), and the metadata that all its children share.
+
+The labels find a child, and garbage collection follows its owner reference.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from headroom.api.v1alpha1.common import API_VERSION
+from headroom.api.v1alpha1.replicaset import Storage
+from headroom.model.replica import (
+    INCARNATION_LABEL,
+    ORDINAL_LABEL,
+    ROLE_LABEL,
+    SET_LABEL,
+    SLOT_ANNOTATION,
+    MemberId,
+    Role,
+)
+
+COMMON_LABELS = {"app.kubernetes.io/managed-by": "headroom", "app.kubernetes.io/name": "headroom-replica"}
+POSTGRES_PORT = 5432
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The ReplicaSet that children belong to."""
+
+    name: str
+    namespace: str
+    uid: str
+
+
+def build_metadata(
+    owner: Owner, name: str, *, labels: dict[str, str] | None = None, annotations: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Metadata of a child; our labels win over the ones given."""
+    metadata: dict[str, Any] = {
+        "name": name,
+        "namespace": owner.namespace,
+        "labels": {**(labels or {}), **COMMON_LABELS, SET_LABEL: owner.name},
+        "ownerReferences": [build_owner_reference(owner)],
+    }
+    if annotations:
+        metadata["annotations"] = annotations
+    return metadata
+
+
+def build_owner_reference(owner: Owner) -> dict[str, Any]:
+    """Controller, and not blocking: a foreground deletion of the owner waits for our finalizer, not for pods."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ReplicaSet",
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def read_service_name(set_name: str, wanted: str | None) -> str:
+    """Name of the read Service: what the spec says, else the set's name with -read."""
+    return wanted or f"{set_name}-read"
+
+
+def build_serving_labels(owner: Owner) -> dict[str, str]:
+    """What tells a serving pod of this set from all others; also `status.selector`."""
+    return {SET_LABEL: owner.name, ROLE_LABEL: Role.SERVING.value}
+
+
+def build_read_service(owner: Owner, service_name: str) -> dict[str, Any]:
+    """The read Service: it selects by our label, so nothing but the operator adds an endpoint."""
+    port = {"name": "postgresql", "port": POSTGRES_PORT, "protocol": "TCP", "targetPort": POSTGRES_PORT}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": build_metadata(owner, service_name),
+        "spec": {"type": "ClusterIP", "selector": build_serving_labels(owner), "ports": [port]},
+    }
+
+
+def build_disruption_budget(owner: Owner, *, desired: int, min_serving: int) -> dict[str, Any]:
+    """One serving replica may be evicted at a time, never below `min_serving`; none is kept where there is only one.
+
+    With a single replica a budget would only block the drain of its node: a standby takes over first.
+    """
+    at_least = max(desired - 1, min_serving) if desired > 1 else 0
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": build_metadata(owner, f"{owner.name}-serving"),
+        "spec": {
+            "minAvailable": at_least,
+            "selector": {"matchLabels": build_serving_labels(owner)},
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }
+
+
+def build_member_labels(member: MemberId) -> dict[str, str]:
+    """Which member a pod or claim belongs to."""
+    return {ORDINAL_LABEL: str(member.ordinal), INCARNATION_LABEL: member.incarnation}
+
+
+def build_claim(owner: Owner, member: MemberId, storage: Storage, *, slot: str) -> dict[str, Any]:
+    """The claim of one member, never reused by another; it names the slot, which must go before it does."""
+    spec: dict[str, Any] = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": str(storage.size)}},
+    }
+    if storage.storage_class_name is not None:
+        spec["storageClassName"] = storage.storage_class_name
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": build_metadata(
+            owner,
+            member.object_name(owner.name),
+            labels=build_member_labels(member),
+            annotations={SLOT_ANNOTATION: slot},
+        ),
+        "spec": spec,
+    }
