@@ -1,6 +1,8 @@
 """What Kopf does with our handlers, over the API in memory: lists, events in order, daemons, finalizers, teardowns."""
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from headroom.adapters.inmemory.kube import MemoryKube
@@ -16,15 +18,40 @@ KINDS = {(kind.api_version, kind.name): kind for kind in WATCHED}
 
 
 class MemoryWatch:
-    """The watches of all kinds: feeds a cache at each change of the store; `interrupt` loses events until `relist`."""
+    """The watches of all kinds: feeds a cache at each change of the store.
+
+    While `is_interrupted` events are lost, until `relist`. While `delay_seconds` is not 0 (it needs a running loop),
+    they come so much later, in their order. `on_news` is called after each.
+    """
 
     def __init__(self, kube: MemoryKube, feed: WatchFeed) -> None:
         self._kube, self._feed = kube, feed
         self.is_interrupted = False
+        self.delay_seconds = 0.0
+        self.on_news: Callable[[], None] = lambda: None
         self.heard: list[tuple[str | None, Kind, Manifest]] = []
         self._selected: dict[str, Manifest] = {}
-        kube.store.listeners.append(self._deliver)
+        self._late: deque[tuple[float, str, Manifest]] = deque()
+        kube.store.listeners.append(self._notice)
         self.relist()
+
+    def close(self) -> None:
+        """Nothing is delivered any more."""
+        self._kube.store.listeners.remove(self._notice)
+        self._late.clear()
+
+    def _notice(self, change: str, manifest: Manifest) -> None:
+        if not self.delay_seconds:
+            self._deliver(change, manifest)
+            return
+        loop = asyncio.get_running_loop()
+        self._late.append((loop.time() + self.delay_seconds, change, manifest))
+        loop.call_later(self.delay_seconds, self._deliver_late)
+
+    def _deliver_late(self) -> None:
+        # Several calls may be due at once, and the loop does not keep their order.
+        while self._late and self._late[0][0] <= asyncio.get_running_loop().time():
+            self._deliver(*self._late.popleft()[1:])
 
     def relist(self) -> None:
         """Name every object that is there, as the list does that follows an interruption."""
@@ -34,6 +61,7 @@ class MemoryWatch:
                 self._feed.observe(ref.kind, copy_json(entry.manifest))
         for ref, entry in list(self._kube.store.entries.items()):
             if ref.kind in WATCHED and is_selected(ref.kind, entry.manifest):
+                self._selected[entry.manifest["metadata"]["uid"]] = entry.manifest
                 self._tell(None, ref.kind, copy_json(entry.manifest))
 
     def _deliver(self, change: str, manifest: Manifest) -> None:
@@ -55,6 +83,7 @@ class MemoryWatch:
     def _tell(self, change: str | None, kind: Kind, manifest: Manifest) -> None:
         self._feed.hear(kind, manifest, change)
         self.heard.append((change, kind, manifest))
+        self.on_news()
 
 
 @dataclass
@@ -67,26 +96,37 @@ class MemoryKopf:
     watch: MemoryWatch
     _daemons: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _teardowns: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _endings: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self) -> None:
         """Handle events in their order."""
         changed = asyncio.Event()
-        self.kube.store.listeners.append(lambda *_: changed.set())
+        self.watch.on_news = changed.set
         try:
             while True:
                 heard, self.watch.heard = self.watch.heard, []
                 for change, kind, manifest in heard:
-                    await self.wakes.hear(kind, manifest, is_gone=change == "DELETED")
+                    await self._hear(change, kind, manifest)
                     if kind in OUR_KINDS and change != "DELETED":
                         self._handle(ref_of(kind, manifest), manifest)
                 if not self.watch.heard:
                     await changed.wait()
                 changed.clear()
         finally:
-            tasks = [*self._daemons.values(), *self._teardowns.values()]
+            tasks = [*self._daemons.values(), *self._teardowns.values(), *self._endings]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _hear(self, change: str | None, kind: Kind, manifest: Manifest) -> None:
+        """Kopf has a worker for each object: the end of one, which waits for its running pass, delays no other."""
+        if change != "DELETED":
+            await self.wakes.hear(kind, manifest)
+            return
+        ending = asyncio.create_task(self.wakes.hear(kind, manifest, is_gone=True))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        await asyncio.sleep(0)
 
     def _handle(self, ref: ObjectRef, manifest: Manifest) -> None:
         metadata = manifest["metadata"]

@@ -1,5 +1,6 @@
 """The operator as a Helm release."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from e2e.lab.waiting import wait_until
 CHART = Path(__file__).parents[2] / "charts/headroom"
 KINDS = ("databaseguards", "replicasets", "workerpools")
 LEADER = "headroom.dev/leader=true"
+FETCH = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/metrics').read().decode())"
+LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,13 @@ class Release:
     def wait_leader(self, *, timeout: float = 60) -> Manifest:
         """Wait until one pod leads."""
         return wait_until("one operator pod to lead", self.leader, timeout=timeout)
+
+    def samples(self, metric: str) -> list[tuple[dict[str, str], float]]:
+        """The leader's series of a metric: labels and value."""
+        leader = self.wait_leader()["metadata"]["name"]
+        text = self.kubectl("exec", leader, "--", "python3", "-c", FETCH)
+        series = re.finditer(rf"^{metric}\{{([^}}]*)\}} (\S+)$", text, re.MULTILINE)
+        return [(dict(LABEL.findall(found[1])), float(found[2])) for found in series]
 
     def logs(self) -> str:
         """What all pods of the operator logged lately."""

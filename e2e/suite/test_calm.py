@@ -1,6 +1,5 @@
 """A calm operator sends nothing to the API server: pools and sets that are settled are read from the watches alone."""
 
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -20,28 +19,18 @@ SECRETS = 2
 """The guard's logins; each is read once a minute, so that a minute holds two reads at most."""
 WINDOW_SECONDS = 60.0
 SETTLED_SECONDS = 15.0
-SERIES = re.compile(r"^headroom_kube_calls_total\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
-LABEL = re.compile(r'(\w+)="([^"]*)"')
 READS, EXEMPT_KINDS = {"get", "list"}, {"Lease", "PodMetrics", "NodeMetrics"}
 SCALE_BY_WATCH = {"Deployment", "StatefulSet"}
-FETCH = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/metrics').read().decode())"
 IDLE = ["python3", "-c", "import time; time.sleep(86400)"]
 Calls = Counter[tuple[str, str]]
 
 
-def parse_calls(text: str) -> Calls:
-    """Calls to the API server by verb and kind, out of the text of /metrics."""
-    calls: Calls = Counter()
-    for series in SERIES.finditer(text):
-        labels = dict(LABEL.findall(series["labels"]))
-        calls[labels["verb"], labels["kind"]] += int(float(series["value"]))
-    return calls
-
-
 def read_calls(release: Release) -> Calls:
-    """What the leader has sent so far."""
-    leader = release.wait_leader()["metadata"]["name"]
-    return parse_calls(release.kubectl("exec", leader, "--", "python3", "-c", FETCH))
+    """Calls to the API server that the leader has sent so far, by verb and kind."""
+    calls: Calls = Counter()
+    for labels, value in release.samples("headroom_kube_calls_total"):
+        calls[labels["verb"], labels["kind"]] += int(value)
+    return calls
 
 
 def is_counted(call: tuple[str, str]) -> bool:

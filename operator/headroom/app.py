@@ -1,8 +1,8 @@
-"""The process: settings in, real adapters made once, the loops of `composition` over them, Kopf around it all.
+"""The process: settings, the real adapters, the loops of `composition` over them, and Kopf around everything.
 
 Order of a life: probes and metrics answer, the Lease is awaited, then Kopf watches and the loops run. Losing the Lease
-ends the process at once, without clean-up: whatever it would still send might meet the next leader's writes. SIGTERM
-stops the loops first and then gives the Lease up, so that the next leader need not wait it out.
+ends the process at once, without clean-up: whatever it still sent could collide with the next leader's writes. SIGTERM
+stops the loops first and then gives the Lease up, so that the next leader need not wait for its end.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from headroom.adapters.kube.leadership import LeaderLabel, build_holder
 from headroom.adapters.kube.lease import LEASE_LIMITS, LeaseElector
 from headroom.adapters.kube.write_through import RelistAudit, WriteThroughKube
 from headroom.adapters.postgres import PsycopgPostgres, SessionNames
-from headroom.adapters.postgres.queues.probes import PostgresQueueProbes
+from headroom.adapters.postgres.queues import PostgresQueueProbes
 from headroom.adapters.telemetry import PrometheusTelemetry
 from headroom.composition import Ports, build_loops
 from headroom.errors import HeadroomError, InvalidSpec
@@ -44,13 +44,14 @@ KINDS_EVERY_SECONDS = 1.0
 
 @dataclass(slots=True)
 class Process:
-    """What is made once for a process and lives as long as it does."""
+    """What exists once in a process and lives as long as it does."""
 
     settings: Settings
     clock: SystemClock
     telemetry: PrometheusTelemetry
     kube: ApiKube
-    """The API behind the fence: it writes only while the Lease lasts. For what is done once; the rest has bulkheads."""
+    """The API behind the fence: it writes only while the Lease lasts. For calls that are sent once; all others have
+    bulkheads."""
     bulkheads: Bulkheads
     elector: LeaseElector
     stop: asyncio.Event
@@ -94,7 +95,7 @@ async def _build_process(settings: Settings) -> Process:
 
 
 async def _lead(process: Process) -> None:
-    """Watch and reconcile while the Lease is ours and nobody asks to stop."""
+    """Watch and reconcile while the Lease is ours, until a stop is requested."""
     events = asyncio.create_task(process.telemetry.run_events(process.bulkheads.events))
     await _put_label_on(process)
     namespaces = process.settings.watch_namespaces
@@ -103,6 +104,7 @@ async def _lead(process: Process) -> None:
     loops = build_loops(ports)
     wakes = Wakes(loops)
     audit = RelistAudit(cache, ports.reader, process.clock, wakes.hear_gone)
+    # Before Kopf starts: it would not watch a kind whose definition comes later.
     await _await_kinds(process, loops.reconcilers)
     registry = kopf.OperatorRegistry()
     register_login(registry)
@@ -124,7 +126,7 @@ async def _lead(process: Process) -> None:
 
 
 async def build_ports(process: Process, cache: WatchCache) -> Ports:
-    """The real adapters, each kind on a bulkhead of its own, and every answer of the API server into the cache."""
+    """The real adapters: each kind has its own bulkhead, and every answer of the API server goes into the cache."""
     install_id = await find_installation(process.settings, process.kube)
     names = SessionNames(lease=install_id, holder=uuid.uuid4().hex[:INSTALLATION_DIGITS])
     bulkheads = process.bulkheads
@@ -148,7 +150,7 @@ async def build_ports(process: Process, cache: WatchCache) -> Ports:
 async def find_installation(settings: Settings, kube: ApiKube) -> str:
     """Eight digits that are the same for all pods of this installation and for no other one on the same primary.
 
-    Derived from the cluster's own uid (kube-system's), or, where only listed namespaces may be read, from that of the
+    Derived from the cluster's own uid (kube-system's), or, if only listed namespaces may be read, from that of the
     operator's namespace; `HEADROOM_INSTALLATION` wins over both.
     """
     if settings.installation:
@@ -163,7 +165,7 @@ async def find_installation(settings: Settings, kube: ApiKube) -> str:
 
 
 async def _await_kinds(process: Process, kinds: Iterable[Kind]) -> None:
-    """Wait until every kind is served: Kopf looks once, and never again at what was not there then."""
+    """Wait until every kind is served: Kopf looks for kinds once, at its start."""
     for kind in kinds:
         while not process.stop.is_set() and not await _is_served(process.kube, kind):
             logger.warning("%s %s is not served yet: install the chart's CRDs", kind.api_version, kind.name)
@@ -174,7 +176,7 @@ async def _is_served(kube: ApiKube, kind: Kind) -> bool:
     try:
         return await kube.serves(kind)
     except HeadroomError as error:
-        logger.warning("Whether %s is served cannot be told: %s", kind.name, error)
+        logger.warning("It is not known whether %s is served: %s", kind.name, error)
         return False
 
 
@@ -207,7 +209,7 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 def _exit_at_once(because: str) -> NoReturn:
-    # Not sys.exit: nothing may run any more, and a `finally` somewhere would.
+    # Not sys.exit: nothing may run any more, but a `finally` somewhere would.
     logger.error("The process ends at once: %s", because)
     logging.shutdown()
     os._exit(LOST_LEASE_STATUS)

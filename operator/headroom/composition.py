@@ -1,4 +1,4 @@
-"""The three kinds over whatever adapters they are given: the real ones in `app`, those in memory in tests."""
+"""The three kinds over any adapters: the real ones in `app`, those in memory in tests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from headroom.reconcilers.workerpool import WorkerPoolReconciler
 class Ports:
     """What the application needs from outside.
 
-    `kubes` is the API server on each kind's own bulkhead; `reader` is the way of teardowns, which wait for no kind.
+    `kubes` is the API server on each kind's own bulkhead; `reader` is for teardowns, which must not wait for a kind.
     """
 
     kubes: Mapping[Kind, Kube]

@@ -61,18 +61,20 @@ class KubeUnavailable(Unavailable):
 
 
 class NotServed(KubeUnavailable):
-    """The API server does not serve a kind: its definition is gone, or not there yet. What exists of it is unknown."""
+    """The API server does not serve a kind: its definition is gone, or does not exist yet. Which objects exist is
+    unknown.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(message, reason=Reason.KUBE_UNAVAILABLE)
 
 
 class PrimaryUnavailable(Unavailable):
-    """A PostgreSQL server cannot be used now; `reason` tells unreachable from wrong password and the rest."""
+    """A PostgreSQL server cannot be used now; `reason` says why: unreachable, wrong password, and so on."""
 
 
 class SignalUnavailable(Unavailable):
-    """A measurement (queue, Prometheus, metrics API) could not be had; it is Unknown, never zero."""
+    """A measurement (queue, Prometheus, metrics API) could not be taken; it is Unknown, never zero."""
 
 
 class Refused(HeadroomError):

@@ -124,7 +124,7 @@ class Reason(StrEnum):
     PRIMARY_STALE = "PrimaryStale"
     """An old primary answers: its timeline is lower. Fix: shut it down, or correct `connection.host`."""
     SHARED_INSTANCE = "SharedInstance"
-    """Another DatabaseGuard watches the same server; they share budget and state. Fix: keep one."""
+    """Another DatabaseGuard watches the same server; one measures it for all. Fix: keep one in each namespace."""
     POOL_LARGER_THAN_SERVER = "PoolLargerThanServer"
     """The pooler may open more connections than the server has for workers. Fix: lower `connection.via.poolSize`."""
     RESERVE_NOT_ENFORCED = "ReserveNotEnforced"
@@ -166,7 +166,7 @@ class Reason(StrEnum):
     NO_STANDBYS_WANTED = "NoStandbysWanted"
     """`standbys: 0`: a scale-up waits for a copy. Fix: set it to `status.recommendedStandbys`."""
     SNAPSHOTS_NOT_CONFIGURED = "SnapshotsNotConfigured"
-    """No snapshots are taken. Fix: none; this version makes replicas by base backup only."""
+    """No snapshots are taken. Fix: none; this version creates replicas by base backup only."""
 
     # One member of a ReplicaSet.
     VOLUME_NOT_BOUND = "VolumeNotBound"

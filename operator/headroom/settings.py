@@ -1,4 +1,4 @@
-"""What the operator is told from outside: `HEADROOM_*` environment variables, read once at the start."""
+"""The settings of the operator: `HEADROOM_*` environment variables, read once at the start."""
 
 import socket
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class Settings:
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces to watch, comma separated; empty is the whole cluster. HEADROOM_WATCH_NAMESPACES"""
     installation: str = ""
-    """Tells this installation's replication slots from another's; from the cluster's own uid if unset.
+    """Distinguishes this installation's replication slots from another's; from the cluster's own uid if unset.
     HEADROOM_INSTALLATION"""
     lease_name: str = "headroom"
     """Name of the Lease. HEADROOM_LEASE_NAME"""
@@ -33,7 +33,7 @@ class Settings:
 
 
 def parse_settings(environment: Mapping[str, str]) -> Settings:
-    """Read the variables; raises InvalidSpec that names the one to mend."""
+    """Read the variables; raises InvalidSpec that names the one to correct."""
     default = Settings()
     return Settings(
         namespace=environment.get("HEADROOM_NAMESPACE") or default.namespace,

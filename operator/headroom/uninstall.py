@@ -1,8 +1,8 @@
-"""What runs before the release is deleted: end the operator, release our finalizers, say what is left standing.
+"""What runs before the release is deleted: end the operator, release our finalizers, describe what stays.
 
 `python -m headroom.uninstall --deployment NAME --selector k=v,... --timeout-seconds 120`. Nothing that serves is
-touched: replicas, their claims and Services, slots and workers stay as they are. Exit status 1 and a sentence when
-something was in the way; running it again is safe.
+touched: replicas, their claims and Services, slots and workers stay as they are. Exit status 1 and a sentence if
+something blocks it; running it again is safe.
 """
 
 import argparse
@@ -40,16 +40,16 @@ from headroom.settings import parse_settings
 
 POLL_SECONDS = 1.0
 ATTEMPTS = 10
-"""Writes of an object that others keep changing; with the operator gone hardly anybody does."""
+"""How often a write is tried if others keep changing the object, which is rare once the operator has ended."""
 
 
 class OperatorStillRuns(HeadroomError):
-    """The operator's pods outlived the time they were given, so its finalizers would come back."""
+    """The operator's pods still run after the timeout, so its finalizers would come back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What is being uninstalled: the operator's Deployment, its pods' labels, and where it watched (empty: all)."""
+    """What is being uninstalled: the operator's Deployment, its pods' labels, and what it watched (empty: all)."""
 
     namespace: str
     deployment: str
@@ -59,10 +59,11 @@ class Release:
 
 
 async def uninstall(kube: Kube, clock: Clock, release: Release, say: Callable[[str], None]) -> None:
-    """End the operator, then release every resource; raises HeadroomError when either could not be done."""
+    """End the operator, then release every resource; raises HeadroomError if either fails."""
     await stop_operator(kube, release)
     await wait_until_gone(kube, clock, release)
     say(f"The operator {release.namespace}/{release.deployment} is stopped.")
+    # Before the finalizers go: an object that is being deleted vanishes with its finalizer.
     left = await _gather_left(kube, release)
     for kind in OUR_KINDS:
         for body in await _list_watched(kube, kind, release):
@@ -73,7 +74,7 @@ async def uninstall(kube: Kube, clock: Clock, release: Release, say: Callable[[s
 
 
 async def stop_operator(scales: Scales, release: Release) -> None:
-    """Scale the operator to zero, so that it cannot put a finalizer back; a Deployment that is gone is stopped."""
+    """Scale the operator to zero, so that it cannot add a finalizer again; a missing Deployment counts as stopped."""
     ref = ObjectRef(DEPLOYMENT, release.namespace, release.deployment)
     for _ in range(ATTEMPTS):
         scale = await scales.get_scale(ref)
@@ -88,7 +89,7 @@ async def stop_operator(scales: Scales, release: Release) -> None:
 
 
 async def wait_until_gone(reader: KubeReader, clock: Clock, release: Release) -> None:
-    """Wait until no pod of the operator runs; raises OperatorStillRuns after the time it was given."""
+    """Wait until no pod of the operator runs; raises OperatorStillRuns after the timeout."""
     deadline = clock.monotonic() + release.timeout_seconds
     while names := await _list_running(reader, release):
         if clock.monotonic() >= deadline:
@@ -100,13 +101,13 @@ async def wait_until_gone(reader: KubeReader, clock: Clock, release: Release) ->
 
 
 async def _list_running(reader: KubeReader, release: Release) -> list[str]:
-    """The operator's pods that have not ended: an evicted one stays listed for long and does nothing."""
+    """The operator's pods that have not ended; an evicted one stays listed for a long time and does nothing."""
     pods = await reader.list(POD, release.namespace, labels=release.selector)
     return _names([pod for pod in pods if pod.get("status", {}).get("phase") not in ("Failed", "Succeeded")])
 
 
 async def release_finalizer(reader: KubeReader, writer: KubeWriter, ref: ObjectRef) -> None:
-    """Take our finalizer off an object and leave those of others; an object that is gone is released."""
+    """Remove our finalizer from an object and leave those of others; a missing object counts as released."""
     for _ in range(ATTEMPTS):
         body = await reader.get(ref)
         finalizers = (body or {}).get("metadata", {}).get("finalizers") or []
@@ -130,16 +131,16 @@ async def _gather_left(reader: KubeReader, release: Release) -> list[str]:
         pods = await reader.list(POD, namespace, labels=labels)
         claims = await reader.list(CLAIM, namespace, labels=labels)
         lines += describe_set(body, _names(pods), _names(claims))
-    return lines or ["Nothing is left standing."]
+    return lines or ["Nothing stays."]
 
 
 def describe_set(body: Manifest, pods: Sequence[str], claims: Sequence[str]) -> list[str]:
-    """What stays of a replica set, and how a person removes it for good."""
+    """What stays of a ReplicaSet, and how a person removes it permanently."""
     metadata = body["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
     service = read_service_name(name, body["spec"].get("routing", {}).get("serviceName"))
     ours = f"slot_name ~ '^hr_[0-9a-f]{{8}}_{hash8(metadata['uid'])}_'"
-    fate = "goes on serving reads, but nobody watches its replay lag now."
+    fate = "continues to serve reads, but nobody watches its replay lag now."
     if "deletionTimestamp" in metadata:
         fate = "was being deleted: pods, claims and Service go now, its slots do not."
     return [
@@ -162,7 +163,7 @@ def _describe_pool(body: Manifest) -> str:
 
 
 async def _list_watched(reader: KubeReader, kind: Kind, release: Release) -> list[Manifest]:
-    """All of a kind; none where its definition is gone, since its resources went with it."""
+    """All of a kind; none if its definition is gone, since its resources went with it."""
     try:
         return [body for namespace in release.watched or ("",) for body in await reader.list(kind, namespace)]
     except NotServed:

@@ -164,7 +164,7 @@ def test_uninstalling_leaves_resources_without_our_finalizer_and_no_rights(relea
     assert finalizers(WATCHED) == []
     assert [question for question, allowed in review(WATCHED, *granted()).items() if allowed] == []
     log = Kubectl(release.namespace)("logs", "job/headroom-uninstall")
-    assert "Nothing is left standing." in log
+    assert "Nothing stays." in log
     leftovers = Kubectl(release.namespace)("get", "deploy,svc,sa,role,rolebinding,pdb", "-o", "name").split()
     assert [name for name in leftovers if "headroom" in name] == []
 

@@ -1,1 +1,1 @@
-"""The world: the only rooms that may import a driver."""
+"""The outside world: only these packages may import a driver."""

@@ -39,10 +39,10 @@ def register_loop(registry: kopf.OperatorRegistry, loops: LevelLoops, kind: Kind
 
 
 def register_watch(registry: kopf.OperatorRegistry, feed: WatchFeed, wakes: Wakes, kind: Kind) -> None:
-    """News of an object goes to the cache, then to whom it concerns.
+    """News of an object goes to the cache, then to the loops that it concerns.
 
-    An index makes Kopf wait with the daemons until each kind was listed once: no pass sees half a cluster. It gets no
-    DELETED and no type of an event, so those come by `on.event`, which Kopf calls after the index.
+    An index makes Kopf wait with the daemons until each kind was listed once: no pass sees half a cluster. The index
+    gets neither DELETED nor the type of an event, so those come from `on.event`, which Kopf calls after it.
     """
     group, version = _group_and_version(kind)
 
@@ -62,7 +62,7 @@ def _group_and_version(kind: Kind) -> tuple[str, str]:
 
 
 class NothingStored(kopf.DiffBaseStorage):
-    """Passes look at what is, so there is no last-handled configuration to keep."""
+    """Passes read the present state, so there is no last-handled configuration to keep."""
 
     def fetch(self, *, body: kopf.Body) -> None:
         """There is none."""
@@ -72,17 +72,19 @@ class NothingStored(kopf.DiffBaseStorage):
 
 
 def build_kopf_settings() -> kopf.OperatorSettings:
-    """Settings with our own prefix and finalizer, server-side selectors, and outages waited out with patience.
+    """Settings with our own prefix and finalizer, server-side selectors, and retries without end.
 
-    `worker_limit` stays unset: below the number of indexed objects it would stop the start for good.
+    `worker_limit` stays unset: below the number of indexed objects, Kopf would never finish its start.
     """
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
+    # Kinds and namespaces are fixed at the start, and events come from the telemetry, which limits their rate.
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.persistence.finalizer = FINALIZER
     settings.persistence.diffbase_storage = NothingStored()
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=PREFIX)
+    # The server ends a watch first, so that the client's timeout only finds a connection that is dead.
     settings.watching.server_timeout = 600
     settings.watching.client_timeout = 610
     settings.watching.chunk_size = 500
@@ -97,7 +99,7 @@ def build_kopf_settings() -> kopf.OperatorSettings:
 
 
 class Endless(Iterable[float]):
-    """Backoffs in seconds that grow to 10 and never end: an API server that is away comes back."""
+    """Backoffs in seconds that grow to 10 and never end: an unreachable API server comes back."""
 
     def __iter__(self) -> Any:
         """1, 2, 4, 8, 10, 10, ..."""

@@ -47,7 +47,7 @@ def build_metadata(
 
 
 def build_owner_reference(owner: Owner) -> dict[str, Any]:
-    """Controller, and not blocking: a foreground deletion of the owner waits for our finalizer, not for pods."""
+    """An owner that is controller and does not block: a foreground deletion waits for our finalizer, not for pods."""
     return {
         "apiVersion": API_VERSION,
         "kind": "ReplicaSet",
@@ -64,12 +64,12 @@ def read_service_name(set_name: str, wanted: str | None) -> str:
 
 
 def build_serving_labels(owner: Owner) -> dict[str, str]:
-    """What tells a serving pod of this set from all others; also `status.selector`."""
+    """The labels that only serving pods of this set have; also `status.selector`."""
     return {SET_LABEL: owner.name, ROLE_LABEL: Role.SERVING.value}
 
 
 def build_read_service(owner: Owner, service_name: str) -> dict[str, Any]:
-    """The read Service: it selects by our label, so nothing but the operator adds an endpoint."""
+    """The read Service: it selects by our label, so only the operator adds an endpoint."""
     port = {"name": "postgresql", "port": POSTGRES_PORT, "protocol": "TCP", "targetPort": POSTGRES_PORT}
     return {
         "apiVersion": "v1",
@@ -80,7 +80,7 @@ def build_read_service(owner: Owner, service_name: str) -> dict[str, Any]:
 
 
 def build_disruption_budget(owner: Owner, *, desired: int, min_serving: int) -> dict[str, Any]:
-    """One serving replica may be evicted at a time, never below `min_serving`; none is kept where there is only one.
+    """One serving replica may be evicted at a time, never below `min_serving`; a single replica may always be evicted.
 
     With a single replica a budget would only block the drain of its node: a standby takes over first.
     """

@@ -1,6 +1,6 @@
 """The server's own configuration: postgresql.conf, pg_hba.conf and pg_ident.conf of a replica, and nothing copied.
 
-A copied configuration may say `recovery_target_action = promote`; so these files are named on the command line.
+A copied configuration may contain `recovery_target_action = promote`, so the command line names these files.
 """
 
 import hashlib
@@ -48,14 +48,15 @@ ALWAYS: Mapping[str, str] = {
     "log_destination": "stderr",
     "update_process_title": "on",
 }
-"""Not the user's to change: how a replica follows and is reached. The defaults of 10 and 5 s are our lag's floor."""
+"""Parameters that users cannot change: how a replica follows and is reached. The server's defaults of 10 and 5 s would
+be the least lag we could promise."""
 CA_FILE = "primary-ca.crt"
 SCRIPTS = ("seed.sh", "start.sh", "started.sh", "ready.sh", "live.sh", "stop.sh", "credentials.sh")
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSettings:
-    """What of a spec and its guard reaches the server's configuration."""
+    """The parts of a spec and its guard that the server's configuration contains."""
 
     parameters: Mapping[str, str]
     hba: Sequence[str]
@@ -91,14 +92,14 @@ def build_floor(parameters: Mapping[str, str], server: ServerFacts) -> dict[str,
 
 
 def build_hba(settings: ReplicaSettings) -> str:
-    """Render pg_hba.conf: nobody replicates from a replica, the monitor always gets in, then the user's lines."""
+    """Render pg_hba.conf: no replication from a replica, the monitor is always admitted, then the user's lines."""
     monitor = quote_hba(settings.monitor_role)
     lines = (
         "# type database user address method",
         "local all postgres peer map=headroom",
         "local replication all reject",
         "host replication all all reject",
-        # This method takes SCRAM verifiers as scram-sha-256 does, and roles that the primary keeps under MD5 as well.
+        # This method accepts SCRAM verifiers like scram-sha-256, and also roles with an MD5 password.
         f"host all {monitor} all md5",
         *settings.hba,
         "host all all all md5",
@@ -137,7 +138,7 @@ def quote(value: str) -> str:
 
 
 def quote_conninfo(value: str) -> str:
-    """Quote a value for a libpq connection string, where it needs it."""
+    """Quote a value for a libpq connection string if needed."""
     if value and not any(character in value for character in " '\\"):
         return value
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,4 +1,4 @@
-"""A member's pod: a seed step, then the server, inside the restricted Pod Security Standard; and where it may run."""
+"""A member's pod: a seed step, then the server, within the restricted Pod Security Standard; and where it may run."""
 
 import hashlib
 import json
@@ -29,14 +29,14 @@ SEED = "seed"
 SERVER = "postgresql"
 
 SEED_TRIES = 3
-"""Copies one run of the seed step begins; the reconciler bounds the runs."""
+"""How many copies one run of the seed step begins; the reconciler limits the runs."""
 STARTUP_FAILURES = 2**31 - 1
-"""Never: replay of a long backlog is no reason to start over, and starting over would not shorten it."""
+"""Never give up: the replay of a long backlog may take hours, and a restart would not shorten it."""
 STARTUP_PERIOD_SECONDS = 1
-"""Each probe looks for two seconds, without a pause between two, so that a new member is seen within moments."""
+"""Each probe waits for up to two seconds, and the next follows at once, so that a new member is seen quickly."""
 READY_PERIOD_SECONDS = 5
-"""Seldom on purpose: each probe starts a process in the pod (measured 55 ms of CPU). A server that ends takes its
-container along, and one that hangs is found by the operator's own probe each second."""
+"""Seldom on purpose: each probe starts a process in the pod (measured 55 ms of CPU). If a server ends, so does its
+container, and the operator's own probe finds one that hangs within a second."""
 LIVE_PERIOD_SECONDS = 10
 LIVE_FAILURES = 6
 STOP_SECONDS = 60
@@ -46,8 +46,8 @@ STOP_SECONDS = 60
 class Upstream:
     """Where a member copies and streams from, and as whom.
 
-    `credentials_secret` holds username and password, `client_certificate_secret` what `target` has of a client's
-    certificate. Their content is no part of a pod: it takes over what the kubelet refreshes.
+    `credentials_secret` holds username and password, `client_certificate_secret` the client certificate of `target`.
+    Their content does not change the pod's template: the pod reads what the kubelet refreshes.
     """
 
     target: ConnectionTarget
@@ -62,7 +62,7 @@ class Upstream:
 def build_pod(
     owner: Owner, member: MemberId, spec: ReplicaSetSpec, *, config: str, slot: str, upstream: Upstream
 ) -> dict[str, Any]:
-    """The pod of one member, not yet in the read Service; `config` names the ConfigMap it reads for all its life."""
+    """The pod of one member, not yet in the read Service; `config` names the ConfigMap that it reads all its life."""
     template = spec.template
     name = member.object_name(owner.name)
     labels = {**template.metadata.labels, **build_member_labels(member), ROLE_LABEL: Role.PROVISIONING.value}
@@ -81,9 +81,8 @@ def build_pod(
 
 
 def build_template_hash(owner: Owner, spec: ReplicaSetSpec, *, config: str, upstream: Upstream) -> str:
-    """A text that differs where a pod made now would run differently from one made before, whichever member it is for.
-
-    How fast a copy may go matters to no pod that has its copy.
+    """A text that changes when a new pod would run differently from an older one, the same for all members. The rate of
+    a copy is left out: it does not matter to a pod that has its copy.
     """
     unhurried = spec.provisioning.model_copy(update={"max_rate": None})
     spec = spec.model_copy(update={"provisioning": unhurried})
@@ -100,8 +99,8 @@ def _build_pod_spec(
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        # As first process the server would take in the children of killed probes, and one that ends with 2 is to it a
-        # crashed backend: it ends all sessions and starts again.
+        # As first process the server would adopt the children of killed probes. If one of them exits with 2, the server
+        # takes it for a crashed backend, ends all sessions and starts again.
         "shareProcessNamespace": True,
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": int(spec.drain.timeout.total_seconds()) + STOP_SECONDS,
@@ -134,7 +133,7 @@ def _environment(spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream)
         "DRAIN_SECONDS": str(int(spec.drain.timeout.total_seconds())),
         "MONITOR_ROLE": upstream.monitor_role,
     }
-    # A role's name may hold a `$`, which the kubelet would read as the beginning of a reference.
+    # A role's name may contain a `$`, which the kubelet would read as the start of a reference.
     return [{"name": key, "value": value.replace("$", "$$")} for key, value in values.items()]
 
 
@@ -194,7 +193,7 @@ def _pod_security(spec: ReplicaSetSpec) -> dict[str, Any]:
         "runAsUser": chosen.run_as_user,
         "runAsGroup": chosen.run_as_group,
         "fsGroup": chosen.fs_group,
-        # The other policy would open a restored data directory to the group, which the server refuses.
+        # The other policy would open a restored data directory to the group, and then the server does not start.
         "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
     }
@@ -239,13 +238,13 @@ def _volumes(spec: ReplicaSetSpec, name: str, config: str, upstream: Upstream) -
 
 
 def _secret(name: str, *keys: str) -> dict[str, Any]:
-    # The server takes a key file of root's that its own group may read, and nothing wider.
+    # The server accepts a key file that root owns and its own group may read, but no wider mode.
     items = {"items": [{"key": key, "path": key} for key in keys]} if keys else {}
     return {"secretName": name, "defaultMode": 0o440, **items}
 
 
 def _build_placement(owner: Owner, template: PodTemplate) -> dict[str, Any]:
-    """Placement fields of a pod spec: the user's, else members apart over hosts and zones as far as possible."""
+    """Placement fields of a pod spec: the user's, else members are spread over hosts and zones as far as possible."""
     members = {"matchLabels": {SET_LABEL: owner.name}}
     spread = [_dump(constraint) for constraint in template.topology_spread_constraints]
     placement: dict[str, Any] = {
@@ -266,7 +265,7 @@ _BY_HOST = {"maxSkew": 1, "topologyKey": HOST, "whenUnsatisfiable": "ScheduleAny
 
 
 def _apart_by_zone(members: Mapping[str, Any]) -> dict[str, Any]:
-    # Not a second spread constraint: where nodes have no zone, the scheduler would then weigh none of the constraints.
+    # Not a second spread constraint: if nodes have no zone, the scheduler would then ignore all constraints.
     term = {"weight": 100, "podAffinityTerm": {"labelSelector": members, "topologyKey": ZONE}}
     return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term]}}
 

@@ -1,1 +1,1 @@
-"""Frozen facts: what was measured and read, without I/O and without opinion."""
+"""Frozen facts: what was measured and read, without I/O and without decisions."""

@@ -20,8 +20,7 @@ class CommitTime:
 class CanaryWindow:
     """What is known of the canary, as a value: each method returns the next one. All times are monotonic seconds.
 
-    `pending_since` is when the round that is not answered yet was begun. Marks and commits are the newest ones, oldest
-    first.
+    `pending_since` is when the unanswered round began. Marks and commits are the newest ones, oldest first.
     """
 
     marks: tuple[Mark, ...] = ()
@@ -46,7 +45,7 @@ class CanaryWindow:
         return self if age is None else _add_commit(self.drop(), CommitTime(now, age))
 
     def drop(self) -> "CanaryWindow":
-        """A round could not be sent or was given up by us: it says nothing about commits."""
+        """A round could not be sent, or we gave it up: it says nothing about commits."""
         return replace(self, pending_since=None)
 
     def pending_age(self, now: float) -> float | None:

@@ -1,4 +1,6 @@
-"""What was found out about a resource: findings, the conditions that show them, and how new ones join the old."""
+"""What was found out about a resource: findings, the conditions that show them, and how new conditions replace old
+ones.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ MAX_MESSAGE = 1024
 
 
 class Truth(StrEnum):
-    """A condition's status, spelled as Kubernetes does."""
+    """A condition's status, in the words of Kubernetes."""
 
     TRUE = "True"
     FALSE = "False"
@@ -27,7 +29,7 @@ class Truth(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something a person should know: the reason a program reads, and the message that says what to do."""
+    """Something a person should know: a reason for programs, and a message that says what to do."""
 
     reason: Reason
     message: str
@@ -35,7 +37,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One verdict about a resource, with the reason a program reads and the message a person reads."""
+    """One verdict about a resource, with a reason for programs and a message for people."""
 
     type: ConditionType
     status: Truth

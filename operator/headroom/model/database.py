@@ -1,5 +1,6 @@
 """Facts about PostgreSQL servers, as one statement or one measurement returned them."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,7 +32,7 @@ class Lsn(int):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A login as a Secret holds it; never printed."""
+    """A login from a Secret; never printed."""
 
     username: str
     password: str = field(repr=False)
@@ -53,7 +54,7 @@ class ConnectionTarget:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What one statement on one backend tells of a server.
+    """What one statement on one backend shows of a server.
 
     `version` is PostgreSQL's server_version_num (170002), `timeline` of the WAL being written or received, `settings`
     the parameters we compare (text as in pg_settings: in the parameter's own unit, MB for max_slot_wal_keep_size),
@@ -87,8 +88,8 @@ class ServerFacts:
 class Mark:
     """A position of the primary's WAL at a time: all that was flushed before `taken_at` lies at or before `lsn`.
 
-    `taken_at` is monotonic seconds, read before the statement that reads the flush LSN is sent. `commit_seconds` is
-    how long the canary's own COMMIT took, which came before that; None where only the position was read.
+    `taken_at` is monotonic seconds, read before the statement that reads the flush LSN is sent. `commit_seconds` is how
+    long the canary's own COMMIT took, which came before that; None if only the position was read.
     """
 
     taken_at: float
@@ -112,7 +113,7 @@ class ConnectionCounts:
 
 @dataclass(frozen=True, slots=True)
 class SlotFacts:
-    """A physical replication slot; `inactive_seconds` is None while it is in use or where the server cannot tell."""
+    """A physical replication slot; `inactive_seconds` is None while it is in use, or without a count of the server."""
 
     name: str
     is_active: bool
@@ -122,7 +123,7 @@ class SlotFacts:
     inactive_seconds: float | None = None
 
     def idle_seconds(self, seen_seconds: float) -> float:
-        """How long nobody has used it: by the server's own count where it keeps one, else as long as we saw it so."""
+        """How long nobody has used it: by the server's own count if it has one, else as long as we saw it."""
         if self.is_active:
             return 0.0
         return self.inactive_seconds if self.inactive_seconds is not None else seen_seconds
@@ -130,7 +131,7 @@ class SlotFacts:
 
 @dataclass(frozen=True, slots=True)
 class BackupProgress:
-    """A base backup as the primary sees it; `application_name` tells whose. Bytes; total 0 while unknown."""
+    """A base backup as the primary sees it; `application_name` names the member. Bytes; total 0 while unknown."""
 
     application_name: str
     phase: str
@@ -167,7 +168,7 @@ class ConnectionBudget:
     """What a server's connections are for.
 
     `usable` is without what is reserved, `budget` what all WorkerPools together may hold now, `used_percent` the share
-    of the usable that is in use. `finding` says why the budget is smaller than what was asked for, where it is.
+    of the usable that is in use. `finding` says why, if the budget is smaller than what was asked for.
     """
 
     used: int
@@ -181,8 +182,10 @@ class ConnectionBudget:
 class PoolDemand:
     """What one WorkerPool holds and wants of a server's connections; counts are of workers.
 
-    `rank` is 0 for Critical, 1 for Standard, 2 for Background. `running` workers hold connections now, `busy` of them
-    run a job, `wanted` is the last count that its queue asked for, `minimum` its spec's.
+    `rank` is 0 for Critical, 1 for Standard, 2 for Background. `running` workers hold connections now or are being
+    started, `busy` of them run a job, `wanted` is the last count that its queue asked for, `minimum` and `maximum` are
+    the bounds of its spec. A pool that scales nothing now cannot give workers back: all that run are busy, and they are
+    its maximum. `guard` is the name of the DatabaseGuard that the pool refers to.
     """
 
     uid: str
@@ -192,15 +195,30 @@ class PoolDemand:
     running: int
     busy: int
     wanted: int
+    maximum: int = sys.maxsize
+    guard: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """A pool's part of the budget: workers it may have, and what the message needs to say why."""
+    """A pool's part of the budget: workers it may have, and what the message needs to say why.
+
+    `budget`, `held_by_others` and `ahead` are connections: what the pools that share the budget may hold, what the
+    others of them hold, and what those of a higher class get first for their queues. With `is_pooled` the budget is the
+    size of the guard's pooler. `is_short` is true when the pool gets less than it had asked for, even once the others
+    have given back their part.
+    """
 
     workers: int
     budget: int
     held_by_others: int
+    ahead: int = 0
+    is_short: bool = False
+    is_pooled: bool = False
+
+
+VIEW_FRESH_SECONDS = 10.0
+"""A guard observes its server every second or two: an older view says nothing about the present."""
 
 
 @dataclass(frozen=True, slots=True)

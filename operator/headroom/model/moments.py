@@ -1,10 +1,13 @@
-"""Wall-clock moments as Kubernetes spells them: RFC 3339 in UTC; every moment here must be aware."""
+"""Moments on both clocks, and times as Kubernetes writes them: RFC 3339 in UTC. Every datetime here must be aware."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+FIRST_SIGHT_SECONDS = 10.0
+"""A new process, or one that sees an object for the first time, reports nothing for so long that it does not know yet:
+what an earlier process wrote stays."""
 SAME_WITHIN_SECONDS = 2.0
-"""A moment that is worked out anew from a monotonic clock comes out some milliseconds apart each time."""
+"""A moment that is computed again from a monotonic clock differs by some milliseconds each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ def format_time(moment: datetime) -> str:
 
 
 def format_moment(moment: datetime) -> str:
-    """Microseconds, as in Leases and Events, and for what is measured against."""
+    """Microseconds, as in Leases and Events, and for moments from which something is measured."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them: counts in words, two significant digits, and when a change is worth a write."""
+"""Numbers as people read them: counts with their noun, two significant digits, and when a change is worth a write."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ def count_of(number: int, one: str, many: str = "") -> str:
 
 
 def round_number(value: float) -> float:
-    """Two significant digits: what a person reads, and what keeps a status from moving all the time."""
+    """Two significant digits: enough for a person, and a status does not change all the time."""
     if value == 0 or not math.isfinite(value):
         return 0.0
     digits = SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(value)))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 class QueueSample:
     """One sample of all queues of a pool together.
 
-    `taken_at` is monotonic seconds, before the question was sent. *Helpable* items are those a further worker could
-    take; `blocked` ones wait for a key, a pause or a scheduler and are kept apart. `arrived` (items that became
-    ready), `ended` (attempts, done or failed) and `failed` are counts since the probe began: only their differences
-    mean something, and a smaller one than before is a new beginning. None is "the source does not tell".
+    `taken_at` is monotonic seconds, before the question was sent. *Helpable* items are those that one more worker could
+    take; `blocked` ones wait for a key, a pause or a scheduler and are kept apart. `arrived` (items that became ready),
+    `ended` (attempts, done or failed) and `failed` are counts since the probe began: only their differences mean
+    something, and a smaller one than before means that the count began again. None: the source does not count it.
     """
 
     taken_at: float
@@ -21,7 +21,7 @@ class QueueSample:
     late: int = 0
     """Helpable items older than the target lag."""
     in_flight: int | None = None
-    """Items in the hands of live workers."""
+    """Items that live workers hold."""
     arrived: int | None = None
     ended: int | None = None
     failed: int | None = None

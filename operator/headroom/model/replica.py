@@ -1,6 +1,6 @@
-"""A replica set's members as Kubernetes holds them: names, roles, pods and claims.
+"""The members of a ReplicaSet as Kubernetes stores them: names, roles, pods and claims; and how long a deletion waits.
 
-Names derive from set, ordinal and incarnation alone, so that every step finds again what an earlier process began.
+Names derive only from set, ordinal and incarnation, so that every step finds what an earlier process began.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ MEMBER_PATTERN = re.compile(r"^(.+)-(0|[1-9][0-9]*)-([0-9a-z]+)$")
 ANY_SLOT_PREFIX = "hr_"
 INCARNATION_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 ABANDON_AFTER = timedelta(minutes=10)
-"""A finalizer must not hang a namespace: after this the rest is reported and released."""
+"""A finalizer must not block a namespace: after this time the rest is reported and released."""
 SWEEP_AFTER = timedelta(minutes=10)
-"""A slot of ours that nobody has used for so long, and whose set is gone, is dropped."""
+"""A slot of ours is dropped if nobody has used it for so long and its set is gone."""
 
 
 class Role(StrEnum):
@@ -44,7 +44,7 @@ class Role(StrEnum):
 
 
 class Stage(StrEnum):
-    """Where a member is in its life; the first five end with a condition of the same name."""
+    """The stage of a member; the first five end with a condition of the same name."""
 
     ADMITTED = "Admitted"
     SLOT_RESERVED = "SlotReserved"
@@ -63,7 +63,7 @@ def hash8(text: str) -> str:
 
 
 def format_incarnation(moment: datetime) -> str:
-    """A short text that differs for every second, so that a late old pod can never take a new member's slot."""
+    """A short text that is different each second, so that a late old pod can never take a new member's slot."""
     left, text = int(moment.timestamp()), ""
     while left:
         left, digit = divmod(left, len(INCARNATION_DIGITS))
@@ -72,7 +72,7 @@ def format_incarnation(moment: datetime) -> str:
 
 
 def slot_prefix(install_id: str, set_uid: str = "") -> str:
-    """How the names of all slots of an installation begin, or of one set where its uid is given."""
+    """How the names of all slots of an installation begin, or those of one set if its uid is given."""
     return f"hr_{install_id}_{hash8(set_uid)}_" if set_uid else f"hr_{install_id}_"
 
 
@@ -109,7 +109,7 @@ class MemberId:
 class ContainerFacts:
     """One container of a pod: how it runs, or why it waits.
 
-    Of its last end: `message` is the end of what it said, `ended_by` Kubernetes' word for it, such as OOMKilled.
+    About its last end: `message` is the end of its output, `ended_by` the reason of Kubernetes, such as OOMKilled.
     """
 
     is_running: bool = False
@@ -124,10 +124,10 @@ class ContainerFacts:
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """A member's pod; `template` is the hash of what it was made from, `why` the reason it drains for.
+    """A member's pod; `template` is the hash of what it was built from, `why` the reason it drains for.
 
-    `ends_at`: when the grace period of a pod that is being deleted is over. `role_label` is what stands on the pod, for
-    anybody to write; `role` is what it means.
+    `ends_at`: when the grace period of a pod that is being deleted is over. `role_label` is the text on the pod,
+    which anybody can write; `role` is what it means.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Which fields of a spec this version accepts and does not act on yet: said in Ready, listed in the reference.
+"""Which fields of a spec this version accepts and does not act on yet: `Ready` lists them, and so does the reference.
 
 One table for each kind. A field leaves it with the change that acts on it.
 """
@@ -17,16 +17,16 @@ from headroom.api.v1alpha1.queue import Claims
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 
-SAID = "accepted, but not acted on yet"
+LABEL = "accepted, but not acted on yet"
 
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
     """A field, by its path in the spec, and what holds instead.
 
-    It is asked for by any value but its default and those in `met`, which ask for what is done anyway. With
-    `is_default_unmet` the default promises something, too: no object can be told of that, since the API server fills
-    defaults in, so the reference says it.
+    Any value asks for it, except its default and the values in `met`, which ask for what is done anyway. With
+    `is_default_unmet` the default promises something too. Only the reference can say that: the API server fills
+    defaults in, so an object does not show whether its user asked for them.
     """
 
     path: str
@@ -42,7 +42,7 @@ TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
         NotYet("thresholds.replayLag", "the lag of replicas does not move the guard's state", is_default_unmet=True),
         NotYet("signals", "the state follows the guard's own measurements alone"),
         NotYet("locks", "blockers are neither named nor ended", is_default_unmet=True),
-        NotYet("notify", "nobody is told but by conditions, events and metrics"),
+        NotYet("notify", "only conditions, events and metrics report changes"),
     ),
     ReplicaSetSpec: (
         NotYet(
@@ -57,18 +57,18 @@ TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
             "provisioning.source", "a base backup is taken from the primary", (Source.PRIMARY,), is_default_unmet=True
         ),
         NotYet("provisioning.snapshots", "no snapshots are taken"),
-        NotYet("routing.rebalance.enabled", "clients find new replicas when they connect anew"),
+        NotYet("routing.rebalance.enabled", "clients find new replicas when they connect again"),
         NotYet("warmup.prewarm", "the cache of a standby fills as it serves", (False,), is_default_unmet=True),
         NotYet("warmup.budget", "the cache of a standby fills as it serves"),
     ),
     WorkerPoolSpec: (
         NotYet("workers.suspendRef", "the CronJob is never suspended"),
-        NotYet("queue.claims", "with `Unfenced` claims go on while commits are slow", (Claims.EXCLUSIVE,)),
-        NotYet("queue.pollInterval", "claims go on while commits are slow"),
+        NotYet("queue.claims", "with `Unfenced` claims continue while commits are slow", (Claims.EXCLUSIVE,)),
+        NotYet("queue.pollInterval", "claims continue while commits are slow"),
         NotYet("effectiveness.enabled", "growth is not measured and never frozen", (False,), is_default_unmet=True),
         NotYet("effectiveness.minGainPercent", "growth is not measured and never frozen"),
         NotYet("effectiveness.retryAfter", "growth is not measured and never frozen"),
-        NotYet("databaseRole", "`connectionsPerWorker` alone tells what a worker holds"),
+        NotYet("databaseRole", "only `connectionsPerWorker` says what a worker holds"),
         NotYet("priority", "the guard's state holds and sheds no pool, whatever its class", is_required=True),
         NotYet("shedding.pause", "nothing is shed", is_default_unmet=True),
         NotYet("shedding.maxDeferral", "nothing is shed"),
@@ -77,23 +77,23 @@ TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
 
 
 def find_not_yet(spec: SpecModel) -> tuple[str, ...]:
-    """Paths of what the spec asks for and nobody does yet."""
+    """Paths of what the spec asks for and this version does not do yet."""
     return tuple(field.path for field in TABLES[type(spec)] if _is_asked(spec, field))
 
 
-def explain_not_yet(spec: SpecModel) -> str:
-    """The words for a condition's message; empty when all of the spec is acted on."""
+def describe_not_yet(spec: SpecModel) -> str:
+    """The text for a condition's message; empty when this version acts on the whole spec."""
     paths = find_not_yet(spec)
-    return f"{SAID}: {', '.join(paths)}" if paths else ""
+    return f"{LABEL}: {', '.join(paths)}" if paths else ""
 
 
 def has_free_choice(spec: SpecModel) -> bool:
-    """True when one of the paths is of a field that need not have been set; a required one alone is no news."""
+    """True when one of these fields is optional: nobody has to be warned of a field that everybody must set."""
     return any(not field.is_required and _is_asked(spec, field) for field in TABLES[type(spec)])
 
 
 def find_field(model: type[BaseModel], alias: str) -> str:
-    """Name of the attribute that a field of the YAML is read into; KeyError where there is none."""
+    """Name of the attribute that a field of the YAML is read into; KeyError if there is none."""
     return {info.alias or name: name for name, info in model.model_fields.items()}[alias]
 
 

@@ -1,4 +1,4 @@
-"""Which recurring spans of time hold now."""
+"""Which recurring schedules are active now."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

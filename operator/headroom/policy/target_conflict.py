@@ -1,4 +1,4 @@
-"""Who else scales a target: the claims of HorizontalPodAutoscalers, KEDA's included, since KEDA makes one for each."""
+"""Who else scales a target: the claims of HorizontalPodAutoscalers. KEDA creates one for each of its objects."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class AutoscalerClaim:
 
     @property
     def owner(self) -> str:
-        """Who has to go if the target is to be ours, in words."""
+        """The name of what must be deleted before we may scale the target."""
         return self.made_by or f"the HorizontalPodAutoscaler {self.name}"
 
 

@@ -1,4 +1,4 @@
-"""Time, as the reconcilers may know it, and until when this process may write."""
+"""The time, and until when this process may write."""
 
 from datetime import datetime
 from typing import Protocol

@@ -2,7 +2,7 @@
 
 Errors: `KubeUnavailable` (timeout, 429, 5xx), `Refused` (403, quota, admission, validation), `Conflict` (409, failed
 test of a JSON patch, create of what exists). A missing object is `None`, never an error; a missing kind is `NotServed`
-(a KubeUnavailable) to a list, so that nobody takes what cannot be told for an empty list.
+(a KubeUnavailable) to a list, so that nobody mistakes the unknown for an empty list.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ DATABASE_GUARD = Kind("headroom.dev/v1alpha1", "DatabaseGuard", "databaseguards"
 
 OUR_KINDS = (DATABASE_GUARD, REPLICA_SET, WORKER_POOL)
 SET_CHILDREN = (POD, CLAIM, ENDPOINT_SLICE, SERVICE, CONFIG_MAP, DISRUPTION_BUDGET)
-"""Watched only where they carry the label of a set, so that no other pod or ConfigMap of the cluster is kept."""
+"""Watched only with the label of a set, so that no other pod or ConfigMap of the cluster is kept."""
 WORKLOADS = (DEPLOYMENT, STATEFUL_SET)
 WATCHED = (*OUR_KINDS, *SET_CHILDREN, *WORKLOADS, HORIZONTAL_POD_AUTOSCALER)
 """What the cache holds; any other kind is read live."""
@@ -65,7 +65,7 @@ WATCHED = (*OUR_KINDS, *SET_CHILDREN, *WORKLOADS, HORIZONTAL_POD_AUTOSCALER)
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The `/scale` of an object: what is asked for, what is there, and the version it was read at."""
+    """The `/scale` of an object: the wanted and the present count, and the version it was read at."""
 
     ref: ObjectRef
     spec_replicas: int
@@ -90,8 +90,8 @@ class KubeReader(Protocol):
 class KubeCache(Protocol):
     """What the watches have seen, and what this process has written since: no call is sent to the API server.
 
-    A hint, never a proof: before anything that destroys or moves readers the object is read live. Kinds outside WATCHED
-    raise KeyError, and of SET_CHILDREN only those with the label of a set are there. All lack `managedFields`; of
+    A hint, never a proof: read the object live before you destroy something or move readers. Kinds outside WATCHED
+    raise KeyError, and of SET_CHILDREN only those with the label of a set are kept. All lack `managedFields`; of
     WORKLOADS the pod template is a digest (`spec.templateDigest`), and of the status only the counts are kept. Returned
     manifests are shared: nobody may change them.
     """
@@ -101,7 +101,7 @@ class KubeCache(Protocol):
         ...
 
     def list_by_target(self, kind: Kind, namespace: str, target: str) -> list[Manifest]:
-        """WorkerPools or HorizontalPodAutoscalers of a namespace whose target bears this name, by their own name."""
+        """WorkerPools or HorizontalPodAutoscalers of a namespace with a target of this name, by their own name."""
         ...
 
     def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None) -> list[Manifest]:
@@ -113,11 +113,11 @@ class WatchFeed(Protocol):
     """Where the watches put what they see of the WATCHED kinds."""
 
     def observe(self, kind: Kind, seen: Manifest) -> None:
-        """An object as a list or a watch brought it; what is older than what is known is ignored."""
+        """Take an object from a list or a watch; one that is older than the known one is ignored."""
         ...
 
     def hear(self, kind: Kind, seen: Manifest, change: str | None) -> None:
-        """An event that was observed before: ADDED, MODIFIED, DELETED, or None when a list named the object."""
+        """Take the event of an object that was observed before: ADDED, MODIFIED, DELETED, or None from a list."""
         ...
 
 
@@ -163,7 +163,7 @@ class Scales(Protocol):
     """The scale subresource of anything that has one."""
 
     async def resolve(self, api_version: str, kind: str) -> Kind | None:
-        """Look the kind up by discovery; None if the server has none such (misses are remembered 60 s)."""
+        """Find the kind by discovery; None if the server has none such (misses are remembered 60 s)."""
         ...
 
     async def get_scale(self, ref: ObjectRef) -> Scale | None:

@@ -22,7 +22,7 @@ from headroom.model.database import (
 class PrimaryLink(Protocol):
     """The pinned connections to one primary: canary, guard, probes; one more while pools ask `query`.
 
-    An observer has the probes alone: it identifies and reads, and has no canary and no lock until `take_over`.
+    An observer has only the probes: it identifies and reads, and has neither canary nor lock until `take_over`.
     """
 
     async def take_over(self) -> bool:
@@ -63,7 +63,7 @@ class PrimaryLink(Protocol):
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Run one of *our* read-only statements for a pool: rolled back, bounded in time and rows.
 
-        On a connection that pools share with nobody else: a slow queue delays none of the calls above.
+        It runs on a separate connection for all pools, so a slow queue delays none of the calls above.
         """
         ...
 
@@ -84,7 +84,7 @@ class SlotLink(Protocol):
         ...
 
     async def ensure_slot(self, name: str) -> SlotFacts:
-        """Create the physical slot with immediately_reserve unless it exists; return what is there."""
+        """Create the physical slot with immediately_reserve unless it exists; return the slot."""
         ...
 
     async def drop_slot(self, name: str) -> bool:
@@ -125,14 +125,14 @@ class QueueLink(Protocol):
 
 
 class Postgres(Protocol):
-    """Opens links; each `open_` call makes the connections or raises `PrimaryUnavailable`."""
+    """Opens links; each `open_` call opens the connections or raises `PrimaryUnavailable`."""
 
     def read_system_authorities(self) -> str | None:
-        """CA certificates (PEM) that links trust where a target has none; the same for the life of a process."""
+        """CA certificates (PEM) that links trust if a target has none; the same for the life of a process."""
         ...
 
     async def open_primary(self, target: ConnectionTarget, *, is_observer: bool = False) -> PrimaryLink:
-        """Connect canary, guard (with the installation's advisory lock) and probes; an observer the probes alone."""
+        """Connect canary, guard (with the installation's advisory lock) and probes; an observer only the probes."""
         ...
 
     async def open_slots(self, target: ConnectionTarget, replication: Credentials) -> SlotLink:

@@ -20,15 +20,15 @@ class SqlRunner(Protocol):
 
 
 class QueueProbe(Protocol):
-    """Samples the queues of one pool; what it counts begins when it is made."""
+    """Samples the queues of one pool; its counts begin when it is opened."""
 
     async def sample(self, question: QueueQuestion) -> QueueSample:
-        """Look once."""
+        """Take one sample."""
         ...
 
 
 class QueueProbes(Protocol):
-    """Makes probes."""
+    """Opens probes."""
 
     def open(self, queue: PostgresQueue, runner: SqlRunner) -> QueueProbe:
         """A probe for a library's tables or for SQL of the spec; InvalidSpec for a library it does not know."""

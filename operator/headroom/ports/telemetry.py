@@ -33,7 +33,7 @@ class Metric:
 
 
 class Telemetry(Protocol):
-    """Records numbers and announces events; both return at once."""
+    """Records numbers and emits events; both return at once."""
 
     def record(self, metric: Metric, value: float, **labels: str) -> None:
         """Set a gauge, add to a counter, or observe into a histogram, by the metric's type."""
@@ -41,8 +41,7 @@ class Telemetry(Protocol):
 
     def forget(self, *metrics: Metric, **labels: str) -> None:
         """Drop every series that carries all of these labels, of these metrics or of all: nobody measures it now.
-
-        Without labels none is dropped: a label forgotten by the caller must not cost everybody's.
+        Without labels none is dropped, so that a caller that forgets them does not drop every series.
         """
         ...
 

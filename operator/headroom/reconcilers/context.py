@@ -1,9 +1,10 @@
-"""One pass over one object once it has decided: what it may use, what it knows, and what came of its steps."""
+"""What a pass may use (`Services`), and what it knows and does once it has decided (`ReconcileContext`)."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
 
 from headroom.errors import Conflict, KubeUnavailable, NotLeading, Refused, Unavailable
@@ -19,6 +20,9 @@ from headroom.reconcilers.reporter import StatusReporter
 from headroom.reconcilers.servers import Servers
 
 logger = logging.getLogger(__name__)
+
+INVALID_PAUSE = timedelta(seconds=30)
+"""Pause after a pass whose spec is invalid: only an edit corrects it, and an edit wakes the loop."""
 SpecT = TypeVar("SpecT")
 FactsT = TypeVar("FactsT")
 DecisionT = TypeVar("DecisionT")
@@ -28,9 +32,8 @@ HandlesT = TypeVar("HandlesT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The same for every kind, but for `kube` and `reporter`, which are on the kind's own bulkhead.
-
-    `install_id` is this installation's part of slot names; `watch_namespaces` are those it watches, none means all.
+    """The same for every kind, except `kube` and `reporter`, which use the kind's own bulkhead. `install_id` is this
+    installation's part of slot names; an empty `watch_namespaces` means all.
     """
 
     kube: Kube
@@ -49,7 +52,7 @@ class Services:
 class ReconcileContext(Generic[SpecT, FactsT, DecisionT, MemoryT, HandlesT]):
     """`body` is the object as the pass began; `now` is the moment that was decided for.
 
-    Actions append to `findings` what they were refused; `has_moved` asks for the next pass at once.
+    Actions append refusals to `findings`; `has_moved` asks for the next pass at once.
     """
 
     services: Services
@@ -93,7 +96,7 @@ class ReconcileContext(Generic[SpecT, FactsT, DecisionT, MemoryT, HandlesT]):
         return next((entry for entry in self.status.get("conditions") or () if entry["type"] == kind), {})
 
     def record(self, finding: Finding) -> None:
-        """Keep what an action was refused, for the conditions."""
+        """Keep a finding of an action, for the conditions."""
         self.findings.append(finding)
 
     def emit(self, reason: Reason, message: str, type_: Literal["Normal", "Warning"] = "Normal") -> None:
@@ -101,10 +104,10 @@ class ReconcileContext(Generic[SpecT, FactsT, DecisionT, MemoryT, HandlesT]):
         self.services.telemetry.event(self.body, reason, message, type_=type_)
 
     async def attempt(self, action: Awaitable[None]) -> None:
-        """Carry out an action; what the other side refuses or cannot do now becomes a finding, and the pass goes on.
+        """Carry out an action; what the other side refuses or cannot do now becomes a finding, and the pass continues.
 
-        Conflicts end the pass (gather again), and so does a lost lease. A busy API server is no news for the user: the
-        action is simply taken again.
+        Conflicts end the pass (gather again), and so does a lost lease. A busy API server is not
+        reported: the next pass tries the action again.
         """
         try:
             await action
@@ -117,8 +120,9 @@ class ReconcileContext(Generic[SpecT, FactsT, DecisionT, MemoryT, HandlesT]):
 
 
 async def carry_out(actions: Sequence[Awaitable[None]]) -> None:
-    """Carry out actions at once, each to its end even where another fails: none outlives the pass. Then raise."""
+    """Carry out actions at the same time, each to its end even if another fails: none outlives the pass. Then raise."""
     results = await asyncio.gather(*actions, return_exceptions=True)
     failures = [result for result in results if isinstance(result, BaseException)]
+    # Conflicts last: any other error says more about what is wrong.
     for failure in sorted(failures, key=lambda failure: isinstance(failure, Conflict)):
         raise failure

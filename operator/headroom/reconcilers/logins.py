@@ -4,6 +4,7 @@ Every method of `SecretReader` raises `Refused`. Its reason distinguishes a miss
 content; its message names the Secret, the key, the field of the spec and the remedy. Values never appear in a message.
 """
 
+import asyncio
 import base64
 import binascii
 import re
@@ -23,6 +24,8 @@ from headroom.reasons import Reason
 T = TypeVar("T")
 
 READ_AGAIN_SECONDS = 60.0
+RETRY_SECONDS = 5.0
+"""A Secret that is missing or does not serve is read again this often."""
 LOGIN_RETRY_SECONDS = 10.0
 """A login that was refused is tried again this often while its Secret stays as it is: servers count failures."""
 LOGIN_REASONS = frozenset({Reason.PASSWORD_REJECTED, Reason.TLS_FAILED, Reason.TLS_WEAK, Reason.DATABASE_NOT_FOUND})
@@ -35,35 +38,68 @@ _PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----.+?-----END",
 
 @dataclass(slots=True)
 class CachedLogin(Generic[T]):
-    """What was read from Secrets for one part of a spec: read again every minute, after an edit, and when told to."""
+    """What was read from Secrets for one part of a spec: read again every minute, and earlier when told to.
+
+    Reads are waited for until one has found a login. Later ones run in a separate task, so that a slow API server
+    delays no pass; the next `get` returns what they found.
+    """
 
     clock: Clock
     _source: object = None
     _value: T | None = None
+    _error: Exception | None = None
+    """Why the last read failed; the value of an earlier one is wrong then, and not returned."""
     _read_at: float = 0.0
     _must_read: bool = False
+    _reading: "asyncio.Task[None] | None" = None
 
     async def get(self, source: object, read: Callable[[], Awaitable[T]]) -> T:
-        """The login of `source`, the part of the spec it is read for; raises what `read` raises.
+        """The login of `source`, the part of the spec it is read for; raises what `read` raised last.
 
         An API server that does not answer changes nothing: the login that is known stays.
         """
-        now, is_same = self.clock.monotonic(), self._source == source
-        is_fresh = is_same and now - self._read_at < READ_AGAIN_SECONDS and not self._must_read
-        if self._value is not None and is_fresh:
-            return self._value
-        try:
-            value = await read()
-        except KubeUnavailable:
-            if self._value is None or not is_same:
-                raise
-            return self._value
-        self._source, self._value, self._read_at, self._must_read = source, value, now, False
-        return value
+        if self._source != source:
+            self._begin(source)
+        if self._value is not None and self._is_due():
+            self._reading = asyncio.create_task(self._read_again(read))
+        elif self._value is None and (self._error is None or self._is_due()):
+            await self._read(read)
+        if self._error is not None:
+            # Without the frames of the passes that raised it before.
+            raise self._error.with_traceback(None)
+        assert self._value is not None
+        return self._value
 
     def read_again(self, *, is_due: bool = True) -> None:
-        """Read the Secrets at the next `get`, since the login did not serve."""
+        """Read the Secrets at the next `get`, since the login did not serve; not more often than every 5 s."""
         self._must_read = is_due
+
+    def _begin(self, source: object) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+        self._source, self._value, self._error, self._reading = source, None, None, None
+
+    def _is_due(self) -> bool:
+        if self._reading is not None and not self._reading.done():
+            return False
+        is_early = self._must_read or self._error is not None
+        return self.clock.monotonic() - self._read_at >= (RETRY_SECONDS if is_early else READ_AGAIN_SECONDS)
+
+    async def _read_again(self, read: Callable[[], Awaitable[T]]) -> None:
+        try:
+            await self._read(read)
+        except KubeUnavailable:
+            self._must_read = True
+
+    async def _read(self, read: Callable[[], Awaitable[T]]) -> None:
+        """Keep what is read, or why it cannot be read; raises KubeUnavailable."""
+        self._read_at, self._must_read = self.clock.monotonic(), False
+        try:
+            self._value, self._error = await read(), None
+        except KubeUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  raised by each `get` until a later read finds a login
+            self._error = error
 
 
 @dataclass(slots=True)

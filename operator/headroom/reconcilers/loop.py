@@ -1,14 +1,14 @@
 """The level loop: wake or resync, one pass at a time per object, classified errors with backoff, never ends early.
 
-A pass gets the object from the cache, which holds our own last write of its status even while the watch is behind.
+A pass gets the object from the cache, which has our own last write of its status even while the watch is behind.
 """
 
 import asyncio
 import logging
 import math
 import random
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
@@ -62,19 +62,19 @@ class Reconciler(Protocol):
         ...
 
     async def forget(self, uid: str) -> None:
-        """Close what is held in memory for a resource (links, windows); no side effect outside the process."""
+        """Close what is kept in memory for a resource (links, windows); no side effect outside the process."""
         ...
 
 
 class Stopped(Protocol):
-    """A flag somebody else raises when the object's loop must end."""
+    """A flag that Kopf raises when the object's loop must end."""
 
     def __bool__(self) -> bool: ...
 
 
 @dataclass(slots=True)
 class LoopState:
-    """What is held per object: the lock of its passes, the event that wakes its loop, the tombstone.
+    """What is kept per object: the lock of its passes, the event that wakes its loop, the tombstone.
 
     `due_at` is when the next pass is due, in monotonic seconds: infinite until that is known.
     """
@@ -90,16 +90,16 @@ class LoopState:
         self.wake_event.set()
 
     def stop(self) -> None:
-        """End the loop after the pass in hand; no other begins."""
+        """End the loop after the running pass; no other begins."""
         self.is_tombstoned = True
         self.wake_event.set()
 
 
 @dataclass(slots=True)
 class LevelLoops:
-    """All objects' loops; the handlers start, wake and end them, and so does news of a server they depend on.
+    """All objects' loops; the handlers start, wake and end them, and news of a server wakes those that depend on it.
 
-    States are kept by uid, since an object of the same name may come before the news that the old one is gone.
+    States are kept by uid, since an object of the same name may appear before the news that the old one is gone.
     """
 
     reconcilers: Mapping[Kind, Reconciler]
@@ -133,12 +133,13 @@ class LevelLoops:
         state = self._state_of(ref, uid)
         failures = 0
         while not stopped and not state.is_tombstoned:
+            # Cleared before the pass reads: news that arrives during the pass must cause another one.
             state.wake_event.clear()
             due_at, state.due_at = state.due_at, math.inf
             pause, failures = await self._guarded_pass(ref, state, body, failures)
             self._record_lateness(kind, due_at)
             seconds = pause.total_seconds() * _jitter()
-            # A wake during the pass stands: it was due then, and not when this one ends.
+            # A wake during the pass counts from then: the next pass was due at that moment, not when this one ends.
             state.due_at = min(state.due_at, self.clock.monotonic() + seconds)
             await _wait(state.wake_event, seconds)
 
@@ -156,19 +157,22 @@ class LevelLoops:
             await _wait(state.wake_event, pause.total_seconds())
 
     async def forget(self, ref: ObjectRef, uid: str) -> None:
-        """Drop what is held in memory for an object that is gone."""
-        state = self._states.pop(uid, None)
-        if state is not None:
-            state.stop()
-        if self._uids.get(ref) == uid:
-            del self._uids[ref]
-        self.servers.forget(ref, uid)
-        await self.reconcilers[ref.kind].forget(uid)
+        """Drop what is kept in memory for an object that is gone, once its running pass has ended."""
+        state = self._states.get(uid) or LoopState(math.inf)
+        state.stop()
+        # A pass that still runs would open and post again what is dropped here.
+        async with _held(state.lock):
+            self._states.pop(uid, None)
+            if self._uids.get(ref) == uid:
+                del self._uids[ref]
+            self.servers.forget(ref, uid)
+            await self.reconcilers[ref.kind].forget(uid)
 
     async def _guarded_pass(
         self, ref: ObjectRef, state: LoopState, body: Mapping[str, Any], failures: int
     ) -> tuple[timedelta, int]:
         async with state.lock:
+            # Checked under the lock: `teardown` may have begun while this pass waited for it.
             if state.is_tombstoned:
                 return timedelta(), failures
             return await self._pass(ref.kind, _plain_object(self._find_newest(ref, body)), failures)
@@ -177,7 +181,7 @@ class LevelLoops:
         self.telemetry.record(LATENESS, max(0.0, self.clock.monotonic() - due_at), kind=kind.name)
 
     def _find_newest(self, ref: ObjectRef, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The object as the cache has it; the watch's own view while the cache has none, or another of its name."""
+        """The object as the cache has it; the watch's own view while the cache has none, or another of that name."""
         cached = self.cache.get(ref)
         if cached is None or cached["metadata"]["uid"] != body["metadata"]["uid"]:
             return body
@@ -233,6 +237,19 @@ class LevelLoops:
 
 def _jitter() -> float:
     return random.uniform(1 - JITTER, 1)  # noqa: S311  it spreads load, it hides nothing
+
+
+@asynccontextmanager
+async def _held(lock: asyncio.Lock) -> AsyncIterator[None]:
+    """Hold the lock of an object's passes; no pass outlives its deadline, so that nobody waits for longer."""
+    is_held = False
+    with suppress(TimeoutError):
+        is_held = await asyncio.wait_for(lock.acquire(), PASS_DEADLINE.total_seconds())
+    try:
+        yield
+    finally:
+        if is_held:
+            lock.release()
 
 
 async def _wait(wake_event: asyncio.Event, seconds: float) -> None:

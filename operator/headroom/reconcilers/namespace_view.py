@@ -1,4 +1,4 @@
-"""What a pass sees of its namespace beside its own object; read from the watches, so that it costs no call."""
+"""What a pass sees of its namespace in addition to its own object, read from the watches without a call."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,9 +9,9 @@ from headroom.policy.workerpool.facts import PoolClaim
 from headroom.ports.kube import HORIZONTAL_POD_AUTOSCALER, WORKER_POOL, KubeCache, Manifest
 
 
-def read_autoscalers(cache: KubeCache, namespace: str) -> tuple[AutoscalerClaim, ...]:
-    """The claims of a namespace's autoscalers."""
-    return tuple(_autoscaler_claim(item) for item in cache.list(HORIZONTAL_POD_AUTOSCALER, namespace))
+def read_autoscalers(cache: KubeCache, namespace: str, target: str) -> tuple[AutoscalerClaim, ...]:
+    """The claims of a namespace's autoscalers on targets of this name."""
+    return tuple(map(_autoscaler_claim, cache.list_by_target(HORIZONTAL_POD_AUTOSCALER, namespace, target)))
 
 
 def read_pools(cache: KubeCache, namespace: str, target: TargetId) -> tuple[PoolClaim, ...]:

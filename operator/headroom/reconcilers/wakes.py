@@ -1,4 +1,4 @@
-"""Whose pass an event of the watches brings forward, and whose loop it ends."""
+"""Whose pass an event of the watches starts early, and whose loop it ends."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ class TargetIndex:
             self._pools.setdefault(target, set()).add(pool)
 
     def find(self, target: Target) -> tuple[ObjectRef, ...]:
-        """The pools that target this."""
+        """The pools that have this target."""
         return tuple(self._pools.get(target, ()))
 
 
@@ -61,7 +61,7 @@ class Wakes:
     loops: LevelLoops
     _targets: TargetIndex = field(default_factory=TargetIndex)
     _known: dict[str, Hashable] = field(default_factory=dict)
-    _ready_told_at: dict[str, float] = field(default_factory=dict)
+    _ready_reported_at: dict[str, float] = field(default_factory=dict)
 
     async def hear(self, kind: Kind, body: Mapping[str, Any], *, is_gone: bool = False) -> None:
         """Wake whom this event concerns; end the loop of an object of ours that goes."""
@@ -81,8 +81,11 @@ class Wakes:
     async def _hear_ours(self, kind: Kind, body: Mapping[str, Any], *, is_gone: bool) -> None:
         metadata = body["metadata"]
         ref = ObjectRef(kind, metadata["namespace"], metadata["name"])
+        # Before any wake, so that a workload's event finds the pool by its present target.
         if kind == WORKER_POOL:
-            self._targets.put(ref, None if is_gone else _target_of_pool(body))
+            # Another pool of this name may have come before the news that this one is gone.
+            current = self.loops.cache.get(ref) if is_gone else body
+            self._targets.put(ref, None if current is None else _target_of_pool(current))
         news = _freeze(metadata.get(name) for name in ("generation", "labels", "annotations"))
         is_news = self._is_news(metadata["uid"], news, is_gone=is_gone)
         if is_gone:
@@ -104,18 +107,18 @@ class Wakes:
         pools = self._targets.find(Target(metadata["namespace"], TargetId(group, kind.name, metadata["name"])))
         asked = spec.get("replicas"), metadata.get("deletionTimestamp")
         uid, ready = metadata["uid"], status.get("readyReplicas", 0)
-        is_asked_anew = self._is_news(uid, asked, is_gone=is_gone)
+        is_asked_again = self._is_news(uid, asked, is_gone=is_gone)
         is_news = self._is_news(f"{uid}/ready", ready, is_gone=is_gone)
-        if is_gone or is_asked_anew or (is_news and pools and self._may_tell_ready(uid)):
+        if is_gone or is_asked_again or (is_news and pools and self._may_report_ready(uid)):
             self._wake(pools)
         if is_gone:
-            self._ready_told_at.pop(uid, None)
+            self._ready_reported_at.pop(uid, None)
 
-    def _may_tell_ready(self, uid: str) -> bool:
+    def _may_report_ready(self, uid: str) -> bool:
         now = self.loops.clock.monotonic()
-        if now - self._ready_told_at.get(uid, float("-inf")) < READY_AT_MOST_EVERY_SECONDS:
+        if now - self._ready_reported_at.get(uid, float("-inf")) < READY_AT_MOST_EVERY_SECONDS:
             return False
-        self._ready_told_at[uid] = now
+        self._ready_reported_at[uid] = now
         return True
 
     def _hear_autoscaler(self, body: Mapping[str, Any], *, is_gone: bool) -> None:
@@ -125,6 +128,7 @@ class Wakes:
         if not self._is_news(metadata["uid"], target, is_gone=is_gone):
             return
         self._wake(self._targets.find(target))
+        # The pools of the target that the autoscaler has left are free again.
         if isinstance(before, Target):
             self._wake(self._targets.find(before))
 

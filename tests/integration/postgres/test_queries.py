@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from headroom.adapters.postgres.queues import shared
-from headroom.adapters.postgres.queues.shared import MAX_ROWS
+from headroom.adapters.postgres import links
+from headroom.adapters.postgres.links import SHARED_MAX_ROWS
 from headroom.errors import HeadroomError, PrimaryUnavailable, Refused, SignalUnavailable
 from headroom.ports.postgres import Postgres, QueueLink
 from headroom.reasons import Reason
@@ -29,7 +29,7 @@ async def open_queue(postgres: Postgres, server: Server) -> QueueLink:
 async def test_our_reads_are_bounded_in_rows(postgres: Postgres, jobs: Server) -> None:
     link = await postgres.open_primary(jobs.target())
     rows = await link.query("SELECT id FROM public.jobs WHERE id > %(least)s ORDER BY id", {"least": 10})
-    assert len(rows) == MAX_ROWS
+    assert len(rows) == SHARED_MAX_ROWS
     assert rows[0] == {"id": 11}
 
 
@@ -83,7 +83,7 @@ async def test_the_pools_connection_is_there_only_while_a_pool_asks(
     await asyncio.gather(link.query("SELECT 1"), link.query("SELECT 2"))
     await link.identify()
     assert count_sessions(jobs, "queues") == 1, "one for all pools"
-    monkeypatch.setattr(shared, "UNUSED_SECONDS", 0.0)
+    monkeypatch.setattr(links, "UNUSED_SECONDS", 0.0)
     await link.identify()
     await wait_for_no_session(jobs, "queues")
     assert await link.query("SELECT 3 AS three") == [{"three": 3}], "the next question opens it again"

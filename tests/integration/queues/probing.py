@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from headroom.adapters.postgres.queues.probes import PostgresQueueProbes
+from headroom.adapters.postgres.queues import PostgresQueueProbes
 from headroom.api.v1alpha1.queue import PostgresQueue
 from headroom.model.queue import QueueQuestion, QueueSample
 from headroom.ports.signals import QueueProbe

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headroom.adapters.postgres.queues.probes import PostgresQueueProbes
+from headroom.adapters.postgres.queues import PostgresQueueProbes
 from headroom.api.v1alpha1.queue import PostgresQueue
 from headroom.errors import InvalidSpec, PrimaryUnavailable, SignalUnavailable
 from headroom.model.database import Credentials

@@ -15,7 +15,7 @@ from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.adapters.inmemory.kube_cache import MemoryCache
 from headroom.adapters.inmemory.kube_cluster import Cluster
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
-from headroom.adapters.postgres.queues.probes import PostgresQueueProbes
+from headroom.adapters.postgres.queues import PostgresQueueProbes
 from headroom.errors import Conflict
 from headroom.model.conditions import Finding
 from headroom.model.database import Allocation, DatabaseView

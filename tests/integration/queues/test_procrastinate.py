@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from headroom.adapters.postgres.queues.probes import PostgresQueueProbes
+from headroom.adapters.postgres.queues import PostgresQueueProbes
 from headroom.api.v1alpha1.queue import PostgresQueue
 from headroom.errors import SignalUnavailable
 from headroom.model.queue import QueueSample

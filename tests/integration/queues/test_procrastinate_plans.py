@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headroom.adapters.postgres.queues.probes import PostgresQueueProbes
+from headroom.adapters.postgres.queues import PostgresQueueProbes
 from headroom.adapters.postgres.queues.procrastinate import ROW_LIMIT, TOO_SLOW
 from headroom.api.v1alpha1.queue import PostgresQueue
 from tests.integration.queues.conftest import Shop

@@ -14,6 +14,7 @@ from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.adapters.telemetry import LoopMonitor, PrometheusTelemetry, configure_logs
 from headroom.adapters.telemetry.logs import hide_secrets
 from headroom.adapters.telemetry.loop import LOOP_LAG, LOOP_LAG_P99
+from headroom.handlers import build_kopf_settings
 from headroom.ports.telemetry import Metric, MetricType, Telemetry, current_subject, working_on
 
 LAG = Metric("test_lag_seconds", MetricType.GAUGE, "Lag.", ("namespace", "name", "queue"))
@@ -187,7 +188,7 @@ class TestLogs:
 
     def test_a_line_has_our_fields_only_and_keeps_letters_as_they_are(self, stream: io.StringIO) -> None:
         configure_logs("json", "INFO", stream)
-        attached = {"k8s_skip": True, "settings": object()}
+        attached = {"k8s_skip": True, "settings": build_kopf_settings()}
         logging.getLogger("kopf.objects").warning("Jürgen → %s", {"a": 1}, extra=attached)
         assert "Jürgen → {'a': 1}" in stream.getvalue()
         assert list(json.loads(stream.getvalue())) == ["ts", "level", "logger", "message"]

@@ -274,6 +274,23 @@ class TestAudit:
         await self.settle(clock, audit)
         assert kube.calls == []
 
+    async def test_an_object_that_another_one_replaced_has_vanished(
+        self, clock: MemoryClock, cache: WatchCache
+    ) -> None:
+        cache.observe(POD, pod(5))
+        cache.observe(POD, pod(12, uid="u2"))
+        assert cache.take_vanished() == (), "the watch may still report its end"
+        await clock.advance(QUIET_SECONDS)
+        assert [manifest["metadata"]["uid"] for _, manifest in cache.take_vanished()] == ["u1"]
+        assert cache.take_vanished() == ()
+
+    async def test_a_replaced_object_whose_end_was_heard_has_not(self, clock: MemoryClock, cache: WatchCache) -> None:
+        cache.observe(POD, pod(5))
+        cache.observe(POD, pod(12, uid="u2"))
+        cache.hear(POD, pod(11), "DELETED")
+        await clock.advance(QUIET_SECONDS)
+        assert cache.take_vanished() == ()
+
     async def test_a_kind_that_vanished_whole_is_found_by_a_sample(self, clock: MemoryClock) -> None:
         kube, cluster, cache, watch, audit, gone = self.build(clock)
         cluster.seed(make(POD, "a"))

@@ -101,7 +101,7 @@ async def test_replicas_claims_and_services_stay_and_are_named_with_the_commands
     for kind, name in ((POD, "store-1-a"), (CLAIM, "store-1-a"), (SERVICE, "store-read")):
         assert scene.cluster.read(ObjectRef(kind, "shop", name)) is not None
     said = "\n".join(scene.said)
-    assert "dbrs/store in shop goes on serving reads" in said
+    assert "dbrs/store in shop continues to serve reads" in said
     assert "Service: store-read" in said
     assert "pods:    store-1-a" in said
     assert "kubectl -n shop delete replicasets.headroom.dev store" in said

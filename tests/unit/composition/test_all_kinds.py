@@ -4,18 +4,13 @@ import asyncio
 
 import pytest
 
-from headroom.adapters.inmemory.postgres_server import MemorySession
-from headroom.ports.kube import DATABASE_GUARD, DEPLOYMENT, REPLICA_SET, WORKER_POOL, ObjectRef
-from tests.unit.world import NAMESPACE, World, roles
+from headroom.ports.kube import DATABASE_GUARD, REPLICA_SET, SECRET, ObjectRef
+from tests.manifests import NAMESPACE
+from tests.memory_world import LATE
+from tests.unit.world import GUARD, POOL, SET, World
 
 pytestmark = pytest.mark.looptime(start=0)
-
-LATE = {"lag_seconds": 100.0, "backlog": 6000, "late": 6000}
-
-
-def occupy(world: World, count: int) -> None:
-    """Sessions on the primary that belong to nobody we know."""
-    world.primary.sessions[:] = [MemorySession() for _ in range(count)]
+OTHER = ObjectRef(DATABASE_GUARD, NAMESPACE, "other")
 
 
 async def test_a_set_and_a_pool_come_to_work_beside_their_guard() -> None:
@@ -25,16 +20,16 @@ async def test_a_set_and_a_pool_come_to_work_beside_their_guard() -> None:
         world.add_pool()
         await world.start()
         await asyncio.sleep(60)
-        assert roles(world) == ["serving", "serving", "standby"]
-        for kind, name in ((DATABASE_GUARD, "store"), (REPLICA_SET, "store"), (WORKER_POOL, "mail")):
-            assert world.condition(kind, "Ready", name)[0] == "True", world.status(kind, name)
+        assert world.roles() == ["serving", "serving", "standby"]
+        for ref in (GUARD, SET, POOL):
+            assert world.condition(ref, "Ready")[0] == "True", world.status(ref)
 
 
 async def test_a_late_queue_grows_its_workers_up_to_what_the_guard_allocates() -> None:
     async with World() as world:
         world.add_guard()
         world.add_pool()
-        occupy(world, 60)
+        world.occupy(60)
         await world.start()
         await asyncio.sleep(10)
         world.queue(**LATE)
@@ -42,8 +37,8 @@ async def test_a_late_queue_grows_its_workers_up_to_what_the_guard_allocates() -
         budget = world.view().budget
         assert budget is not None
         assert world.asked_for() == budget.budget
-        assert world.status(DATABASE_GUARD)["connections"]["budget"] == budget.budget
-        assert world.status(WORKER_POOL, "mail")["lastDecision"]["limit"] == "ConnectionBudget"
+        assert world.status(GUARD)["connections"]["budget"] == budget.budget
+        assert world.status(POOL)["lastDecision"]["limit"] == "ConnectionBudget"
 
 
 async def test_two_pools_together_stay_within_the_budget() -> None:
@@ -51,7 +46,7 @@ async def test_two_pools_together_stay_within_the_budget() -> None:
         world.add_guard()
         world.add_pool("mail", priority="Background")
         world.add_pool("bills", priority="Critical", minWorkers=3)
-        occupy(world, 40)
+        world.occupy(40)
         world.queue(**LATE)
         await world.start()
         for _ in range(60):
@@ -79,7 +74,7 @@ async def test_a_guard_that_becomes_overloaded_is_seen_by_the_next_decision_of_a
         # The pool's pass is due five seconds after the last one: only the news brings it so soon.
         await asyncio.sleep(0.05)
         assert len(world.probes.questions) > asked
-        assert world.status(DATABASE_GUARD)["state"] == "Overloaded"
+        assert world.status(GUARD)["state"] == "Overloaded"
 
 
 async def test_sessions_of_a_set_count_in_the_budget_of_its_server() -> None:
@@ -91,13 +86,13 @@ async def test_sessions_of_a_set_count_in_the_budget_of_its_server() -> None:
         await world.start()
         await asyncio.sleep(30)
         before = world.view().budget
-        occupy(world, 70)
+        world.occupy(70)
         await asyncio.sleep(30)
         after = world.view().budget
         assert before is not None
         assert after is not None
         assert after.budget < before.budget
-        assert world.status(DATABASE_GUARD)["connections"]["budget"] == after.budget
+        assert world.status(GUARD)["connections"]["budget"] == after.budget
 
 
 async def test_two_guards_of_one_server_show_the_same_budget_and_name_each_other() -> None:
@@ -109,12 +104,12 @@ async def test_two_guards_of_one_server_show_the_same_budget_and_name_each_other
         world.queue(**LATE)
         await world.start()
         await asyncio.sleep(120)
-        shown = {name: world.status(DATABASE_GUARD, name)["connections"]["budget"] for name in ("store", "other")}
+        shown = {ref.name: world.status(ref)["connections"]["budget"] for ref in (GUARD, OTHER)}
         assert shown["store"] == shown["other"]
         assert world.view("store").allocations == world.view("other").allocations
         assert world.asked_for("mail") + world.asked_for("bills") <= shown["store"]
-        for name in ("store", "other"):
-            assert world.condition(DATABASE_GUARD, "Ready", name) == ("True", "SharedInstance")
+        for ref in (GUARD, OTHER):
+            assert world.condition(ref, "Ready") == ("True", "SharedInstance")
 
 
 async def test_a_change_of_leader_turns_no_condition_and_no_count() -> None:
@@ -124,21 +119,13 @@ async def test_a_change_of_leader_turns_no_condition_and_no_count() -> None:
         world.add_pool()
         await world.start()
         await asyncio.sleep(60)
-        before, members = world.verdicts(), roles(world)
-        seen: list[tuple[object, ...]] = []
-        world.kube.store.listeners.append(
-            lambda _, manifest: seen.extend(
-                (manifest["kind"], entry["type"], entry["status"], entry["reason"])
-                for entry in (manifest.get("status") or {}).get("conditions") or ()
-                if before.get((f"{manifest['kind']}/{manifest['metadata']['name']}", entry["type"]))
-                not in (None, entry["status"])
-            )
-        )
+        before, members = world.verdicts(), world.roles()
+        turned = world.follow_verdicts()
         await world.start()
         await asyncio.sleep(30)
         assert world.verdicts() == before
-        assert not seen
-        assert roles(world) == members
+        assert not turned
+        assert world.roles() == members
 
 
 async def test_all_goes_and_leaves_no_slot() -> None:
@@ -148,13 +135,13 @@ async def test_all_goes_and_leaves_no_slot() -> None:
         world.add_pool()
         await world.start()
         await asyncio.sleep(60)
-        for kind, name in ((REPLICA_SET, "store"), (WORKER_POOL, "mail"), (DATABASE_GUARD, "store")):
-            world.cluster.delete(ObjectRef(kind, NAMESPACE, name))
+        for ref in (SET, POOL, GUARD):
+            world.cluster.delete(ref)
         await asyncio.sleep(120)
-        assert not list(world.find(REPLICA_SET))
-        assert not list(world.find(DATABASE_GUARD))
+        assert not world.children(REPLICA_SET)
+        assert not world.children(DATABASE_GUARD)
         assert not world.primary.slots
-        assert world.read(DEPLOYMENT, "mail")["spec"]["replicas"] == 2
+        assert world.asked_for() == 2
 
 
 async def test_a_calm_world_asks_the_api_server_for_nothing_but_its_secrets() -> None:
@@ -164,8 +151,9 @@ async def test_a_calm_world_asks_the_api_server_for_nothing_but_its_secrets() ->
         world.add_pool(minWorkers=2)
         await world.start()
         await asyncio.sleep(120)
-        world.kube.calls.clear()
+        calls = world.process.client.calls
+        calls.clear()
         await asyncio.sleep(300)
-        asked = [(verb, str(ref)) for verb, ref in world.kube.calls if ref.kind.name != "Secret"]
+        asked = [(verb, str(ref)) for verb, ref in calls if ref.kind != SECRET]
         assert not asked
-        assert len(world.kube.calls) <= 2 * 6
+        assert len(calls) <= 2 * 6

@@ -11,7 +11,7 @@ from headroom.api.v1alpha1 import parse_spec
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
-from headroom.policy.not_yet import TABLES, NotYet, explain_not_yet, find_field, find_not_yet, has_free_choice
+from headroom.policy.not_yet import TABLES, NotYet, describe_not_yet, find_field, find_not_yet, has_free_choice
 
 GUARD: dict[str, Any] = {
     "connection": {"host": "store", "database": "store", "credentialsSecretRef": {"name": "monitor"}}
@@ -139,6 +139,6 @@ def test_nothing_reads_what_the_tables_name() -> None:
 
 def test_the_words_name_the_paths_in_their_order() -> None:
     spec = {**SET, "provisioning": {"source": "Standby"}, "warmup": {"budget": "1m"}}
-    said = explain_not_yet(parse_spec(ReplicaSetSpec, {"spec": spec}))
+    said = describe_not_yet(parse_spec(ReplicaSetSpec, {"spec": spec}))
     assert said == "accepted, but not acted on yet: provisioning.source, warmup.budget"
-    assert explain_not_yet(parse_spec(ReplicaSetSpec, {"spec": SET})) == ""
+    assert describe_not_yet(parse_spec(ReplicaSetSpec, {"spec": SET})) == ""

@@ -1,5 +1,6 @@
 """Secrets: what is wrong is named by Secret, key and field; values never are."""
 
+import asyncio
 import base64
 from typing import Any
 
@@ -12,7 +13,7 @@ from headroom.api.v1alpha1.common import SecretKeyRef
 from headroom.api.v1alpha1.connection import PostgresConnection
 from headroom.errors import KubeUnavailable, PrimaryUnavailable, Refused
 from headroom.reasons import Reason
-from headroom.reconcilers.logins import LOGIN_RETRY_SECONDS, CachedLogin, LoginBackoff, SecretReader
+from headroom.reconcilers.logins import LOGIN_RETRY_SECONDS, RETRY_SECONDS, CachedLogin, LoginBackoff, SecretReader
 from tests.certificates import Authority
 
 
@@ -135,54 +136,125 @@ async def test_a_target_has_all_of_a_connection(shop: Shop, authority: Authority
     assert "PRIVATE KEY" not in repr(target)
 
 
+class Secrets:
+    """What `read` finds, how long it takes, and how often it was asked."""
+
+    def __init__(self, clock: MemoryClock) -> None:
+        self.clock = clock
+        self.reads = 0
+        self.seconds = 0.0
+        self.error: Exception | None = None
+
+    async def read(self) -> str:
+        self.reads += 1
+        number, error = self.reads, self.error
+        await self.clock.sleep(self.seconds)
+        if error is not None:
+            raise error
+        return f"login {number}"
+
+
 class TestCachedLogin:
     """A login is read again every minute, after an edit of the spec, and when it did not serve."""
 
-    def make(self) -> tuple[MemoryClock, CachedLogin[str], list[str]]:
+    def make(self) -> tuple[MemoryClock, CachedLogin[str], Secrets]:
         clock = MemoryClock()
-        return clock, CachedLogin(clock), []
+        return clock, CachedLogin(clock), Secrets(clock)
 
     async def test_it_is_read_once_a_minute(self) -> None:
-        clock, login, reads = self.make()
-
-        async def read() -> str:
-            reads.append("read")
-            return f"login {len(reads)}"
-
+        clock, login, secrets = self.make()
         for _ in range(180):
-            await login.get("spec", read)
+            await login.get("spec", secrets.read)
             await clock.advance(1)
-        assert len(reads) == 3
+        assert secrets.reads == 3
 
-    async def test_an_edit_and_a_refusal_read_it_at_once(self) -> None:
-        _, login, reads = self.make()
+    async def test_an_edit_reads_it_at_once(self) -> None:
+        _, login, secrets = self.make()
+        assert await login.get("spec", secrets.read) == "login 1"
+        assert await login.get("other spec", secrets.read) == "login 2"
+        assert await login.get("other spec", secrets.read) == "login 2"
 
-        async def read() -> str:
-            reads.append("read")
-            return f"login {len(reads)}"
-
-        assert await login.get("spec", read) == "login 1"
-        assert await login.get("other spec", read) == "login 2"
+    async def test_a_refusal_reads_it_again_at_most_every_five_seconds(self) -> None:
+        clock, login, secrets = self.make()
+        assert await login.get("spec", secrets.read) == "login 1"
+        await clock.advance(RETRY_SECONDS)
         login.read_again(is_due=False)
-        assert await login.get("other spec", read) == "login 2"
+        assert await login.get("spec", secrets.read) == "login 1"
+        await clock.advance(0)
+        assert secrets.reads == 1
         login.read_again()
-        assert await login.get("other spec", read) == "login 3"
-        assert await login.get("other spec", read) == "login 3"
+        await login.get("spec", secrets.read)
+        await clock.advance(1)
+        assert await login.get("spec", secrets.read) == "login 2"
+        for _ in range(60):
+            login.read_again()
+            await login.get("spec", secrets.read)
+            await clock.advance(1)
+        assert secrets.reads == 2 + 60 / RETRY_SECONDS
 
-    async def test_an_api_server_that_does_not_answer_changes_nothing(self) -> None:
-        clock, login, reads = self.make()
+    async def test_a_slow_read_of_a_known_login_is_not_waited_for(self) -> None:
+        clock, login, secrets = self.make()
+        await login.get("spec", secrets.read)
+        secrets.seconds = 9.0
+        await clock.advance(60)
+        for _ in range(9):
+            assert await asyncio.wait_for(login.get("spec", secrets.read), 1) == "login 1"
+            await clock.advance(1)
+        assert await login.get("spec", secrets.read) == "login 2"
+        assert secrets.reads == 2
 
-        async def read() -> str:
-            reads.append("read")
-            if len(reads) > 1:
-                raise KubeUnavailable("timed out", reason=Reason.KUBE_UNAVAILABLE)
-            return "login"
+    async def test_a_secret_that_is_missing_is_read_again_every_five_seconds(self) -> None:
+        clock, login, secrets = self.make()
+        secrets.error = Refused("there is none", reason=Reason.SECRET_NOT_FOUND)
+        for _ in range(60):
+            with pytest.raises(Refused):
+                await login.get("spec", secrets.read)
+            await clock.advance(1)
+        assert secrets.reads == 60 / RETRY_SECONDS
+        secrets.error = None
+        assert await login.get("spec", secrets.read) == "login 13"
 
-        await login.get("spec", read)
-        await clock.advance(61)
-        assert await login.get("spec", read) == "login"
+    async def test_a_login_whose_secret_was_deleted_is_not_used_any_more(self) -> None:
+        clock, login, secrets = self.make()
+        await login.get("spec", secrets.read)
+        secrets.error = Refused("there is none", reason=Reason.SECRET_NOT_FOUND)
+        await clock.advance(60)
+        assert await login.get("spec", secrets.read) == "login 1"
+        await clock.advance(1)
+        with pytest.raises(Refused):
+            await login.get("spec", secrets.read)
+        secrets.error = None
+        await clock.advance(RETRY_SECONDS)
+        with pytest.raises(Refused):
+            await login.get("spec", secrets.read)
+        await clock.advance(1)
+        assert await login.get("spec", secrets.read) == "login 3"
+
+    async def test_an_edit_ends_the_read_for_the_old_spec(self) -> None:
+        clock, login, secrets = self.make()
+        await login.get("spec", secrets.read)
+        await clock.advance(60)
+        secrets.seconds = 9.0
+        await login.get("spec", secrets.read)
+        secrets.seconds = 0.0
+        await clock.advance(1)
+        assert await login.get("other spec", secrets.read) == "login 3"
+        await clock.advance(9)
+        assert await login.get("other spec", secrets.read) == "login 3"
+
+    async def test_an_api_server_that_does_not_answer_changes_nothing_and_is_asked_again_soon(self) -> None:
+        clock, login, secrets = self.make()
+        await login.get("spec", secrets.read)
+        secrets.error = KubeUnavailable("timed out", reason=Reason.KUBE_UNAVAILABLE)
+        await clock.advance(60)
+        for _ in range(61):
+            assert await login.get("spec", secrets.read) == "login 1"
+            await clock.advance(1)
+        assert secrets.reads == 1 + 1 + 60 / RETRY_SECONDS
         with pytest.raises(KubeUnavailable):
-            await login.get("another spec", read)
+            await login.get("another spec", secrets.read)
+        secrets.error = None
+        assert await login.get("another spec", secrets.read) == f"login {secrets.reads}"
 
 
 class TestLoginBackoff:

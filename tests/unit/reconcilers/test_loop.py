@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from headroom.model.conditions import Finding
 from headroom.model.database import DatabaseView, PoolDemand
 from headroom.ports.kube import WORKER_POOL, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
-from headroom.reconcilers.loop import ERRORS, LATENESS, LevelLoops
+from headroom.reconcilers.loop import ERRORS, LATENESS, PASS_DEADLINE, LevelLoops
 from headroom.reconcilers.servers import Servers
 from tests.loop_clock import LoopClock
 
@@ -275,3 +276,41 @@ async def test_the_end_of_an_old_object_does_not_touch_a_new_one_of_its_name() -
     flag.is_up = True
     loops.wake(POOL)
     await task
+
+
+async def test_forgetting_waits_for_the_running_pass() -> None:
+    """What the pass opens and posts after its object is gone would stay for ever."""
+
+    class Slow(Scripted):
+        async def reconcile(self, body: Manifest) -> timedelta:
+            await asyncio.sleep(3.0)
+            assert self.forgotten == []
+            loops.servers.post_demand(POOL, ("shop", "store"), PoolDemand("u", 1, 1, 1, 1, 0, 1))
+            return timedelta(seconds=60)
+
+    reconciler = Slow()
+    loops = loops_of(reconciler)
+    task = asyncio.create_task(loops.run(WORKER_POOL, BODY, Flag()))
+    await asyncio.sleep(1.0)
+    await loops.forget(POOL, "u")
+    await task
+    assert reconciler.forgotten == ["u"]
+    assert loops.servers.demands(("shop", "store")) == ()
+
+
+async def test_forgetting_does_not_wait_for_longer_than_a_pass_may_take() -> None:
+    class Hung(Scripted):
+        async def teardown(self, body: Manifest) -> timedelta | None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+            await asyncio.sleep(3600)
+            return None
+
+    reconciler = Hung()
+    loops = loops_of(reconciler)
+    task = asyncio.create_task(loops.teardown(POOL, "u"))
+    await asyncio.sleep(1.0)
+    await loops.forget(POOL, "u")
+    assert reconciler.forgotten == ["u"]
+    assert asyncio.get_running_loop().time() == pytest.approx(1.0 + PASS_DEADLINE.total_seconds())
+    task.cancel()

@@ -121,3 +121,82 @@ def test_two_significant_digits(value: float, rounded: float) -> None:
 )
 def test_moves_are_a_tenth_or_more(old: Any, new: Any, moved: bool) -> None:
     assert has_moved(old, new) is moved
+
+
+async def test_a_count_that_moves_by_one_of_many_is_written_in_its_turn(
+    reporter: StatusReporter, writer: Writer, clock: MemoryClock
+) -> None:
+    conditions = draft().conditions
+    seen = await reporter.report(body(), DesiredStatus(conditions, counts={"readyWorkers": 100}))
+    seen = await reporter.report(seen, DesiredStatus(conditions, counts={"readyWorkers": 99}))
+    assert len(writer.written) == 1
+    await clock.advance(10)
+    seen = await reporter.report(seen, DesiredStatus(conditions, counts={"readyWorkers": 99}))
+    assert writer.written[-1]["readyWorkers"] == 99
+    await clock.advance(60)
+    await reporter.report(seen, DesiredStatus(conditions, counts={"readyWorkers": 99}))
+    assert len(writer.written) == 2
+
+
+async def test_numbers_are_written_six_times_a_minute_however_often_passes_come(
+    reporter: StatusReporter, writer: Writer, clock: MemoryClock
+) -> None:
+    seen = await reporter.report(body(), draft(lag=10))
+    for second in range(600):
+        await clock.advance(1)
+        seen = await reporter.report(seen, draft(lag=10.0 * (2 + second % 2)))
+    assert len(writer.written) <= 61
+
+
+class TestFlapping:
+    """A verdict that comes and goes: shown at once at first, and seldom after that."""
+
+    async def flap(self, reporter: StatusReporter, writer: Writer, clock: MemoryClock, seconds: int) -> int:
+        before, seen = len(writer.written), body(writer.written[-1] if writer.written else None)
+        for second in range(seconds):
+            await clock.advance(1)
+            seen = await reporter.report(seen, draft(truth=Truth.FALSE if second % 2 else Truth.TRUE))
+        return len(writer.written) - before
+
+    async def test_at_most_six_writes_a_minute(
+        self, reporter: StatusReporter, writer: Writer, clock: MemoryClock
+    ) -> None:
+        await reporter.report(body(), draft())
+        assert await self.flap(reporter, writer, clock, 60) <= 6
+        assert 3 <= await self.flap(reporter, writer, clock, 60) <= 6
+
+    async def test_a_single_blip_is_shown_with_its_end(
+        self, reporter: StatusReporter, writer: Writer, clock: MemoryClock
+    ) -> None:
+        seen = await reporter.report(body(), draft())
+        for truth in (Truth.FALSE, Truth.TRUE, Truth.FALSE):
+            await clock.advance(1)
+            seen = await reporter.report(seen, draft(truth=truth))
+        assert len(writer.written) == 4
+
+    async def test_what_is_new_is_written_at_once_all_the_same(
+        self, reporter: StatusReporter, writer: Writer, clock: MemoryClock
+    ) -> None:
+        await self.flap(reporter, writer, clock, 60)
+        seen = await reporter.report(body(writer.written[-1]), draft(desired=7))
+        assert writer.written[-1]["desiredWorkers"] == 7
+        await reporter.report(seen, draft(truth=Truth.UNKNOWN, desired=7))
+        assert writer.written[-1]["conditions"][0]["status"] == "Unknown"
+
+    async def test_what_lasts_is_shown_within_a_quarter_of_a_minute(
+        self, reporter: StatusReporter, writer: Writer, clock: MemoryClock
+    ) -> None:
+        await self.flap(reporter, writer, clock, 59)
+        seen = body(writer.written[-1])
+        lasting = Truth.FALSE if seen["status"]["conditions"][0]["status"] == "True" else Truth.TRUE
+        for _ in range(15):
+            await clock.advance(1)
+            seen = await reporter.report(seen, draft(truth=lasting))
+        assert seen["status"]["conditions"][0]["status"] == lasting
+
+    async def test_after_a_calm_minute_it_is_shown_at_once_again(
+        self, reporter: StatusReporter, writer: Writer, clock: MemoryClock
+    ) -> None:
+        await self.flap(reporter, writer, clock, 60)
+        await clock.advance(61)
+        assert await self.flap(reporter, writer, clock, 3) >= 2

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from tools.english import (
-    NOT_YET,
-    ROOT,
     Rule,
     Text,
     check,
@@ -130,10 +128,6 @@ message = f"the set {LIMIT} was remade"
 )
 def test_names_statements_and_patterns_are_not_prose(line: str) -> None:
     assert findings_of(f"{line}\n", MODULE) == []
-
-
-def test_what_is_left_out_exists() -> None:
-    assert [name for name in NOT_YET if not (ROOT / name).exists()] == []
 
 
 def test_the_command_fails_on_a_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """CLOCK_BOOTTIME where there is one, so that a suspended machine finds its lease run out."""
+        """CLOCK_BOOTTIME if there is one, so that the lease also ends while the machine is suspended."""
         if hasattr(time, "CLOCK_BOOTTIME"):
             return time.clock_gettime(time.CLOCK_BOOTTIME)
         return time.monotonic()

@@ -13,11 +13,11 @@ EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  probes come from the node, metrics from
 STALE_AFTER_SECONDS = 15.0
 SHUTDOWN_SECONDS = 1.0
 Check = Callable[[], str | None]
-"""Says what is wrong in a sentence, or None when nothing is."""
+"""Describes in a sentence what is wrong; None if nothing is."""
 
 
 class ProbeServer:
-    """Answers while it is entered. `live` and `ready` hold checks by name; leading is no part of being ready."""
+    """Answers while the context is entered. `live` and `ready` hold checks by name. A follower is ready too."""
 
     def __init__(self, telemetry: PrometheusTelemetry, *, clock: Clock, port: int, host: str = EVERY_ADDRESS) -> None:
         self.monitor = LoopMonitor(clock, telemetry)
@@ -62,13 +62,13 @@ class ProbeServer:
         return _answer({**self.live, **self.ready})
 
     async def _answer_metrics(self, request: web.Request) -> web.Response:
-        # In a thread: with many series the text takes longer to write than the loop may stand still.
+        # In a thread: with many series, writing the text would block the loop for too long.
         body, content_type = await asyncio.to_thread(self._registry.expose, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     def _find_stale_loop(self) -> str | None:
         age = self.monitor.age_seconds()
-        return f"the event loop stood still for {age:.0f} s" if age > STALE_AFTER_SECONDS else None
+        return f"the event loop has run no task for {age:.0f} s" if age > STALE_AFTER_SECONDS else None
 
 
 def _answer(checks: dict[str, Check]) -> web.Response:

@@ -27,7 +27,7 @@ class MemoryClock:
         return self._elapsed
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until the clock was advanced that far; zero or less only gives way to other tasks."""
+        """Wait until the clock was advanced that far; zero or less only lets other tasks run."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return

@@ -1,6 +1,6 @@
 """The Kubernetes API in memory: the port's contract, a write log, faults, and the rest of the cluster by hand.
 
-What a test plays itself (kubelet, scheduler, controllers, other people) is in `kube_cluster`.
+The rest of the cluster, which a test plays (kubelet, scheduler, controllers, other people), is in `kube_cluster`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class MemoryKube:
-    """Implements `Kube`. `writes` lists what took effect as (verb, ref); `calls` lists every call, reads too.
+    """Implements `Kube`. `writes` lists what took effect as (verb, ref); `calls` lists every call, also reads.
 
     Verbs: create, apply, patch, delete, replace_status, set_scale; get, list, get_scale, resolve.
     """
@@ -35,7 +35,7 @@ class MemoryKube:
         read_timeout_seconds: float = 10.0,
         write_timeout_seconds: float = 3.0,
     ) -> None:
-        """`beside` is another process's client of the same server: its objects, but faults and log of our own."""
+        """`beside` is the client of another process on the same server: it shares the objects, not faults and log."""
         self.store: Store = beside.store if beside else Store(clock=clock)
         self.kinds: kube_kinds.KindRegistry = beside.kinds if beside else kube_kinds.KindRegistry()
         self.faults = Faults()
@@ -66,7 +66,7 @@ class MemoryKube:
         return await self._call("list", ObjectRef(kind, namespace, ""), effect)
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """POST; `status` is dropped where it is a subresource."""
+        """POST; drops `status` if it is a subresource of the kind."""
         ref = self.kinds.ref_of(manifest)
 
         def effect() -> Manifest:
@@ -102,7 +102,7 @@ class MemoryKube:
         return await self._call("apply", ref, effect)
 
     async def patch(self, ref: ObjectRef, operations: Sequence[JsonOp]) -> Manifest:
-        """JSON patch of everything but the status."""
+        """JSON patch of everything except the status."""
 
         def effect() -> Manifest:
             old = self._peek(ref)

@@ -1,4 +1,6 @@
-"""The watches' index over the API in memory: what the store holds, without a call; or as it was, while it is frozen."""
+"""The watches' index over the API in memory: the content of the store without a call, or an old state while it is
+frozen.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,11 +18,11 @@ class MemoryCache:
         self._frozen: dict[ObjectRef, Manifest] | None = None
 
     def freeze(self) -> None:
-        """Show what is there now, whatever comes."""
+        """Show the present state from now on."""
         self._frozen = {ref: copy_json(entry.manifest) for ref, entry in self._store.entries.items()}
 
     def thaw(self) -> None:
-        """Show the present again."""
+        """Show each change again."""
         self._frozen = None
 
     def get(self, ref: ObjectRef) -> Manifest | None:

@@ -13,14 +13,14 @@ from headroom.ports.kube import CLAIM, ENDPOINT_SLICE, POD, SERVICE, Manifest, O
 
 
 class Cluster:
-    """Direct hands on the objects of a `MemoryKube`."""
+    """Changes the objects of a `MemoryKube` directly."""
 
     def __init__(self, kube: MemoryKube) -> None:
         self._kube = kube
         self._store = kube.store
 
     def seed(self, manifest: Manifest, *, manager: str = "kubectl") -> Manifest:
-        """Add an object as somebody else would, its status included."""
+        """Add an object as another client would, its status included."""
         return self._store.add(self._kube.kinds.ref_of(manifest), manifest, Manager(manager))
 
     def read(self, ref: ObjectRef) -> Manifest | None:
@@ -49,7 +49,7 @@ class Cluster:
         self._store.delete(ref, grace_seconds)
 
     def remove(self, ref: ObjectRef) -> None:
-        """Take an object away whatever holds it; the kubelet does so with a pod that has stopped."""
+        """Remove an object whatever holds it; the kubelet does so with a pod that has stopped."""
         self._store.remove(ref)
 
     def schedule(self, ref: ObjectRef, node: str = "node-1") -> Manifest:

@@ -13,7 +13,7 @@ WRITE = "write"
 
 
 class Killed(BaseException):
-    """The process ends here: nothing of ours may catch it, as with SIGKILL."""
+    """The process ends here: no code of ours may catch it, as with SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Faults:
         times: int = 1,
         error: BaseException | None = None,
     ) -> Fault:
-        """Let a call take effect, then raise (a timeout unless told) in place of its answer."""
+        """Let a call take effect, then raise an error (by default a timeout) in place of its answer."""
         lost = error or KubeUnavailable("the response was lost", reason=Reason.KUBE_UNAVAILABLE)
         return self._add(Fault(lost, verb, kind, name, nth, times, is_after=True))
 

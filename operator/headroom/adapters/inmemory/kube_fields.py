@@ -1,4 +1,4 @@
-"""Who owns which field: managedFields and server-side apply for the Kubernetes API in memory.
+"""How a write changes an object: managedFields, server-side apply and JSON patches for the Kubernetes API in memory.
 
 A path is a tuple of segments as in FieldsV1: `f:name` for a member, `k:{"port":5432}` for an element of a keyed list,
 `.` for the element itself. Good enough for what is applied here: Services, ConfigMaps, PodDisruptionBudgets.
@@ -87,10 +87,10 @@ def _element_segment(name: str, item: Mapping[str, Any]) -> str:
 
 
 def apply_fields(live: Manifest, applied: Manifest, owners: Owners, manager: Manager) -> None:
-    """Merge `applied` into `live` by force: take what it names, drop what this manager no longer names."""
+    """Merge `applied` into `live` by force: set what it names, remove what this manager no longer names."""
     wanted = list_leaves(applied)
     before = list_leaves(live)
-    # Sorted, an element goes before its fields: without its key fields it could not be found any more.
+    # Sorted, so that an element goes before its fields: without its key fields it could not be found any more.
     for path in sorted(owners.get(manager, set()) - wanted.keys()):
         if not any(path in paths for other, paths in owners.items() if other != manager):
             _remove(live, path)
@@ -197,7 +197,7 @@ def patch_manifest(ref: ObjectRef, old: Manifest, operations: Sequence[JsonOp]) 
     """The manifest with all operations applied; Conflict if one does not fit, a failed test included."""
     patched = old
     for operation in operations:
-        # The server lets a `replace` add a member that is not there.
+        # The server lets a `replace` add a missing member.
         attempts = [dict(operation)]
         if operation["op"] == "replace":
             attempts.append({**operation, "op": "add"})

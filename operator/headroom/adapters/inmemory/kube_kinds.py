@@ -92,7 +92,7 @@ class KindRegistry:
             self._scales[kind] = scale
 
     def remove(self, kind: Kind) -> None:
-        """Serve a kind no more."""
+        """Stop serving a kind."""
         self._kinds.pop((kind.api_version, kind.name), None)
 
     def find(self, api_version: str, name: str) -> Kind | None:

@@ -60,21 +60,21 @@ class Store:
         if owners is None:
             record_update(self.entries[ref].owners, {}, new, manager)
         self._stamp(ref, manager)
-        self._tell("ADDED", new)
+        self._notify("ADDED", new)
         return copy_json(new)
 
     def change(self, ref: ObjectRef, new: Manifest, manager: Manager) -> Manifest:
-        """Store a changed object: nothing moves if nothing differs, `generation` only with the spec."""
+        """Store a changed object: without a difference nothing changes, and `generation` changes only with the spec."""
         entry = self.entries[ref]
         if manager.operation == "Update":
             record_update(entry.owners, entry.manifest, new, manager)
         return self._replace(ref, new, manager)
 
     def remove(self, ref: ObjectRef) -> None:
-        """Take an object away at once, with whatever it owned."""
+        """Remove an object at once, with everything it owned."""
         entry = self.entries.pop(ref)
         entry.manifest["metadata"]["resourceVersion"] = str(next(self._versions))
-        self._tell("DELETED", entry.manifest)
+        self._notify("DELETED", entry.manifest)
         if self.collects_garbage:
             self._collect(entry.manifest["metadata"]["uid"])
         self._release_claims()
@@ -105,7 +105,7 @@ class Store:
             return copy_json(old)
         entry.manifest = copy_json(new)
         self._stamp(ref, manager)
-        self._tell("MODIFIED", entry.manifest)
+        self._notify("MODIFIED", entry.manifest)
         result = copy_json(entry.manifest)
         if _is_free_to_go(entry.manifest):
             self.remove(ref)
@@ -122,7 +122,7 @@ class Store:
         entry.times = {owner: entry.times.get(owner, self.timestamp()) for owner in entry.owners}
         metadata["managedFields"] = render_owners(entry.owners, ref.kind.api_version, entry.times)
 
-    def _tell(self, change: str, manifest: Manifest) -> None:
+    def _notify(self, change: str, manifest: Manifest) -> None:
         for listener in list(self.listeners):
             listener(change, copy_json(manifest))
 
@@ -205,7 +205,7 @@ def _claims_of(ref: ObjectRef, pod: Manifest) -> list[tuple[str, str]]:
 
 
 def copy_json(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree with dicts and lists of its own; leaves are immutable. Far cheaper than a copy of arbitrary objects."""
+    """A copy of a JSON tree that shares no dict or list with it; far cheaper than a copy of arbitrary objects."""
     return {key: _copy(inner) for key, inner in tree.items()}
 
 

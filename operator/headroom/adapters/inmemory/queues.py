@@ -12,9 +12,8 @@ EMPTY = QueueSample(0.0, 0.0, 0, in_flight=0, arrived=0, ended=0, failed=0)
 
 @dataclass(slots=True)
 class MemoryQueueProbes:
-    """Implements `QueueProbes`: every probe it opens tells `numbers` at the moment it is asked, or raises `error`.
-
-    `opened` lists what probes were made for, `questions` what they were asked.
+    """Implements `QueueProbes`: every probe it opens returns `numbers` as they are when it is asked, or raises `error`.
+    `opened` lists what probes were opened for, `questions` what they were asked.
     """
 
     numbers: QueueSample = EMPTY

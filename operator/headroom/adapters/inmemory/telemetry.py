@@ -12,7 +12,7 @@ LabelSet = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """One announcement, before any merging or rate limit."""
+    """One event, before any merging or rate limit."""
 
     kind: str
     namespace: str
@@ -55,7 +55,7 @@ class MemoryTelemetry:
     def event(
         self, about: Mapping[str, Any], reason: Reason, message: str, *, type_: Literal["Normal", "Warning"] = "Normal"
     ) -> None:
-        """Keep an announcement."""
+        """Keep the event."""
         metadata = about["metadata"]
         self.events.append(
             RecordedEvent(

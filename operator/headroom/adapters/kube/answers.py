@@ -1,4 +1,4 @@
-"""From an answer of the API server to one of our errors, with the remedy in the message."""
+"""From an answer of the API server to one of our errors, with the remedy in the message; and whose object it is."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Answer:
         return 200 <= self.status < 300
 
     def parse(self) -> dict[str, Any]:
-        """The body as a JSON object; a body that is none becomes a message."""
+        """The body as a JSON object; any other body becomes its `message`."""
         try:
             parsed = json.loads(self.body)
         except ValueError:
@@ -104,7 +104,7 @@ def _is_misfit(call: Call, status: Mapping[str, Any]) -> bool:
     details = status.get("details") or {}
     if call.content_type == APPLY_PATCH:
         return any(cause.get("field") == "metadata.uid" for cause in details.get("causes") or ())
-    # A failed test and a path that is not there look alike: Invalid, and no details of what. Validation has them.
+    # A failed test and a missing path look alike: Invalid, without details. Errors of validation have details.
     return call.content_type == JSON_PATCH and not details
 
 

@@ -43,7 +43,7 @@ class ApiKube:
         self._discovery = Discovery(self._transport)
 
     def with_limits(self, limits: Limits) -> "ApiKube":
-        """The same server, fence and telemetry behind limits of its own, so that neither waits for the other."""
+        """The same server, fence and telemetry behind separate limits, so that neither waits for the other."""
         way = self._transport
         return ApiKube(way.client, clock=way.clock, fence=way.fence, telemetry=way.telemetry, limits=limits)
 
@@ -52,7 +52,7 @@ class ApiKube:
         await self._transport.client.close()
 
     async def serves(self, kind: Kind) -> bool:
-        """True when the server serves a kind now: a CustomResourceDefinition may still be on its way."""
+        """True when the server serves a kind now: a new CustomResourceDefinition takes a moment."""
         return await self._discovery.serves(kind)
 
     async def get(self, ref: ObjectRef) -> Manifest | None:
@@ -60,7 +60,9 @@ class ApiKube:
         return await self._read(get_call(ref))
 
     async def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None) -> list[Manifest]:
-        """A quorum list in pages; NotServed when the server has no such kind: that is unknown, not none."""
+        """A quorum list in pages; NotServed if the server has no such kind: then nothing is known, which differs from
+        an empty list.
+        """
         query: dict[str, Any] = {"limit": PAGE_SIZE}
         if labels:
             query["labelSelector"] = ",".join(f"{name}={value}" for name, value in labels.items())
@@ -78,13 +80,13 @@ class ApiKube:
         return await self._write(write_call("create", "POST", collection, "create", manifest))
 
     async def apply(self, manifest: Manifest) -> Manifest:
-        """Server-side apply by force, after a look at whose object it is; Refused if it is not ours."""
+        """Server-side apply by force, after a live read of the owner; Refused if the object is not ours."""
         ref = await self._ref_of(manifest)
         live = await self.get(ref)
         body = manifest
         if live is not None:
             refuse_foreign(ref, live, manifest)
-            # The incarnation that was looked at: an object put in its place meanwhile is a Conflict.
+            # With the uid that was read: an object created in its place meanwhile is a Conflict.
             body = {**manifest, "metadata": {**manifest["metadata"], "uid": live["metadata"]["uid"]}}
         call = write_call("apply", "PATCH", ref, "patch", body, content_type=APPLY_PATCH, force=True)
         return await self._write(call)
@@ -189,12 +191,14 @@ async def _read_pages(
     """All items, or None when the server forgot where the next page begins, or never ends."""
     found: list[Manifest] = []
     next_page = ""
+    # Bounded, in case the server never ends its list.
     for _ in range(MAX_PAGES):
         call = list_call(kind, namespace, {**query, "continue": next_page} if next_page else query)
         answer = await transport.send(call)
         if answer.status == 404:
             raise NotServed(f"list {kind.plural}: {kind.api_version} {kind.name} is not served (HTTP 404)")
         if answer.status == 410 and next_page:
+            # The server has compacted the revision that the pages come from: begin again.
             return None
         page = _body_of(call, answer)
         found += page.get("items") or []
@@ -205,7 +209,7 @@ async def _read_pages(
 
 
 def _is_held(found: Manifest) -> bool:
-    """Whether a deleted object stays for a while: the answer is a Status, or its last state, once nothing holds it."""
+    """Whether something still holds a deleted object; else the answer is a Status, or the object's last state."""
     metadata = found.get("metadata") or {}
     if "deletionTimestamp" not in metadata:
         return False

@@ -1,8 +1,8 @@
 """What the watches have seen and what this process has written since, by kind, namespace and set.
 
-Two ways lead in: the watches (`observe`, then `hear`) and our own calls (`WriteThroughKube`), whose answers may
+It has two sources: the watches (`observe`, then `hear`) and our own calls (`WriteThroughKube`), whose answers may
 overtake the watch. The higher resourceVersion wins, so neither can undo the other. An object that is gone stays gone:
-its uid is kept for a while, since events of it may still be under way.
+its uid is kept for a while, since events about it may still arrive.
 """
 
 from collections import OrderedDict
@@ -16,20 +16,20 @@ from headroom.ports.clock import Clock
 from headroom.ports.kube import WATCHED, Kind, Manifest, ObjectRef, Scale
 
 MAX_TOMBSTONES = 10_000
-"""More than can be deleted while an event of one of them is on its way."""
+"""More uids than objects that can be deleted before an event about one of them arrives."""
 TARGET = "target"
 _Key = tuple[Kind, str, str, str]
 """Kind, namespace, index and value."""
 QUIET_SECONDS = 5.0
-"""A list that brings nothing for so long has ended: what it did not name is suspect."""
+"""A list that brings nothing for so long has ended; the objects that it did not name are suspect."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """One object; `version` is None where it is no number, so that nothing can be said to be newer.
+    """One object; `version` is None if it is not a number: then no version can be compared with it.
 
-    `is_whole` is False after an answer of `/scale`, which has a part of the object only. `was_heard` is True
-    once a watch event told of it: a list that names it then is not the first one.
+    `is_whole` is False after an answer of `/scale`, which has only a part of the object. `was_heard` is True once a
+    watch event named it: a list that names it then is not the first one.
     """
 
     manifest: Manifest
@@ -40,7 +40,7 @@ class Entry:
     was_heard: bool = False
 
     def is_superseded_by(self, uid: str, version: int | None) -> bool:
-        """Whether an object as read at `version` is to stand here instead."""
+        """Whether an object as read at `version` replaces this one."""
         if version is None or self.version is None:
             return True
         if uid == self.uid and version == self.version:
@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Relist:
-    """A kind's list that is under way: when it began, and when it last named an object."""
+    """A running list of a kind: when it began, and when it last named an object."""
 
     kind: Kind
     scope: str
@@ -59,7 +59,7 @@ class Relist:
 
 
 class WatchCache:
-    """Implements `KubeCache` and `WatchFeed`; each of `watch_namespaces` has watches of its own, none means all."""
+    """Implements `KubeCache` and `WatchFeed`; each of `watch_namespaces` has its own watches, empty means all."""
 
     def __init__(
         self, clock: Clock, watch_namespaces: tuple[str, ...] = (), *, max_tombstones: int = MAX_TOMBSTONES
@@ -99,7 +99,7 @@ class WatchCache:
         """See `WatchFeed.observe`; our own reads and writes come here too."""
         manifest, now = project(kind, seen), self._clock.monotonic()
         ref, uid, version = _identify(kind, manifest)
-        if self._is_buried(uid, version):
+        if self._is_kept_out(uid, version):
             return
         known = self._find(ref)
         if known is not None and known.uid == uid:
@@ -107,15 +107,16 @@ class WatchCache:
         if known is not None and not known.is_superseded_by(uid, version):
             return
         if known is not None and known.uid != uid:
-            self._remove(ref, known)
-            self._bury(known.uid, None)
+            # The watch may have missed the end of the old object: then no DELETED comes, and its loop would never end.
+            self.evict(ref, known.uid)
         if is_selected(kind, manifest):
             was_heard = known is not None and known.uid == uid and known.was_heard
             self._put(ref, Entry(manifest, uid, version, now, was_heard=was_heard))
         elif known is not None and known.uid == uid:
-            # It left the selection with its label, as the watch will say with DELETED; with the label it comes back.
+            # Without the label it left the selection, for which the watch will send DELETED; with the label it comes
+            # back.
             self._remove(ref, known)
-            self._bury(uid, version)
+            self._keep_out(uid, version)
 
     def hear(self, kind: Kind, seen: Manifest, change: str | None) -> None:
         """See `WatchFeed.hear`. A list that names what was heard of before is a repeated one: it begins an audit."""
@@ -123,21 +124,23 @@ class WatchCache:
         known = self._find(ref)
         if change == "DELETED":
             self._vanished.pop(uid, None)
-            self._bury(uid, version)
+            self._keep_out(uid, version)
             if known is not None and known.uid == uid:
                 self._remove(ref, known)
             return
         if known is None or known.uid != uid:
+            # Another incarnation has the name by now, or `observe` refused this one.
             return
         if change is None and known.was_heard:
             self._continue_relist(kind, ref.namespace, known.confirmed_at)
         known.was_heard = True
 
     def record_scale(self, scale: Scale) -> None:
-        """What `/scale` answered: a part of the object, which the watch completes."""
+        """Keep what `/scale` answered: a part of the object, which the watch completes."""
         known, version = self._find(scale.ref), _number(scale.resource_version)
         if known is None or known.uid != scale.uid or not known.is_superseded_by(scale.uid, version):
             return
+        # The parts are copied, since whoever holds the old manifest may still read it.
         metadata = {**known.manifest["metadata"], "resourceVersion": scale.resource_version}
         spec = {**known.manifest["spec"], "replicas": scale.spec_replicas}
         manifest = {**known.manifest, "metadata": metadata, "spec": spec}
@@ -145,12 +148,12 @@ class WatchCache:
         self._put(scale.ref, Entry(manifest, known.uid, version, now, is_whole=False, was_heard=known.was_heard))
 
     def evict(self, ref: ObjectRef, uid: str) -> None:
-        """The API server has no such object any more; if no watch says so within a while, `take_vanished` does."""
+        """The API server no longer has this object; if no watch says so for a while, `take_vanished` does."""
         known = self._find(ref)
         if known is None or known.uid != uid:
             return
         self._remove(ref, known)
-        self._bury(uid, None)
+        self._keep_out(uid, None)
         self._vanished[uid] = self._clock.monotonic(), ref.kind, known.manifest
 
     def take_relists(self) -> tuple[Relist, ...]:
@@ -160,7 +163,7 @@ class WatchCache:
         return tuple(self._relists.pop(key) for key in done)
 
     def find_unconfirmed(self, kind: Kind, scope: str, since: float) -> tuple[ObjectRef, ...]:
-        """What nothing has told of since then."""
+        """What no list and no event has named since then."""
         return tuple(ref for ref, entry in self._iterate(kind, scope) if entry.confirmed_at < since)
 
     def find_samples(self, relist: Relist) -> tuple[ObjectRef, ...]:
@@ -173,7 +176,7 @@ class WatchCache:
         return tuple(samples)
 
     def take_vanished(self) -> tuple[tuple[Kind, Manifest], ...]:
-        """What was evicted a while ago, and of which no watch has said so."""
+        """What was evicted a while ago without an event of a watch."""
         before = self._clock.monotonic() - QUIET_SECONDS
         uids = [uid for uid, (evicted_at, _, _) in self._vanished.items() if evicted_at <= before]
         return tuple(self._vanished.pop(uid)[1:] for uid in uids)
@@ -212,20 +215,21 @@ class WatchCache:
             if not self._indices[key]:
                 del self._indices[key]
 
-    def _bury(self, uid: str, version: int | None) -> None:
+    def _keep_out(self, uid: str, version: int | None) -> None:
         """Keep out what was read at or before this version; None keeps out the uid for good."""
         if uid in self._tombstones and self._tombstones[uid] is None:
+            # Kept out for good: a late DELETED with a version must not let the object in again.
             return
         self._tombstones[uid] = version
         self._tombstones.move_to_end(uid)
         while len(self._tombstones) > self._max_tombstones:
             self._tombstones.popitem(last=False)
 
-    def _is_buried(self, uid: str, version: int | None) -> bool:
+    def _is_kept_out(self, uid: str, version: int | None) -> bool:
         if uid not in self._tombstones:
             return False
-        buried_at = self._tombstones[uid]
-        return buried_at is None or version is None or version <= buried_at
+        kept_out_at = self._tombstones[uid]
+        return kept_out_at is None or version is None or version <= kept_out_at
 
     def _continue_relist(self, kind: Kind, namespace: str, confirmed_at: float) -> None:
         scope, now = namespace if self._scoped else "", self._clock.monotonic()
@@ -255,7 +259,7 @@ def _number(version: str | None) -> int | None:
 
 
 def _index_keys(ref: ObjectRef, manifest: Manifest) -> Iterator[_Key]:
-    """By the set that an object belongs to, and by what it scales: a pass looks at its own objects only."""
+    """By the set that an object belongs to, and by what it scales: a pass reads only its own objects."""
     values = {
         SET_LABEL: (manifest["metadata"].get("labels") or {}).get(SET_LABEL),
         TARGET: target_name(ref.kind, manifest),

@@ -13,7 +13,7 @@ from headroom.reasons import Reason
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 JSON = "application/json"
-# What may stand in a path: names of all kinds, RBAC's colons included, and never a step to another path.
+# A part of a path: names of all kinds, the colons of RBAC included, and never a step to another path.
 SAFE_SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:-]{1,253}")
 
 
@@ -43,7 +43,7 @@ class Call:
 
     @property
     def path(self) -> str:
-        """The path of the request; a name that is none is Refused."""
+        """The path of the request; raises Refused if a part of it is not a valid name."""
         parts = [build_group_path(self.ref.kind.api_version)]
         if self.ref.namespace:
             parts += ["namespaces", _segment(self.ref.namespace)]

@@ -18,7 +18,7 @@ from headroom.errors import InvalidSpec
 
 IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 KUBECONFIG = "KUBECONFIG"
-# The library's loaders carry no types of their own.
+# The library does not type its loaders.
 load_kubeconfig: Callable[..., Awaitable[object]] = config.load_kube_config
 load_service_account: Callable[..., object] = config.load_incluster_config
 GUARD_LIMITS = Limits(concurrency=8, calls_per_second=20, burst=40)
@@ -26,21 +26,22 @@ GUARD_LIMITS = Limits(concurrency=8, calls_per_second=20, burst=40)
 REPLICA_LIMITS = Limits(concurrency=24, calls_per_second=50, burst=100)
 """A calm set sends nothing; an ejection must find a place at once."""
 POOL_LIMITS = Limits(concurrency=16, calls_per_second=200, burst=400)
-"""A calm pool sends nothing. One that grows sends about five calls a step and a list of pods each few seconds: where a
-hundred of a thousand pools fall behind at one moment that is 140 a second, and none may wait for five seconds."""
+"""A calm pool sends nothing. One that grows sends about five calls a step, and lists pods every few seconds. If 100 of
+1,000 pools fall behind at once, that is 140 calls a second, and none of them may wait for five seconds."""
 EVENT_LIMITS = Limits(concurrency=4, calls_per_second=10, burst=20)
 """At most five events a second are sent at all."""
 
 
 async def connect(*, context: str | None = None) -> ApiClient:
-    """Make a client; KUBECONFIG wins over the pod's service account, `context` names one of its contexts.
+    """Create a client; KUBECONFIG wins over the pod's service account, `context` names one of its contexts.
 
-    Raises InvalidSpec when neither is there or what is there cannot be read.
+    Raises InvalidSpec if neither exists, or if it cannot be read.
     """
     configuration = Configuration()
     path = os.environ.get(KUBECONFIG)
     try:
         if path or IN_CLUSTER not in os.environ:
+            # `persist_config=False`: a refreshed token must not be written into the user's file.
             await load_kubeconfig(
                 config_file=path, context=context, client_configuration=configuration, persist_config=False
             )
@@ -57,7 +58,7 @@ async def connect(*, context: str | None = None) -> ApiClient:
 
 @dataclass(frozen=True, slots=True)
 class Bulkheads:
-    """The same API server, once for each part that must not wait for another; the elector has one of its own, too."""
+    """The same API server, once for each part that must not wait for another; the elector has its own as well."""
 
     guards: ApiKube
     replicas: ApiKube

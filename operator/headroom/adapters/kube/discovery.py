@@ -1,4 +1,4 @@
-"""Which kinds the API server serves: looked up once per group and version, misses remembered for a minute."""
+"""Which kinds the API server serves: read once for each group and version; misses are remembered for a minute."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Group:
 
 @dataclass(slots=True)
 class Discovery:
-    """Answers from memory where it can; an error is not remembered."""
+    """Answers from memory if it can; errors are not remembered."""
 
     transport: Transport
     _groups: dict[str, Group] = field(default_factory=dict)
@@ -56,13 +56,14 @@ class Discovery:
         return kind.plural in group.scalable
 
     async def serves(self, kind: Kind) -> bool:
-        """True when the server serves the kind now; asked anew each time."""
+        """True when the server serves the kind now; the server is asked each time."""
         group = await self._fetch(kind.api_version, self.transport.clock.monotonic())
         return kind.name in group.kinds
 
     async def _read(self, api_version: str, has_it: Callable[[Group], bool]) -> Group:
         now = self.transport.clock.monotonic()
         group = self._groups.get(api_version)
+        # A hit stays valid for the life of a process; a miss may end when somebody installs a definition.
         if group is not None and (has_it(group) or now - group.looked_at < MISS_LASTS_SECONDS):
             return group
         group = await self._fetch(api_version, now)

@@ -26,7 +26,7 @@ class LeaderLabel:
         self._namespace = namespace
 
     async def put_on(self, holder: str, *, previous_holder: str = "") -> None:
-        """Label this holder's pod; the pod of the one before may hang and cannot take its own label off."""
+        """Label this holder's pod. The previous holder may hang, so its label is removed here too."""
         if previous_holder and previous_holder != holder:
             await self.take_off(previous_holder)
         pod = await self._find(holder)

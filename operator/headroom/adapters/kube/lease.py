@@ -34,7 +34,7 @@ from headroom.ports.telemetry import Telemetry
 logger = logging.getLogger(__name__)
 
 LEASE_LIMITS = Limits(concurrency=2, calls_per_second=10, burst=20, read_timeout_seconds=2.0, write_timeout_seconds=2.0)
-"""For the elector's own `ApiKube`, which has no fence: renewals wait for nobody, and two fit into the deadline."""
+"""For the elector's own `ApiKube`, without a fence: renewals wait for no other call, two fit into the deadline."""
 
 
 class LeaseKube(KubeReader, KubeWriter, Protocol):
@@ -43,7 +43,7 @@ class LeaseKube(KubeReader, KubeWriter, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A term of ours: since when, the how manieth of this Lease, and who held it before."""
+    """A term of ours: since when, its number in this Lease, and who held the Lease before."""
 
     lease_uid: str
     acquired_at: str
@@ -53,7 +53,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class _Sighting:
-    """A version of the Lease and when it was first seen (monotonic); None is a Lease that is not there."""
+    """A version of the Lease and when it was first seen (monotonic); None is a missing Lease."""
 
     version: str | None
     seen_at: float
@@ -91,7 +91,7 @@ class LeaseElector:
         self._renewed_at = float("-inf")
         self._busy_until = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
-        self._tell_leading(is_leading=False)
+        self._record_leading(is_leading=False)
 
     @property
     def is_leading(self) -> bool:
@@ -106,6 +106,7 @@ class LeaseElector:
         left = self._renewed_at + self._times.lease_seconds - end
         if left <= 0:
             raise NotLeading(f"the lease {self._lease.name} ends {-left:.1f} s before a call of this length would")
+        # `release` waits until then: a call that may still take effect must end before another process leads.
         self._busy_until = max(self._busy_until, end)
 
     async def acquire(self) -> Term:
@@ -114,7 +115,7 @@ class LeaseElector:
             try:
                 term = await self._try_acquire()
             except HeadroomError as error:
-                logger.warning("The lease %s cannot be asked for: %s", self._lease.name, error)
+                logger.warning("The lease %s cannot be acquired now: %s", self._lease.name, error)
             else:
                 if term is not None:
                     self._start(term)
@@ -123,8 +124,9 @@ class LeaseElector:
 
     async def release(self) -> None:
         """Stop writing, wait out the calls that may be on their way (3 s at most), and give the lease up."""
+        # First of all: from here on `check` refuses every new write.
         term, self.term = self.term, None
-        self._tell_leading(is_leading=False)
+        self._record_leading(is_leading=False)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -135,7 +137,7 @@ class LeaseElector:
         try:
             await self._kube.patch(self._lease, build_release(self._holder, term.acquired_at, self._clock.now()))
         except HeadroomError as error:
-            logger.warning("The lease %s is left to run out: %s", self._lease.name, error)
+            logger.warning("The lease %s was not released and runs out: %s", self._lease.name, error)
 
     async def _try_acquire(self) -> Term | None:
         found = await self._kube.get(self._lease)
@@ -146,7 +148,7 @@ class LeaseElector:
         if not self._may_take(record, waited):
             return None
         sent_at, now = self._clock.monotonic(), self._clock.now()
-        # Remembered before it is sent: should the response be lost, the next look knows the term as ours.
+        # Remembered before it is sent: if the response is lost, the next read still recognizes our term.
         self._asked = (format_moment(now), record.holder if record else "")
         try:
             if record is None:
@@ -159,7 +161,7 @@ class LeaseElector:
         return self._begin(parse_lease(taken))
 
     async def _confirm(self, record: LeaseRecord) -> Term | None:
-        """A takeover of ours took effect though its answer was lost: it counts from a renewal that is answered."""
+        """Our takeover took effect although its answer was lost: the term counts from an answered renewal."""
         return self._begin(record) if await self._renew(record.acquired_at) else None
 
     def _is_ours(self, record: LeaseRecord) -> bool:
@@ -179,14 +181,14 @@ class LeaseElector:
 
     def _may_take(self, record: LeaseRecord | None, waited: float) -> bool:
         self._has_seen_one = self._has_seen_one or record is not None
-        # A Lease that was never there has no leader; one that vanished was deleted under one who may still write.
+        # A Lease that never existed has no leader; one that vanished was deleted while its holder may still write.
         is_free = not record.holder if record else not self._has_seen_one
         term = max(self._times.lease_seconds, record.duration_seconds if record else 0.0)
         return is_free or waited > term * (1 + self._times.drift_margin)
 
     def _start(self, term: Term) -> None:
         self.term = term
-        self._tell_leading(is_leading=True)
+        self._record_leading(is_leading=True)
         logger.info("Leading since %s, term %d of lease %s", term.acquired_at, term.number, self._lease.name)
         self._tasks = [asyncio.create_task(self._keep(term)), asyncio.create_task(self._watch_deadline())]
 
@@ -199,7 +201,7 @@ class LeaseElector:
                 self._count(type(error).__name__)
                 logger.warning("The lease %s was not renewed: %s", self._lease.name, error)
             except Exception as error:
-                # Whatever it is, the deadline decides: a renewal must never end by a mistake of ours.
+                # Whatever the error, only the deadline decides: a mistake of ours must not end the renewals.
                 self._count(type(error).__name__)
                 logger.exception("The lease %s was not renewed", self._lease.name)
             else:
@@ -213,6 +215,7 @@ class LeaseElector:
             await self._kube.patch(self._lease, build_renewal(self._holder, acquired_at, self._clock.now()))
         except Conflict:
             return False
+        # From sending, not from the answer: a follower may have seen the renewal at any moment since.
         self._renewed_at = max(self._renewed_at, sent_at)
         return True
 
@@ -228,7 +231,7 @@ class LeaseElector:
             return
         self.lost_because = because
         self.lost.set()
-        self._tell_leading(is_leading=False)
+        self._record_leading(is_leading=False)
         logger.error("The lease %s is lost: %s", self._lease.name, because)
         if self._on_lost is not None:
             self._on_lost(because)
@@ -236,7 +239,7 @@ class LeaseElector:
     async def _pause(self) -> None:
         await self._clock.sleep(self._times.retry_seconds * (1 + self._times.jitter * self._jitter()))
 
-    def _tell_leading(self, *, is_leading: bool) -> None:
+    def _record_leading(self, *, is_leading: bool) -> None:
         if self._telemetry is not None:
             self._telemetry.record(LEADER, float(is_leading))
 

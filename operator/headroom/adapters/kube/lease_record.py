@@ -1,4 +1,4 @@
-"""What a Lease says, and the patches that take, renew and release it: pure."""
+"""The content of a Lease, and the patches that take, renew and release it: pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +11,8 @@ from headroom.ports.kube import LEASE, JsonOp, Manifest, ObjectRef
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimes:
-    """The clockwork of the lease, in seconds.
-
-    A follower waits `drift_margin` longer than the leader counts, so that two clocks that run at slightly
-    different speeds never both see their own side of the end.
+    """The times of the lease, in seconds. A follower waits `drift_margin` longer than the leader counts, so that there
+    are never two leaders if their clocks run at slightly different speeds.
     """
 
     lease_seconds: float = 9.0
@@ -26,7 +24,7 @@ class LeaseTimes:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """A Lease as read; `holder` is empty when it was released. `acquired_at` tells two terms of a holder apart."""
+    """A Lease as read; `holder` is empty when it was released. `acquired_at` distinguishes two terms of one holder."""
 
     uid: str
     resource_version: str
@@ -77,7 +75,7 @@ def build_renewal(holder: str, acquired_at: str, now: datetime) -> list[JsonOp]:
 
 
 def build_release(holder: str, acquired_at: str, now: datetime) -> list[JsonOp]:
-    """Give our own term up: the next one need not wait."""
+    """Give up our own term, so that the next holder need not wait."""
     return [
         *_test_term(holder, acquired_at),
         {"op": "replace", "path": "/spec/holderIdentity", "value": ""},

@@ -1,4 +1,4 @@
-"""Client-side limits: so many calls at once, so many a second."""
+"""Client-side limits: how many calls at once, and how many a second."""
 
 import asyncio
 from collections.abc import AsyncIterator

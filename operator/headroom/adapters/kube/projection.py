@@ -67,7 +67,7 @@ def _shrink_workload(manifest: Manifest) -> Manifest:
 
 
 def _shrink_autoscaler(manifest: Manifest) -> Manifest:
-    """The claim on a target; the metrics and the many conditions are nobody's business here."""
+    """The claim on a target; metrics and conditions are not needed."""
     spec = manifest.get("spec") or {}
     kept = {name: spec[name] for name in ("scaleTargetRef", "minReplicas", "maxReplicas") if name in spec}
     parts = {name: value for name, value in manifest.items() if name != "status"}

@@ -20,7 +20,7 @@ NO_ANSWER = 0
 API_CALLS = Metric(
     "headroom_kube_calls_total",
     MetricType.COUNTER,
-    "Calls to the Kubernetes API by verb, kind and HTTP status; code 0 is no answer.",
+    "Calls to the Kubernetes API by verb, kind and HTTP status; code 0 means that there was no answer.",
     ("verb", "kind", "code"),
 )
 API_SECONDS = Metric(
@@ -76,6 +76,7 @@ class Transport:
         asked_at = self.clock.monotonic()
         async with self.limiter.place():
             self._record(API_WAIT_SECONDS, self.clock.monotonic() - asked_at)
+            # Only now, since the wait for a place may have outlasted the lease.
             if self.fence is not None and call.is_write:
                 self.fence.check(self.limits.write_timeout_seconds)
             return await self._send_now(call)
@@ -89,7 +90,7 @@ class Transport:
                 answer = await self._exchange(call, seconds)
             code = answer.status
         except (aiohttp.ClientError, OSError, ConfigException) as failure:
-            # TimeoutError is an OSError; a ConfigException is a token file caught in the middle of its rotation.
+            # TimeoutError is an OSError; a ConfigException is a token file that is read in the middle of its rotation.
             raise translate_failure(call, failure) from failure
         finally:
             self._record(API_CALLS, 1, verb=call.verb, kind=call.ref.kind.name, code=str(code))
@@ -97,7 +98,7 @@ class Transport:
         return answer
 
     async def _exchange(self, call: Call, seconds: float) -> Answer:
-        # The server is told too, so that a write does not take effect after we gave it up.
+        # The server gets the timeout too, so that a write does not take effect after we gave it up.
         query = {**call.query, "timeout": f"{math.ceil(seconds)}s"} if call.is_write else call.query
         method, url, headers, body, _ = await self.client.param_serialize(
             call.method,

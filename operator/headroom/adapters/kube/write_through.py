@@ -1,5 +1,6 @@
-"""Keeps the cache in step with our own calls, and repairs it where a watch has lost something."""
+"""Keeps the cache up to date with our own calls, and repairs it if a watch has lost something."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,16 +18,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class WriteThroughKube:
-    """Implements `Kube`: what the API server answers is in the cache before the caller goes on.
+    """Implements `Kube`: what the API server answers is in the cache before the caller continues.
 
-    A pass that follows its own write at once must not decide on what was there before it: the watch may be behind.
+    A pass right after its own write must not decide on the state before it: the watch may be behind.
     """
 
     inner: Kube
     cache: WatchCache
 
     async def get(self, ref: ObjectRef) -> Manifest | None:
-        """A live read; what is not there leaves the cache."""
+        """A live read; a missing object leaves the cache."""
         return await self._read(ref, self.inner.get(ref), self.cache.observe)
 
     async def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None) -> list[Manifest]:
@@ -89,7 +90,7 @@ class WriteThroughKube:
         if found is not None:
             observe(ref.kind, found)
         elif before is not None:
-            # Only what was known before the call: an object of that name may have been created since.
+            # Only the object that was known before the call: another one of that name may have been created since.
             self.cache.evict(ref, before["metadata"]["uid"])
         return found
 
@@ -101,7 +102,7 @@ class WriteThroughKube:
         return written
 
     async def _refresh_on_conflict(self, ref: ObjectRef, call: Awaitable[T]) -> T:
-        """A conflict says that the cache is behind, or that the object is gone: the next pass is to know."""
+        """After a conflict the cache is behind, or the object is gone: the next pass must know."""
         try:
             return await call
         except Conflict:
@@ -115,7 +116,7 @@ class WriteThroughKube:
 class RelistAudit:
     """Finds what vanished while a watch was interrupted: the repeated list does not name it, and no DELETED comes.
 
-    `reader` writes through to the cache. `on_vanished` takes the place of the DELETED that nobody sent.
+    `reader` writes through to the cache. `on_vanished` is called in place of the missing DELETED.
     """
 
     cache: WatchCache
@@ -123,7 +124,7 @@ class RelistAudit:
     clock: Clock
     on_vanished: Callable[[Kind, Manifest], Awaitable[None]]
     _suspects: dict[ObjectRef, str | None] = field(default_factory=dict)
-    """What is to be read live; for a sample the scope it stands for, else None."""
+    """What to read live; for a sample the scope that it represents, else None."""
 
     async def run(self) -> None:
         """Audit until cancelled; sends nothing unless a list was repeated."""
@@ -134,7 +135,7 @@ class RelistAudit:
     async def check(self) -> None:
         """Read live what repeated lists left out, one by one; what cannot be read now is read at the next check."""
         for relist in self.cache.take_relists():
-            # Of a kind whose objects have all vanished no list names one: a sample of each other kind tells.
+            # If all objects of a kind have vanished, no list names one: then only a sample of that kind shows it.
             self._suspect(self.cache.find_samples(relist), relist.scope)
             self._suspect(self.cache.find_unconfirmed(relist.kind, relist.scope, relist.began_at))
         for ref, scope in list(self._suspects.items()):
@@ -142,14 +143,14 @@ class RelistAudit:
                 found = await self.reader.get(ref)
             except HeadroomError as error:
                 if not isinstance(error, KubeUnavailable):
-                    # What may not be read cannot be judged either: it stays.
+                    # An object that we may not read stays: nobody can check whether it exists.
                     del self._suspects[ref]
                 continue
             del self._suspects[ref]
             if found is None and scope is not None:
                 self._suspect(self.cache.find_unconfirmed(ref.kind, scope, self.clock.monotonic()))
-        for kind, manifest in self.cache.take_vanished():
-            await self.on_vanished(kind, manifest)
+        # Together: each may wait for the running pass of its object.
+        await asyncio.gather(*(self.on_vanished(*vanished) for vanished in self.cache.take_vanished()))
 
     def _suspect(self, refs: Iterable[ObjectRef], scope: str | None = None) -> None:
         self._suspects.update(dict.fromkeys(refs, scope))

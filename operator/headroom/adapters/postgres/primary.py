@@ -10,7 +10,7 @@ from psycopg import errors as pg
 from headroom.adapters.postgres import rows, sql
 from headroom.adapters.postgres.connection import WRITE_OPTIONS, Link, PinnedConnection, fetch_one, find_address
 from headroom.adapters.postgres.guard import GuardSession, ServerKey
-from headroom.adapters.postgres.queues.shared import SharedQueries
+from headroom.adapters.postgres.links import SharedQueries
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import (
     BackupProgress,

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field, replace
 from headroom.adapters.postgres.connection import PROBE_OPTIONS, WRITE_OPTIONS, PinnedConnection
 from headroom.adapters.postgres.conninfo import SessionNames, read_system_authorities
 from headroom.adapters.postgres.guard import GuardSession, HeldLocks, compute_lock_key
+from headroom.adapters.postgres.links import QUEUE_OPTIONS, PinnedQueue, PinnedReplica, SharedQueries
 from headroom.adapters.postgres.primary import CANARY_OPTIONS, PROBES_MAX_AGE_SECONDS, PinnedPrimary
-from headroom.adapters.postgres.queue import QUEUE_OPTIONS, PinnedQueue
-from headroom.adapters.postgres.queues.shared import SharedQueries
-from headroom.adapters.postgres.replica import PinnedReplica
 from headroom.adapters.postgres.slots import PinnedSlots
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.ports.clock import Clock, Fence

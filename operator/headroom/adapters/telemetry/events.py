@@ -115,6 +115,7 @@ class EventRecorder:
                 continue
             series.written, series.window_ends_at = series.count, now + SERIES_SECONDS
             self._enqueue(_Post(key, series.ref, None, series.count, series.last_at))
+        # A full bucket is like a new one, so that objects that are gone do not stay in memory.
         self._objects = {uid: bucket for uid, bucket in self._objects.items() if not bucket.is_full(now)}
 
     async def _sweep_forever(self) -> None:
@@ -147,6 +148,7 @@ class EventRecorder:
             self._drop(post, outcome)
 
     async def _try_to_send(self, writer: KubeWriter, post: _Post) -> str:
+        # Few attempts, then the next event: an old one is of no use, and the queue is bounded.
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 await _send(writer, post)

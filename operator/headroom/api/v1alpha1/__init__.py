@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from headroom.api.base import RULE_FAILED, SpecModel
+from headroom.api.v1alpha1.common import GuardState
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
-from headroom.api.v1alpha1.databaseguard_status import DatabaseGuardStatus, GuardState
+from headroom.api.v1alpha1.databaseguard_status import DatabaseGuardStatus
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.api.v1alpha1.replicaset_status import MemberRole, ReplicaSetStatus
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec

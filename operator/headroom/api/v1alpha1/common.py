@@ -77,6 +77,16 @@ class Mode(StrEnum):
     PAUSED = "Paused"
 
 
+class GuardState(StrEnum):
+    """The state of the database."""
+
+    HEALTHY = "Healthy"
+    BROWNOUT = "Brownout"
+    OVERLOADED = "Overloaded"
+    EMERGENCY = "Emergency"
+    UNKNOWN = "Unknown"
+
+
 class LocalRef(SpecModel):
     """An object of the same namespace, by name."""
 

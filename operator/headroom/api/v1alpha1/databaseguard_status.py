@@ -1,24 +1,13 @@
 """Status of a DatabaseGuard."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
 from headroom.api.base import StatusModel
-from headroom.api.v1alpha1.common import CommonStatus
+from headroom.api.v1alpha1.common import CommonStatus, GuardState
 from headroom.api.v1alpha1.decisions import Count, Name, Number, Text, Word
-
-
-class GuardState(StrEnum):
-    """The state of the database."""
-
-    HEALTHY = "Healthy"
-    BROWNOUT = "Brownout"
-    OVERLOADED = "Overloaded"
-    EMERGENCY = "Emergency"
-    UNKNOWN = "Unknown"
 
 
 class ConnectionStatus(StatusModel):
@@ -109,6 +98,8 @@ class DatabaseGuardStatus(CommonStatus):
     """The measurement that caused the state."""
     system_identifier: Word | None = None
     """The server's system identifier; Headroom does not act on another one until a person accepts it."""
+    timeline: Count | None = None
+    """The highest timeline of the server seen so far; a server on a lower one is an old primary."""
     server_version: Word | None = None
     """PostgreSQL version."""
     commit_latency_milliseconds: Number | None = None

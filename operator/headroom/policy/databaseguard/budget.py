@@ -1,20 +1,22 @@
-"""The connection budget of a server: what all WorkerPools together may hold, and each pool's part of it.
+"""The connection budget of a server: what all WorkerPools of a namespace together may hold, and each pool's part of it.
 
-It is computed once for each server and pass. The same number is obeyed, shown and exported.
+It is computed once for each guard and pass. The same number is obeyed, shown and exported.
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from headroom.model.conditions import Finding
 from headroom.model.database import Allocation, ConnectionBudget, ConnectionCounts, PoolDemand
+from headroom.model.moments import FIRST_SIGHT_SECONDS
+from headroom.policy.databaseguard.allocation import allocate
 from headroom.reasons import Reason
 
-OTHERS_QUANTILE = 0.95
 OTHERS_SECONDS = 3600.0
 OTHERS_EVERY_SECONDS = 10.0
+BRIEF_COUNTS = round(0.05 * OTHERS_SECONDS / OTHERS_EVERY_SECONDS)
+"""Counts of an hour that are above its 95th percentile. In a shorter history as many are passed over: a peak of a
+minute must not become the rule for an hour because a process has just started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,36 +41,116 @@ class OthersHistory:
         kept = tuple(entry for entry in self.counts if now - entry[0] < OTHERS_SECONDS)
         return OthersHistory((*kept, (now, others)))
 
+    def without(self, connections: int) -> "OthersHistory":
+        """The history as if so many connections had been ours all the time: those of a pool that is seen now."""
+        return OthersHistory(tuple((at, max(0, others - connections)) for at, others in self.counts))
+
     def high(self) -> int | None:
-        """The 95th percentile (nearest rank); None before the first count."""
-        if not self.counts:
-            return None
-        ordered = sorted(count for _, count in self.counts)
-        return ordered[max(0, math.ceil(OTHERS_QUANTILE * len(ordered)) - 1)]
+        """The count that was exceeded for 3 min at most, which is the 95th percentile of a whole hour; None before the
+        first count.
+        """
+        ordered = sorted((count for _, count in self.counts), reverse=True)
+        return ordered[min(BRIEF_COUNTS, len(ordered) - 1)] if ordered else None
 
 
-def merge_limits(limits: Sequence[ConnectionLimits]) -> ConnectionLimits:
-    """The smallest share, the largest reserve and the smallest pooler of all guards on one server; at least one."""
-    pools = [limit.pool_size for limit in limits if limit.pool_size is not None]
-    share, reserve = min(limit.share_percent for limit in limits), max(limit.reserve for limit in limits)
-    return ConnectionLimits(share, reserve, min(pools, default=None))
+@dataclass(frozen=True, slots=True)
+class ConnectionPlan:
+    """The budget of one pass and its parts by pool uid, and what the next pass needs of it.
+
+    `counted_since` is when this process first counted. `allocations` were made from `shared`, `demands` and `poolers`:
+    `shared` is the budget of all pools, without the guard's own pooler. While `is_settled` is false, nobody is asked to
+    give anything back.
+    """
+
+    budget: ConnectionBudget
+    allocations: Mapping[str, Allocation]
+    history: OthersHistory
+    counted_since: float
+    shared: int = 0
+    demands: tuple[PoolDemand, ...] = ()
+    poolers: Mapping[str, int] = field(default_factory=dict)
+    is_settled: bool = True
 
 
-def count_others(counts: ConnectionCounts, demands: Iterable[PoolDemand], limits: ConnectionLimits) -> int:
-    """Connections in use that our pools do not hold; through a pooler they hold at most its size."""
-    held = sum(demand.running * demand.connections_per_worker for demand in demands)
-    if limits.pool_size is not None:
-        held = min(held, limits.pool_size)
-    return max(0, counts.used - held)
+def plan_connections(
+    own_guard: str,
+    counts: ConnectionCounts,
+    limits: Mapping[str, ConnectionLimits],
+    demands: Sequence[PoolDemand],
+    *,
+    now: float,
+    previous: ConnectionPlan | None,
+) -> ConnectionPlan:
+    """Plan one pass of a guard; `now` is monotonic seconds, `previous` the last plan of this process, if there is one.
+
+    `limits` are those of the guards of one namespace on one server, by name and with `own_guard` among them; `demands`
+    are those of that namespace's pools there. Connections of a pool that is seen for the first time are taken out of
+    the history, where they counted as others' until now.
+    """
+    history, since = (OthersHistory(), now) if previous is None else (previous.history, previous.counted_since)
+    # Pools post their demand at least every 5 s: connections of one that has not done so yet look like others'.
+    is_settled = now - since >= FIRST_SIGHT_SECONDS
+    poolers = {name: limit.pool_size for name, limit in limits.items() if limit.pool_size is not None}
+    held = count_held(demands, poolers)
+    current = max(0, counts.used - held)
+    history = history.without(_count_new(previous, demands))
+    if is_settled:
+        history = history.observe(now, current)
+    high, merged = history.high(), merge_limits(limits.values())
+    # Others that have just come leave no room to grow. Only those that stay take anything away: an API that is rolled
+    # out connects twice for a minute, and workers that end hold their connections until their job is done.
+    kept = 0 if high is None else min(held, decide_budget(counts, high, merged).budget)
+    others, own = max(high or 0, current), replace(merged, pool_size=limits[own_guard].pool_size)
+    shared = decide_budget(counts, others, merged, kept=kept)
+    budget = decide_budget(counts, others, own, kept=kept)
+    plan = ConnectionPlan(budget, {}, history, since, shared.budget, tuple(demands), poolers, is_settled)
+    return replace(plan, allocations=_allocate(plan, previous))
 
 
-def decide_budget(counts: ConnectionCounts, others: int, limits: ConnectionLimits) -> ConnectionBudget:
-    """min(share of the usable, usable - others), and behind a pooler at most its size.
+def _count_new(previous: ConnectionPlan | None, demands: Sequence[PoolDemand]) -> int:
+    """Connections of pools that the last plan did not know."""
+    if previous is None:
+        return 0
+    known = {demand.uid for demand in previous.demands}
+    return sum(demand.running * demand.connections_per_worker for demand in demands if demand.uid not in known)
 
-    `others` is the 95th percentile of an hour. Usable is what the server offers ordinary roles, less the reserve.
+
+def _allocate(plan: ConnectionPlan, previous: ConnectionPlan | None) -> Mapping[str, Allocation]:
+    """Each pool's part. Until all pools had time to post their demand, nobody is asked to give anything back."""
+    if previous is not None and _inputs(plan) == _inputs(previous):
+        return previous.allocations
+    made = allocate(plan.shared, plan.demands, pool_sizes=plan.poolers)
+    is_cut = any(made[demand.uid].workers < demand.running for demand in plan.demands)
+    return {} if is_cut and not plan.is_settled else made
+
+
+def _inputs(plan: ConnectionPlan) -> object:
+    return plan.shared, plan.is_settled, plan.poolers, plan.demands
+
+
+def merge_limits(limits: Iterable[ConnectionLimits]) -> ConnectionLimits:
+    """The smallest share and the largest reserve of the guards of one server; a pooler is that of one guard."""
+    shares, reserves = zip(*((limit.share_percent, limit.reserve) for limit in limits), strict=True)
+    return ConnectionLimits(min(shares), max(reserves))
+
+
+def count_held(demands: Iterable[PoolDemand], poolers: Mapping[str, int]) -> int:
+    """Connections that our pools hold; those of a guard with a pooler hold at most its size."""
+    held: dict[str, int] = {}
+    for demand in demands:
+        held[demand.guard] = held.get(demand.guard, 0) + demand.running * demand.connections_per_worker
+    return sum(min(number, poolers.get(guard, number)) for guard, number in held.items())
+
+
+def decide_budget(
+    counts: ConnectionCounts, others: int, limits: ConnectionLimits, *, kept: int = 0
+) -> ConnectionBudget:
+    """min(share of the usable, usable - others) or what may be `kept`, and behind a pooler at most its size.
+
+    Usable is what the server offers ordinary roles, less the reserve.
     """
     usable = max(0, counts.limit - limits.reserve)
-    share = max(0, min(usable * limits.share_percent // 100, usable - others))
+    share = max(kept, min(usable * limits.share_percent // 100, usable - others), 0)
     budget = share if limits.pool_size is None else min(limits.pool_size, share)
     used_percent = 100.0 * counts.used / usable if usable else 100.0
     return ConnectionBudget(counts.used, usable, budget, used_percent, _find_large_pooler(limits.pool_size, share))
@@ -82,94 +164,3 @@ def _find_large_pooler(pool_size: int | None, share: int) -> Finding | None:
         "counts; lower poolSize, or raise max_connections"
     )
     return Finding(Reason.POOL_LARGER_THAN_SERVER, message)
-
-
-def allocate(budget: int, demands: Iterable[PoolDemand]) -> Mapping[str, Allocation]:
-    """Share the budget among the pools of a server, by uid; the sum never exceeds the budget.
-
-    Four layers are filled one after the other, each by rank: the minimum of every pool, its busy workers, one worker
-    for each pool that wants any, and what its queue asks for. The rest is headroom, by rank too, so that a pool can
-    grow before its next demand arrives. Within a class, workers that run come first, then the smaller pools grow
-    (max-min fairness over workers). The result is a fixed point: pools that run what they were given get the same.
-    """
-    ordered = sorted(demands, key=lambda demand: (demand.rank, demand.uid))
-    shares = [_Share(demand, max(0, budget)) for demand in ordered]
-    left = max(0, budget)
-    for layer in _LAYERS:
-        for _, members in groupby(shares, key=lambda share: share.demand.rank):
-            left = _fill(list(members), layer, left)
-    held = sum(demand.running * demand.connections_per_worker for demand in ordered)
-    return {
-        share.demand.uid: Allocation(
-            workers=share.workers,
-            budget=max(0, budget),
-            held_by_others=held - share.demand.running * share.demand.connections_per_worker,
-        )
-        for share in shares
-    }
-
-
-class _Share:
-    """What one pool has been given so far; `most` is what the whole budget would be for it alone."""
-
-    __slots__ = ("demand", "most", "size", "workers")
-
-    def __init__(self, demand: PoolDemand, budget: int) -> None:
-        self.demand, self.workers = demand, 0
-        self.size = max(1, demand.connections_per_worker)
-        self.most = budget // self.size
-
-    def up_to(self, target: int) -> int:
-        """The count within the budget, and not below what was given."""
-        return max(self.workers, min(target, self.most))
-
-
-_Layer = Callable[[_Share], int]
-_LAYERS: tuple[_Layer, ...] = (
-    lambda share: share.demand.minimum,
-    lambda share: share.demand.busy,
-    lambda share: min(1, share.demand.wanted),
-    lambda share: share.demand.wanted,
-    lambda share: share.most,
-)
-
-
-def _fill(members: list[_Share], layer: _Layer, left: int) -> int:
-    """Give one class up to its layer: first what is held, then growth. Returns the connections that are left."""
-    held = {share.demand.uid: share.up_to(min(layer(share), share.demand.running)) for share in members}
-    left = _raise_evenly(members, held, left)
-    return _raise_evenly(members, {share.demand.uid: share.up_to(layer(share)) for share in members}, left)
-
-
-def _raise_evenly(members: list[_Share], targets: Mapping[str, int], left: int) -> int:
-    """Raise the lowest first, up to each one's target; a pool whose next worker does not fit is passed over."""
-    growing = [share for share in members if share.workers < targets[share.demand.uid]]
-    while growing:
-        level = _find_level(growing, targets, left)
-        for share in growing:
-            left -= share.size * (_at_level(share, targets, level) - share.workers)
-            share.workers = _at_level(share, targets, level)
-        growing = [share for share in growing if share.workers < targets[share.demand.uid]]
-        # The next level does not fit as a whole, so at least one of these is passed over and the loop ends.
-        for share in [share for share in growing if share.workers == level]:
-            if share.size <= left:
-                left -= share.size
-                share.workers += 1
-            else:
-                growing.remove(share)
-        growing = [share for share in growing if share.workers < targets[share.demand.uid]]
-    return left
-
-
-def _at_level(share: _Share, targets: Mapping[str, int], level: int) -> int:
-    return max(share.workers, min(level, targets[share.demand.uid]))
-
-
-def _find_level(growing: list[_Share], targets: Mapping[str, int], left: int) -> int:
-    """The highest level that all of them can be raised to with the connections that are left."""
-    low, high = min(share.workers for share in growing), max(targets[share.demand.uid] for share in growing)
-    while low < high:
-        middle = (low + high + 1) // 2
-        cost = sum(share.size * (_at_level(share, targets, middle) - share.workers) for share in growing)
-        low, high = (middle, high) if cost <= left else (low, middle - 1)
-    return low

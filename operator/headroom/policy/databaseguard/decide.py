@@ -3,25 +3,23 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from headroom.api.v1alpha1.common import GuardState
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
-from headroom.api.v1alpha1.databaseguard_status import GuardState
 from headroom.api.v1alpha1.thresholds import Thresholds
 from headroom.model.conditions import Finding, Truth
 from headroom.model.database import Allocation, ConnectionBudget, ConnectionCounts, Mark, ServerFacts, SlotFacts
-from headroom.model.moments import Moment
+from headroom.model.moments import FIRST_SIGHT_SECONDS, Moment
 from headroom.model.replica import SLOT_PATTERN, SWEEP_AFTER
 from headroom.policy import Outcome
-from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory, ServerMemory
+from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory
 from headroom.policy.databaseguard.identity import check_identity
 from headroom.policy.databaseguard.notes import find_notes
 from headroom.policy.databaseguard.sampling import DROWNING_REASONS, SAMPLE_SECONDS, measure_server
 from headroom.policy.databaseguard.signals import Level
 from headroom.policy.databaseguard.state import StateMemory
-from headroom.policy.not_yet import explain_not_yet
+from headroom.policy.not_yet import describe_not_yet
 from headroom.reasons import Reason
 
-FIRST_SIGHT_SECONDS = 10.0
-"""A new process keeps what an earlier one published for so long, until it has observed the server itself."""
 TRANSIENT_REASONS = frozenset(
     {
         Reason.IN_PROGRESS,
@@ -92,11 +90,11 @@ def decide(
     is_settling = _is_early(memory, now.monotonic) and _is_transient(facts, memory, finding)
     if not (is_settling and finding is not None):
         # A new process that has seen nothing yet must not forget the state for that.
-        memory = replace(memory, server=_learn(spec, facts, memory, finding, now.monotonic))
+        memory = replace(memory, server=measure_server(memory.server, spec, facts, finding, now.monotonic))
     decision = _evaluate(spec, facts, memory, finding, now.monotonic)
-    if is_settling:
-        decision = replace(decision, is_settling=True, state=memory.shown, level=memory.server.state.level)
-    decision = replace(decision, must_disconnect=mismatch is not None)
+    if is_settling and finding is not None:
+        decision = replace(decision, state=memory.shown, level=memory.server.state.level)
+    decision = replace(decision, is_settling=is_settling, must_disconnect=mismatch is not None)
     return _remember(decision, facts, memory, now.monotonic)
 
 
@@ -121,7 +119,7 @@ def find_mismatch(facts: GuardFacts, memory: GuardMemory) -> Finding | None:
 def _has_moved(facts: GuardFacts, server: ServerFacts) -> bool:
     """True when the probes' connection, which is reopened now and then, ends at another server than the canary's."""
     marks = facts.window.marks
-    if facts.shared is not None or not marks or marks[-1].taken_at < facts.link_opened_at:
+    if facts.is_follower or not marks or marks[-1].taken_at < facts.link_opened_at:
         return False
     return marks[-1].system_identifier != server.system_identifier or marks[-1].timeline < server.timeline
 
@@ -135,15 +133,6 @@ def _find_wait(facts: GuardFacts) -> Finding | None:
     return None
 
 
-def _learn(
-    spec: DatabaseGuardSpec | None, facts: GuardFacts, memory: GuardMemory, finding: Finding | None, now: float
-) -> ServerMemory:
-    """What is known of the server after this pass: measured here, or taken over from the guard that measures."""
-    if finding is None and facts.shared is not None:
-        return facts.shared.memory
-    return measure_server(facts.inherited or memory.server, spec, facts, finding, now)
-
-
 def _evaluate(
     spec: DatabaseGuardSpec | None, facts: GuardFacts, memory: GuardMemory, finding: Finding | None, now: float
 ) -> GuardDecision:
@@ -152,6 +141,8 @@ def _evaluate(
     ready, ready_finding = _evaluate_ready(spec, facts, notes, finding, has_state=server.has_had_state)
     state = _show(server.state, finding)
     has_canary = spec is not None and spec.canary.enabled
+    # A round that was open in an observation may be answered by now: its age counts at the time of the observation.
+    at = now if server.observed_at is None else server.observed_at
     return GuardDecision(
         finding=finding,
         ready=ready,
@@ -164,7 +155,7 @@ def _evaluate(
         counts=server.counts if finding is None else None,
         budget=server.budget,
         allocations=server.allocations,
-        commit_seconds=window.worst_since(now - 2 * SAMPLE_SECONDS, now) if has_canary else None,
+        commit_seconds=window.worst_since(at - 2 * SAMPLE_SECONDS, at) if has_canary else None,
         mark_age_seconds=now - window.marks[-1].taken_at if window.marks else None,
         marks=window.marks,
         notes=notes,
@@ -189,7 +180,7 @@ def _evaluate_ready(
         message = "the server answers; its state is known once the canary was answered and one sample was taken"
         return Truth.UNKNOWN, Finding(Reason.IN_PROGRESS, message)
     reason = next((note.reason for note in notes if note.reason in _WORTH_A_REASON), Reason.CONNECTED)
-    ignored = explain_not_yet(spec) if spec is not None else ""
+    ignored = describe_not_yet(spec) if spec is not None else ""
     message = "; ".join(filter(None, ["the server answers", *(note.message for note in notes), ignored]))
     return Truth.TRUE, Finding(reason, message)
 
@@ -199,9 +190,11 @@ def _is_early(memory: GuardMemory, now: float) -> bool:
 
 
 def _is_transient(facts: GuardFacts, memory: GuardMemory, finding: Finding | None) -> bool:
-    """True while the obstacle does not say anything about the server yet."""
+    """True while the obstacle says nothing about the server yet, or another guard of it has not come yet."""
     if finding is not None:
         return not memory.has_observed and finding.reason in TRANSIENT_REASONS
+    if memory.reported_reason is Reason.SHARED_INSTANCE and not facts.local_guards and not facts.foreign_guards:
+        return True
     problem = facts.replication_problem
     return problem is not None and problem.reason in TRANSIENT_REASONS
 

@@ -1,14 +1,15 @@
 """What one pass knows of a guard's server, what is remembered between passes, and what guards of one server share.
 
-Frozen values without links, tasks or locks; times are monotonic seconds. `memory` of a server is one value that moves
-from the guard that measures to the others, so that any of them can continue to measure without a gap.
+Frozen values without links, tasks or locks; times are monotonic seconds. Guards of one server share what was measured,
+not what was concluded: each one decides by its own spec and its own memory. Only the connection plan is one for all
+guards of a namespace, because their pools take from the same connections.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from headroom.api.v1alpha1.common import GuardState
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
-from headroom.api.v1alpha1.databaseguard_status import GuardState
 from headroom.model.canary import CanaryWindow
 from headroom.model.conditions import Finding
 from headroom.model.database import (
@@ -19,31 +20,69 @@ from headroom.model.database import (
     ServerFacts,
     SlotFacts,
 )
-from headroom.policy.databaseguard.budget import ConnectionLimits, OthersHistory
+from headroom.policy.databaseguard.budget import ConnectionLimits, ConnectionPlan
 from headroom.policy.databaseguard.signals import Measurements
 from headroom.policy.databaseguard.state import StateMemory
 from headroom.reasons import Reason
+
+
+def sees_sessions(server: ServerFacts) -> bool:
+    """True if the login that asked may read the states of other roles' sessions."""
+    return server.is_superuser or "pg_monitor" not in server.missing_rights
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the guard that measures found at `observed_at`, for all guards of the server; rights are of its login."""
+
+    observed_at: float
+    server: ServerFacts
+    counts: ConnectionCounts
+    window: CanaryWindow
+
+    @property
+    def sees_sessions(self) -> bool:
+        """True if the login that measured may read the states of other roles' sessions."""
+        return sees_sessions(self.server)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPlan:
+    """The plan for the pools of a namespace on one server. Each of its guards continues the newest one.
+
+    `made_at` is when it was made.
+    """
+
+    made_at: float
+    plan: ConnectionPlan
 
 
 @dataclass(frozen=True, slots=True)
 class ServerMemory:
     """What is remembered of a server. `worst` is of the sample that began at `sampled_at` and is still open.
 
-    `answered_at` is when the server was last of use, `counted_since` when this process first counted its connections.
-    `demands` are what `allocations` were made from. Counts, budget and allocations are the last ones there were.
+    `observed_at` is the time of the last observation that was taken into account, None before the first. `answered_at`
+    is when the server was last of use. Counts and plan are the last ones there were.
     """
 
     state: StateMemory = field(default_factory=StateMemory)
     has_had_state: bool = False
     worst: Measurements = field(default_factory=Measurements)
     sampled_at: float = 0.0
+    observed_at: float | None = None
     answered_at: float | None = None
-    counted_since: float | None = None
-    others: OthersHistory = field(default_factory=OthersHistory)
     counts: ConnectionCounts | None = None
-    budget: ConnectionBudget | None = None
-    demands: tuple[PoolDemand, ...] = ()
-    allocations: Mapping[str, Allocation] = field(default_factory=dict)
+    planned: SharedPlan | None = None
+
+    @property
+    def budget(self) -> ConnectionBudget | None:
+        """The last budget."""
+        return None if self.planned is None else self.planned.plan.budget
+
+    @property
+    def allocations(self) -> Mapping[str, Allocation]:
+        """The last allocations, by uid of the pool."""
+        return {} if self.planned is None else self.planned.plan.allocations
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +91,8 @@ class GuardMemory:
 
     `seen_at` is when this process first saw it, `is_resumed` is true if an earlier process had published a state then,
     `has_observed` is true once this process could use the server. `shown` is the state in status and `shown_since` its
-    beginning. The `reported` fields are what events have told of.
-    `idle_since` tells for each idle slot since when this process has seen it idle, for servers that do not tell.
+    beginning. The `reported` fields are what status and events say. `idle_since` is since when this process has seen
+    each idle slot idle, for servers that do not count that.
     """
 
     seen_at: float = 0.0
@@ -81,34 +120,28 @@ class GuardMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class SharedServer:
-    """What the guard that measures a server found at `observed_at`; the server's other guards take it over."""
-
-    observed_at: float
-    server: ServerFacts
-    sees_sessions: bool
-    window: CanaryWindow
-    memory: ServerMemory
-
-
-@dataclass(frozen=True, slots=True)
 class GuardFacts:
     """What one pass observed.
 
-    `problem` is what ended the observation early. `shared` is set where another guard measures the same server, and
-    `counts` where this one does; `inherited` is what is known of the server when this one takes over. `role` is the
-    login's name, `accepted` the system identifier that a person allowed. `local_guards` names the other guards of this
-    server in the same namespace, `foreign_guards` counts those of other namespaces, `other_limits` are theirs. With
-    `is_sweep_due` this guard looks for slots to sweep: `slots` are ours on the server, None if they could not be read,
-    and `live_sets` the parts of slot names of all ReplicaSets.
+    `problem` is what ended the observation early. `observation` is the newest one of the server, `earlier` are those
+    before it that this guard may not have taken into account, oldest first; with `is_follower` another guard made them.
+    `server` has the rights and the address of the own login. `role` is the login's name, `accepted` the system
+    identifier that a person allowed.
+
+    `local_guards` names the other guards of this server in the same namespace, `foreign_guards` counts those of other
+    namespaces. `limits` are those of the namespace's guards by name, `demands` those of its pools on this server, and
+    `planned` is the newest plan for them.
+
+    With `is_sweep_due` this guard looks for slots to sweep: `slots` are ours on the server, None if they could not be
+    read, and `live_sets` the parts of slot names of all ReplicaSets.
     """
 
     name: str
     problem: Finding | None = None
     server: ServerFacts | None = None
-    counts: ConnectionCounts | None = None
-    shared: SharedServer | None = None
-    inherited: ServerMemory | None = None
+    observation: Observation | None = None
+    earlier: tuple[Observation, ...] = ()
+    is_follower: bool = False
     window: CanaryWindow = field(default_factory=CanaryWindow)
     link_opened_at: float = 0.0
     role: str = ""
@@ -116,19 +149,26 @@ class GuardFacts:
     accepted: str | None = None
     local_guards: tuple[str, ...] = ()
     foreign_guards: int = 0
-    other_limits: tuple[ConnectionLimits, ...] = ()
+    limits: Mapping[str, ConnectionLimits] = field(default_factory=dict)
     demands: tuple[PoolDemand, ...] = ()
+    planned: SharedPlan | None = None
     is_sweep_due: bool = False
     slots: tuple[SlotFacts, ...] | None = None
     live_sets: frozenset[str] = frozenset()
 
     @property
     def sees_sessions(self) -> bool:
-        """True when whoever measures may read the states of other roles' sessions."""
-        if self.shared is not None:
-            return self.shared.sees_sessions
-        server = self.server
-        return server is not None and (server.is_superuser or "pg_monitor" not in server.missing_rights)
+        """True if whoever measures may read the states of other roles' sessions."""
+        return self.observation is not None and self.observation.sees_sessions
+
+    def find_new(self, memory: ServerMemory) -> tuple[Observation, ...]:
+        """The observations that are new to `memory`, oldest first; without any memory the newest only."""
+        if self.observation is None:
+            return ()
+        if memory.observed_at is None:
+            return (self.observation,)
+        known_at = memory.observed_at
+        return tuple(one for one in (*self.earlier, self.observation) if one.observed_at > known_at)
 
 
 def limits_of(spec: DatabaseGuardSpec) -> ConnectionLimits:

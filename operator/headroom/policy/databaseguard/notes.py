@@ -45,7 +45,9 @@ def _describe_sharing(facts: GuardFacts) -> Finding | None:
     if not others:
         return None
     verb = "watches" if len(facts.local_guards) + facts.foreign_guards == 1 else "watch"
-    message = f"{', '.join(others)} {verb} the same server; they share budget and state; keep one guard, if you can"
+    message = f"{', '.join(others)} {verb} the same server; one guard measures it for all"
+    if facts.local_guards:
+        message += ", and the pools of this namespace share one budget; keep one guard, if you can"
     return Finding(Reason.SHARED_INSTANCE, message)
 
 

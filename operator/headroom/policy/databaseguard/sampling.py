@@ -1,99 +1,94 @@
-"""From one pass's observation to samples, budget and state of a server: the next memory of it."""
+"""From observations to samples, connection plan and state of a server: the next memory of it."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.api.v1alpha1.thresholds import Thresholds
 from headroom.model.conditions import Finding
-from headroom.model.database import Allocation, ConnectionBudget, ConnectionCounts
-from headroom.policy.databaseguard.budget import allocate, count_others, decide_budget, merge_limits
-from headroom.policy.databaseguard.facts import GuardFacts, ServerMemory, limits_of
+from headroom.policy.databaseguard.budget import plan_connections
+from headroom.policy.databaseguard.facts import GuardFacts, Observation, ServerMemory, SharedPlan, limits_of
 from headroom.policy.databaseguard.signals import Measurements, worst_of
 from headroom.policy.databaseguard.state import advance_state
 from headroom.reasons import Reason
 
 SAMPLE_SECONDS = 5.0
-"""A sample is the worst of a span of this length."""
+"""A sample is the worst of a span of this length. Spans begin at multiples of it: all guards take the same samples."""
 ANSWERED_LATELY_SECONDS = 300.0
 DROWNING_REASONS = frozenset({Reason.PRIMARY_TIMEOUT, Reason.NO_CONNECTION_LEFT})
-DEMANDS_AFTER_SECONDS = 10.0
-"""Pools post their demand at least every 5 s: connections of a pool that has not done so yet look like others'."""
 
 
 def measure_server(
     memory: ServerMemory, spec: DatabaseGuardSpec | None, facts: GuardFacts, finding: Finding | None, now: float
 ) -> ServerMemory:
-    """Take one observation into account; `finding` is why the server could not be used."""
-    if finding is None and spec is not None and facts.counts is not None:
-        memory = _count(memory, spec, facts, facts.counts, now)
-    worst = worst_of(memory.worst, _measure(memory, spec, facts, finding, now))
-    memory = replace(memory, worst=worst, answered_at=now if finding is None else memory.answered_at)
-    if not _is_whole(memory, facts, finding, now):
+    """Take what one pass observed into account; `finding` is why the server could not be used."""
+    if finding is not None or spec is None or facts.observation is None:
+        return _observe_outage(memory, spec, finding, now)
+    memory = replace(memory, planned=_plan(memory, spec, facts, facts.observation, now))
+    for observation in facts.find_new(memory):
+        memory = _observe(memory, spec, observation)
+    return replace(memory, answered_at=now)
+
+
+def _observe(memory: ServerMemory, spec: DatabaseGuardSpec, observation: Observation) -> ServerMemory:
+    """Take one observation into account, at the time at which it was made."""
+    at = observation.observed_at
+    memory = replace(memory, counts=observation.counts, observed_at=at)
+    memory = replace(memory, worst=worst_of(memory.worst, _measure(memory, spec, observation)))
+    # The first sample is short, one answered canary: until there is a state the guard is not Ready.
+    is_first_answer = not memory.has_had_state and bool(observation.window.marks)
+    if not is_first_answer and not _is_whole(memory, at):
         return memory
-    # Commits count only while the server could be used: a canary fails for other reasons as well.
-    commit = facts.window.worst_since(memory.sampled_at, now) if finding is None else None
-    sample = worst_of(worst, Measurements(commit_seconds=commit))
-    thresholds = spec.thresholds if spec is not None else Thresholds()
-    state = advance_state(memory.state, sample, thresholds, now)
+    # A guard without a canary takes no commits from the canary of another one.
+    commit = observation.window.worst_since(memory.sampled_at, at) if spec.canary.enabled else None
+    return _close_sample(memory, Measurements(commit_seconds=commit), spec.thresholds, at)
+
+
+def _observe_outage(
+    memory: ServerMemory, spec: DatabaseGuardSpec | None, finding: Finding | None, now: float
+) -> ServerMemory:
+    """Nothing was measured. Commits do not count either: a canary fails for other reasons as well."""
+    was_answering = memory.answered_at is not None and now - memory.answered_at < ANSWERED_LATELY_SECONDS
+    is_drowning = was_answering and finding is not None and finding.reason in DROWNING_REASONS
+    worst = worst_of(memory.worst, Measurements(is_drowning=is_drowning))
+    memory = replace(memory, worst=worst, observed_at=now)
+    if not _is_whole(memory, now):
+        return memory
+    return _close_sample(memory, Measurements(), spec.thresholds if spec is not None else Thresholds(), now)
+
+
+def _close_sample(memory: ServerMemory, rest: Measurements, thresholds: Thresholds, now: float) -> ServerMemory:
+    state = advance_state(memory.state, worst_of(memory.worst, rest), thresholds, now)
     has_had_state = memory.has_had_state or state.level is not None
     return replace(memory, state=state, worst=Measurements(), sampled_at=now, has_had_state=has_had_state)
 
 
-def _count(
-    memory: ServerMemory, spec: DatabaseGuardSpec, facts: GuardFacts, counts: ConnectionCounts, now: float
-) -> ServerMemory:
-    limits = merge_limits((limits_of(spec), *facts.other_limits))
-    since = now if memory.counted_since is None else memory.counted_since
-    current, is_settled = count_others(counts, facts.demands, limits), now - since >= DEMANDS_AFTER_SECONDS
-    others = memory.others.observe(now, current) if is_settled else memory.others
-    high = others.high()
-    budget = decide_budget(counts, current if high is None else high, limits)
-    allocations = _allocate(memory, facts, budget, is_settled=is_settled)
-    return replace(
-        memory,
-        counted_since=since,
-        others=others,
-        counts=counts,
-        budget=budget,
-        demands=facts.demands,
-        allocations=allocations,
-    )
+def _is_whole(memory: ServerMemory, now: float) -> bool:
+    """A late pass may end a sample late. The next one then ends with its own span, unless that is nearly over."""
+    is_next_span = now // SAMPLE_SECONDS > memory.sampled_at // SAMPLE_SECONDS
+    return is_next_span and now - memory.sampled_at >= SAMPLE_SECONDS / 2
 
 
-def _allocate(
-    memory: ServerMemory, facts: GuardFacts, budget: ConnectionBudget, *, is_settled: bool
-) -> Mapping[str, Allocation]:
-    """Each pool's part; until all pools had time to post their demand, nobody is asked to give anything back."""
-    is_same = memory.budget is not None and memory.budget.budget == budget.budget and memory.demands == facts.demands
-    if is_same and is_settled and memory.allocations:
-        return memory.allocations
-    made = allocate(budget.budget, facts.demands)
-    is_cut = any(made[demand.uid].workers < demand.running for demand in facts.demands)
-    return {} if is_cut and not is_settled else made
+def _plan(
+    memory: ServerMemory, spec: DatabaseGuardSpec, facts: GuardFacts, observation: Observation, now: float
+) -> SharedPlan:
+    """The next plan for the namespace's pools, from the newest one that any of its guards has made."""
+    newest = max(filter(None, (memory.planned, facts.planned)), key=lambda planned: planned.made_at, default=None)
+    limits = {**facts.limits, facts.name: limits_of(spec)}
+    previous = None if newest is None else newest.plan
+    plan = plan_connections(facts.name, observation.counts, limits, facts.demands, now=now, previous=previous)
+    return SharedPlan(now, plan)
 
 
-def _is_whole(memory: ServerMemory, facts: GuardFacts, finding: Finding | None, now: float) -> bool:
-    """The first sample is short, one answered canary: until there is a state the guard is not Ready."""
-    is_first_answer = finding is None and not memory.has_had_state and bool(facts.window.marks)
-    return is_first_answer or now - memory.sampled_at >= SAMPLE_SECONDS
-
-
-def _measure(
-    memory: ServerMemory, spec: DatabaseGuardSpec | None, facts: GuardFacts, finding: Finding | None, now: float
-) -> Measurements:
+def _measure(memory: ServerMemory, spec: DatabaseGuardSpec, observation: Observation) -> Measurements:
     """One observation's measurements, the canary's apart."""
-    if finding is not None:
-        was_answering = memory.answered_at is not None and now - memory.answered_at < ANSWERED_LATELY_SECONDS
-        return Measurements(is_drowning=was_answering and finding.reason in DROWNING_REASONS)
-    counts, budget = facts.counts, memory.budget
-    if spec is None or counts is None or budget is None:
-        return Measurements()
-    if not facts.sees_sessions:
-        return Measurements(connections_percent=budget.used_percent)
+    counts, budget = observation.counts, memory.budget
+    usable = 0 if budget is None else budget.usable
+    connections_percent = 100.0 * counts.used / usable if usable else 100.0
+    if not observation.sees_sessions:
+        return Measurements(connections_percent=connections_percent)
     return Measurements(
         lock_waiters=counts.lock_waiters,
         active_per_core_percent=100.0 * counts.active / spec.cores if spec.cores else None,
-        connections_percent=budget.used_percent,
+        connections_percent=connections_percent,
         oldest_transaction_seconds=counts.oldest_transaction_seconds,
     )

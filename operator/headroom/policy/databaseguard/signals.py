@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from headroom.api.v1alpha1.databaseguard_status import GuardState
+from headroom.api.v1alpha1.common import GuardState
 from headroom.api.v1alpha1.thresholds import ActiveLevels, CountLevels, ShareLevels, Thresholds
 
 DROWNING = "drowning"

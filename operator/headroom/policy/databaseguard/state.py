@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from headroom.api.v1alpha1.databaseguard_status import GuardState
+from headroom.api.v1alpha1.common import GuardState
 from headroom.api.v1alpha1.thresholds import Thresholds
 from headroom.policy.databaseguard.signals import Level, Measurements, Verdict, judge
 

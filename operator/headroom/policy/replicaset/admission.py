@@ -1,4 +1,4 @@
-"""Whether the primary can take one more replica: a chain of checks, the first that fails says what to change."""
+"""Whether the primary can take one more replica: a chain of checks. The first one that fails says what to change."""
 
 import re
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from headroom.model.database import NEWEST_MAJOR, OLDEST_MAJOR, ServerFacts
 from headroom.reasons import Reason
 
 SENDERS_PER_COPY = 2
-"""A copy with its WAL takes two senders; the replica that comes of it keeps one."""
+"""A copy with its WAL takes two senders; the replica keeps one of them."""
 OUR_NAMES = "hr_"
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What a new member would need; `max_slot_wal` is the spec's cap in bytes, None where it gives none."""
+    """What a new member would need; `max_slot_wal` is the spec's cap in bytes, None without one."""
 
     server: ServerFacts
     has_replication_login: bool
@@ -26,7 +26,7 @@ Check = Callable[[Admission], Finding | None]
 
 
 def decide_admission(admission: Admission) -> Finding | None:
-    """None when all budgets and parameters allow one more member."""
+    """Why the primary cannot take one more member; None if all budgets and parameters allow it."""
     return next((refusal for check in CHECKS if (refusal := check(admission)) is not None), None)
 
 
@@ -34,7 +34,7 @@ def _check_login(admission: Admission) -> Finding | None:
     if admission.has_replication_login:
         return None
     message = (
-        "the DatabaseGuard has no login to replicate with: set connection.replicationSecretRef; where it is set, see "
+        "the DatabaseGuard has no login to replicate with: set connection.replicationSecretRef; if it is set, see "
         "the conditions of the dbg"
     )
     return Finding(Reason.REPLICATION_LOGIN_FAILED, message)
@@ -99,7 +99,7 @@ def _check_wal_cap(admission: Admission) -> Finding | None:
 
 
 def decide_wal_cap(server: ServerFacts, max_slot_wal: int | None) -> int | None:
-    """Bytes of WAL a slot may keep: the spec's cap, else half of the primary's own; None where neither is known."""
+    """Bytes of WAL a slot may keep: the spec's cap, else half of the primary's; None if neither is known."""
     if max_slot_wal is not None:
         return max_slot_wal
     megabytes = _number(server, "max_slot_wal_keep_size")
@@ -107,7 +107,7 @@ def decide_wal_cap(server: ServerFacts, max_slot_wal: int | None) -> int | None:
 
 
 def matches_our_names(synchronous_standby_names: str) -> bool:
-    """Whether the list of synchronous standbys takes in a name of ours: by `*`, or by naming it."""
+    """Whether the list of synchronous standbys contains a name of ours: by `*`, or by the name."""
     text = re.sub(r"(?i)^\s*(first|any)?\s*\d+\s*\(", "", synchronous_standby_names)
     names = [name.strip(' ")').lower() for name in text.split(",")]
     return any(name == "*" or name.startswith(OUR_NAMES) for name in names)

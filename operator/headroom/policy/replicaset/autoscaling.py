@@ -1,8 +1,9 @@
 """How many replicas are to serve: by hand, or by the connections on those that do.
 
 With s sessions, a of them active, on n replicas of capacity c, a target utilization u and a tolerance t:
-up to max(ceil(s / (u*c)), n + 1 where one replica is at 90 % of c);
-down to max(ceil(a / (u*c)), ceil(s / (u*(1+t)*c))): idle sessions must still fit, or they would ask for it back.
+
+* up to max(ceil(s / (u*c)), n + 1 if one replica is at 90 % of c)
+* down to max(ceil(a / (u*c)), ceil(s / (u*(1+t)*c))): idle sessions must still fit, or they would ask for it back
 """
 
 import math
@@ -16,9 +17,9 @@ from headroom.model.numbers import count_of
 from headroom.reasons import Reason
 
 FULL = 0.90
-"""One replica this full asks for another, however empty the rest: kube-proxy spreads connections at random."""
+"""One replica this full asks for another, even if the rest is empty: kube-proxy spreads connections at random."""
 SATURATED = 0.95
-"""Above it the reading is a lower bound of the load: more could not connect."""
+"""Above this the reading is a lower bound of the load: more clients could not connect."""
 RULE_BY_HAND = "Replicas"
 RULE_BOUNDS = "Bounds"
 
@@ -34,7 +35,7 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What one signal asks for, and why; `is_lower_bound`: more could not even connect."""
+    """What one signal asks for, and why; `is_lower_bound`: more clients could not connect."""
 
     rule: str
     count: int
@@ -45,7 +46,7 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """A wanted count and the monotonic second of it: what stabilization windows look back on."""
+    """A wanted count and its monotonic second, for the stabilization windows."""
 
     at: float
     count: int
@@ -66,7 +67,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The present: what was decided last, how many serve, how many standbys could serve at once."""
+    """The present: the last decision, how many serve, how many standbys could serve at once."""
 
     desired: int
     serving: int
@@ -128,7 +129,7 @@ def _ask(
 def want_by_connections(
     name: str, desired: int, readings: Sequence[Connections | None], *, target: float, tolerance: float
 ) -> Want | Finding:
-    """What the sessions ask for; replicas that gave no reading only ever keep the count from falling."""
+    """What the sessions ask for; replicas without a reading only keep the count from falling."""
     known = [reading for reading in readings if reading is not None and reading.capacity > 0]
     if not known:
         return _miss(f"signal {name}: no serving replica could be asked for its sessions")
@@ -152,7 +153,7 @@ def want_by_connections(
 
 
 def _miss(message: str) -> Finding:
-    """A signal that cannot be read: it holds, and never lowers."""
+    """A signal that cannot be read: it holds the count and never lowers it."""
     return Finding(Reason.STALE_SIGNAL, message)
 
 
@@ -166,7 +167,7 @@ def _stabilize(
     else:
         window = behavior.scale_down.stabilization_window
         most = max([goal.wanted, *_within(history, window, now)])
-        # A window that is not full yet could hide the peak: a process that has just started knows no past.
+        # A window that is not full yet could miss the peak: a process that has just started knows no past.
         is_full = not window or (bool(history) and now - history[0].at >= window.total_seconds())
         desired = min(most, sizes.desired) if is_full else sizes.desired
     if desired == goal.desired:
@@ -179,7 +180,7 @@ def _within(history: Sequence[Recommendation], window: timedelta, now: float) ->
 
 
 def _step(goal: Goal, behavior: ReplicaBehavior, sizes: Sizes, *, is_urgent: bool) -> Goal:
-    """Steps count from what serves, so that the next one waits until the last one does."""
+    """Steps count from what serves, so that the next step waits until the last one serves."""
     most = max(sizes.serving + behavior.scale_up.max_step, sizes.desired)
     desired = goal.desired
     if is_urgent and desired > sizes.desired:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from headroom.api.v1alpha1.common import GROUP, Mode
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.model.conditions import Finding
-from headroom.model.moments import Moment
+from headroom.model.moments import FIRST_SIGHT_SECONDS, Moment
 from headroom.model.replica import Role
 from headroom.policy import Outcome
 from headroom.policy.replicaset import timeouts
@@ -27,11 +27,11 @@ from headroom.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class SetDecision:
-    """All that a pass concluded; everything a user sees comes from here.
+    """All that a pass concluded. Everything a user sees comes from here.
 
-    `refusal` is why no member can be begun, `is_waiting`: a failed attempt is still to be waited out. `outage` is set
-    once it has lasted long enough to be news. `unsettled` names members that another process left and that this young
-    one has not measured yet, `is_settling`: it cannot judge the set yet. `conflict`: somebody else scales a set that
+    `refusal` is why no member can be begun, `is_waiting`: a failed attempt has to be waited out first. `outage` is set
+    once it has lasted long enough to report. `unsettled` names members that another process left and that this new one
+    has not measured yet, `is_settling`: it cannot evaluate the set yet. `conflict`: an autoscaler scales a set that
     scales itself.
     """
 
@@ -51,7 +51,7 @@ class SetDecision:
 
 
 def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment) -> Outcome[SetDecision, SetMemory]:
-    """Take up the facts, judge the members, set the goal, plan the pass."""
+    """Record the facts, evaluate the members, set the goal, plan the pass."""
     memory = memory.observe(facts, spec.readiness, now)
     found = assemble(facts, memory, now.monotonic)
     context = _build_context(spec, facts, found, now)
@@ -109,7 +109,7 @@ def _set_targets(
 
 
 def decide_goal(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], memory: SetMemory, now: float) -> Goal:
-    """By hand, or by the signals of `autoscaling`; `memory` holds what was wanted before, `now` is monotonic."""
+    """The count by hand, or by the signals of `autoscaling`; `memory` knows what was wanted, `now` is monotonic."""
     scaling = spec.autoscaling
     if scaling is None:
         return decide_by_hand(spec.replicas)
@@ -145,7 +145,7 @@ def _find_refusal(spec: ReplicaSetSpec, facts: SetFacts) -> Finding | None:
 
 
 def _is_waiting(memory: SetMemory, now: float) -> bool:
-    """A failed attempt is still to be waited out."""
+    """Whether a failed attempt still has to be waited out."""
     failed_at = memory.attempts.failed_at
     if failed_at is None:
         return False
@@ -153,11 +153,11 @@ def _is_waiting(memory: SetMemory, now: float) -> bool:
 
 
 def _is_young(memory: SetMemory, now: float) -> bool:
-    return now - memory.began_at < timeouts.FIRST_SIGHT.total_seconds()
+    return now - memory.began_at < FIRST_SIGHT_SECONDS
 
 
 def _find_lasting_outage(facts: SetFacts, memory: SetMemory, now: float) -> Finding | None:
-    """A process that never saw the primary cannot tell an outage from its own first moments: it waits longer."""
+    """A process that never saw the primary waits longer: its own first moments look like an outage."""
     if memory.outage_since is None:
         return None
     if not memory.has_seen_primary:
@@ -166,7 +166,7 @@ def _find_lasting_outage(facts: SetFacts, memory: SetMemory, now: float) -> Find
 
 
 def _is_unmeasured(member: Member, memory: SetMemory) -> bool:
-    """Its server could be asked, and was not asked often enough to judge it; all others are judged by their pods."""
+    """Its server can be asked, and was not asked often enough yet. All others are evaluated by their pods."""
     is_asked = member.is_alive and member.pod is not None and member.pod.is_ready
     if not is_asked or member.name not in memory.inherited:
         return False
@@ -175,7 +175,7 @@ def _is_unmeasured(member: Member, memory: SetMemory) -> bool:
 
 
 def _find_conflict(spec: ReplicaSetSpec, facts: SetFacts) -> Finding | None:
-    """Without `autoscaling` an autoscaler is welcome; with it nobody else's count is followed."""
+    """Without `autoscaling` another autoscaler may set the count; with it that count is ignored."""
     claim = find_autoscaler(TargetId(GROUP, "ReplicaSet", facts.name), facts.autoscalers)
     if spec.autoscaling is None or claim is None:
         return None

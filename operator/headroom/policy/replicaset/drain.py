@@ -1,4 +1,4 @@
-"""How a member that takes no new connections gets rid of those it has."""
+"""How the sessions of a member end once it takes no new connections."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ from headroom.policy.replicaset.members import Member
 from headroom.reasons import Reason
 
 BY_CHOICE = frozenset({Reason.REPLICAS_SET, Reason.UTILIZATION_BELOW_TARGET, Reason.DRAINING})
-"""Reasons that leave the member fit to serve: running statements may end in peace, and it may be taken back."""
+"""Reasons that leave the member fit to serve: running statements may end by themselves, and it may serve again."""
 
 
 class DrainStep(StrEnum):
@@ -23,7 +23,7 @@ class DrainStep(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DrainLimits:
-    """How long sessions may go on after scale-in, and after an ejection."""
+    """How long sessions may continue after scale-in, and after an ejection."""
 
     timeout: timedelta
     eject_grace: timedelta

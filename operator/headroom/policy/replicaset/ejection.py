@@ -1,7 +1,7 @@
 """Which serving members must leave the read Service, and when that is too dangerous.
 
 Order of rank: disowned (never serves, whatever it costs) > unreachable, not streaming or due for replacement (never the
-last) > lag (only where the rest can carry the load).
+last) > lag (only if the rest can carry the load).
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from headroom.policy.replicaset.replay_lag import ReplayLag
 from headroom.reasons import Reason
 
 CARRIES = 0.90
-"""The rest may take over while they stay below this share of their connections."""
+"""The rest may take over if they stay below this share of their connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Ejection:
 
 @dataclass(frozen=True, slots=True)
 class Ejections:
-    """Who goes, who serves well, and why members beyond the bound are kept, where there are no others."""
+    """Who leaves, who serves well, and why members beyond the bound stay if there are no others."""
 
     gone: tuple[Ejection, ...]
     good: tuple[EvaluatedMember, ...]
@@ -40,7 +40,7 @@ class Ejections:
 def decide_ejections(
     members: Sequence[EvaluatedMember], *, desired: int, bounds: Readiness, has_primary: bool, has_substitute: bool
 ) -> Ejections:
-    """Judge the serving members; `has_substitute` says that a standby within the bounds is about to join them."""
+    """Evaluate the serving members; `has_substitute` says that a standby within the bounds is about to join them."""
     serving = [member for member in members if member.facts.role is Role.SERVING and member.facts.is_alive]
     disowned = [member for member in serving if member.verdict.is_failed]
     rest = [member for member in serving if member not in disowned]
@@ -95,7 +95,7 @@ def _find_breakage(member: EvaluatedMember, bounds: Readiness) -> Reason | None:
         return Reason.MEMBER_UNREACHABLE
     if facts.ineligible is None:
         return None
-    # From the moment a stream breaks a replica ages by a second each second.
+    # A replica without a stream falls behind by a second each second.
     return facts.ineligible.reason if facts.refused_seconds >= bounds.eject_replay_lag.total_seconds() else None
 
 

@@ -1,4 +1,4 @@
-"""What one pass found out about a set before anything is concluded from it: values, without links or manifests."""
+"""What one pass found out about a set, before any conclusion: values, without links or manifests."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,9 +18,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A member did not answer; `message` is what the probe met, empty while it still waits.
+    """A member did not answer; `message` is the error of the probe, empty while it still waits.
 
-    `is_excused`: our own loop woke too late to be a witness, so the silence counts against nobody.
+    `is_excused`: our own loop woke too late, so the silence does not count against the member.
     """
 
     message: str = ""
@@ -32,7 +32,7 @@ Reading = Answer | Silence
 
 @dataclass(frozen=True, slots=True)
 class MemberFacts:
-    """One member as found; `reading` is None where nobody asked, since its pod has no address or has ended.
+    """One member as found; `reading` is None if nobody asked, since its pod has no address or has ended.
 
     `is_node_lost` is true only if the node itself was seen not to answer.
     """
@@ -51,7 +51,7 @@ class MemberFacts:
 
 @dataclass(frozen=True, slots=True)
 class PrimaryFacts:
-    """The primary as it answered in this pass; `marks` end with one of this moment, so there is at least one."""
+    """The primary as it answered in this pass; the last of `marks` is from this moment, so there is at least one."""
 
     view: DatabaseView
     marks: tuple[Mark, ...]
@@ -65,7 +65,7 @@ class PrimaryFacts:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """The set is being deleted; `is_abandoned`: a person asked not to wait for what cannot be done."""
+    """The set is being deleted; `is_abandoned`: a person asked not to wait for slots that cannot be dropped."""
 
     requested_at: datetime
     is_abandoned: bool = False
@@ -75,8 +75,8 @@ class Deletion:
 class SetFacts:
     """One pass's facts; `primary` is None while it does not answer or is another server, and then `outage` says why.
 
-    `template` is the hash a pod made now would have, None while that is not known. `is_service_refused`: the name of
-    the read Service is somebody else's. `autoscalers` are those of the namespace.
+    `template` is the hash that a pod created now would have, None while it is not known. `is_service_refused`: another
+    object has the name of the read Service. `autoscalers` are those of the namespace.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""One member as a pass knows it: what was found, what a row of passes tells, and what is concluded from both."""
+"""One member as a pass knows it: what was found, what a row of passes shows, and what follows from both."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,15 +13,7 @@ from headroom.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """All that is known of one member in one pass.
-
-    `within` counts readings in a row within the enter bounds, `beyond` readings in a row beyond the leave bounds,
-    `unanswered` probes in a row without an answer, and `silence` is what the last of them met. `silent_seconds` is how
-    long no probe was answered, `still_seconds` how long its copy has not moved, `refused_seconds` how long it has been
-    not eligible for the same reason, `broken_seconds` how long it was seen to receive and replay nothing because it has
-    no stream, `slot_idle_seconds` how long nobody has used its slot. `server_restarts` counts since its server last ran
-    in peace. `is_node_lost` is true only if the node itself was seen not to answer.
-    """
+    """All that is known of one member in one pass."""
 
     id: MemberId
     name: str
@@ -32,18 +24,29 @@ class Member:
     backup: BackupProgress | None = None
     is_listed: bool = False
     is_node_lost: bool = False
+    """True only if the node itself was seen not to answer."""
     probe: ReplicaProbe | None = None
     lag: LagVerdict | None = None
     within: int = 0
+    """Readings in a row within the enter bounds."""
     beyond: int = 0
+    """Readings in a row beyond the leave bounds."""
     unanswered: int = 0
+    """Probes in a row without an answer."""
     silence: str = ""
+    """The error of the last probe that got no answer."""
     silent_seconds: float = 0.0
+    """How long no probe was answered."""
     still_seconds: float = 0.0
+    """How long its copy has made no progress."""
     refused_seconds: float = 0.0
+    """How long it has been ineligible for the same reason."""
     broken_seconds: float = 0.0
+    """How long it has received and replayed nothing because it has no stream."""
     slot_idle_seconds: float = 0.0
+    """How long nobody has used its slot."""
     server_restarts: int = 0
+    """Restarts since its server last ran for long enough (`timeouts`)."""
 
     @property
     def role(self) -> Role | None:
@@ -52,7 +55,7 @@ class Member:
 
     @property
     def is_going(self) -> bool:
-        """It was decided that this member goes; what is left of it is being removed."""
+        """This member is to go; what is left of it is being removed."""
         return self.claim is not None and self.claim.retire is not None
 
     @property
@@ -62,7 +65,7 @@ class Member:
 
     @property
     def measured(self) -> ReplayLag | None:
-        """Its replay lag, where one could be measured in this pass."""
+        """Its replay lag, if this pass could measure it."""
         return self.lag if isinstance(self.lag, ReplayLag) else None
 
     @property
@@ -73,10 +76,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """What the verdicts need besides the member; `has_primary` is false while the primary does not answer.
+    """What the verdicts need in addition to the member; `has_primary` is false while the primary does not answer.
 
     `flush_lsn` is where the primary's WAL ends, `wal_cap` the bytes of it that a slot may keep; None: not known.
-    `streaming` names the members whose streams stand.
+    `streaming` names the members that have a stream.
     """
 
     now: datetime
@@ -90,10 +93,10 @@ class StageContext:
 
 @dataclass(frozen=True, slots=True)
 class StageVerdict:
-    """The stage a member is in and why it is not past it; `is_failed` gives the member up, and another is made.
+    """The stage a member is in and why it is not past it; `is_failed` gives the member up for another.
 
-    `is_due_for_replacement`: it will not come back, but is of use until another is there; such members are replaced one
-    by one.
+    `is_due_for_replacement`: it will not recover, but is useful until another has taken its place. Such members are
+    replaced one by one.
     """
 
     stage: Stage

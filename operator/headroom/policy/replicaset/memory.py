@@ -1,4 +1,4 @@
-"""What a row of passes tells of a set and its members: values, each pass returns the next one.
+"""What a row of passes shows of a set and its members: values, and each pass returns the next one.
 
 Kept in memory only, apart from what `checkpoint` puts into status: a new process begins to count again, so that it
 gives nothing up sooner than an old one would have. All times are monotonic seconds unless named.
@@ -35,10 +35,9 @@ LONGEST_WINDOW_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class ReadingHistory:
-    """What the probes of one pod tell.
-
-    `lag` is this pass's verdict, None where there was no answer; `chain` is the last one there was, which the next
-    measurement builds on. `counted` is the number of readings that tell something, answers and silences alike.
+    """What the probes of one pod show. `lag` is this pass's verdict, None without an answer; `chain` is the last
+    verdict, on which the next measurement builds. `counted` is the number of readings that say something, answers and
+    silences alike.
     """
 
     probe: ReplicaProbe | None = None
@@ -57,7 +56,7 @@ class ReadingHistory:
     def observe(
         self, reading: Reading | None, marks: tuple[Mark, ...], bounds: Readiness, now: float
     ) -> "ReadingHistory":
-        """Take up the reading of one pass; `marks` are the primary's newest positions, none while it is silent."""
+        """Record the reading of one pass; `marks` are the primary's newest positions, none while it is silent."""
         if reading is None:
             return self
         if isinstance(reading, Silence):
@@ -95,7 +94,7 @@ class ReadingHistory:
 
 @dataclass(frozen=True, slots=True)
 class StreamHistory:
-    """For how long a pod's stream was seen broken; silence says nothing, and any WAL that moves starts it again."""
+    """How long a pod's stream was seen broken; silence says nothing, and any WAL that arrives ends the count."""
 
     position: int | None = None
     broken_seconds: float = 0.0
@@ -145,7 +144,7 @@ class MemberMemory:
         return now - (answered_at if answered_at is not None else self.seen_since)
 
     def refused_seconds(self, now: float) -> float:
-        """How long it has been not eligible for the same reason."""
+        """How long it has been ineligible for the same reason."""
         return now - self.readings.refused_since if self.readings.refusal is not None else 0.0
 
 
@@ -156,12 +155,12 @@ class LeadTimes:
     samples: tuple[float, ...] = ()
 
     def add(self, seconds: float) -> "LeadTimes":
-        """Keep a measurement, and as many of those before it as count."""
+        """Add a measurement and keep the last ones."""
         return LeadTimes((*self.samples, seconds)[-LEAD_TIMES_KEPT:])
 
     @property
     def p90(self) -> float | None:
-        """90th percentile (nearest rank) of what is kept; None of nothing."""
+        """90th percentile (nearest rank) of what is kept; None without a measurement."""
         if not self.samples:
             return None
         ordered = sorted(self.samples)
@@ -170,7 +169,7 @@ class LeadTimes:
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """Attempts to make a member that were given up since the last that was not."""
+    """Attempts to create a member that were given up since the last one that succeeded."""
 
     count: int = 0
     failed_at: float | None = None
@@ -183,7 +182,7 @@ class Attempts:
 
 @dataclass(frozen=True, slots=True)
 class CopyProgress:
-    """How far a copy was, and since when it has not moved."""
+    """How far a copy was, and since when it has made no progress."""
 
     progress: tuple[str, int]
     since: float
@@ -220,7 +219,7 @@ class SetMemory:
     attempts: Attempts = Attempts()
 
     def observe(self, facts: SetFacts, bounds: Readiness, now: Moment) -> "SetMemory":
-        """Take up what one pass found."""
+        """Record what one pass found."""
         at, marks = now.monotonic, facts.primary.marks if facts.primary is not None else ()
         pods = [member.pod for member in facts.members if member.pod is not None]
         is_other_spec = self.generation not in (None, facts.generation)
@@ -261,7 +260,7 @@ class SetMemory:
         return after
 
     def _recall(self, member: MemberFacts, now: float) -> MemberMemory | None:
-        """A pod that was recreated under the same name is another one: nothing of the old is held against it."""
+        """A pod that was recreated under the same name is another pod, and starts without the old one's history."""
         if member.pod is None:
             return None
         known = self.members.get(member.name)
@@ -276,7 +275,7 @@ class SetMemory:
         return MemberMemory(member.pod.uid, seen_since=now, readings=readings)
 
     def _observe_slots(self, facts: SetFacts) -> frozenset[str]:
-        """Names for the time when pods and claims are gone: what the primary says, else every member's."""
+        """Names of slots for the time when pods and claims are gone: those on the primary, else every member's."""
         if facts.primary is not None:
             return frozenset(member.slot_name for member in facts.members if member.slot is not None)
         return self.slot_names | {member.slot_name for member in facts.members}
@@ -287,25 +286,25 @@ class SetMemory:
         return replace(self, desired=desired, recommendations=(*kept, Recommendation(now, count)))
 
     def record_failure(self, failure: Finding, now: float) -> "SetMemory":
-        """An attempt to make a member was given up."""
+        """An attempt to create a member was given up."""
         return replace(self, attempts=self.attempts.fail(failure, now))
 
     def record_acceptance(self, seconds: float | None) -> "SetMemory":
-        """A new member joined the warm pool, `seconds` after its claim was made; None: that tells nothing."""
+        """A new member joined the warm pool, `seconds` after its claim was created; None if that was not measured."""
         base_backup = self.base_backup if seconds is None else self.base_backup.add(seconds)
         return replace(self, attempts=Attempts(), base_backup=base_backup)
 
     def record_activation(self, seconds: float) -> "SetMemory":
-        """A standby serves, so long after it was decided."""
+        """A standby serves, `seconds` after it was decided."""
         return replace(self, warm=self.warm.add(seconds))
 
     def record_slot(self, name: str) -> "SetMemory":
-        """A slot is about to be made."""
+        """A slot is about to be created."""
         return replace(self, slot_names=self.slot_names | {name})
 
 
 def assemble(facts: SetFacts, memory: SetMemory, now: float) -> tuple[Member, ...]:
-    """The members as found, each with what `memory`, which has observed these facts, tells of it."""
+    """The members as found, each with its history in `memory`, which has observed these facts."""
     return tuple(_assemble(member, memory, now) for member in facts.members)
 
 
@@ -361,7 +360,7 @@ def _measure_progress(pod: PodFacts, backup: BackupProgress | None) -> tuple[str
 
 
 def _still_seconds(copies: Mapping[str, CopyProgress], pod: PodFacts | None, now: float) -> float:
-    """How long a copy has not moved, as far as this process saw it."""
+    """How long a copy has made no progress, as far as this process saw it."""
     known = copies.get(pod.uid) if pod is not None else None
     return now - known.since if known is not None else 0.0
 
@@ -372,12 +371,12 @@ def _idle_seconds(idle_slots: Mapping[str, float], found: MemberFacts, now: floa
 
 
 def _count_restarts(peaceful: Mapping[str, int], pod: PodFacts | None) -> int:
-    """How often the server of a pod ended since it last ran in peace, as far as this process saw."""
+    """How often the server of a pod ended since it last ran for long enough, as far as this process saw it."""
     return 0 if pod is None else pod.server.restarts - peaceful.get(pod.uid, 0)
 
 
 def _count_peaceful(before: Mapping[str, int], pod: PodFacts, now: datetime) -> int:
-    """Restarts that no longer count; all that came before the first pass are among them."""
+    """Restarts that no longer count, among them all from before the first pass."""
     server = pod.server
     is_in_peace = pod.is_ready and server.started_at is not None and now - server.started_at >= timeouts.PEACE
     return server.restarts if is_in_peace else before.get(pod.uid, server.restarts)

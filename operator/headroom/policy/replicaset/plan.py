@@ -1,8 +1,8 @@
-"""What to do next with a set of members: who serves, who leaves, who is made, who goes.
+"""What to do next with a set of members: who serves, who leaves, who is created, who goes.
 
-One pass plans only what its facts support; the next pass sees the result and goes on. Applied to its own result a plan
-is empty. Never planned: a removal from the Service that leaves nobody there, unless nobody is wanted or the member is
-not a replica of the primary any more.
+One pass plans only what its facts support; the next pass sees the result and continues. Applied to its own result, a
+plan is empty. No plan takes the last member out of the Service, unless none is wanted or the member is no longer a
+replica of the primary.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,7 @@ from headroom.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is wanted, and what may be done towards it.
-
-    `is_acting` is false in DryRun and Paused; `may_reserve` says that the primary admits one more member and that no
-    failed attempt is still to be waited out, `may_replace` that it would once a member is given up; `template` is the
-    hash a pod made now would have, None while not known.
-    """
+    """What is wanted, and what may be done towards it."""
 
     desired: int
     standbys: int
@@ -34,15 +29,19 @@ class Targets:
     drain: DrainLimits
     why: Reason
     is_acting: bool = True
+    """False in DryRun and Paused."""
     may_reserve: bool = True
+    """The primary admits one more member, and no failed attempt has to be waited out."""
     may_replace: bool = True
+    """The primary would admit one more member once another is given up."""
     has_primary: bool = True
     template: str | None = None
+    """The hash that a pod created now would have; None while it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """A member that goes for good; `is_failure` counts against the attempts to make one."""
+    """A member that goes for good; `is_failure` counts it as a failed attempt to create one."""
 
     name: str
     reason: Reason
@@ -86,12 +85,12 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing is to be done."""
+        """True if there is nothing to do."""
         return replace(self, activate=self.activate if self.needed else (), needed=0, lag_panic="", good=0) == Plan()
 
 
 def decide_plan(members: Sequence[EvaluatedMember], targets: Targets, now: datetime) -> Plan:
-    """Plan one pass over all members, those that are going already included."""
+    """Plan one pass over all members, including those that are going."""
     plan = _plan_moves([member for member in members if not member.facts.is_going], targets, now)
     leaving = {entry.name for entry in plan.retire}
     staying = [
@@ -109,7 +108,7 @@ def decide_plan(members: Sequence[EvaluatedMember], targets: Targets, now: datet
 
 
 def _plan_moves(staying: Sequence[EvaluatedMember], targets: Targets, now: datetime) -> Plan:
-    """What moves, adds or retires members; the rest of a plan only upkeeps those that stay."""
+    """The steps that move, add or retire members; the rest of a plan maintains those that stay."""
     candidates = _rank_candidates(staying, targets)
     ejections = decide_ejections(
         staying,
@@ -131,7 +130,7 @@ def _plan_moves(staying: Sequence[EvaluatedMember], targets: Targets, now: datet
     if not targets.is_acting:
         return base
     needed = max(targets.desired - len(good), 0) or _swap_drifted(good, candidates, targets)
-    # Any candidate may be called into the Service in this pass: nothing else is planned for one of them.
+    # This pass may put any candidate into the Service, so nothing else is planned for one of them.
     called = {member.name for member in candidates} if needed else set()
     pool, drained = _settle_drained(staying, called, targets, now)
     has_successor = replaced is not None and replaced.facts.role is Role.SERVING
@@ -139,11 +138,15 @@ def _plan_moves(staying: Sequence[EvaluatedMember], targets: Targets, now: datet
     leaving = {entry.name for entry in (*failed, *drained)}
     remaining = [member for member in staying if member.name not in leaving]
     excess = _retire_excess(remaining, called, targets, good=len(good))
-    taken = {*pool, *base.accept, *(entry.name for entry in excess)}
+    # A new member may be caught up and not wanted any more: it goes as it is.
+    leaving |= {entry.name for entry in excess}
+    accept = tuple(name for name in base.accept if name not in leaving)
+    taken = {*pool, *accept, *leaving}
     free = [member for member in remaining if member.name not in taken]
     has_failure = any(entry.is_failure for entry in failed)
     return replace(
         base,
+        accept=accept,
         needed=needed,
         activate=tuple(member.name for member in candidates),
         drain=_scale_in(staying, good, targets) if not base.eject else (),
@@ -155,7 +158,7 @@ def _plan_moves(staying: Sequence[EvaluatedMember], targets: Targets, now: datet
 
 
 def _rank_candidates(staying: Sequence[EvaluatedMember], targets: Targets) -> list[EvaluatedMember]:
-    """Who could serve now, least lagged first; members of an older template last, so that a swap moves forward."""
+    """Who could serve now, least lag first; members of an older template last, so that a swap makes progress."""
 
     def is_fit(member: EvaluatedMember) -> bool:
         facts = member.facts
@@ -176,7 +179,7 @@ def _rank_candidates(staying: Sequence[EvaluatedMember], targets: Targets) -> li
 
 
 def _swap_drifted(good: Sequence[EvaluatedMember], candidates: Sequence[EvaluatedMember], targets: Targets) -> int:
-    """One more than wanted, for a moment: a member of the present template joins before one of an older leaves."""
+    """One more than wanted, for a moment: a member of the present template joins before an older one leaves."""
     has_old = any(_is_drifted(member, targets) for member in good)
     has_new = any(not _is_drifted(member, targets) for member in candidates)
     return 1 if len(good) == targets.desired and has_old and has_new and targets.has_primary else 0
@@ -212,7 +215,7 @@ def _accept(staying: Sequence[EvaluatedMember]) -> tuple[str, ...]:
 def _settle_drained(
     staying: Sequence[EvaluatedMember], called: set[str], targets: Targets, now: datetime
 ) -> tuple[tuple[str, ...], list[Retirement]]:
-    """A drained member goes back to the pool where warm ones are short, else it goes for good."""
+    """A drained member goes back to the pool if standbys are missing, else it goes for good."""
     drained = [
         member
         for member in staying
@@ -229,7 +232,7 @@ def _settle_drained(
 
 
 def _is_warm(member: EvaluatedMember) -> bool:
-    """It serves, or could at once; one that is behind or due for replacement only looks like it."""
+    """It serves, or could at once, and is neither behind nor due for replacement."""
     if member.facts.role is Role.SERVING:
         return not (member.verdict.is_failed or member.verdict.is_due_for_replacement)
     return member.facts.role is Role.STANDBY and member.verdict.stage is Stage.STANDBY
@@ -240,9 +243,9 @@ def _choose_replacement(
 ) -> EvaluatedMember | None:
     """Of the members due for replacement, the one whose turn it is: new ones, standbys, then one that serves.
 
-    What hit one may hit all, and what is made in its place as well. So the next one is given up only after the one
-    before was replaced by a member that streams; if that fails, the rest stays as it is. One that serves stays where it
-    is, and a member more than wanted is begun beside it; `has_other`: another one serves well, or is about to.
+    The same cause may affect all, and each new member as well. So the next one is given up only after the one before
+    was replaced by a member that streams; if that fails, the rest stays as it is. One that serves stays where it is,
+    and a member more than wanted is begun beside it; `has_other`: another one serves well, or is about to.
     """
     if not (targets.may_replace and targets.has_primary):
         return None
@@ -260,7 +263,7 @@ def _choose_replacement(
 
 
 def _retire_failed(staying: Sequence[EvaluatedMember]) -> list[Retirement]:
-    """Those given up; one that still serves is taken out of the Service first."""
+    """Members that are given up; one that still serves leaves the Service first."""
     return [_retire(member) for member in staying if member.verdict.is_failed and member.facts.role is not Role.SERVING]
 
 
@@ -272,7 +275,7 @@ def _retire(member: EvaluatedMember) -> Retirement:
 def _retire_excess(
     remaining: Sequence[EvaluatedMember], called: set[str], targets: Targets, *, good: int
 ) -> list[Retirement]:
-    """More than wanted beside those that serve well: the least far go first; draining ones settle by themselves."""
+    """Members beyond the wanted count, the least far first; draining ones are not counted, since they leave anyway."""
     if not targets.has_primary:
         return []
     movable = [member for member in remaining if member.facts.role not in (Role.SERVING, Role.DRAINING)]
@@ -291,8 +294,8 @@ def _keep_rank(member: EvaluatedMember, targets: Targets) -> tuple[int, bool, fl
 def _recreate(remaining: Sequence[EvaluatedMember], targets: Targets, *, is_calm: bool) -> tuple[str, ...]:
     """Pods that ended are recreated on their claim; one standby of an older template at a time, when the set is whole.
 
-    Where the newer template does not come up, the set is not whole any more, and no other standby is spent on it. A pod
-    that an older template keeps from running is recreated at once: the mistake was corrected.
+    If the newer template does not start, the set is no longer whole, so no other standby is spent on it. A pod that
+    cannot run because of its older template is recreated at once: the template may have been corrected.
     """
     pods = [(member, member.facts.pod) for member in remaining if member.facts.pod is not None]
     ended = [member.name for member, pod in pods if pod.is_ended or (_is_drifted(member, targets) and _is_held_up(pod))]
@@ -307,7 +310,7 @@ def _recreate(remaining: Sequence[EvaluatedMember], targets: Targets, *, is_calm
 
 
 def _count_missing(remaining: Sequence[EvaluatedMember], targets: Targets, successors: int) -> int:
-    """Members to begin now: what is missing, within what may be made at once."""
+    """Members to begin now: what is missing, within what may be created at once."""
     if not targets.may_reserve:
         return 0
     missing = targets.desired + targets.standbys - len(remaining) + successors
@@ -316,7 +319,7 @@ def _count_missing(remaining: Sequence[EvaluatedMember], targets: Targets, succe
 
 
 def _is_held_up(pod: PodFacts) -> bool:
-    """It runs nothing that could get anywhere: no copy, no replay."""
+    """It runs nothing that makes progress: no copy, no replay."""
     is_running = pod.seed.is_running or pod.server.is_running or pod.is_ready
     return pod.role is Role.PROVISIONING and not is_running and not pod.is_deleting
 
@@ -327,7 +330,7 @@ def _is_drifted(member: EvaluatedMember, targets: Targets) -> bool:
 
 
 def _end_sessions(members: Sequence[EvaluatedMember], targets: Targets, now: datetime) -> tuple[SessionsEnd, ...]:
-    """What does not answer has no session that could be ended."""
+    """A member that does not answer has no session that could be ended."""
     steps = [
         (member.name, decide_drain(member.facts, targets.drain, now))
         for member in members
@@ -338,6 +341,6 @@ def _end_sessions(members: Sequence[EvaluatedMember], targets: Targets, now: dat
 
 
 def _is_to_be_seeded(member: EvaluatedMember, targets: Targets) -> bool:
-    """It has no pod; its copy needs its slot first, of which nothing is known while the primary does not answer."""
+    """It has no pod. Its copy needs its slot first, and the slot is not known while the primary does not answer."""
     facts = member.facts
     return facts.pod is None and (facts.slot is not None or not targets.has_primary)

@@ -13,7 +13,7 @@ from headroom.model.database import Mark, ReplicaProbe
 from headroom.reasons import Reason
 
 OLDEST_USABLE_MARK_SECONDS = 5.0
-"""Without a newer mark the primary does not answer, and nothing may be concluded about its replicas."""
+"""If the newest mark is older, the primary does not answer, and nothing is known about its replicas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ReplayLag:
 
 @dataclass(frozen=True, slots=True)
 class NotEligible:
-    """The replica must not serve, however small its lag: `reason` and `message` say why."""
+    """The replica must not serve, even with a small lag: `reason` and `message` say why."""
 
     reason: Reason
     message: str
@@ -42,7 +42,7 @@ class NotEligible:
 
 @dataclass(frozen=True, slots=True)
 class LagUnknown:
-    """Nothing can be said: hold what is."""
+    """The lag is not known: nothing changes."""
 
     reason: Reason
     message: str
@@ -58,11 +58,11 @@ def measure_replay_lag(
     *,
     previous: LagVerdict | None = None,
 ) -> LagVerdict:
-    """Judge one probe of a replica by the primary's newest marks (oldest first).
+    """Evaluate one probe of a replica by the primary's newest marks (oldest first).
 
-    Lag = max(time the newest replayed mark took, now - time of the oldest mark not replayed); bytes = newest mark's
-    LSN - replay LSN. Marks of another timeline than the newest are left out. Probe shortly after a mark (or take a
-    fresh one with `PrimaryLink.position`): the distance between the two is part of what is measured.
+    Lag = max(time the newest replayed mark took, now - time of the oldest mark not replayed); bytes = newest mark's LSN
+    - replay LSN. Marks of another timeline than the newest are left out. Probe shortly after a mark (or take a fresh
+    one with `PrimaryLink.position`): the time between the two is part of what is measured.
     """
     if not marks:
         return LagUnknown(Reason.READS_UNBOUNDED, "the primary has not been measured yet")
@@ -85,7 +85,7 @@ def find_ineligibility(probe: ReplicaProbe, system_identifier: str, timeline: in
         message = f"it is a copy of system {probe.system_identifier}, the primary is {system_identifier}"
         return NotEligible(Reason.FOREIGN_MEMBER, message)
     if not probe.is_in_recovery:
-        return NotEligible(Reason.MEMBER_PROMOTED, "it has left recovery and takes writes of its own")
+        return NotEligible(Reason.MEMBER_PROMOTED, "it has left recovery and accepts writes")
     if probe.timeline is None or not probe.is_streaming:
         return NotEligible(Reason.NOT_STREAMING, "its WAL receiver is not connected")
     if probe.timeline != timeline:
@@ -127,7 +127,7 @@ def _replayed_within(replayed: Mark | None, previous: ReplayLag | None, at: floa
 
 
 def _find_pending(marks: Sequence[Mark], replay: int, previous: ReplayLag | None) -> Mark | None:
-    """Oldest mark not replayed; the remembered one may be older than the window of marks that is left."""
+    """Oldest mark not replayed; the remembered one may be older than the window of marks."""
     pending = next((mark for mark in marks if mark.lsn > replay), None)
     remembered = previous.pending if previous is not None else None
     if remembered is None or remembered.lsn <= replay or remembered.timeline != marks[-1].timeline:
@@ -150,14 +150,14 @@ def is_beyond(lag: LagVerdict | None, bounds: Readiness) -> bool:
 
 
 def describe_lag(lag: LagVerdict | None) -> str:
-    """The reading in words."""
+    """The reading as text."""
     if isinstance(lag, ReplayLag):
         return f"replay lag {lag.seconds:.1f} s, {lag.bytes / 1024**2:.1f} MiB to replay"
     return (lag.message if lag else "") or "the replay lag is not known"
 
 
 def describe_pause(probe: ReplicaProbe | None) -> str:
-    """What to add where somebody, or a parameter below the primary's, has paused replay: only a person resumes it."""
+    """The text to add if a person, or a parameter below the primary's, has paused replay: only a person resumes it."""
     if probe is None or not probe.is_replay_paused:
         return ""
     return "; its replay is paused: read its log, then run SELECT pg_wal_replay_resume() on it"

@@ -1,4 +1,4 @@
-"""Whether a member has its copy: claim, pod, then the step that fills the volume or finds it filled."""
+"""Whether a member has its copy: claim, pod, then the step that fills the volume."""
 
 from headroom.model.replica import Role, Stage
 from headroom.policy.replicaset import timeouts
@@ -10,20 +10,20 @@ IMAGE_ERRORS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImag
 STREAMING_PHASE = "streaming database files"
 LOGIN_FAILURES = ("password authentication failed", "no pg_hba.conf entry", "permission denied to start WAL sender")
 SEED_REFUSED = 3
-"""The seed step's exit status for what no second try can correct."""
+"""The seed step's exit status for an error that no second try can correct."""
 
 
 def check_volume(member: Member, context: StageContext) -> StageVerdict | None:
     """Past it once the claim has a volume."""
     claim, pod = member.claim, member.pod
     if claim is None:
-        return _seeding(Reason.IN_PROGRESS, "its claim is being made")
+        return _seeding(Reason.IN_PROGRESS, "its claim is being created")
     if claim.is_bound:
         return None
     age = context.now - claim.created_at
     if age <= timeouts.CLAIM_NOTICE:
         return _seeding(Reason.IN_PROGRESS, f"claim {claim.name} waits for a volume")
-    # That its claim is unbound is all that the scheduler may say, and no news here.
+    # The scheduler may only repeat that the claim is unbound, which the message says already.
     why = f": {pod.unschedulable}" if pod and pod.unschedulable and "unbound" not in pod.unschedulable else ""
     message = (
         f"claim {claim.name} has had no volume for {age.total_seconds():.0f} s{why}; check storage.storageClassName, "
@@ -36,7 +36,7 @@ def check_pod(member: Member, context: StageContext) -> StageVerdict | None:
     """Past it once a node runs the pod."""
     pod = member.pod
     if pod is None:
-        return _seeding(Reason.IN_PROGRESS, "its pod is being made")
+        return _seeding(Reason.IN_PROGRESS, "its pod is being created")
     if pod.is_deleting:
         return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is ending and is recreated")
     if pod.is_ended:
@@ -52,7 +52,7 @@ def check_pod(member: Member, context: StageContext) -> StageVerdict | None:
 
 
 def check_seed(member: Member, context: StageContext) -> StageVerdict | None:
-    """The seed step runs again whenever a pod's sandbox is recreated: on a volume that is filled it only checks."""
+    """The seed step runs again each time a pod's sandbox is recreated; on a filled volume it only checks."""
     pod = member.pod
     if pod is None or pod.seed.is_done:
         return None
@@ -60,12 +60,12 @@ def check_seed(member: Member, context: StageContext) -> StageVerdict | None:
     cause = find_copy_cause(pod.seed.message)
     if pod.seed.exit_code == SEED_REFUSED:
         reason = _find_reason(cause)
-        # Another image is all it takes: a copy that may be whole is not thrown away for a typing error.
+        # Only the image is wrong: a copy that may be complete is not discarded for a typing error.
         is_young = context.now - pod.created_at <= timeouts.IMAGE_LIMIT
         is_kept = reason is Reason.MAJOR_VERSION_MISMATCH and is_young
         return _seeding(reason, cause, is_failed=not is_kept)
     if is_copying and pod.seed.restarts > timeouts.SEED_RUNS:
-        return _seeding(_find_reason(cause), f"the copy failed again and again: {_add_remedy(cause)}", is_failed=True)
+        return _seeding(_find_reason(cause), f"the copy failed repeatedly: {_add_remedy(cause)}", is_failed=True)
     if member.backup is not None:
         return _copying(member, context)
     is_still = member.still_seconds > timeouts.PREPARE_LIMIT.total_seconds()
@@ -85,7 +85,7 @@ def _copying(member: Member, context: StageContext) -> StageVerdict:
     limit = context.stall_timeout if is_streaming else timeouts.PREPARE_LIMIT
     percent = min(backup.streamed_bytes * 100 // backup.total_bytes, 100) if backup.total_bytes else None
     if member.still_seconds > limit.total_seconds():
-        message = f"the copy has stood still at {backup.phase} for {member.still_seconds:.0f} s"
+        message = f"the copy has made no progress at {backup.phase} for {member.still_seconds:.0f} s"
         return _seeding(Reason.SEED_STALLED, message, is_failed=True, progress_percent=percent)
     done = backup.streamed_bytes / 1024**2
     return _seeding(Reason.SEEDING, f"{backup.phase}: {done:.0f} MiB", progress_percent=percent)
@@ -108,7 +108,7 @@ def _is_login_failure(cause: str) -> bool:
 
 
 def _add_remedy(cause: str) -> str:
-    """What the primary answered, and where the login that it refuses comes from."""
+    """What the primary answered, and where the refused login comes from."""
     if not _is_login_failure(cause):
         return cause
     return f"{cause}; check the Secret in connection.replicationSecretRef of the DatabaseGuard, and pg_hba.conf"

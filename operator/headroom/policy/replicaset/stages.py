@@ -1,4 +1,4 @@
-"""Where a member is in its life, from what was found of it: the first stage whose end is not reached.
+"""The stage of a member, from what was found of it: the first one whose end is not reached.
 
 Nothing is remembered: a new process that reads the same facts gives the same verdict. Each check owns one stage and
 answers with a verdict, or with None when the member is past it.
@@ -14,7 +14,7 @@ from headroom.policy.replicaset.termination_cause import describe_end
 from headroom.reasons import Reason
 
 DISOWNED = (Reason.FOREIGN_MEMBER, Reason.MEMBER_PROMOTED)
-"""It never serves again, whatever else is true, and is recreated."""
+"""It never serves again, whatever else is true, and another takes its place."""
 
 
 def decide_stage(member: Member, context: StageContext) -> StageVerdict:
@@ -46,7 +46,7 @@ def _check_disowned(member: Member, _: StageContext) -> StageVerdict | None:
 
 
 def _check_deleted_claim(member: Member, _: StageContext) -> StageVerdict | None:
-    """Kubernetes keeps a claim for as long as a pod uses it: a member that runs is of use until another is there."""
+    """Kubernetes keeps a claim while a pod uses it: a running member is useful until another takes its place."""
     if member.claim is None or not member.claim.is_deleting:
         return None
     is_of_use = member.is_alive and member.role in (Role.SERVING, Role.STANDBY)
@@ -60,7 +60,7 @@ def _check_slot(member: Member, context: StageContext) -> StageVerdict | None:
     if not context.has_primary:
         return None
     if member.slot is None and member.pod is None:
-        return StageVerdict(Stage.SLOT_RESERVED, Reason.SLOT_PENDING, f"slot {member.slot_name} is being made")
+        return StageVerdict(Stage.SLOT_RESERVED, Reason.SLOT_PENDING, f"slot {member.slot_name} is being created")
     if member.slot is not None and member.slot.wal_status == "lost":
         message = f"the primary gave up the WAL of slot {member.slot_name}; raise max_slot_wal_keep_size"
         is_last_resort = member.role is Role.SERVING
@@ -75,7 +75,7 @@ def _check_slot(member: Member, context: StageContext) -> StageVerdict | None:
 
 
 def _check_kept_wal(member: Member, context: StageContext) -> StageVerdict | None:
-    """The primary's disk comes before any replica."""
+    """The primary's disk has priority over any replica."""
     if member.slot is None or member.slot.restart_lsn is None or context.flush_lsn is None or context.wal_cap is None:
         return None
     kept = context.flush_lsn - member.slot.restart_lsn
@@ -89,14 +89,14 @@ def _check_kept_wal(member: Member, context: StageContext) -> StageVerdict | Non
 
 
 def _check_lost(member: Member, context: StageContext) -> StageVerdict | None:
-    """A silent server on a live node is the kubelet's to restart: to copy again under load would only add to it."""
+    """The kubelet restarts a silent server on a live node: another copy would only add load."""
     pod = member.pod
     if pod is None or not context.has_primary:
         return None
     has_outlived_deletion = pod.ends_at is not None and context.now - pod.ends_at > timeouts.NODE_LOST_AFTER
     is_silent = member.silent_seconds > timeouts.NODE_LOST_AFTER.total_seconds()
     if has_outlived_deletion or (member.is_node_lost and is_silent):
-        message = f"node {pod.node} does not answer; another member is made, and this one goes when the node comes back"
+        message = f"node {pod.node} does not answer; another member takes over, and this one goes when the node is back"
         return StageVerdict(Stage.STREAMING, Reason.NODE_LOST, message, is_failed=True)
     return None
 
@@ -134,7 +134,7 @@ def _check_streaming(member: Member, _: StageContext) -> StageVerdict | None:
         return None
     is_unasked = member.probe is None and not member.unanswered
     if is_unasked and pod.is_ready and pod.role is not Role.PROVISIONING:
-        # A new process that never saw the primary has no login to ask with: that says nothing against a member.
+        # A new process that never saw the primary has no login to ask with, which is not the member's fault.
         return None
     if member.probe is None or member.unanswered:
         if not pod.is_ready:

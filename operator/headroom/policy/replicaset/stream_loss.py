@@ -1,8 +1,8 @@
 """Whether a member has lost its stream for good: it is broken, and waiting will not restore it.
 
 Most of what breaks a stream is the primary's or the network's, and a new member would meet it too: a rejected password,
-no WAL sender left, a restart. So time alone condemns nobody. Either what the member would have to receive is known not
-to be kept for it, or another member of the set streams while this one does not.
+no WAL sender left, a restart. So time alone is not enough to give a member up. Either what the member would have to
+receive is known not to be kept for it, or another member of the set streams while this one does not.
 """
 
 from collections.abc import Iterable
@@ -16,14 +16,14 @@ from headroom.reasons import Reason
 
 
 def find_streaming(members: Iterable[Member]) -> frozenset[str]:
-    """Names of the members whose replay lag could be measured: their streams stand."""
+    """Names of the members whose replay lag could be measured: they have a stream."""
     return frozenset(
         member.name for member in members if member.measured is not None and not (member.unanswered or member.is_going)
     )
 
 
 def find_position(probe: ReplicaProbe | None) -> int | None:
-    """Where the WAL ends that a replica holds: one that was restarted replays before it receives."""
+    """Where the WAL that a replica holds ends: after a restart it replays before it receives."""
     known = [int(lsn) for lsn in (probe.receive_lsn, probe.replay_lsn) if lsn is not None] if probe else []
     return max(known, default=None)
 
@@ -31,7 +31,7 @@ def find_position(probe: ReplicaProbe | None) -> int | None:
 def find_stream_loss(
     member: Member, *, has_witness: bool, flush_lsn: int | None, longest_wait: timedelta
 ) -> Finding | None:
-    """Why a member cannot come back by itself; None while it may.
+    """Why a member cannot recover by itself; None while it may.
 
     `has_witness`: another one streams; `longest_wait`: how long queries may hold up replay.
     """
@@ -50,7 +50,7 @@ def find_stream_loss(
 
 
 def _describe_gap(member: Member, flush_lsn: int | None) -> str:
-    """Empty unless nothing keeps the WAL that follows what the member holds."""
+    """Why the WAL that a member needs next is gone; empty if it may be kept."""
     position, slot = find_position(member.probe), member.slot
     if position is None:
         return ""
@@ -65,7 +65,7 @@ def _describe_gap(member: Member, flush_lsn: int | None) -> str:
 
 
 def _find_held_vacuum(member: Member, longest_wait: timedelta) -> Finding | None:
-    """An unused slot that holds back vacuum is a debt of the primary; a server that is on its way may still pay it."""
+    """An unused slot that holds back vacuum harms the primary; a server that is starting may still use it."""
     slot, limit = member.slot, max(timeouts.IDLE_XMIN_LIMIT, longest_wait).total_seconds()
     if slot is None or slot.is_active or not slot.has_xmin or member.slot_idle_seconds < limit:
         return None

@@ -1,4 +1,4 @@
-"""How the deletion of a set ends: when nothing is left, or when what is left is reported and let go."""
+"""How the deletion of a set ends: when nothing is left, or when what is left is reported and abandoned."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,9 +18,9 @@ NEVER_COMES_BACK = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING
 
 @dataclass(frozen=True, slots=True)
 class TeardownDecision:
-    """What to do about a set that is being deleted, once its members have been brought a step nearer to their end.
+    """What to do about a set that is being deleted, after its members came a step closer to their end.
 
-    `is_over`: the finalizer may go. `gives_up` says why what is left is reported and let go; empty: it is not.
+    `is_over`: the finalizer may go. `gives_up` says why what is left is reported and abandoned; empty if it is not.
     `message` is what the deletion waits for, and how to end it.
     """
 
@@ -37,7 +37,7 @@ def decide_teardown(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, no
 
 
 def may_have_slots(memory: SetMemory) -> bool:
-    """The primary's identity is written down before the first slot is made, so that this is never wrongly false."""
+    """Status has the primary's identity before the first slot is created, so that this is never wrongly false."""
     return memory.system_identifier is not None or bool(memory.slot_names)
 
 
@@ -87,7 +87,7 @@ def _describe(facts: SetFacts) -> str:
 
 
 def _is_left_to_kubernetes(spec: ReplicaSetSpec, facts: SetFacts, now: Moment) -> bool:
-    """No slot is left, and the pods that are there outlived their grace period."""
+    """No slot is left, and the remaining pods outlived their grace period."""
     has_slots = any(member.slot is not None for member in facts.members)
     if facts.deletion is None or facts.primary is None or has_slots:
         return False

@@ -1,7 +1,7 @@
-"""Why a container ended, from what Kubernetes and the end of its log tell.
+"""Why a container ended, according to Kubernetes and the end of its log.
 
-A server's log holds what its clients did as well. Only sentences that the server says of itself are told on: a client's
-line is no cause, and what a statement says is nobody else's business.
+A server's log also has what its clients did. Only sentences of the server about itself are reported: a client's line is
+not a cause, and a statement may hold data.
 """
 
 import re
@@ -13,8 +13,8 @@ KILLED = 137
 _LONGEST = 300
 
 _LINE = re.compile(r"\S.*?\b(LOG|ERROR|FATAL|PANIC|WARNING|HINT|DETAIL|CONTEXT|STATEMENT|NOTICE|INFO|DEBUG\d?): +(.*)")
-"""A line of a server's log: its level is the first one named, what a statement holds comes after it; a line that begins
-with a space continues another."""
+"""A line of a server's log: its level is the first one named, and the text of a statement comes after it; a line that
+begins with a space continues another."""
 _CONFIGURATION = re.compile(
     r"invalid value for parameter "
     r"|unrecognized configuration parameter "
@@ -24,21 +24,21 @@ _CONFIGURATION = re.compile(
     r"|end-of-line before "
     r"|unrecognized authentication option name"
 )
-"""What a server cannot take of its files: it names that first, and sums up in its last line."""
+"""What a server rejects in its files: it names that first and sums up in its last line."""
 _OF_CLIENTS = re.compile(
     r"the database system is |terminating |could not connect to the primary |could not receive data from WAL "
     r"|\w+ authentication failed|no pg_hba.conf entry|pg_hba.conf rejects"
     r"|sorry, too many clients|remaining connection slots|role |user |database |permission denied for database"
     r"|canceling authentication|connection |unsupported frontend|invalid startup packet|unrecognized configuration"
 )
-"""How sessions end, and tries to reach the primary, while the server goes on."""
+"""How sessions end, and how attempts to reach the primary fail, while the server continues."""
 _SEED_REFUSAL = re.compile(r"seed: (?!copy \d)")
-"""What the seed step says of itself when it gives up, unlike the count of its tries."""
+"""What the seed step reports when it gives up, unlike the count of its tries."""
 _COPY_FAILURE = re.compile(r": FATAL: +(?!the database system is |terminating )")
 
 
 def describe_end(server: ContainerFacts) -> str:
-    """Why a server's container ended, as far as that can be told."""
+    """Why a server's container ended, as far as it is known."""
     if server.ended_by == "OOMKilled":
         return "it ran out of memory and was killed (OOMKilled): raise resources.limits.memory"
     if server.exit_code == KILLED:
@@ -47,7 +47,7 @@ def describe_end(server: ContainerFacts) -> str:
 
 
 def find_copy_cause(text: str) -> str:
-    """Why the seed step ended: what it refuses, or the first thing that its copy met."""
+    """Why the seed step ended: what it refuses, or the first error of its copy."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return "it gave no reason"
@@ -57,7 +57,7 @@ def find_copy_cause(text: str) -> str:
 
 
 def _find_server_cause(text: str) -> str:
-    """A setting, else the last thing it could not go on with; empty for none."""
+    """A setting, else the last line that ended it; empty if there is neither."""
     found = [(line[1], line[2]) for line in map(_LINE.match, text.splitlines()) if line]
     for level, message in found:
         if level == "LOG" and _CONFIGURATION.match(message):

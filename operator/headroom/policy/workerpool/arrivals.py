@@ -65,7 +65,7 @@ def estimate_arrivals(spans: Sequence[Interval], service_rate: float | None) -> 
 
 
 def _counts(spans: Sequence[Interval], service_rate: float | None) -> list[_Count]:
-    """Arrivals per interval, derived where the source does not tell; gaps left out."""
+    """Arrivals of each interval, computed if the source does not count them; without gaps."""
     if not spans:
         return []
     longest = GAP_FACTOR * max(median(span.seconds for span in spans), PROBE_SECONDS)
@@ -78,7 +78,7 @@ def _counts(spans: Sequence[Interval], service_rate: float | None) -> list[_Coun
 
 
 def _arrived(span: Interval, service_rate: float | None) -> float | None:
-    """Counted arrivals, else what must have come in: growth of the backlog plus what left it."""
+    """The counted arrivals, else growth of the backlog plus what left it."""
     if span.arrived is not None:
         return float(span.arrived)
     if span.ended is not None:
@@ -89,7 +89,7 @@ def _arrived(span: Interval, service_rate: float | None) -> float | None:
 
 
 def _without_bulk(counts: list[_Count]) -> list[_Count]:
-    """Leave out an interval that alone holds more than half of all arrivals: it is backlog, and counted as such."""
+    """Leave out an interval that has more than half of all arrivals: the backlog already counts it."""
     total = sum(count.count for count in counts)
     if len(counts) < BULK_LEAST_INTERVALS:
         return counts
@@ -97,7 +97,7 @@ def _without_bulk(counts: list[_Count]) -> list[_Count]:
 
 
 def _pieces(counts: Sequence[_Count]) -> list[_Count]:
-    """The counts put together, from the newest back, until each piece lasts as long as a calm probe interval."""
+    """Join counts, from the newest back, until each piece lasts as long as a calm probe interval."""
     pieces: list[_Count] = []
     group: list[_Count] = []
     for count in reversed(counts):
@@ -109,7 +109,7 @@ def _pieces(counts: Sequence[_Count]) -> list[_Count]:
 
 
 def _newest(mean: _Count, pieces: Sequence[_Count], level: Sequence[_Count]) -> _Count:
-    """The whole minute, unless its newest pieces say that the rate has risen since, and still is where it rose to."""
+    """The whole minute, unless its newest pieces show that the rate has risen and stays there."""
     newest = level or pieces[-CHANGE_SPANS:]
     risen = _sum(level) if level else _middle(newest)
     if risen is None or not _is_above(risen, mean):
@@ -119,29 +119,29 @@ def _newest(mean: _Count, pieces: Sequence[_Count], level: Sequence[_Count]) -> 
 
 
 def _middle(pieces: Sequence[_Count]) -> _Count | None:
-    """The middle one of three pieces, so that no single batch is taken for a change; None of fewer."""
+    """The middle one of three pieces, so that a single batch does not count as a change; None of fewer."""
     if len(pieces) < CHANGE_SPANS:
         return None
     return sorted(pieces, key=lambda piece: piece.rate)[CHANGE_SPANS // 2]
 
 
 def _fallen(pieces: Sequence[_Count]) -> _Count | None:
-    """The newest pieces below the rate of all when it is more than chance: what came before them has ended."""
+    """The newest pieces if they are below the rate of all by more than chance: the old level has ended."""
     if not pieces:
         return None
     whole = _sum(pieces)
     lower = list(takewhile(lambda piece: piece.rate < whole.rate, reversed(pieces)))
     if not lower or _deviation(_sum(lower), whole) > -CHANGE_SIGNIFICANCE:
         return None
-    # The fall came within a piece, which has some of the old level in it.
+    # The fall is within a piece, which still has some of the old level.
     return _sum(lower[:-1] or lower)
 
 
 def _since_jump(pieces: Sequence[_Count]) -> Sequence[_Count]:
-    """The pieces since the rate jumped to a new level; none when it did not, or when a line explains it as well.
+    """The pieces since the rate jumped to a new level; none if it did not, or if a line explains it as well.
 
-    A line through a jump rises, and continues to rise where arrivals do not. A level stands without its highest piece:
-    no single batch makes one.
+    A line through a jump rises, and continues to rise where arrivals do not. A level must remain without its highest
+    piece: a single batch is not a level.
     """
     cuts = range(1, len(pieces) - JUMP_LEAST_SPANS + 1)
     if not cuts:
@@ -151,12 +151,12 @@ def _since_jump(pieces: Sequence[_Count]) -> Sequence[_Count]:
     steady = sorted(level, key=lambda piece: piece.rate)[:-1]
     if scatter >= JUMP_SHARE * _fit_line(pieces).residual or not _is_above(_sum(steady), _sum(pieces)):
         return ()
-    # The jump came within a piece, which has some of the old level in it.
+    # The jump is within a piece, which still has some of the old level.
     return level[1:] if len(level) > JUMP_LEAST_SPANS else level
 
 
 def _is_above(part: _Count, whole: _Count) -> bool:
-    """True when more came in a part of a window than chance makes of the window's rate."""
+    """True when more arrived in a part of a window than chance explains at the window's rate."""
     return _deviation(part, whole) > CHANGE_SIGNIFICANCE
 
 
@@ -200,7 +200,7 @@ def _scatter(counts: Sequence[_Count]) -> float:
 
 
 def _sum(counts: Sequence[_Count]) -> _Count:
-    """Several counts as one, with the middle of all their seconds; at least one is needed."""
+    """Several counts as one, with the middle of all their seconds; needs at least one."""
     seconds = sum(count.seconds for count in counts)
     at = sum(count.at * count.seconds for count in counts) / seconds
     return _Count(at, seconds, sum(count.count for count in counts))

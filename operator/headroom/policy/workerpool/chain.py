@@ -1,11 +1,12 @@
 """The limits between what a queue wants and what is allowed: an ordered list of small checks.
 
-Each check sees the count its predecessors left, and returns None when it has nothing against it. The order is part of
-the product: what may not be acted on at all comes first, bounds and steps next, caps that protect the database last;
-those caps may go below `minWorkers` and are not stepped. A new limit is one more entry.
+Each check sees the count its predecessors left, and returns None when it accepts it. The order is part of the product:
+what may not be acted on at all comes first, bounds and steps next, caps that protect the database last; those caps may
+go below `minWorkers` and are not stepped. A new limit is one more entry.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from headroom.model.numbers import count_of
 from headroom.policy.workerpool.chain_input import ChainInput, Rule, Ruling, ScalingDecision
@@ -15,11 +16,11 @@ from headroom.reasons import Reason
 
 Check = Callable[[ChainInput, int], Ruling | None]
 UNKNOWN_BUDGET = (Reason.GUARD_NOT_READY, Reason.GUARD_NOT_FOUND)
-"""Reasons of a cap that only holds what is there."""
+"""Reasons of a cap that only keeps the present count."""
 
 
 def check_conflict(chain_input: ChainInput, _allowed: int) -> Ruling | None:
-    """Two that scale one target undo each other: leave it to the other one."""
+    """Two autoscalers of one target undo each other: leave it to the other one."""
     if chain_input.conflict is None:
         return None
     message = chain_input.conflict.message
@@ -64,11 +65,14 @@ def check_failures(chain_input: ChainInput, allowed: int) -> Ruling | None:
 
 
 def check_connections(chain_input: ChainInput, allowed: int) -> Ruling | None:
-    """Workers need connections, and the service that answers people needs them first."""
+    """Workers need connections, but the service that answers people has priority."""
     cap = chain_input.cap
     if cap is None or allowed <= cap.workers:
         return None
-    return Ruling(Rule.CONNECTION_BUDGET, cap.workers, cap.finding.reason, cap.finding.message)
+    # A cap below the present count takes workers away: that is a limit, whatever the guard has heard.
+    is_awaited = cap.is_awaited and cap.workers >= chain_input.present
+    message = "the guard has yet to share out connections for more" if is_awaited else cap.finding.message
+    return Ruling(Rule.CONNECTION_BUDGET, cap.workers, cap.finding.reason, message, is_awaited=is_awaited)
 
 
 CHAIN: tuple[Check, ...] = (
@@ -83,19 +87,30 @@ CHAIN: tuple[Check, ...] = (
 
 
 def decide_allowed(chain_input: ChainInput, chain: Sequence[Check] = CHAIN) -> ScalingDecision:
-    """Send the wanted count through the chain; the last limit that moved it is the one to name."""
+    """Send the wanted count through the chain; the message names the last limit that moved it."""
     wanted = chain_input.wanted
     allowed = count = chain_input.present if wanted is None else wanted.workers
     binding: Ruling | None = None
+    awaited: Ruling | None = None
     for check in chain:
         ruling = check(chain_input, allowed)
         if ruling is None:
+            continue
+        if ruling.is_awaited:
+            awaited = ruling
             continue
         if ruling.is_final or ruling.allowed != allowed:
             binding, allowed = ruling, ruling.allowed
         if ruling.is_final:
             break
-    return _decision(chain_input, count, allowed, binding)
+    decision = _decision(chain_input, count, allowed, binding)
+    return decision if awaited is None or awaited.allowed >= allowed else _hold_for_now(decision, awaited)
+
+
+def _hold_for_now(decision: ScalingDecision, ruling: Ruling) -> ScalingDecision:
+    """The decision without the ruling, so that no verdict turns for it; only the count waits."""
+    message = "; ".join(filter(None, (decision.message, f"{ruling.allowed} for now: {ruling.message}")))
+    return replace(decision, allowed=ruling.allowed, message=message, awaited=decision.allowed - ruling.allowed)
 
 
 def _decision(chain_input: ChainInput, count: int, allowed: int, binding: Ruling | None) -> ScalingDecision:
@@ -110,7 +125,9 @@ def _decision(chain_input: ChainInput, count: int, allowed: int, binding: Ruling
 
 
 def _describe_ruling(chain_input: ChainInput, count: int, allowed: int, binding: Ruling) -> str:
-    """A cap allows a count; workers that are kept or not added yet stay; what another one scales is only present."""
+    """The text for a count: a cap allows it, workers that are kept or not added yet stay, and a target that another
+    autoscaler scales is only present.
+    """
     if binding.rule is Rule.TARGET_CONFLICT:
         return f"{allowed} present{_describe_bounds(chain_input)}, left alone: {binding.message}"
     if binding.rule is Rule.STALE_SIGNAL:

@@ -1,4 +1,4 @@
-"""What the chain of limits reads, what each limit answers, and what comes of it."""
+"""What the chain of limits reads, what each limit answers, and the result."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,7 +36,7 @@ class Rule(StrEnum):
 class ChainInput:
     """All that the limits of one pass read; `demand` and `wanted` are None while `gap` says why nothing is known.
 
-    `now` is monotonic seconds, `present` the count that is asked for now. `memory` is that after this pass's sample.
+    `now` is monotonic seconds, `present` the count that is asked for now. `memory` includes this pass's sample.
     """
 
     now: float
@@ -58,18 +58,22 @@ class ChainInput:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What one limit makes of the count it was given; a final one ends the chain."""
+    """What one limit allows of the count it was given. A final answer ends the chain, an awaited one soon changes."""
 
     rule: Rule
     allowed: int
     reason: Reason
     message: str
     is_final: bool = False
+    is_awaited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingDecision:
-    """What was wanted, what is allowed, and the rule that made the difference (None: no limit did)."""
+    """What was wanted, what is allowed, and the rule that made the difference (None: no limit did).
+
+    `awaited` workers more are allowed as soon as the guard has heard of the present want.
+    """
 
     wanted: int
     allowed: int
@@ -77,16 +81,22 @@ class ScalingDecision:
     limit: Rule | None
     reason: Reason
     message: str
+    awaited: int = 0
+
+    @property
+    def expected(self) -> int:
+        """The count that is allowed in a moment."""
+        return self.allowed + self.awaited
 
     @property
     def is_held_back(self) -> bool:
         """True when a limit keeps the count below what is wanted, or nothing may be done at all."""
-        return self.allowed < self.wanted or self.limit in (Rule.TARGET_CONFLICT, Rule.STALE_SIGNAL)
+        return self.expected < self.wanted or self.limit in (Rule.TARGET_CONFLICT, Rule.STALE_SIGNAL)
 
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """The count for a target, and what it was made of; `demand` and `wanted` are None without a sample.
+    """The count for a target, and what it was computed from; `demand` and `wanted` are None without a sample.
 
     `drain_seconds` is how long the backlog lasts with the allowed count; None when it grows or is not known.
     """

@@ -23,7 +23,7 @@ def find_conflict(
     foreign: ForeignWrites,
     now: Moment,
 ) -> Finding | None:
-    """The first reason not to scale: an autoscaler, an older pool, then foreign writes not long ago."""
+    """The first reason not to scale: an autoscaler, an older pool, then recent foreign writes."""
     target = own.target
     if target is None:
         return None
@@ -53,7 +53,7 @@ def watch_writes(foreign: ForeignWrites, present: int, now: float) -> ForeignWri
 
 
 def _goes_first(pool: PoolClaim, own: PoolClaim) -> bool:
-    """Of two pools on one target the older one scales; of two of the same second the one with the smaller uid."""
+    """Whether this pool has priority: the older one scales; of two from one second, the one with the smaller uid."""
     is_on_target = pool.target == own.target and pool.uid != own.uid
     return is_on_target and (pool.created, pool.uid) < (own.created, own.uid)
 

@@ -1,12 +1,12 @@
 """The database's connections: how many workers the guard allows a pool, and what the pool asks the guard for."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headroom.model.conditions import Finding
-from headroom.model.database import Allocation, DatabaseView, PoolDemand
+from headroom.model.database import VIEW_FRESH_SECONDS, Allocation, DatabaseView, PoolDemand
 from headroom.model.numbers import count_of
-from headroom.policy.workerpool.constants import GUARD_FRESH_SECONDS
+from headroom.policy.workerpool.constants import ALLOCATION_SECONDS
 from headroom.policy.workerpool.facts import PoolFacts, ScalingLimits, Target
 from headroom.policy.workerpool.memory import PoolMemory
 from headroom.reasons import Reason
@@ -14,31 +14,41 @@ from headroom.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class ConnectionCap:
-    """Workers at most for the sake of the database, and why; not `is_known` while the guard does not tell."""
+    """Workers at most for the sake of the database, and why.
+
+    Not `is_known` while the guard says nothing. With `is_awaited` it gave this pool all that it had asked for: whoever
+    wants more now has to wait for the next allocation, and that is no shortage yet.
+    """
 
     workers: int
     finding: Finding
     is_known: bool = True
+    is_awaited: bool = False
 
 
 def find_allocation(database: DatabaseView | None, uid: str, now: float) -> Allocation | None:
     """What the guard allows this pool now; None while the guard has no fresh numbers, or none for this pool."""
-    if database is None or not database.is_ready or now - database.observed_at > GUARD_FRESH_SECONDS:
+    if database is None or not database.is_ready or now - database.observed_at > VIEW_FRESH_SECONDS:
         return None
     return database.allocations.get(uid)
 
 
 def cap_workers(
-    facts: PoolFacts, limits: ScalingLimits, memory: PoolMemory, now: float, *, guard: str
+    facts: PoolFacts, limits: ScalingLimits, memory: PoolMemory, now: float, *, guard: str, is_active: bool
 ) -> ConnectionCap:
     """The cap of this pass. Without fresh numbers the last allocation holds, and nothing grows.
 
-    Nobody knows then whether the connections are still free: a pool that grew would take them from the service that
-    answers people.
+    Nobody knows then whether the connections are still free, and a pool that grows could take them from the service
+    that answers people. A pool that is not active is allocated what it runs; its cap is what it could have without
+    taking from others.
     """
     allocation = find_allocation(facts.database, facts.own.uid, now)
     if allocation is not None:
-        return ConnectionCap(allocation.workers, _describe_budget(allocation, limits))
+        has_waited = memory.capped_since is not None and now - memory.capped_since >= ALLOCATION_SECONDS
+        free = 0 if is_active else (allocation.budget - allocation.held_by_others) // limits.connections_per_worker
+        workers = max(allocation.workers, free)
+        is_awaited = is_active and not allocation.is_short and not has_waited
+        return ConnectionCap(workers, _describe_budget(workers, allocation, limits), is_awaited=is_awaited)
     last, present = memory.allocation, 0 if facts.workload is None else facts.workload.present
     workers = present if last is None else min(last.workers, present)
     return ConnectionCap(workers, _describe_blindness(guard, facts, now), is_known=False)
@@ -49,26 +59,42 @@ def claim_connections(
     facts: PoolFacts,
     memory: PoolMemory,
     *,
-    is_scaled: bool,
+    guard: str,
+    allowed: int | None,
     is_lower_bound: bool,
 ) -> PoolDemand:
-    """What the pool holds and wants. A pool that is not scaled now, or has no target, asks for nothing more."""
-    target = facts.workload
+    """What the pool holds and wants; `allowed` is the count that is written now, None for a pool that scales nothing.
+
+    Such a pool cannot give workers back, and one without a target has none.
+    """
+    target, uid = facts.workload, facts.own.uid
     if target is None:
-        return PoolDemand(facts.own.uid, limits.rank, limits.connections_per_worker, 0, 0, 0, 0)
-    running = max(target.existing, target.pods.running)
+        return PoolDemand(uid, limits.rank, limits.connections_per_worker, 0, 0, 0, 0, maximum=0, guard=guard)
+    # Workers that are asked for will connect before the next demand: nobody else may be given their connections.
+    running = max(target.existing, target.pods.running, target.present)
+    demand = PoolDemand(
+        uid=uid,
+        rank=limits.rank,
+        connections_per_worker=limits.connections_per_worker,
+        minimum=min(limits.min_workers, target.present),
+        running=running,
+        busy=running,
+        wanted=target.present,
+        maximum=running,
+        guard=guard,
+    )
+    if allowed is None:
+        return demand
     asked = target.present if memory.wanted is None else memory.wanted
     if is_lower_bound:
         asked = max(asked, target.present)
-    wanted = min(max(asked, limits.min_workers), limits.max_workers)
-    return PoolDemand(
-        uid=facts.own.uid,
-        rank=limits.rank,
-        connections_per_worker=limits.connections_per_worker,
-        minimum=limits.min_workers if is_scaled else min(limits.min_workers, target.present),
-        running=running,
+    return replace(
+        demand,
+        minimum=limits.min_workers,
+        running=max(running, allowed),
         busy=_busy_workers(target, facts, limits, running),
-        wanted=wanted if is_scaled else target.present,
+        wanted=min(max(asked, limits.min_workers), limits.max_workers),
+        maximum=limits.max_workers,
     )
 
 
@@ -80,14 +106,19 @@ def _busy_workers(target: Target, facts: PoolFacts, limits: ScalingLimits, runni
     return min(math.ceil(in_flight / limits.concurrency), target.pods.running)
 
 
-def _describe_budget(allocation: Allocation, limits: ScalingLimits) -> Finding:
-    is_enough = allocation.workers >= limits.min_workers
+def _describe_budget(workers: int, allocation: Allocation, limits: ScalingLimits) -> Finding:
+    is_enough = workers >= limits.min_workers
     reason = Reason.CONNECTION_BUDGET if is_enough else Reason.BUDGET_BELOW_MINIMUM
-    return Finding(
-        reason,
-        f"the database has {count_of(allocation.budget, 'connection')} for workers, other pools hold "
-        f"{allocation.held_by_others} of them, and one worker takes {limits.connections_per_worker}",
+    owner, others = "the database", "other pools hold"
+    if allocation.is_pooled:
+        owner, others = "the pooler of the database", "other pools behind it hold"
+    message = (
+        f"{owner} has {count_of(allocation.budget, 'connection')} for workers; {others} {allocation.held_by_others}, "
+        f"and one worker takes {limits.connections_per_worker}"
     )
+    if allocation.ahead:
+        message += f"; pools of a higher priority come first, with {allocation.ahead}"
+    return Finding(reason, message)
 
 
 def _describe_blindness(guard: str, facts: PoolFacts, now: float) -> Finding:
@@ -98,7 +129,7 @@ def _describe_blindness(guard: str, facts: PoolFacts, now: float) -> Finding:
         why = "it has not been observed yet"
     elif not database.is_ready:
         why = database.finding.message or str(database.finding.reason)
-    elif now - database.observed_at > GUARD_FRESH_SECONDS:
+    elif now - database.observed_at > VIEW_FRESH_SECONDS:
         why = "its last numbers are old"
     else:
         why = "it has allocated none to this pool yet"

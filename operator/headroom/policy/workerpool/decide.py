@@ -1,4 +1,4 @@
-"""One decision about a pool: spec, facts and memory in; what is wanted, allowed and to be shown, and memory out."""
+"""One decision about a pool: from spec, facts and memory to what is wanted, allowed and shown, and a new memory."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from headroom.model.queue import QueueSample
 from headroom.policy import Outcome
 from headroom.policy.schedules import find_active
 from headroom.policy.workerpool.chain import decide_allowed
-from headroom.policy.workerpool.chain_input import ChainInput, Sizing
+from headroom.policy.workerpool.chain_input import ChainInput, Rule, Sizing
 from headroom.policy.workerpool.conflict import find_conflict, watch_writes
 from headroom.policy.workerpool.connections import cap_workers, claim_connections, find_allocation
 from headroom.policy.workerpool.constants import DEFAULT_LEAD_SECONDS, PROBE_SECONDS, URGENT_PROBE_SECONDS
@@ -34,9 +34,10 @@ from headroom.reasons import Reason
 class PoolDecision:
     """All that a pass does and shows.
 
-    `schedules` are the names of those that are active, `sizing` is there with a target. `claim` is what the guard is
-    asked for; None without a databaseRef. The next sample is due `pause_seconds` after this one. `is_settling` says
-    that a process that has just taken over cannot evaluate the pool yet: what the one before reported stays.
+    `schedules` are the names of those that are active, `sizing` is there with a target. `claim` is what the pool asks
+    the guard for; None without a databaseRef. The next sample is due `pause_seconds` after this one. `is_settling` says
+    that a process that has just taken over cannot evaluate the pool yet: status keeps what the earlier process
+    reported.
     """
 
     limits: ScalingLimits
@@ -91,7 +92,8 @@ def _size(
     if wanted is not None:
         memory = memory.want(wanted.workers, at, limits.down_window_seconds, is_lower_bound=wanted.is_lower_bound)
     guard = spec.database_ref
-    cap = None if guard is None else cap_workers(facts, limits, memory, at, guard=guard.name)
+    is_active = spec.mode is Mode.ACTIVE
+    cap = None if guard is None else cap_workers(facts, limits, memory, at, guard=guard.name, is_active=is_active)
     decision = decide_allowed(
         ChainInput(
             now=at,
@@ -107,12 +109,13 @@ def _size(
             cap=cap,
         )
     )
-    eta = None if demand is None else drain_seconds(demand, estimates, decision.allowed, limits.concurrency)
+    memory = memory.cap(at, is_capped=decision.awaited > 0 or decision.limit is Rule.CONNECTION_BUDGET)
+    eta = None if demand is None else drain_seconds(demand, estimates, decision.expected, limits.concurrency)
     return Sizing(estimates, decision, demand, wanted, eta, cap), memory
 
 
 def _watch_writes(spec: WorkerPoolSpec, target: Target, memory: PoolMemory, at: float) -> PoolMemory:
-    """Only what we wrote can be overwritten: outside Active everybody else writes by right."""
+    """Compare the count with our last write. Outside of Active anybody else may write."""
     is_active = spec.mode is Mode.ACTIVE
     foreign = watch_writes(memory.foreign, target.present, at) if is_active else ForeignWrites()
     return replace(memory, foreign=foreign)
@@ -168,16 +171,18 @@ def _keep_allocation(spec: WorkerPoolSpec, facts: PoolFacts, memory: PoolMemory,
 def _claim(
     spec: WorkerPoolSpec, facts: PoolFacts, limits: ScalingLimits, memory: PoolMemory, sizing: Sizing | None
 ) -> PoolDemand | None:
-    """What the guard is asked for; a pool does not count the pods of a CronJob as workers."""
+    """What the pool asks the guard for; a pool does not count the pods of a CronJob as workers."""
     if spec.database_ref is None or spec.workers.target_ref is None:
         return None
-    is_contested = sizing is not None and sizing.decision.reason is Reason.TARGET_CONFLICT
+    decision = None if sizing is None else sizing.decision
+    is_scaled = spec.mode is Mode.ACTIVE and decision is not None and decision.reason is not Reason.TARGET_CONFLICT
     wanted = None if sizing is None else sizing.wanted
     return claim_connections(
         limits,
         facts,
         memory,
-        is_scaled=spec.mode is Mode.ACTIVE and not is_contested,
+        guard=spec.database_ref.name,
+        allowed=decision.allowed if decision is not None and is_scaled else None,
         is_lower_bound=wanted is None or wanted.is_lower_bound,
     )
 
@@ -185,8 +190,8 @@ def _claim(
 def _is_settling(memory: PoolMemory, signal: SignalVerdict, sizing: Sizing | None, at: float) -> bool:
     """True while a process that took over a reported pool lacks what it needs to evaluate it.
 
-    A queue that was read once has no rates, and a guard needs a pass first. A verdict from less would be taken back
-    some seconds later.
+    A queue that was read once has no rates, and a guard needs a pass first. A verdict from less would change again some
+    seconds later.
     """
     if not memory.was_reported or not is_first_sight(memory, at):
         return False

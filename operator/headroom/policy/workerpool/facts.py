@@ -11,7 +11,7 @@ from headroom.model.queue import QueueSample
 from headroom.policy.target_conflict import AutoscalerClaim, TargetId
 
 RANKS = {Priority.CRITICAL: 0, Priority.STANDARD: 1, Priority.BACKGROUND: 2}
-"""Who gives way last when connections are short."""
+"""Who gets connections first when there are too few."""
 
 
 @dataclass(frozen=True, slots=True)

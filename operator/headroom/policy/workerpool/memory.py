@@ -29,7 +29,8 @@ class Want:
 class Wants:
     """The wants of a sliding window, reduced to those that can still become its maximum (newest last, falling).
 
-    `since` is when the unbroken row of wants began: before that nothing is known, and nothing unknown lowers a count.
+    `since` is when the unbroken row of wants began: what was wanted before that is unknown, and nothing unknown lowers
+    a count.
     """
 
     since: float | None = None
@@ -73,12 +74,12 @@ class ForeignWrites:
 
 @dataclass(frozen=True, slots=True)
 class PoolMemory:
-    """The memory of one pool; a new one begins empty, and an empty one never lowers anything. Times are monotonic.
+    """The memory of one pool; a new one is empty, and an empty one never lowers a count. Times are monotonic.
 
     `seen_at` is when this process first saw the pool, `was_reported` whether an earlier process had reported on it.
     `late_since` is when lag passed its target; `is_late` keeps until lag is clearly below it. `has_answered` is true
     once a sample was taken by any process, `blind_since` is when samples began to fail. `wanted` is the last count the
-    queue asked for, `allocation` the last one that the guard made.
+    queue asked for, `allocation` the last one that the guard made, and `capped_since` is when it became too small.
     """
 
     window: tuple[Observation, ...] = ()
@@ -97,9 +98,10 @@ class PoolMemory:
     is_late: bool = False
     wanted: int | None = None
     allocation: Allocation | None = None
+    capped_since: float | None = None
 
     def follow(self, target: Target) -> "PoolMemory":
-        """The memory of this target: what was written to another one, and for how long it was watched, is dropped."""
+        """The memory of this target, without what was written to another one and how long that was watched."""
         memory = replace(self, target_uid=target.uid, lead_seconds=target.pods.lead_seconds or self.lead_seconds)
         if self.target_uid in (None, target.uid):
             return memory
@@ -136,8 +138,13 @@ class PoolMemory:
             return replace(self, wanted=max(workers, self.wanted or 0))
         return replace(self, wanted=workers, wants=self.wants.add(now, workers, window_seconds))
 
+    def cap(self, now: float, *, is_capped: bool) -> "PoolMemory":
+        """The memory after a decision that connections held back, or did not."""
+        since = now if self.capped_since is None else self.capped_since
+        return replace(self, capped_since=since if is_capped else None)
+
     def writing(self) -> "PoolMemory":
-        """The memory while a write is under way: its answer may be lost, so that no count is a foreign one."""
+        """The memory during a write: its answer may be lost, so no count counts as foreign."""
         return replace(self, foreign=replace(self.foreign, written=None))
 
     def wrote(self, move: Move) -> "PoolMemory":

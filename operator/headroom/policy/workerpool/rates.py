@@ -1,4 +1,4 @@
-"""From intervals to rates: arrivals and their trend, completions, and what one busy slot gets done in a second."""
+"""From intervals to rates: arrivals and their trend, completions, and how much one busy slot does in a second."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Estimates:
 def estimate(
     spans: Sequence[Interval], *, last_good_rate: float | None = None, expected_job_seconds: float | None = None
 ) -> Estimates:
-    """Estimate all rates from the intervals of a window; the last good rate outranks what the spec expects."""
+    """Estimate all rates from the intervals of a window; the last good rate has priority over what the spec expects."""
     prior = last_good_rate or (1 / expected_job_seconds if expected_job_seconds else None)
     service_rate, is_measured = _service_rate(spans, prior)
     arrivals = estimate_arrivals(spans, service_rate)
@@ -58,7 +58,7 @@ def estimate(
 
 
 def _service_rate(spans: Sequence[Interval], prior: float | None) -> tuple[float | None, bool]:
-    """m = (k + 5) / (busy + 5/m0) over at least 5 service times; the prior alone while too little was seen busy."""
+    """m = (k + 5) / (busy + 5/m0) over at least 5 service times; only the prior while too little was seen busy."""
     ended, busy_seconds, sightings = _work(spans, prior)
     is_measured = ended >= KNOWN_AFTER_JOBS and sightings >= SIGHTINGS_LEAST
     if prior is None:
@@ -71,8 +71,8 @@ def _service_rate(spans: Sequence[Interval], prior: float | None) -> tuple[float
 def _work(spans: Sequence[Interval], prior: float | None) -> tuple[int, float, float]:
     """Ended attempts, busy slot-seconds and independent sightings of a busy slot, over as short a time as is enough.
 
-    Busy slots are sampled, so a quiet pool needs a longer look; two sightings within one service time are one. While
-    all slots are busy nothing is left to chance but the jobs themselves.
+    Busy slots are sampled, so a quiet pool needs a longer time; two sightings within one service time count once. While
+    all slots are busy, only the jobs themselves vary.
     """
     service_seconds = 1 / prior if prior else 0.0
     enough_seconds = max(SERVICE_TIMES_LEAST * service_seconds, SERVICE_WINDOW_LEAST_SECONDS)

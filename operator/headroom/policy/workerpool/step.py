@@ -1,4 +1,4 @@
-"""How fast a count may move by our own will: up at once in bounded steps, down slowly and never into running jobs."""
+"""How fast we may change a count: up at once in bounded steps, down slowly and never into running jobs."""
 
 import math
 

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.model.queue import QueueSample
 from headroom.policy.workerpool.chain_input import Sizing
-from headroom.policy.workerpool.constants import BRIEF_SECONDS, FIRST_SIGHT_SECONDS
+from headroom.policy.workerpool.constants import BRIEF_SECONDS
 from headroom.policy.workerpool.facts import PoolFacts, ScalingLimits, Target
 from headroom.policy.workerpool.memory import PoolMemory
 from headroom.policy.workerpool.rates import Estimates
@@ -26,7 +27,7 @@ PASSING_REASONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A condition's status without its words; `holds` None is unknown."""
+    """A condition's status without its message; `holds` None is unknown."""
 
     holds: bool | None
     reason: Reason
@@ -36,7 +37,7 @@ class Verdict:
 class SignalVerdict:
     """Whether the queue can be read, and what is odd about it.
 
-    A brief gap has only begun, after answers, and is likely to pass: it does not take Ready away. An early one is of a
+    A brief gap began a moment ago, after answers, and is likely to pass: Ready stays True. An early gap comes from a
     guard that this process has hardly had the time to observe.
     """
 
@@ -78,7 +79,7 @@ def evaluate_lag(facts: PoolFacts, limits: ScalingLimits, memory: PoolMemory, si
     if sizing.estimates.service_rate is None:
         return Verdict(None, Reason.LEARNING_RATE)
     is_in_time = sizing.drain_seconds is not None and sizing.drain_seconds <= time_left(sizing.demand)
-    if is_in_time or sizing.decision.allowed >= sizing.wanted.workers:
+    if is_in_time or sizing.decision.expected >= sizing.wanted.workers:
         return Verdict(holds=True, reason=Reason.LAG_ABOVE_TARGET)
     return Verdict(holds=False, reason=Reason.CANNOT_MEET_DEADLINE)
 
@@ -104,7 +105,7 @@ def _find_oddity(sample: QueueSample, target: Target | None, limits: ScalingLimi
 
 
 def _runs_more_than_declared(target: Target, sample: QueueSample, concurrency: int) -> bool:
-    # While pods come or go a job may be in the hands of one that is not counted.
+    # While pods come or go, a pod that is not counted may hold a job.
     if sample.in_flight is None or target.pods.ready < target.present:
         return False
     return sample.in_flight > target.pods.running * concurrency

@@ -66,7 +66,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The count the queue asks for, and what it was made of.
+    """The count the queue asks for, and what it was computed from.
 
     `excess` is E, `forecast` f, `throughput` C per second; None where the service rate is unknown. A count that
     `is_lower_bound` may raise, never lower.
@@ -105,7 +105,7 @@ def excess(demand: Demand, expected: float) -> float:
 
 
 def time_left(demand: Demand) -> float:
-    """D_left = max(D - time since lag passed T, D/4, R): the deadline nears, but never asks for the impossible."""
+    """D_left = max(D - time since lag passed T, D/4, R): it shrinks, but never asks for the impossible."""
     deadline = demand.drain_within_seconds
     return max(deadline - demand.late_for_seconds, deadline / 4, demand.lead_time_seconds)
 
@@ -142,7 +142,7 @@ def _workers_for(throughput: float, per_worker: float, verified: VerifiedCount |
 
 
 def _learn(demand: Demand, expected: float, beyond: float) -> Wanted:
-    """With nothing known: double in careful steps while late, stay otherwise; an idle queue wants nobody."""
+    """While nothing is known: double in careful steps when late, else stay; an idle queue wants no workers."""
     is_idle = demand.backlog == 0 and demand.in_flight == 0 and not demand.arrivals and not demand.due_soon
     workers, message = demand.present, "it is not known yet how long a job takes; the workers stay as they are"
     if demand.is_late:
@@ -177,7 +177,7 @@ def _describe_rates(demand: Demand, expected: float, per_worker: float, beyond: 
 
 
 def _describe_arrivals(demand: Demand, expected: float) -> str:
-    """The measured rate, and the expected one beside it: a forecast is not an arrival rate."""
+    """The measured rate and the expected one: a forecast is not an arrival rate."""
     now, then = "" if demand.arrivals is None else f"{demand.arrivals:.3g}", f"{expected:.3g}"
     arrive = f"{now} jobs/s arrive" if now else "it is not known yet how many jobs arrive"
     return arrive if then in (now, "0") else f"{arrive}, {then}/s expected in {demand.lead_time_seconds:.0f} s"

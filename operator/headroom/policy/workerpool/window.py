@@ -1,4 +1,4 @@
-"""Samples in a row, and the intervals between them that rates are made of."""
+"""Samples in a row, and the intervals between them, from which rates are computed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ KEEP_SECONDS = max(SERVICE_WINDOW_MOST_SECONDS, TREND_WINDOW_SECONDS)
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A sample, and how many items the workers there were could handle at once when it was taken."""
+    """A sample, and how many items the workers of that moment could handle at once."""
 
     sample: QueueSample
     slots: int
@@ -38,12 +38,10 @@ class Interval:
 
 
 def observe(window: Sequence[Observation], newest: Observation) -> tuple[Observation, ...]:
-    """Append a sample, drop what no estimate looks at any more, and thin out what is old when there are too many.
-
-    Counts that only grow lose nothing by it, and a decision must not take longer the longer a queue is late.
-    """
+    """Append a sample, drop what no estimate needs any more, and thin out old samples if there are too many."""
     since = newest.sample.taken_at - KEEP_SECONDS
     kept = tuple(seen for seen in window if seen.sample.taken_at >= since)
+    # Thinning loses nothing, since the counts only grow; a decision must not take longer the longer a queue is late.
     if len(kept) >= MOST_OBSERVATIONS:
         half = len(kept) // 2
         kept = (*kept[:half:2], *kept[half:])
@@ -51,7 +49,7 @@ def observe(window: Sequence[Observation], newest: Observation) -> tuple[Observa
 
 
 def intervals(window: Sequence[Observation]) -> tuple[Interval, ...]:
-    """The intervals of a window, oldest first; samples of one moment make none."""
+    """The intervals of a window, oldest first; there is none between samples of one moment."""
     return tuple(
         _interval(before, after) for before, after in pairwise(window) if after.sample.taken_at > before.sample.taken_at
     )
@@ -92,7 +90,7 @@ def _busy(seen: Observation, *, had_backlog: bool) -> float | None:
 
 
 def _difference(before: int | None, after: int | None) -> int | None:
-    """Growth of a count that only grows; None over a new beginning."""
+    """Growth of a count that only grows; None if it began again in between."""
     if before is None or after is None or after < before:
         return None
     return after - before

@@ -14,30 +14,28 @@ from headroom.errors import Refused, Unavailable
 from headroom.model.database import DatabaseView
 from headroom.model.replica import SLOT_PATTERN, hash8
 from headroom.policy.databaseguard.decide import GuardDecision
-from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory, SharedServer
+from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory
 from headroom.ports.kube import REPLICA_SET
 from headroom.ports.postgres import SlotLink
 from headroom.reasons import Reason
 from headroom.reconcilers.context import ReconcileContext, Services
 from headroom.reconcilers.databaseguard import metrics
-from headroom.reconcilers.databaseguard.memory import GuardHandles
+from headroom.reconcilers.databaseguard.memory import SWEEP_SECONDS, GuardHandles
 from headroom.reconcilers.logins import LOGIN_REASONS, SECRET_REASONS
 
 logger = logging.getLogger(__name__)
 
 GuardContext = ReconcileContext[DatabaseGuardSpec | None, GuardFacts, GuardDecision, GuardMemory, GuardHandles]
 
-SWEEP_SECONDS = 5.0
-"""Whatever a sweep waits for, the guard's next pass must not be late: sets treat an old view as missing."""
-
 
 async def apply(context: GuardContext) -> None:
     """Prepare the next pass, then tell everybody who needs the server; the status comes after that."""
+    handles, servers, planned = context.handles, context.services.servers, context.memory.server.planned
+    # Before anything is waited for: the next guard of the namespace must continue this plan.
+    if context.decision.is_usable and planned is not None:
+        servers.sessions.share_plan(handles.uid, planned)
     await _repair_links(context)
     _record_commits(context)
-    handles, servers = context.handles, context.services.servers
-    if context.decision.is_usable and context.facts.counts is not None and handles.membership is not None:
-        servers.share(handles.membership, _build_shared(context))
     servers.post(handles.key, build_view(context), handles.links if context.decision.is_usable else None)
 
 
@@ -48,30 +46,24 @@ async def _repair_links(context: GuardContext) -> None:
     reasons = {problem.reason for problem in problems if problem is not None}
     handles.login.read_again(is_due=bool(reasons & (LOGIN_REASONS | SECRET_REASONS)))
     if decision.must_disconnect:
-        context.services.servers.leave(handles.key)
+        context.services.servers.sessions.leave(handles.uid)
         await handles.close()
     elif decision.finding is not None and facts.server is None:
         # Without another guard the canary continues: it notices first that the server is back.
         handles.server = None
-        if context.services.servers.leave(handles.key):
+        if context.services.servers.sessions.leave(handles.uid):
             await handles.step_down()
 
 
 def _record_commits(context: GuardContext) -> None:
     """Record the commits that another guard's canary timed; our own canary records its commits itself."""
     handles, commits = context.handles, context.facts.window.commits
-    if context.facts.shared is not None:
+    has_canary = context.spec is not None and context.spec.canary.enabled
+    if context.facts.is_follower and has_canary:
         for commit in commits:
             if commit.ended_at > handles.recorded_until:
                 context.services.telemetry.record(metrics.COMMIT_SECONDS, commit.seconds, **context.labels)
     handles.recorded_until = max([handles.recorded_until, *(commit.ended_at for commit in commits[-1:])])
-
-
-def _build_shared(context: GuardContext) -> SharedServer:
-    server = context.facts.server
-    assert server is not None
-    facts, memory = context.facts, context.memory.server
-    return SharedServer(context.now.monotonic, server, facts.sees_sessions, facts.window, memory)
 
 
 def build_view(context: GuardContext) -> DatabaseView:

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from headroom.api.v1alpha1.databaseguard_status import GuardState
+from headroom.api.v1alpha1.common import GuardState
 from headroom.model.moments import Moment, keep_time
 from headroom.policy.databaseguard.facts import GuardMemory, ServerMemory
 from headroom.policy.databaseguard.signals import Level
 from headroom.policy.databaseguard.state import LEAVE_AFTER_SECONDS, StateMemory
+from headroom.reasons import ConditionType, Reason
 
 LONGEST_CALM_SECONDS = LEAVE_AFTER_SECONDS / 2
 """Nobody watched between two processes: of the calm an earlier one saw, at most so much counts."""
@@ -19,8 +20,8 @@ def restore(status: Mapping[str, Any], now: Moment) -> GuardMemory:
     """The memory that an earlier process published, so that a new leader does not begin with an all-clear.
 
     Lost on purpose: the open sample and the last verdicts; the measurement a state was entered by (its signal stays).
-    Also the connections of others, the budget and the allocations; the highest timeline; the idle times of slots. A
-    calm counts for one minute at most. A level that was not shown, because the server could not be used, is lost too.
+    Also the connections of others, the budget and the allocations; the idle times of slots. A calm counts for one
+    minute at most. A level that was not shown, because the server could not be used, is lost too.
     """
     state = _restore_state(status, now)
     server = ServerMemory(state=state, has_had_state=state.level is not None, sampled_at=now.monotonic)
@@ -29,11 +30,20 @@ def restore(status: Mapping[str, Any], now: Moment) -> GuardMemory:
         seen_at=now.monotonic,
         is_resumed=state.level is not None,
         system_identifier=status.get("systemIdentifier"),
+        highest_timeline=status.get("timeline") or 0,
         server=server,
         shown=GuardState(status.get("state", GuardState.UNKNOWN)),
         shown_since=None if since is None else now.to_monotonic(since),
         reported_state=state,
+        reported_reason=_find_reason(status),
     )
+
+
+def _find_reason(status: Mapping[str, Any]) -> Reason | None:
+    """The reason of Ready, as the conditions of the status have it: they say it already."""
+    conditions = status.get("conditions") or ()
+    found = next((entry["reason"] for entry in conditions if entry["type"] == ConditionType.READY), None)
+    return Reason(found) if found in set(Reason) else None
 
 
 def _restore_state(status: Mapping[str, Any], now: Moment) -> StateMemory:
@@ -62,6 +72,7 @@ def checkpoint(memory: GuardMemory, now: Moment, old: Mapping[str, Any]) -> dict
         "stateSince": keep_time(now.wall if since is None else now.to_wall(since), before),
         "stateSignal": (state.signal or None) if is_shown else None,
         "systemIdentifier": memory.system_identifier,
+        "timeline": memory.highest_timeline or None,
         "memory": None if clean is None else {"cleanSince": clean},
     }
 

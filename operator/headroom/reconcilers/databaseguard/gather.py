@@ -15,23 +15,22 @@ from headroom.model.conditions import Finding
 from headroom.model.database import ServerFacts
 from headroom.model.replica import hash8, slot_prefix
 from headroom.policy.databaseguard.decide import find_mismatch, is_sweep_due
-from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory, SharedServer, limits_of
-from headroom.policy.databaseguard.identity import ACCEPT_ANNOTATION, identify_server
+from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory, Observation, limits_of, sees_sessions
+from headroom.policy.databaseguard.identity import ACCEPT_ANNOTATION, ServerId, identify_server, is_same_server
+from headroom.policy.databaseguard.membership import Membership
 from headroom.ports.kube import REPLICA_SET, Manifest
 from headroom.ports.postgres import PrimaryLink
 from headroom.reasons import Reason
 from headroom.reconcilers.context import Services
-from headroom.reconcilers.databaseguard.memory import Access, GuardHandles
+from headroom.reconcilers.databaseguard.memory import SWEEP_SECONDS, Access, GuardHandles
 from headroom.reconcilers.logins import SecretReader
-from headroom.reconcilers.servers import ABSENT_SECONDS, Membership, Standing
+from headroom.reconcilers.sessions import FRESH_SECONDS, Standing
 
 logger = logging.getLogger(__name__)
 
 FIELD = "spec.connection"
 OBSERVATION_SECONDS = 6.0
 """A connect and a statement at their deadlines."""
-SLOTS_SECONDS = 5.0
-"""Whatever the list of slots waits for, the guard's next pass must not be late: sets treat an old view as missing."""
 IDENTIFY_EVERY_SECONDS = 10.0
 """A guard that does not measure checks this often that its own connection still leads to the same server."""
 REFUSED_LOGIN_REASONS = frozenset({Reason.PASSWORD_REJECTED, Reason.REPLICATION_LOGIN_FAILED})
@@ -41,6 +40,21 @@ async def gather(
     services: Services, handles: GuardHandles, memory: GuardMemory, body: Manifest, spec: DatabaseGuardSpec
 ) -> GuardFacts:
     """Observe once; `handles` keep what was opened."""
+    facts = await _observe(services, handles, memory, body, spec)
+    if memory.system_identifier is not None:
+        # Of the server that an earlier process saw, only the system is known.
+        pinned = _build_membership(handles, body, spec, ServerId(memory.system_identifier, None, ""))
+        services.servers.sessions.remember(pinned)
+    if facts.is_sweep_due:
+        facts = await _gather_slots(services, handles, facts)
+    # Last, so that nothing is waited for between these reads and the decision: another guard may plan meanwhile.
+    group = services.servers.read_budget_group(handles.uid)
+    return replace(facts, limits=group.limits, demands=group.demands, planned=group.planned)
+
+
+async def _observe(
+    services: Services, handles: GuardHandles, memory: GuardMemory, body: Manifest, spec: DatabaseGuardSpec
+) -> GuardFacts:
     metadata = body["metadata"]
     annotations: Mapping[str, str] = metadata.get("annotations") or {}
     facts = GuardFacts(metadata["name"], accepted=annotations.get(ACCEPT_ANNOTATION))
@@ -63,7 +77,7 @@ async def gather(
         facts = replace(facts, problem=Finding(Reason.PRIMARY_TIMEOUT, message))
     finally:
         handles.observed_seconds = services.clock.monotonic() - began
-    return await _gather_slots(services, handles, facts) if facts.is_sweep_due else facts
+    return facts
 
 
 async def _read_access(services: Services, handles: GuardHandles, connection: PrimaryConnection) -> Access:
@@ -80,7 +94,7 @@ async def _read_access(services: Services, handles: GuardHandles, connection: Pr
 
 @dataclass(frozen=True, slots=True)
 class _Observer:
-    """One observation: the guard that measures asks the server, the others take over what it found."""
+    """One observation: the guard that measures asks the server, the others use what it has found."""
 
     services: Services
     handles: GuardHandles
@@ -105,53 +119,44 @@ class _Observer:
                 await handles.step_down()
             handles.server, handles.identified_at = server, self.services.clock.monotonic()
         assert handles.server is not None
-        standing = self._join(handles.server)
+        member = _build_membership(handles, self.body, self.spec, identify_server(handles.server))
+        handles.membership = replace(member, sees_sessions=sees_sessions(handles.server))
+        standing = self.services.servers.sessions.join(handles.membership)
         facts = replace(
             facts,
             role=self.access.target.credentials.username,
             local_guards=standing.local_guards,
             foreign_guards=standing.foreign_guards,
-            other_limits=standing.other_limits,
-            demands=self.services.servers.demands(handles.key),
         )
         if standing.is_holder:
-            facts = await self._measure(facts, link, handles.server, standing.shared)
+            facts = await self._measure(facts, link, handles.server, standing)
         else:
-            facts = await self._adopt(facts, handles.server, standing.shared)
+            facts = await self._follow(facts, handles.server, standing)
         return await self._finish(facts, standing)
 
     def _is_another_server(self, server: ServerFacts) -> bool:
         membership = self.handles.membership
-        return membership is not None and membership.server.started_at != server.started_at
+        if membership is None:
+            return False
+        return not is_same_server(membership.server, identify_server(server), is_same_namespace=True)
 
     def _must_identify(self) -> bool:
-        """The guard that measures asks each time; the others seldom, and when they have to take over."""
+        """The guard that measures asks each time; the others seldom, and when they have to measure."""
         handles, now = self.handles, self.services.clock.monotonic()
         if handles.server is None or handles.membership is None:
             return True
         if handles.is_holding or now - handles.identified_at >= IDENTIFY_EVERY_SECONDS:
             return True
-        return self.services.servers.join(handles.membership).is_holder
-
-    def _join(self, server: ServerFacts) -> Standing:
-        handles, metadata = self.handles, self.body["metadata"]
-        handles.membership = Membership(
-            guard=handles.key,
-            uid=handles.uid,
-            created_at=metadata.get("creationTimestamp", ""),
-            server=identify_server(server),
-            limits=limits_of(self.spec),
-            has_slots=handles.slots is not None,
-        )
-        return self.services.servers.join(handles.membership)
+        return self.services.servers.sessions.find_measurer(handles.membership).uid == handles.uid
 
     async def _measure(
-        self, facts: GuardFacts, link: PrimaryLink, server: ServerFacts, shared: SharedServer | None
+        self, facts: GuardFacts, link: PrimaryLink, server: ServerFacts, standing: Standing
     ) -> GuardFacts:
-        handles = self.handles
+        handles, sessions = self.handles, self.services.servers.sessions
         if not handles.is_holding:
-            if shared is not None:
-                facts, handles.canary.window = replace(facts, inherited=shared.memory), shared.window
+            if standing.observations:
+                # A round of another canary that is open is never answered here.
+                handles.canary.window = standing.observations[-1].window.drop()
             server = replace(server, has_installation_lock=await link.take_over())
             # The canary's connection is new: older marks do not tell where it leads.
             handles.is_holding, handles.link_opened_at = True, self.services.clock.monotonic()
@@ -160,22 +165,37 @@ class _Observer:
             return facts
         counts = await link.connections()
         canary = self.spec.canary
-        await handles.canary.follow(link, interval_seconds=canary.interval.total_seconds(), is_timed=canary.enabled)
-        return replace(facts, counts=counts, window=handles.canary.window, link_opened_at=handles.link_opened_at)
+        # The others need marks as often as their own canary would make them.
+        interval = standing.canary_seconds or canary.interval.total_seconds()
+        await handles.canary.follow(link, interval_seconds=interval, is_timed=canary.enabled)
+        window = handles.canary.window
+        observation = Observation(self.services.clock.monotonic(), server, counts, window)
+        # At once: the others must not wait for what else this pass does.
+        sessions.share_observation(handles.uid, observation)
+        facts = replace(facts, observation=observation, earlier=standing.observations)
+        return replace(facts, window=window, link_opened_at=handles.link_opened_at)
 
-    async def _adopt(self, facts: GuardFacts, server: ServerFacts, shared: SharedServer | None) -> GuardFacts:
-        if self.handles.is_holding:
-            await self.handles.step_down()
-        # The guard that measures may be there and still find nothing, as while it waits for the lock.
-        if shared is None or self.services.clock.monotonic() - shared.observed_at > ABSENT_SECONDS:
+    async def _follow(self, facts: GuardFacts, server: ServerFacts, standing: Standing) -> GuardFacts:
+        handles = self.handles
+        if handles.is_holding:
+            await handles.step_down()
+        newest = standing.observations[-1] if standing.observations else None
+        if newest is None or self.services.clock.monotonic() - newest.observed_at > FRESH_SECONDS:
             message = "another guard measures this server and has not finished yet"
             return replace(facts, server=server, problem=Finding(Reason.IN_PROGRESS, message))
-        self.handles.canary.window = shared.window
-        return replace(facts, server=_merge_server(server, shared.server), shared=shared, window=shared.window)
+        handles.canary.window = newest.window
+        return replace(
+            facts,
+            server=_merge_server(server, newest.server),
+            observation=newest,
+            earlier=standing.observations[:-1],
+            is_follower=True,
+            window=newest.window,
+        )
 
     async def _finish(self, facts: GuardFacts, standing: Standing) -> GuardFacts:
         """The replication login, and whether it is time to look for slots that sets have left."""
-        if facts.counts is None and facts.shared is None:
+        if facts.observation is None:
             return facts
         problem = await self._ensure_slots()
         reference = self.spec.connection.replication_secret_ref
@@ -223,6 +243,19 @@ class _Observer:
         return None
 
 
+def _build_membership(handles: GuardHandles, body: Manifest, spec: DatabaseGuardSpec, server: ServerId) -> Membership:
+    canary = spec.canary
+    return Membership(
+        guard=handles.key,
+        uid=handles.uid,
+        created_at=body["metadata"].get("creationTimestamp", ""),
+        server=server,
+        limits=limits_of(spec),
+        canary_seconds=canary.interval.total_seconds() if canary.enabled else None,
+        has_slots=handles.slots is not None,
+    )
+
+
 def _merge_server(own: ServerFacts, measured: ServerFacts) -> ServerFacts:
     """What another guard measured just now, with the rights of our own login and the address we connected to."""
     return replace(
@@ -244,7 +277,7 @@ def _name_secret(finding: Finding, secret: str) -> Finding:
 async def _gather_slots(services: Services, handles: GuardHandles, facts: GuardFacts) -> GuardFacts:
     """Our slots, and which sets the watches know; what cannot be read now is left, and sweeps nothing."""
     try:
-        async with asyncio.timeout(SLOTS_SECONDS):
+        async with asyncio.timeout(SWEEP_SECONDS):
             # The slots first: a set creates its slots after itself, so that none is seen here without its set below.
             found = await services.servers.read_slots(handles.key)
     except (Refused, Unavailable, TimeoutError) as error:

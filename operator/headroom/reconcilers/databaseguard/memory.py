@@ -4,15 +4,19 @@ from dataclasses import dataclass
 
 from headroom.model.conditions import Finding
 from headroom.model.database import ConnectionTarget, Credentials, ServerFacts
+from headroom.policy.databaseguard.membership import Membership
 from headroom.ports.clock import Clock
 from headroom.ports.postgres import PrimaryLink, SlotLink
 from headroom.ports.telemetry import Telemetry
 from headroom.reconcilers.databaseguard import metrics
 from headroom.reconcilers.databaseguard.canary import CanaryLoop
 from headroom.reconcilers.logins import CachedLogin, LoginBackoff
-from headroom.reconcilers.servers import GuardKey, GuardLinks, Membership
+from headroom.reconcilers.servers import GuardKey, GuardLinks
 
 SLOTS_RETRY_SECONDS = 5.0
+SWEEP_SECONDS = 5.0
+"""Whatever the list of slots or a sweep waits for, the guard's next pass must not be late: sets treat an old view as
+missing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,18 +16,16 @@ from headroom.policy.databaseguard.describe import describe_change, is_worse
 from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory
 from headroom.ports.kube import REPLICA_SET, Manifest
 from headroom.reasons import Reason
-from headroom.reconcilers.context import ReconcileContext, Services
+from headroom.reconcilers.context import INVALID_PAUSE, ReconcileContext, Services
 from headroom.reconcilers.databaseguard.apply import GuardContext, apply, sweep
 from headroom.reconcilers.databaseguard.checkpoint import restore
 from headroom.reconcilers.databaseguard.gather import gather
 from headroom.reconcilers.databaseguard.memory import GuardHandles
-from headroom.reconcilers.databaseguard.metrics import record_pass
+from headroom.reconcilers.databaseguard.metrics import ALL, record_pass
 from headroom.reconcilers.databaseguard.status import build_status, unknown_status, with_deletion
 from headroom.reconcilers.reporter import NotYetEvents
 
 PASS_EVERY = timedelta(seconds=1)
-INVALID_EVERY = timedelta(seconds=30)
-"""A spec that cannot be acted on changes by an edit, and an edit wakes the loop."""
 HELP_EVERY = timedelta(seconds=2)
 TEARDOWN_EVERY = timedelta(seconds=1)
 
@@ -58,7 +56,7 @@ class GuardReconciler:
             body = await reporter.report(body, unknown_status())
         context = await self._pass(body)
         if context.spec is not None:
-            self._not_yet.tell(body, context.spec)
+            self._not_yet.emit(body, context.spec)
         if not context.decision.is_settling:
             context.body = await reporter.report(body, build_status(context))
         await sweep(context)
@@ -80,16 +78,26 @@ class GuardReconciler:
         self.services.reporter.forget(uid)
         self._not_yet.forget(uid)
         guard = self._guards.pop(uid, None)
-        if guard is None:
-            return
+        if guard is not None:
+            await self._close(guard)
+
+    async def _close(self, guard: _Guard) -> None:
         namespace, name = guard.handles.key
-        self.services.servers.remove(guard.handles.key, uid)
-        self.services.telemetry.forget(namespace=namespace, name=name)
+        self.services.servers.remove(guard.handles.key, guard.handles.uid)
+        self.services.telemetry.forget(*ALL, namespace=namespace, name=name)
         await guard.handles.close()
 
     async def _pass(self, body: Manifest) -> GuardContext:
         """Observe, decide, and tell everybody who needs the server; the status comes after that."""
         guard = self._find(body)
+        try:
+            return await self._decide(guard, body)
+        finally:
+            if self._guards.get(guard.handles.uid) is not guard:
+                # It was removed while this pass waited for its server: what the pass has opened since must go too.
+                await self._close(guard)
+
+    async def _decide(self, guard: _Guard, body: Manifest) -> GuardContext:
         spec, facts = await self._gather(guard, body)
         now = self._now()
         outcome = decide(spec, facts, guard.memory, now)
@@ -164,4 +172,4 @@ def _emit_events(context: GuardContext) -> None:
 def _pause(context: GuardContext) -> timedelta:
     if context.decision.finding is None:
         return PASS_EVERY
-    return INVALID_EVERY if context.spec is None else HELP_EVERY
+    return INVALID_PAUSE if context.spec is None else HELP_EVERY

@@ -3,6 +3,7 @@
 from typing import Any
 
 from headroom.model.conditions import Condition, Truth
+from headroom.model.numbers import settle
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.databaseguard.apply import GuardContext
 from headroom.reconcilers.databaseguard.checkpoint import checkpoint
@@ -10,6 +11,10 @@ from headroom.reconcilers.databaseguard.conditions import UNKNOWN, build_conditi
 from headroom.reconcilers.reporter import DesiredStatus
 
 MAX_WORD = 128
+COMMIT_FLOOR_SHARE = 0.1
+"""Of the first threshold: a commit's noise on a calm server is not written, whatever its size beside the last one."""
+USED_FLOOR_SHARE = 0.05
+OLDEST_FLOOR_SECONDS = 10.0
 
 
 def unknown_status() -> DesiredStatus:
@@ -43,10 +48,19 @@ def _build_numbers(context: GuardContext) -> dict[str, Any]:
     counts, budget = decision.counts, decision.budget
     if counts is None or budget is None:
         return dict.fromkeys(("commitLatencyMilliseconds", "connections", "lockWaiters", "oldestTransactionSeconds"))
-    commit, sees = decision.commit_seconds, decision.sees_sessions
+    old, sees = context.status, decision.sees_sessions
+    used = settle((old.get("connections") or {}).get("used"), budget.used, USED_FLOOR_SHARE * budget.usable)
+    oldest = settle(old.get("oldestTransactionSeconds"), counts.oldest_transaction_seconds, OLDEST_FLOOR_SECONDS)
     return {
-        "commitLatencyMilliseconds": commit * 1000 if commit is not None else None,
-        "connections": {"used": budget.used, "usable": budget.usable, "budget": budget.budget},
+        "commitLatencyMilliseconds": _settle_commit(context),
+        "connections": {"used": used, "usable": budget.usable, "budget": budget.budget},
         "lockWaiters": counts.lock_waiters if sees else None,
-        "oldestTransactionSeconds": counts.oldest_transaction_seconds if sees else None,
+        "oldestTransactionSeconds": oldest if sees else None,
     }
+
+
+def _settle_commit(context: GuardContext) -> float | None:
+    commit = context.decision.commit_seconds
+    floor = COMMIT_FLOOR_SHARE * context.decision.thresholds.commit_latency.brownout.total_seconds()
+    before = context.status.get("commitLatencyMilliseconds")
+    return settle(before, None if commit is None else commit * 1000, floor * 1000)

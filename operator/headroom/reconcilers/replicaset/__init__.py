@@ -2,8 +2,8 @@
 
     Admitted -> SlotReserved -> Seeded -> Streaming -> CaughtUp -> Standby <-> Serving -> Draining -> Retired
 
-`ReplicaSetReconciler(Services(...))` is the entry. Nothing a decision's safety rests on lives in memory only: what a
-member is stands in its pod's labels, its claim's annotations and the names of both and of its slot.
+`ReplicaSetReconciler(Services(...))` is the entry. No decision relies for its safety on memory alone: the state of
+a member is in its pod's labels, its claim's annotations, and the names of both and of its slot.
 """
 
 from headroom.reconcilers.replicaset.reconciler import ReplicaSetReconciler

@@ -1,4 +1,4 @@
-"""What of a set's memory outlives its process: put into status, and taken up by the next one."""
+"""The part of a set's memory that outlives its process: status keeps it, and the next process restores it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -15,11 +15,17 @@ from headroom.reasons import ConditionType, Reason
 def checkpoint(memory: SetMemory) -> dict[str, Any]:
     """The part of status that `restore` reads back.
 
-    Lost on purpose: readings, streams, restarts, idle slots and the progress of copies (a new process counts again, and
-    gives nothing up sooner), wanted counts (a stabilization window begins again), the moment of a failed attempt (it is
-    waited out again), single lead times (their 90th percentile stays), and whether the primary was seen.
-    Failed attempts are kept on the members that are being made, and in the condition Stalled once there are three;
-    names of slots are those of the members, whose conditions tell since when one has had no stream.
+    Lost on purpose:
+
+    * readings, streams, restarts, idle slots and the progress of copies: a new process counts again, and gives nothing
+      up sooner
+    * wanted counts: a stabilization window begins again
+    * the moment of a failed attempt: it is waited out again
+    * single lead times: their 90th percentile stays
+    * whether the primary was seen
+
+    Members in provisioning keep the failed attempts, and so does the condition Stalled once there are three. The names
+    of slots are those of the members, and a member's condition says since when it has had no stream.
     """
     lead_time = {"warmSeconds": memory.warm.p90, "baseBackupSeconds": memory.base_backup.p90}
     return {
@@ -53,7 +59,7 @@ def _restore_times(p90: float | None) -> LeadTimes:
 
 
 def _restore_stream_loss(member: Mapping[str, Any], now: Moment) -> float | None:
-    """The second since which a member has had no stream, by its condition; None where it had one."""
+    """The second since which a member has had no stream, by its condition; None if it had one."""
     streaming = _find_condition(member.get("conditions") or (), ConditionType.STREAMING)
     if streaming.get("status") != Truth.FALSE or streaming.get("reason") != Reason.NOT_STREAMING:
         return None

@@ -1,4 +1,4 @@
-"""Reads the pods, claims and endpoint slices of a set into facts; adopts only what its uid owns."""
+"""Parses the pods, claims and endpoint slices of a set into facts; only what the uid of the set owns belongs to it."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ def is_owned(manifest: Manifest, uid: str) -> bool:
 
 
 def parse_pod(manifest: Manifest) -> PodFacts:
-    """What a pod's manifest tells; anything the kubelet has not said yet is absent."""
+    """The facts in a pod's manifest; what the kubelet has not reported yet is absent."""
     metadata, status = manifest["metadata"], manifest.get("status", {})
     annotations = metadata.get("annotations", {})
     since = annotations.get(DRAINING_SINCE_ANNOTATION)
@@ -59,7 +59,7 @@ def parse_pod(manifest: Manifest) -> PodFacts:
 
 
 def parse_claim(manifest: Manifest) -> ClaimFacts:
-    """What a claim's manifest tells."""
+    """The facts in a claim's manifest."""
     metadata = manifest["metadata"]
     return ClaimFacts(
         name=metadata["name"],
@@ -84,12 +84,12 @@ def parse_listed(slices: Iterable[Manifest]) -> frozenset[str]:
 
 
 def is_node_lost(manifest: Manifest | None) -> bool:
-    """A node that is gone, or whose kubelet has not reported for as long as the cluster waits."""
+    """True for a node that is gone, or whose kubelet has not reported for as long as the cluster waits."""
     return manifest is None or _condition(manifest.get("status", {}), "Ready").get("status") != "True"
 
 
 def parse_time(text: str | None) -> datetime | None:
-    """Read an RFC 3339 time; None for none."""
+    """Read an RFC 3339 time; None without a text."""
     return datetime.fromisoformat(text) if text else None
 
 

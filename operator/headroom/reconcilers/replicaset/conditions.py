@@ -1,4 +1,4 @@
-"""The verdicts about a set and about each member, in words a tired person understands."""
+"""The conditions of a set and of each member. A tired person must understand them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ from headroom.api.v1alpha1.common import Mode
 from headroom.model.conditions import Condition, Finding, Truth
 from headroom.model.numbers import count_of
 from headroom.model.replica import Role, Stage
-from headroom.policy.not_yet import explain_not_yet
+from headroom.policy.not_yet import describe_not_yet
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import STAGE_ORDER, EvaluatedMember
 from headroom.policy.replicaset.replay_lag import describe_pause
@@ -23,7 +23,7 @@ ONLY_A_PERSON_CAN_HELP = frozenset(
     }
 )
 CALM = frozenset({Reason.IN_PROGRESS, Reason.SEEDING, Reason.AS_EXPECTED, Reason.SLOT_PENDING, Reason.REPLAYING})
-"""What a member in the making meets where it only takes its time."""
+"""Reasons of a member in provisioning that only needs time."""
 SET_CONDITIONS = (
     ConditionType.READY,
     ConditionType.WARM_POOL_READY,
@@ -43,7 +43,7 @@ STAGE_CONDITIONS = {
 
 
 def describe_conditions(context: SetContext) -> tuple[Condition, ...]:
-    """All conditions of the set; while a young process cannot judge one, the verdict in status stands."""
+    """All conditions of the set; while a new process cannot evaluate one, status keeps the old verdict."""
     conditions = (
         _ready(context),
         _warm_pool(context),
@@ -65,7 +65,7 @@ def describe_deletion(message: str) -> tuple[Condition, ...]:
 
 
 def _keep_verdict(context: SetContext, condition: Condition) -> Condition:
-    """The verdict of the process before, unless it was about another spec, or something else than lag decides."""
+    """The verdict of the earlier process, unless it was about another spec, or something other than lag decides."""
     old = context.condition(condition.type)
     is_verdict = old.get("reason") in set(Reason) - {Reason.NOT_YET_OBSERVED}
     is_of_this_spec = old.get("observedGeneration") == context.body["metadata"]["generation"]
@@ -86,7 +86,10 @@ def _ready(context: SetContext) -> Condition:
         unstreamed = _describe_unstreamed(context)
         cause = f"; {unstreamed}" if unstreamed else _describe_most_advanced(context)
         return Condition(kind, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM, f"{plan.good} of at least {wanted}{cause}")
-    asides = (_describe_unused_count(context), _describe_drifted(context), explain_not_yet(spec))
+    known = context.condition(kind)
+    if known.get("reason") == Reason.SERVING_BELOW_MINIMUM and any(map(_may_lag, context.decision.members)):
+        return Condition(kind, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM, str(known["message"]))
+    asides = (_describe_unused_count(context), _describe_drifted(context), describe_not_yet(spec))
     ignored = "".join(f"; {aside}" for aside in asides if aside)
     if spec.mode is not Mode.ACTIVE:
         reason = Reason.PAUSED if spec.mode is Mode.PAUSED else Reason.DRY_RUN
@@ -96,13 +99,13 @@ def _ready(context: SetContext) -> Condition:
 
 
 def _find_obstacle(context: SetContext) -> Finding | None:
-    """What keeps the set from being acted on as its spec asks."""
+    """Why the operator cannot do what the spec asks."""
     guard, outage = context.spec.database_ref.name, context.decision.outage
     if not context.facts.has_guard:
         message = f"there is no DatabaseGuard {guard} in this namespace: create it or correct spec.databaseRef"
         return Finding(Reason.GUARD_NOT_FOUND, message)
     if outage is not None:
-        return Finding(outage.reason, f"{outage.message}; see dbg/{guard}; what serves goes on serving")
+        return Finding(outage.reason, f"{outage.message}; see dbg/{guard}; serving replicas continue to serve")
     return context.findings[0] if context.findings else context.decision.conflict
 
 
@@ -114,7 +117,7 @@ def _describe_serving(context: SetContext) -> str:
 
 
 def _describe_unused_count(context: SetContext) -> str:
-    """For a spec.replicas that reads like an order and is none, as after `kubectl scale`."""
+    """For a spec.replicas that has no effect, as after `kubectl scale`."""
     spec = context.spec
     if spec.autoscaling is None or spec.replicas == context.decision.goal.desired:
         return ""
@@ -122,7 +125,7 @@ def _describe_unused_count(context: SetContext) -> str:
 
 
 def _describe_drifted(context: SetContext) -> str:
-    """Serving members of an older template are swapped for standbys; without any they stay as they are."""
+    """Serving members of an older template are swapped for standbys; without standbys they stay as they are."""
     template = context.facts.template
     if template is None or context.spec.standbys:
         return ""
@@ -131,13 +134,13 @@ def _describe_drifted(context: SetContext) -> str:
     if not old:
         return ""
     run_on = count_of(old, "replica runs", "replicas run")
-    return f"{run_on} on as made before the last change: set spec.standbys to 1 to have them swapped without a gap"
+    return f"{run_on} with the template from before the last change: set spec.standbys to 1 to swap them without a gap"
 
 
 def _warm_pool(context: SetContext) -> Condition:
     kind, wanted, outage = ConditionType.WARM_POOL_READY, context.spec.standbys, context.decision.outage
     goal, plan = context.decision.goal, context.decision.plan
-    # Those about to serve are spare no more.
+    # A standby that is about to serve is not spare any more.
     warm = max(count_warm(context.decision.members) - max(goal.desired - plan.good, 0), 0)
     if not wanted:
         return Condition(kind, Truth.TRUE, Reason.NO_STANDBYS_WANTED, "spec.standbys is 0: a scale-up waits for a copy")
@@ -162,8 +165,8 @@ def _stalled(context: SetContext) -> Condition:
     if attempts.count >= timeouts.ATTEMPTS_BEFORE_STALLED and attempts.failure is not None:
         again = timeouts.retry_after(attempts.count)
         message = (
-            f"{attempts.count} attempts to make a replica failed, the last one: {attempts.failure.message}; what they "
-            f"held was given back, and it is tried again every {again.total_seconds():.0f} s"
+            f"{attempts.count} attempts to create a replica failed, the last one: {attempts.failure.message}; what "
+            f"they held was released, and another attempt follows every {again.total_seconds():.0f} s"
         )
         return Condition(kind, Truth.TRUE, Reason.SEED_ATTEMPTS_EXHAUSTED, message)
     if decision.refusal is not None and context.facts.primary is not None:
@@ -186,9 +189,8 @@ def _stalled(context: SetContext) -> Condition:
 
 
 def _is_held(context: SetContext, member: EvaluatedMember) -> bool:
-    """Its stream has been broken for long, and it is not replaced.
-
-    A process that has just started has not watched it for long: what was held stays so while it has no stream.
+    """Its stream has been broken for a long time, and it is not replaced. A new process has not watched it for long: a
+    member that was held stays held while it has no stream.
     """
     limit, refusal = timeouts.STREAM_LOSS_LIMIT.total_seconds(), member.facts.ineligible
     was_held = context.condition(ConditionType.STALLED).get("reason") == Reason.NOT_STREAMING
@@ -230,29 +232,38 @@ def _stale_reads(context: SetContext) -> Condition:
         return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, unstreamed)
     if lag_panic:
         return Condition(kind, Truth.TRUE, Reason.LAG_PANIC, lag_panic)
-    return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "what lags beyond its bounds is taken out of the Service")
+    known = context.condition(kind)
+    if known.get("reason") == Reason.LAG_PANIC and any(map(_may_lag, context.decision.members)):
+        return Condition(kind, Truth.TRUE, Reason.LAG_PANIC, str(known["message"]))
+    return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "a replica that lags beyond its bounds leaves the Service")
+
+
+def _may_lag(member: EvaluatedMember) -> bool:
+    """Whether a serving member has replayed no mark of this process yet, so that its real lag may be any longer."""
+    lag = member.facts.measured
+    return member.facts.role is Role.SERVING and lag is not None and lag.pending is not None and lag.replayed is None
 
 
 def _describe_unstreamed(context: SetContext) -> str:
-    """A member that stays in the Service without a stream, where no other could take its place; empty: none."""
+    """Names a member that serves without a stream because no other can take its place; empty if there is none."""
     bound = context.spec.readiness.eject_replay_lag.total_seconds()
     for member in context.decision.members:
         refusal = member.facts.ineligible
         if member.facts.role is Role.SERVING and refusal is not None and member.facts.refused_seconds >= bound:
-            return f"{member.name} serves on without a stream, since no other could: {refusal.message}"
+            return f"{member.name} still serves without a stream, since no other can: {refusal.message}"
     return ""
 
 
 def _snapshots(context: SetContext) -> Condition:
     kind = ConditionType.SNAPSHOT_FRESH
-    message = "this version makes replicas by base backup only"
+    message = "this version creates replicas by base backup only"
     if context.spec.provisioning.snapshots is None:
         return Condition(kind, Truth.FALSE, Reason.SNAPSHOTS_NOT_CONFIGURED, message)
     return Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message)
 
 
 def _find_trouble(context: SetContext) -> Reason | None:
-    """What a member in the making meets, where it is more than time."""
+    """The problem of a member in provisioning that needs more than time."""
     verdicts = (member.verdict for member in _find_unfinished(context.decision.members))
     reason = next((verdict.reason for verdict in verdicts if verdict.reason not in CALM), None)
     finding = context.decision.refusal or context.memory.attempts.failure
@@ -260,7 +271,7 @@ def _find_trouble(context: SetContext) -> Reason | None:
 
 
 def _describe_most_advanced(context: SetContext) -> str:
-    """The member that is nearest to serving, else why none is made."""
+    """The member that is nearest to serving, else why none is created."""
     unfinished = _find_unfinished(context.decision.members)
     if unfinished:
         nearest = max(unfinished, key=lambda member: STAGE_ORDER[member.verdict.stage])
@@ -289,7 +300,7 @@ def describe_member_conditions(member: EvaluatedMember) -> tuple[Condition, ...]
 
 
 def _find_stage(member: EvaluatedMember) -> tuple[Stage, Reason, str]:
-    """Where a member is; one that serves on without a stream is back where its stream begins."""
+    """The stage of a member; one that serves without a stream is back at the stage in which its stream begins."""
     verdict, refusal = member.verdict, member.facts.ineligible
     if verdict.stage in (Stage.SERVING, Stage.DRAINING) and refusal is not None:
         return Stage.STREAMING, refusal.reason, refusal.message
@@ -308,4 +319,4 @@ def _member_serving(member: EvaluatedMember) -> Condition:
         return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "a warm standby, not meant to serve now")
     if facts.role is Role.STANDBY:
         return Condition(kind, Truth.FALSE, member.verdict.reason, "a standby that could not serve now")
-    return Condition(kind, Truth.FALSE, Reason.IN_PROGRESS, "it is being made")
+    return Condition(kind, Truth.FALSE, Reason.IN_PROGRESS, "it is being created")

@@ -9,7 +9,7 @@ from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.errors import Refused, Unavailable
 from headroom.manifests.children import Owner, read_service_name
 from headroom.model.conditions import Finding
-from headroom.model.database import BackupProgress, ConnectionTarget, DatabaseView, SlotFacts
+from headroom.model.database import VIEW_FRESH_SECONDS, BackupProgress, ConnectionTarget, DatabaseView, SlotFacts
 from headroom.model.replica import ABANDON_ANNOTATION, SET_LABEL, ClaimFacts, MemberId, PodFacts
 from headroom.policy.databaseguard.identity import find_identity_mismatch
 from headroom.policy.replicaset.facts import Deletion, MemberFacts, PrimaryFacts, Reading, SetFacts
@@ -33,8 +33,6 @@ from headroom.reconcilers.replicaset.pod_template import build_pod_template, bui
 from headroom.reconcilers.replicaset.prober import Prober
 
 SERVICE_LABEL = "kubernetes.io/service-name"
-FRESH_SECONDS = 10.0
-"""A view older than this is of a guard that makes no passes any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class _Remote:
 
 @dataclass(frozen=True, slots=True)
 class Gatherer:
-    """Reads for one pass over one set; `is_live` asks the API server for what otherwise the watches have seen."""
+    """Reads for one pass over one set; `is_live` reads from the API server what otherwise comes from the watches."""
 
     services: Services
     body: Manifest
@@ -69,6 +67,7 @@ class Gatherer:
     async def gather(self) -> SetFacts:
         """Read everything; the probes come last, with nothing between them and the position of the primary's WAL."""
         children = await self._read_children()
+        # First, so that no probe goes to a pod that was recreated under the same name.
         await self._prober.forget_missing(children.pods.values())
         lost_nodes = await self._read_lost_nodes(children.pods.values())
         remote = await self._read_remote()
@@ -80,7 +79,7 @@ class Gatherer:
             members=tuple(self._join(children, remote, lost_nodes, readings)),
             primary=remote.primary,
             outage=remote.outage,
-            template=self._draw_template(view, children.guard),
+            template=self._render_template(view, children.guard),
             has_guard=children.guard is not None,
             is_service_refused=self.handles.is_service_refused,
             autoscalers=self._read_autoscalers(),
@@ -124,10 +123,10 @@ class Gatherer:
     def _read_autoscalers(self) -> tuple[AutoscalerClaim, ...]:
         if self.spec.autoscaling is None:
             return ()
-        return read_autoscalers(self.services.cache, self._owner.namespace)
+        return read_autoscalers(self.services.cache, self._owner.namespace, self._owner.name)
 
     async def _read_lost_nodes(self, pods: Iterable[PodFacts]) -> frozenset[str]:
-        """Nodes of members that are silent for long and not ready; without the right to read nodes none is lost."""
+        """Lost nodes, of members that are silent for long and not ready; none without the right to read nodes."""
         now = self.services.clock.monotonic()
         suspects = {pod.node for pod in pods if pod.node and not pod.is_ready and self._is_silent(pod, now)}
         lost = set()
@@ -150,7 +149,7 @@ class Gatherer:
             return _Remote(None, outage)
         try:
             slots, backups = await asyncio.gather(servers.read_slots(key), servers.read_backups(key))
-            # Last of all reads, just before the probes: no wait of ours may become part of a member's lag.
+            # The last read before the probes: no wait of ours may become part of a member's lag.
             position = await servers.read_position(key)
         except Unavailable as error:
             return _Remote(None, Finding(error.reason, str(error)))
@@ -166,6 +165,7 @@ class Gatherer:
         return _Remote(primary, None, slots, backups)
 
     async def _probe(self, pods: Mapping[str, PodFacts], primary: PrimaryFacts | None) -> dict[str, Reading]:
+        # Kept: members are still probed with the last known login while the primary does not answer.
         if primary is not None and primary.view.target is not None:
             self.handles.target = _member_target(primary.view.target, self.spec)
         if self.handles.target is None:
@@ -175,7 +175,7 @@ class Gatherer:
     def _join(
         self, children: _Children, remote: _Remote, lost_nodes: frozenset[str], readings: Mapping[str, Reading]
     ) -> Iterator[MemberFacts]:
-        """Every member of which a pod, a claim or a slot was found, by the names that derive from their ids."""
+        """Every member with a pod, a claim or a slot; their names derive from the member's id."""
         install, uid, set_name = self.services.install_id, self._owner.uid, self._owner.name
         slots = {slot.name: slot for slot in remote.slots}
         backups = {backup.application_name: backup for backup in remote.backups}
@@ -186,7 +186,8 @@ class Gatherer:
         for member in sorted(member for member in found if member is not None):
             name = member.object_name(set_name)
             pod, claim = children.pods.get(name), children.claims.get(name)
-            # A claim made by an installation of another name keeps the slot it was made with: the copy is bound to it.
+            # A claim from an installation with another name keeps the slot it was created with: the copy is bound to
+            # it.
             slot_name = (claim and claim.slot) or member.slot_name(install, uid)
             yield MemberFacts(
                 id=member,
@@ -201,17 +202,17 @@ class Gatherer:
                 reading=readings.get(name),
             )
 
-    def _draw_template(self, view: DatabaseView | None, guard: Manifest | None) -> str | None:
-        """The hash of the pod template, which is rendered again only when something that it is made from moves."""
+    def _render_template(self, view: DatabaseView | None, guard: Manifest | None) -> str | None:
+        """The hash of the pod template, which is rendered again only when one of its sources changes."""
         upstream = build_upstream(view, guard, self.services.postgres.read_system_authorities())
         if upstream is None or view is None or view.server is None:
             return None
         source = (self.body["metadata"]["generation"], upstream, view.server.settings)
-        drawn = self.handles.pod_template
-        if drawn is None or drawn[0] != source:
-            drawn = source, build_pod_template(self._owner, self.spec, view.server, upstream)
-            self.handles.pod_template = drawn
-        return drawn[1].template
+        rendered = self.handles.pod_template
+        if rendered is None or rendered[0] != source:
+            rendered = source, build_pod_template(self._owner, self.spec, view.server, upstream)
+            self.handles.pod_template = rendered
+        return rendered[1].template
 
 
 def _find_outage(view: DatabaseView | None, *, has_links: bool, now: float) -> Finding | None:
@@ -220,13 +221,13 @@ def _find_outage(view: DatabaseView | None, *, has_links: bool, now: float) -> F
         return Finding(Reason.GUARD_NOT_READY, "the DatabaseGuard has not observed its server yet")
     if not view.is_ready:
         return view.finding
-    if now - view.observed_at > FRESH_SECONDS:
+    if now - view.observed_at > VIEW_FRESH_SECONDS:
         return Finding(Reason.GUARD_NOT_READY, "the DatabaseGuard has not observed its server for too long")
     return None if has_links else Finding(Reason.GUARD_NOT_READY, "the DatabaseGuard has no connection to its server")
 
 
 def _member_target(primary: ConnectionTarget, spec: ReplicaSetSpec) -> ConnectionTarget:
-    """A member is reached by its pod address, which no certificate names."""
+    """A member is reached by its pod address, which is in no certificate."""
     mode = "require" if spec.tls is not None else "disable"
     return replace(primary, port=5432, tls_mode=mode, ca_pem=None, client_certificate_pem=None, client_key_pem=None)
 

@@ -1,4 +1,4 @@
-"""What a process holds of a set beside what it remembers: connections, tasks and caches; and the context of a pass."""
+"""The handles of a set in this process: connections, tasks and caches; and the context of a pass."""
 
 import asyncio
 from contextlib import suppress
@@ -40,10 +40,10 @@ class MemberHandles:
 
 @dataclass(slots=True)
 class SetHandles:
-    """All that is open for one set, and what would cost too much to work out in every pass.
+    """All that is open for one set, and what would cost too much to compute in every pass.
 
-    `members` is by name. `target` is how a member is reached, with the primary's login. `spec` and `pod_template` go
-    with what they were made from. `applied` tells for each object that is there once a set what was last written, and
+    `members` is by name. `target` is how a member is reached, with the primary's login. `spec` and `pod_template` are
+    kept with what they were built from. `applied` has, for each object that a set has once, what was last written and
     when (monotonic seconds). `measured` names the members that have metrics.
     """
 
@@ -83,13 +83,13 @@ class SetContext(ReconcileContext[ReplicaSetSpec, SetFacts, SetDecision, SetMemo
 
     @property
     def slot_link(self) -> SlotLink | None:
-        """How slots are made and dropped; None while the primary does not answer, or nobody may."""
+        """The link that creates and drops slots; None while the primary does not answer, or nobody may."""
         links = self.services.servers.links(self.guard_key)
         return links.slots if links is not None and self.facts.primary is not None else None
 
     @property
     def pod_template(self) -> PodTemplate | None:
-        """What a pod made now would be made from; None while that is not known."""
+        """What a new pod is built from; None while that is not known."""
         drawn = self.handles.pod_template
         return drawn[1] if drawn is not None and drawn[1].template == self.facts.template else None
 
@@ -98,9 +98,8 @@ class SetContext(ReconcileContext[ReplicaSetSpec, SetFacts, SetDecision, SetMemo
         return self.decision.find(name).facts
 
     async def confirm_spec(self) -> None:
-        """Raise Conflict where another spec was stored since: what it may undo must not be thrown away on the old one.
-
-        The watch that brought the object may be late, and then so are the spec and all that was decided by it.
+        """Raise Conflict if another spec was stored since: the new one may keep what the old one discards. The watch
+        may be late, and then so are the spec and every decision from it.
         """
         live = await self.services.kube.get(ObjectRef(REPLICA_SET, self.namespace, self.name))
         metadata = self.body["metadata"]
@@ -108,4 +107,4 @@ class SetContext(ReconcileContext[ReplicaSetSpec, SetFacts, SetDecision, SetMemo
             self.uid,
             metadata["generation"],
         ):
-            raise Conflict(f"dbrs/{self.name} was changed since this pass began")
+            raise Conflict(f"dbrs/{self.name} has changed since this pass began")

@@ -19,7 +19,7 @@ REPLAY_LAG = Metric(
 REPLAY_BACKLOG = Metric(
     "headroom_replicaset_replay_backlog_bytes",
     MetricType.GAUGE,
-    "WAL a member has still to replay.",
+    "WAL that a member still has to replay.",
     (*OBJECT, "member"),
 )
 SESSIONS = Metric("headroom_replicaset_sessions", MetricType.GAUGE, "Client sessions on a member.", (*OBJECT, "member"))
@@ -45,7 +45,7 @@ EJECTIONS = Metric(
 ATTEMPTS_FAILED = Metric(
     "headroom_replicaset_failed_attempts_total",
     MetricType.COUNTER,
-    "Attempts to make a member that were given up, by reason.",
+    "Attempts to create a member that were given up, by reason.",
     (*OBJECT, "reason"),
 )
 SESSIONS_ENDED = Metric(
@@ -60,9 +60,23 @@ KEPT_WAL = Metric(
 SLOTS_LEFT = Metric(
     "headroom_replicaset_slots_left_total",
     MetricType.COUNTER,
-    "Slots that deleted sets left on their primary, 1 for a set of which only that is known.",
+    "Slots that deleted sets left on their primary, or 1 if only that is known of a set.",
     ("namespace", "guard"),
 )
+ALL = (
+    MEMBERS,
+    DESIRED,
+    REPLAY_LAG,
+    REPLAY_BACKLOG,
+    SESSIONS,
+    LEAD_TIME,
+    ACTIVATIONS,
+    EJECTIONS,
+    ATTEMPTS_FAILED,
+    SESSIONS_ENDED,
+    KEPT_WAL,
+)
+"""The metrics of one set; the slots that it left behind are counted for their guard, and outlive it."""
 
 RETIRING = "retiring"
 
@@ -88,7 +102,7 @@ def record_metrics(context: SetContext) -> None:
 
 
 def role_of(member: EvaluatedMember) -> str:
-    """What a member is doing, in one word: its role, or that it is being removed."""
+    """The state of a member in one word: its role, or that it is being removed."""
     if member.facts.is_going:
         return RETIRING
     return str(member.facts.role or Role.PROVISIONING)

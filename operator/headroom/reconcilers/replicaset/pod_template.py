@@ -1,4 +1,4 @@
-"""From spec and guard to what a pod would be made from now."""
+"""From spec and guard to what a new pod is built from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from headroom.ports.kube import Manifest
 
 @dataclass(frozen=True, slots=True)
 class PodTemplate:
-    """What a pod made now would be made from; `template` is the hash that tells it from others."""
+    """What a new pod is built from; `template` is its hash."""
 
     config: Mapping[str, Any]
     upstream: Upstream
@@ -29,8 +29,8 @@ class PodTemplate:
 def build_upstream(view: DatabaseView | None, guard: Manifest | None, authorities: str | None) -> Upstream | None:
     """Where members copy and stream from; None while the primary's facts, or the login for it, are not known.
 
-    The guard's own object names the Secrets that pods mount. Members trust what the operator trusts, which are
-    `authorities` where the target has none: libpq in a pod has none of its own to fall back to.
+    The guard's own object names the Secrets that pods mount. Members trust what the operator trusts. If the target has
+    no CA, that is `authorities`, since libpq in a pod has none.
     """
     if view is None or view.server is None or view.target is None or view.replication is None:
         return None

@@ -1,4 +1,4 @@
-"""Asks every member of a set how it is, all at once and within a bound; keeps one connection to each."""
+"""Probes all members of a set at the same time and within a bound; keeps one connection to each."""
 
 import asyncio
 from collections.abc import Iterable
@@ -14,16 +14,16 @@ from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.memory import MemberHandles, SetHandles
 
 ROUND_SECONDS = 0.7
-"""A member that has not answered by then is silent in this pass; its probe goes on, and no second is begun."""
+"""A member that has not answered by then is silent in this pass; its probe continues, and no second one starts."""
 LATE_SECONDS = 0.3
-"""When our own loop wakes this much too late, it is no witness against anybody."""
+"""If our own loop wakes this much too late, a missing answer says nothing about the member."""
 
 _SILENCES = (HeadroomError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
 class Prober:
-    """Probes the members of one set; what the answers mean is for the policy to say."""
+    """Probes the members of one set; the policy decides what the answers mean."""
 
     postgres: Postgres
     clock: Clock
@@ -86,7 +86,7 @@ class Prober:
         """Open a link; a new login must work before it replaces the old: a member may not have replayed it yet."""
         old, before = member.link, member.link_target
         if old is not None and (before is None or before.host != target.host):
-            # Who answers at an address that is not the pod's any more could be another member.
+            # At an address that the pod no longer has, another member could answer.
             member.link = None
             await old.close()
             old = None
@@ -103,7 +103,7 @@ class Prober:
 
 
 async def _probe(link: ReplicaLink, name: str) -> ReplicaProbe:
-    """A reading of this member and no other: an address may be another pod's by now, and a verdict can be final."""
+    """A reading of this member and no other: another pod may have the address by now, and a verdict can be final."""
     probe = await link.probe()
     if probe.server_name != name:
         message = f"a server named {probe.server_name!r} answers where {name} should"

@@ -1,4 +1,6 @@
-"""One pass over a ReplicaSet: gather, decide, then the actions in the order of what users feel first."""
+"""One pass over a ReplicaSet: gather, decide, then the actions in the order of what users feel first; and the events of
+a set.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,28 +18,26 @@ from headroom.policy.replicaset.members import EvaluatedMember
 from headroom.policy.replicaset.memory import SetMemory
 from headroom.ports.kube import REPLICA_SET, Manifest, ObjectRef
 from headroom.reasons import ConditionType, Reason
-from headroom.reconcilers.context import Services
-from headroom.reconcilers.replicaset import actions
+from headroom.reconcilers.context import INVALID_PAUSE, Services
+from headroom.reconcilers.replicaset import actions, metrics
 from headroom.reconcilers.replicaset.checkpoint import restore
 from headroom.reconcilers.replicaset.conditions import SET_CONDITIONS, describe_deletion
 from headroom.reconcilers.replicaset.gather import Gatherer
 from headroom.reconcilers.replicaset.memory import SetContext, SetHandles
-from headroom.reconcilers.replicaset.metrics import record_metrics
 from headroom.reconcilers.replicaset.routing import ensure_routing
 from headroom.reconcilers.replicaset.status import describe_status
 from headroom.reconcilers.replicaset.teardown import read_for_teardown, teardown_pass
 from headroom.reconcilers.reporter import DesiredStatus, NotYetEvents
 
-INVALID_PAUSE = timedelta(seconds=30)
 STARTS_WITHIN = timedelta(seconds=10)
-"""A server that has a copy is there by then, unless it has much to replay."""
+"""A server with a copy accepts connections by then, unless it has much to replay."""
 WRITTEN_BY_REPORTER = ("conditions", "observedGeneration")
 VERDICTS = (Truth.TRUE, Truth.FALSE)
 
 
 @dataclass(slots=True)
 class _SetState:
-    """What a process holds of one set between passes."""
+    """What a process keeps of one set between passes."""
 
     ref: ObjectRef
     memory: SetMemory
@@ -68,29 +68,29 @@ class ReplicaSetReconciler:
         except InvalidSpec as error:
             await self._report(body, Condition(ConditionType.READY, Truth.FALSE, error.reason, str(error)))
             return INVALID_PAUSE
-        self._not_yet.tell(body, spec)
+        self._not_yet.emit(body, spec)
         context = await self._begin(body, spec, state)
         try:
             await _act(context)
         finally:
+            # Also after an error: an action that took effect must be remembered.
             state.memory = context.memory
-        record_metrics(context)
+        metrics.record_metrics(context)
         desired = describe_status(context)
-        await self.services.reporter.report(body, desired)
-        emit_changes(context, desired)
+        if await self.services.reporter.report(body, desired) is not body:
+            # Compared with the last status: while it waits for its turn, the same change would be new in each pass.
+            emit_changes(context, desired)
         return _pause(context)
 
     async def teardown(self, body: dict[str, Any]) -> timedelta | None:
-        """Work towards nothing; None when the finalizer may go."""
+        """Work towards an empty desired state; None when the finalizer may go."""
         state = self._state_of(body)
         context = await self._begin(body, read_for_teardown(body), state, is_live=True)
         try:
             again, decision = await teardown_pass(context)
         finally:
             state.memory = context.memory
-        if again is None:
-            self.services.telemetry.forget(**context.labels)
-        else:
+        if again is not None:
             await self._report(body, *describe_deletion(decision.message))
         return again
 
@@ -101,6 +101,7 @@ class ReplicaSetReconciler:
         state = self._states.pop(uid, None)
         if state is not None:
             self.services.servers.forget(state.ref, uid)
+            self.services.telemetry.forget(*metrics.ALL, namespace=state.ref.namespace, name=state.ref.name)
             await state.handles.close()
 
     def _state_of(self, body: Manifest) -> _SetState:
@@ -169,7 +170,7 @@ async def _act(context: SetContext) -> None:
 
 
 async def _take_away(context: SetContext) -> None:
-    """What the spec does not ask for any more; a spec that came late must not decide that."""
+    """Remove what the spec no longer asks for; a spec from a late watch must not decide that."""
     plan = context.decision.plan
     if not (plan.drain or plan.retire or plan.recreate):
         return
@@ -191,7 +192,7 @@ def _pause(context: SetContext) -> timedelta:
 
 
 def _is_about_to_stand_by(context: SetContext, member: EvaluatedMember) -> bool:
-    """A server that accepts its first connections wakes nobody."""
+    """No watch reports that a server accepts its first connections, so the pass comes back soon."""
     pod = member.facts.pod
     if pod is None or member.facts.role is not Role.PROVISIONING:
         return False
@@ -200,13 +201,13 @@ def _is_about_to_stand_by(context: SetContext, member: EvaluatedMember) -> bool:
 
 
 def emit_changes(context: SetContext, desired: DesiredStatus) -> None:
-    """Compare what is to be written with the status that the pass began with."""
+    """Emit the events about a set as a whole; an action itself emits what it did to a member."""
     _emit_readiness(context, desired.conditions)
     _emit_decision(context, desired.facts["lastDecision"])
 
 
 def _emit_readiness(context: SetContext, conditions: Iterable[Condition]) -> None:
-    """Where Ready is True now and was False, or the other way round."""
+    """If Ready is True now and was False, or the other way round."""
     ready = next(condition for condition in conditions if condition.type is ConditionType.READY)
     before = context.condition(ConditionType.READY).get("status")
     if before not in VERDICTS or ready.status not in VERDICTS or before == ready.status:
@@ -215,7 +216,7 @@ def _emit_readiness(context: SetContext, conditions: Iterable[Condition]) -> Non
 
 
 def _emit_decision(context: SetContext, decision: Mapping[str, Any]) -> None:
-    """Where another count was decided."""
+    """If another count was decided."""
     before = context.status.get("lastDecision")
     if before is None or before["to"] == decision["to"]:
         return

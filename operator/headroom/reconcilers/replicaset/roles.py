@@ -1,4 +1,4 @@
-"""The one writer of the role label: a patch that holds only if the pod is still what it was when it was read."""
+"""The one writer of the role label: a patch that fails if the pod has changed since it was read."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -24,7 +24,7 @@ async def ensure_role(kube: KubeWriter, namespace: str, pod: PodFacts, role: Rol
 
 
 async def ensure_draining(kube: KubeWriter, namespace: str, pod: PodFacts, why: Reason, now: datetime) -> PodFacts:
-    """Take a pod out of the Service; when and why is kept on it, so that a new process goes on with the drain."""
+    """Take a pod out of the Service; the pod keeps when and why, so that a new process continues the drain."""
     marks = {DRAINING_SINCE_ANNOTATION: format_time(now), DRAINING_WHY_ANNOTATION: str(why)}
     added = [{"op": "add", "path": _annotation(name), "value": value} for name, value in marks.items()]
     operations = [*_tests(pod), _set_label(Role.DRAINING), *added]
@@ -42,7 +42,7 @@ def _tests(pod: PodFacts) -> list[JsonOp]:
 
 
 def _set_label(role: Role) -> JsonOp:
-    # Somebody may have taken the label away: to replace it would then fail in every pass.
+    # `add`, since somebody may have removed the label: `replace` would then fail in every pass.
     return {"op": "add", "path": _label(ROLE_LABEL), "value": role.value}
 
 

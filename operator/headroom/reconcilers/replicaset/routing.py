@@ -1,4 +1,4 @@
-"""What is there once per set: the read Service, the disruption budget, and no ConfigMap that nobody reads."""
+"""What a set has once: the read Service and the disruption budget; and the end of unused ConfigMaps."""
 
 import hashlib
 import json
@@ -14,11 +14,11 @@ from headroom.reconcilers.replicaset.children import is_owned
 from headroom.reconcilers.replicaset.memory import SetContext
 
 WRITE_AGAIN_SECONDS = 30.0
-"""Where something else keeps changing what we write, as a policy of the cluster may, it is written this often."""
+"""How often an object is written if something else keeps changing it, as a policy of the cluster may."""
 
 
 async def ensure_routing(context: SetContext) -> None:
-    """Write the Service and the budget where they differ from what is wanted; traffic matters more than evictions."""
+    """Write the Service and the budget if they differ from what is wanted; traffic matters more than evictions."""
     service = build_read_service(context.owner, context.service_name)
     try:
         await _ensure(context, SERVICE, service)
@@ -45,6 +45,7 @@ async def _ensure(context: SetContext, kind: Kind, manifest: Manifest) -> None:
     if written == digest and now - written_at < WRITE_AGAIN_SECONDS and not is_cut_off:
         return
     await context.services.kube.apply(manifest)
+    # Only after the answer: a refused write is tried again in the next pass.
     context.handles.applied[ref] = digest, now
 
 
@@ -67,7 +68,7 @@ async def _sweep_configs(context: SetContext) -> None:
 
 
 def covers(live: Any, wanted: Any) -> bool:
-    """Whether everything that is wanted is so; what others added beside it does not count."""
+    """Whether the live object has everything that is wanted; what others added does not count."""
     if isinstance(wanted, Mapping):
         return isinstance(live, Mapping) and all(covers(live.get(key), value) for key, value in wanted.items())
     if isinstance(wanted, Sequence) and not isinstance(wanted, str):

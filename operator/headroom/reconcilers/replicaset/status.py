@@ -16,11 +16,14 @@ from headroom.reconcilers.replicaset.memory import SetContext
 from headroom.reconcilers.replicaset.metrics import count_kept_wal, role_of
 from headroom.reconcilers.reporter import DesiredStatus
 
-LAG_FLOOR_SECONDS = 0.5
-"""Lag below it is noise of the probe; in status it counts as none, so that a calm set is not written all the time."""
+LAG_FLOOR_SECONDS = 1.5
+"""Lag below this counts as none in status, so that a calm set is not written all the time. If the newest mark is not
+replayed at the moment of a probe, the lag is that of the mark before: the canary's interval, by default one second."""
+BRIEF_SILENCE_SECONDS = 10.0
+"""A member that misses a probe keeps its last numbers for so long."""
 BACKLOG_FLOOR_BYTES = 16 * 1024**2
 KEPT_WAL_FLOOR_BYTES = 64.0 * 1024**2
-"""One segment is always kept: below this the number only tells how the primary's segments fall."""
+"""One segment is always kept: below this the number only shows where the primary's segments end."""
 METHOD = "BaseBackup"
 PROVISIONING = Role.PROVISIONING.value.capitalize()
 MEMBER_NUMBERS = ("progressPercent", "replayLagSeconds", "replayBacklogBytes", "sessions")
@@ -38,10 +41,7 @@ def describe_status(context: SetContext) -> DesiredStatus:
         conditions=describe_conditions(context),
         facts={
             **kept,
-            "replicas": sum(member.facts.role is Role.SERVING and member.facts.is_alive for member in members),
             "selector": ",".join(f"{name}={value}" for name, value in labels.items()),
-            "standbys": _count_standbys(context),
-            "provisioning": sum(member.facts.role in (None, Role.PROVISIONING) for member in members),
             "members": [_pick(entry, numbers=False) for entry in entries],
             "lastDecision": _describe_last_decision(context),
             "serviceName": context.service_name,
@@ -52,11 +52,16 @@ def describe_status(context: SetContext) -> DesiredStatus:
             "slots": _describe_slots(context),
             "members": [_pick(entry, numbers=True) for entry in entries],
         },
+        counts={
+            "replicas": sum(member.facts.role is Role.SERVING and member.facts.is_alive for member in members),
+            "standbys": _count_standbys(context),
+            "provisioning": sum(member.facts.role in (None, Role.PROVISIONING) for member in members),
+        },
     )
 
 
 def _pick(entry: Mapping[str, Any], *, numbers: bool) -> dict[str, Any]:
-    """The numbers of a member's entry, those that are not known among them, or all the rest; either with its name."""
+    """The numbers of a member's entry, unknown ones included, or all the rest; both with its name."""
     if numbers:
         return {"name": entry["name"], **{key: entry.get(key) for key in MEMBER_NUMBERS}}
     return {key: value for key, value in entry.items() if key not in MEMBER_NUMBERS and value is not None}
@@ -65,9 +70,9 @@ def _pick(entry: Mapping[str, Any], *, numbers: bool) -> dict[str, Any]:
 def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[str, Any]) -> dict[str, Any]:
     facts, role = member.facts, role_of(member).capitalize()
     if member.name in context.decision.unsettled and old.get("role") == role:
-        # A process that has not measured it yet knows less than what the one before wrote.
+        # A process that has not measured it yet knows less than the earlier one that wrote it.
         return dict(old)
-    lag, generation = facts.measured, context.body["metadata"]["generation"]
+    generation = context.body["metadata"]["generation"]
     return {
         "name": member.name,
         "role": role,
@@ -82,24 +87,33 @@ def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[
             old.get("conditions", []), describe_member_conditions(member), generation=generation, now=context.now.wall
         ),
         "progressPercent": member.verdict.progress_percent,
-        "replayLagSeconds": settle_above(
-            old.get("replayLagSeconds"), lag.seconds if lag is not None else None, LAG_FLOOR_SECONDS
-        ),
-        "replayBacklogBytes": settle_above(
-            old.get("replayBacklogBytes"), float(lag.bytes) if lag is not None else None, BACKLOG_FLOOR_BYTES
-        ),
+        **_describe_lag(member, old, _lag_floor(context)),
         "sessions": facts.probe.sessions if facts.probe and facts.role in (Role.SERVING, Role.DRAINING) else None,
     }
 
 
+def _describe_lag(member: EvaluatedMember, old: Mapping[str, Any], floor_seconds: float) -> dict[str, float | None]:
+    lag, seconds, size = member.facts.measured, old.get("replayLagSeconds"), old.get("replayBacklogBytes")
+    if lag is not None:
+        seconds = settle_above(seconds, lag.seconds, floor_seconds)
+        size = settle_above(size, float(lag.bytes), BACKLOG_FLOOR_BYTES)
+    elif not _is_briefly_silent(member):
+        seconds = size = None
+    return {"replayLagSeconds": seconds, "replayBacklogBytes": size}
+
+
+def _is_briefly_silent(member: EvaluatedMember) -> bool:
+    return member.facts.unanswered > 0 and member.facts.silent_seconds < BRIEF_SILENCE_SECONDS
+
+
 def _count_standbys(context: SetContext) -> int:
-    """As written before, while those of another process are not measured yet."""
+    """The count as written before, while this process has not measured all members yet."""
     written: int | None = context.status.get("standbys")
     return written if context.decision.is_settling and written is not None else count_warm(context.decision.members)
 
 
 def _describe_last_decision(context: SetContext) -> Mapping[str, Any]:
-    """Changes when the count does, or a signal is lost or found: to stay within the tolerance decides nothing."""
+    """Changes with the count, or when a signal is lost or found; a want within the tolerance decides nothing new."""
     goal = context.decision.goal
     old: Mapping[str, Any] | None = context.status.get("lastDecision")
     if old is not None and old.get("to") == goal.desired:
@@ -131,7 +145,15 @@ def _max_lag(context: SetContext) -> float | None:
     if context.decision.is_settling:
         return old
     worst = max(_lags_of_serving(context.decision.members), default=None)
-    return settle_above(old, worst, LAG_FLOOR_SECONDS)
+    serving = (member for member in context.decision.members if member.facts.role is Role.SERVING)
+    if worst is None and any(map(_is_briefly_silent, serving)):
+        return old
+    return settle_above(old, worst, _lag_floor(context))
+
+
+def _lag_floor(context: SetContext) -> float:
+    """Lag within the bound to serve is as good as none: a busy node adds some of it to every probe."""
+    return max(LAG_FLOOR_SECONDS, context.spec.readiness.max_replay_lag.total_seconds())
 
 
 def _lags_of_serving(members: Iterable[EvaluatedMember]) -> Iterable[float]:

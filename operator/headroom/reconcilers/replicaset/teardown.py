@@ -1,4 +1,4 @@
-"""Towards nothing: pods, slots and claims go; where that cannot be finished, what is left is reported and let go."""
+"""The deletion of a set: pods, slots and claims go; what cannot go in time is reported and abandoned."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -29,12 +29,12 @@ PLACEHOLDERS: Mapping[str, Any] = {
     "image": "none",
     "storage": {"size": "1Gi"},
 }
-"""Never acted on: a teardown makes nothing."""
+"""Never acted on: a teardown creates nothing."""
 CAREFUL: Mapping[str, Any] = {"volumes": VolumeRetention.RETAIN.value}
 
 
 def read_for_teardown(body: Manifest) -> ReplicaSetSpec:
-    """The spec where it can be read, else each needed part for itself; volumes of which nothing is known are kept."""
+    """The spec if it can be read, else each needed part by itself; volumes are kept if nothing else is known."""
     try:
         return parse_spec(ReplicaSetSpec, body)
     except InvalidSpec:
@@ -75,7 +75,7 @@ async def teardown_pass(context: SetContext) -> tuple[timedelta | None, Teardown
 async def _remove(context: SetContext, member: Member, *, gives_up: bool) -> None:
     """The claim need not wait for a slot that cannot be dropped now: the slot is found again by its own name.
 
-    A claim to retain loses its owner first: should the finalizer go early, nothing must collect it.
+    A claim to retain loses its owner first: if the finalizer goes early, the garbage collector must not delete it.
     """
     is_blind = context.facts.primary is None
     if is_blind and not gives_up and not _is_found_again(context, member.slot_name):
@@ -90,7 +90,7 @@ async def _remove(context: SetContext, member: Member, *, gives_up: bool) -> Non
 
 
 def _is_found_again(context: SetContext, slot_name: str) -> bool:
-    """An installation of another name may have made it: then nothing but the member's claim tells its name."""
+    """Whether our prefix finds it. If an installation with another name created it, only the claim names it."""
     return slot_name.startswith(slot_prefix(context.services.install_id, context.uid))
 
 
@@ -107,7 +107,7 @@ async def _report_what_is_left(context: SetContext, why: str) -> None:
 
 
 async def _find_left(context: SetContext) -> frozenset[str]:
-    """What this pass could not drop; asked of the primary where it answers."""
+    """What this pass could not drop; asked of the primary if it answers."""
     names, servers = context.memory.slot_names, context.services.servers
     if context.facts.primary is not None:
         servers.invalidate_slots(context.guard_key)

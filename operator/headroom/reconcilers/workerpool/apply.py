@@ -23,7 +23,7 @@ async def scale_target(context: PoolContext) -> bool:
     await _check_pool(context)
     try:
         scale = await _read_scale(context, target)
-        # The answer to the write may be lost although it happened: until it comes, no count is a foreign one.
+        # The answer to the write may be lost although it took effect: until it arrives, no count counts as foreign.
         context.memory = known.writing()
         await context.services.kube.set_scale(scale, allowed)
     except Conflict:
@@ -38,7 +38,7 @@ async def scale_target(context: PoolContext) -> bool:
 
 
 async def _check_pool(context: PoolContext) -> None:
-    """Raise Conflict unless the pool is still the one that was decided for: the watch may be behind an edit.
+    """Raise Conflict unless the pool is unchanged since the decision: the watch may be behind an edit.
 
     Its generation is compared and not its resourceVersion, which each status write moves.
     """
@@ -46,16 +46,16 @@ async def _check_pool(context: PoolContext) -> None:
     live = await context.services.kube.get(ObjectRef(WORKER_POOL, context.namespace, context.name))
     fields = ("uid", "generation", "deletionTimestamp")
     if live is None or any(live["metadata"].get(field) != metadata.get(field) for field in fields):
-        raise Conflict(f"WorkerPool {context.namespace}/{context.name} was edited meanwhile")
+        raise Conflict(f"WorkerPool {context.namespace}/{context.name} has been edited since the decision")
 
 
 async def _read_scale(context: PoolContext, target: Target) -> Scale:
-    """The live scale of the target; Conflict unless it is what was decided for, since the watch may be behind."""
+    """The live scale of the target; Conflict unless it is unchanged since the decision: the watch may be behind."""
     ref = context.spec.workers.target_ref
     assert ref is not None
     kube = context.services.kube
     kind = await resolve_kind(kube, ref)
     scale = None if kind is None else await kube.get_scale(ObjectRef(kind, context.namespace, ref.name))
     if scale is None or (scale.uid, scale.spec_replicas) != (target.uid, target.present):
-        raise Conflict(f"{target} was changed meanwhile")
+        raise Conflict(f"{target} has changed since the decision")
     return scale

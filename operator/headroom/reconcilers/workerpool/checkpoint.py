@@ -1,4 +1,4 @@
-"""What of a pool's memory outlives the process: taken up from status once, and written into it."""
+"""The part of a pool's memory that outlives the process: status keeps it, and the next process restores it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from headroom.reasons import ConditionType, Reason
 LATE_REASONS = frozenset(
     {Reason.LAG_ABOVE_TARGET, Reason.WORKERS_NOT_STARTING, Reason.LEARNING_RATE, Reason.CANNOT_MEET_DEADLINE}
 )
-"""What KeepingUp says of a queue that is late."""
+"""The reasons of KeepingUp for a queue that is late."""
 
 
 def restore(status: Mapping[str, Any], now: Moment) -> PoolMemory:
@@ -36,7 +36,7 @@ def restore(status: Mapping[str, Any], now: Moment) -> PoolMemory:
 
 
 def checkpoint(memory: PoolMemory, now: Moment) -> dict[str, Any]:
-    """The part of a status that is written for `restore` alone; None is not known.
+    """The part of a status that only `restore` needs; None is not known.
 
     `restore` also reads what people read: the target's uid, `desiredWorkers` and `lastDecision.at` as the last write,
     Ready as "has been read", and the reason of KeepingUp as "is late".
@@ -57,7 +57,7 @@ def _condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, A
 
 
 def _last_start(scaling: Mapping[str, Any], desired: int | None, now: Moment) -> tuple[Move, ...]:
-    """The last start, of at least one worker: how many there were is not kept."""
+    """The last start, of at least one worker: status does not keep how many."""
     started_at = scaling.get("startedAt")
     if started_at is None or not desired:
         return ()

@@ -1,11 +1,11 @@
-"""The verdicts about a pool, in words a tired person understands."""
+"""The conditions of a pool. A tired person must understand them."""
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition, Finding, Truth, unknown_conditions
 from headroom.model.numbers import count_of, round_number
 from headroom.model.queue import QueueSample
-from headroom.policy.not_yet import explain_not_yet
+from headroom.policy.not_yet import describe_not_yet
 from headroom.policy.workerpool import Rule, is_spare
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.workerpool.memory import PoolContext
@@ -58,11 +58,11 @@ def _ready(context: PoolContext) -> Condition:
         reason, message = Reason.STALE_SIGNAL, _describe_gap(context, gap)
     else:
         reason, message = _describe_work(context)
-    return Condition(kind, Truth.TRUE, reason, "; ".join(filter(None, (message, explain_not_yet(context.spec)))))
+    return Condition(kind, Truth.TRUE, reason, "; ".join(filter(None, (message, describe_not_yet(context.spec)))))
 
 
 def _find_trouble(context: PoolContext) -> Finding | None:
-    """What keeps the target from being scaled: it could not be read, or not written."""
+    """Why the target cannot be scaled: it could not be read, or not written."""
     target = context.facts.target
     return target if isinstance(target, Finding) else next(iter(context.findings), None)
 
@@ -107,7 +107,7 @@ def _describe_calm(context: PoolContext, sample: QueueSample, arrivals_shown: fl
     target = context.decision.limits.target_lag_seconds
     message = f"the oldest item has waited {sample.lag_seconds:.1f} s of {target:.0f} s"
     if arrivals_shown is not None:
-        # The number of status: both are written together, and `lastDecision` may be of a busier time.
+        # The number that status shows: both are written together, and `lastDecision` may be from a busier time.
         message += f"; {round_number(arrivals_shown):g} jobs/s arrive now"
     return message
 

@@ -52,13 +52,14 @@ class Gatherer:
             signal=signal,
             target=target,
             pools=() if own.target is None else read_pools(cache, namespace, own.target),
-            autoscalers=read_autoscalers(cache, namespace),
+            autoscalers=() if own.target is None else read_autoscalers(cache, namespace, own.target.name),
             database=None if key is None else self.services.servers.view(key),
             has_guard=self._has_guard(),
         )
 
     async def _observe(self) -> tuple[QueueSample | Finding | None, Target | Finding | None]:
-        """The queue and the target at once; the sample ends before the pass does, even where the target fails."""
+        """The queue and the target at the same time; the sample ends before the pass does, even if the target fails."""
+        # Else a target that fails would end the pass while the sample still runs on its connection.
         signal, target = await asyncio.gather(self._signal(), self._target(), return_exceptions=True)
         if isinstance(signal, BaseException):
             raise signal
@@ -102,7 +103,7 @@ class Gatherer:
         return await self._probe(self.handles.queue, queue, runner).sample(question)
 
     def _probe(self, kept: QueueHandles, queue: PostgresQueue, runner: SqlRunner) -> QueueProbe:
-        """The probe that was opened for this very queue and link; what it counted belongs to them."""
+        """The probe that was opened for this queue and this link: its counts belong to both."""
         if kept.probe is None or kept.runner is not runner or kept.source != queue:
             kept.probe, kept.runner, kept.source = self.services.probes.open(queue, runner), runner, queue
         return kept.probe
@@ -137,6 +138,7 @@ class Gatherer:
         target = await kept.login.get(connection, lambda: reader.target(connection, CONNECTION_FIELD))
         if kept.link is not None and kept.target == target:
             return kept.link
+        # A new password or host: counts that the old link began mean nothing on the new one.
         if kept.target != target:
             await kept.close()
             kept.target = target

@@ -1,6 +1,6 @@
-"""The handles of a pool that live in this process: its probe, its login and link, and when its pods were counted."""
+"""The handles of a pool in this process: its probe, its login and link, and when its pods were counted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 from zlib import crc32
 
@@ -15,9 +15,10 @@ from headroom.reconcilers.context import ReconcileContext
 from headroom.reconcilers.logins import CachedLogin, LoginBackoff
 
 COUNT_EVERY_SECONDS = 4.0
-"""Pods that start are counted at most so often, unless their workload reports a change."""
+"""How often pods that start are counted at most, unless their workload reports a change."""
 FIRST_COUNT_WITHIN_SECONDS = 60
-"""The pods of a settled workload are counted once, for the time a start took; pools of one leader spread over this."""
+"""The pods of a settled workload are counted once, to measure their start; all pools of a leader spread over this
+time."""
 
 
 @dataclass(slots=True)
@@ -41,7 +42,7 @@ class QueueHandles:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A target as its own status tells of it; `ready` is None and `labels` too where it does not tell."""
+    """A target according to its own status; `ready` and `labels` are None if it does not report them."""
 
     uid: str
     present: int
@@ -51,24 +52,38 @@ class Workload:
 
     @property
     def is_settled(self) -> bool:
-        """True when all the pods that are asked for are there and ready, and no other one."""
+        """True when exactly the pods that are asked for exist, and all are ready."""
         return self.ready == self.present == self.existing
 
 
 @dataclass(slots=True)
 class PodCensus:
-    """The last count of a target's pods. Pods are listed only while they start or stop, and once after that."""
+    """The last count of a target's pods. Pods are listed only while they start or stop, and once after that.
+
+    `workload` has the ready pods of that count where it does not report them itself.
+    """
 
     first_due: float
     workload: Workload | None = None
     counts: PodCounts | None = None
     counted_at: float = 0.0
 
-    def is_due(self, workload: Workload, now: float) -> bool:
-        """True when the workload's own numbers do not suffice."""
-        last = self.workload
+    def complete(self, workload: Workload) -> Workload:
+        """A workload that does not report its ready pods has those of the last count, until its own numbers change."""
+        if workload.ready is not None or self.workload is None:
+            return workload
+        counted = replace(workload, ready=self.workload.ready)
+        return counted if counted == self.workload else workload
+
+    def is_due(self, workload: Workload, now: float, *, is_late: bool) -> bool:
+        """True when the workload's own numbers are not enough; `is_late` is whether the queue is."""
+        last, reported = self.workload, workload
+        workload = self.complete(workload)
         if last is None or last.uid != workload.uid:
             return not workload.is_settled or now >= self.first_due
+        if workload.is_settled and is_late and reported.ready is None:
+            # Nothing reports that a pod is no longer ready, and now it matters.
+            return now - self.counted_at >= COUNT_EVERY_SECONDS
         if workload.is_settled:
             # Once more, so that the last pod that became ready is measured too.
             return not last.is_settled
@@ -76,7 +91,9 @@ class PodCensus:
 
     def record(self, workload: Workload, counts: PodCounts, now: float) -> None:
         """Keep a count."""
-        self.workload, self.counts, self.counted_at = workload, counts, now
+        is_reported = workload.ready is not None
+        self.workload = workload if is_reported else replace(workload, ready=counts.ready)
+        self.counts, self.counted_at = counts, now
 
 
 @dataclass(slots=True)

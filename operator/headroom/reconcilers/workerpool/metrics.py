@@ -39,7 +39,7 @@ SERVICE_RATE = Metric(
     OBJECT,
 )
 OF_QUEUE = (LAG, BACKLOG, BLOCKED, IN_FLIGHT, PHANTOMS, ARRIVALS, COMPLETIONS, SERVICE_RATE)
-"""What a sample tells, and what is worked out from samples."""
+"""What a sample shows, and what is computed from samples."""
 WORKERS = Metric("headroom_workerpool_workers", MetricType.GAUGE, "Workers by state.", (*OBJECT, "state"))
 """States: `running`, `ready`, `present` (asked for now), `wanted` (by the queue), `allowed` (by the limits)."""
 LIMITED = Metric(
@@ -51,7 +51,7 @@ SIGNAL = Metric(
 LEAD_SECONDS = Metric(
     "headroom_workerpool_lead_seconds",
     MetricType.GAUGE,
-    "Time from a pod's creation to Ready, p95 of those there are.",
+    "Time from a pod's creation to Ready, p95 of the existing pods.",
     OBJECT,
 )
 PROBE_SECONDS = Metric(
@@ -77,6 +77,18 @@ SCALED = Metric(
     (*OBJECT, "direction"),
 )
 
+ALL = (
+    *OF_QUEUE,
+    WORKERS,
+    LIMITED,
+    SIGNAL,
+    LEAD_SECONDS,
+    PROBE_SECONDS,
+    PROBE_FAILURES,
+    DECISION_SECONDS,
+    SCALED,
+)
+
 
 def record_pass(context: PoolContext) -> None:
     """Record what a pass observed and decided."""
@@ -86,7 +98,7 @@ def record_pass(context: PoolContext) -> None:
     for metric in OF_QUEUE:
         number = measured.get(metric)
         if number is None:
-            # What nobody knows now has no series: an old number would look like a measured one.
+            # A number that is not known now has no series: an old one would look like a measurement.
             telemetry.forget(metric, **labels)
         else:
             telemetry.record(metric, number, **labels)
@@ -109,7 +121,7 @@ def record_scaled(context: PoolContext, *, due_seconds: float) -> None:
 
 
 def _measured(context: PoolContext) -> dict[Metric, float | None]:
-    """What this pass measured; rates from earlier samples alone are not of now."""
+    """What this pass measured; rates from earlier samples only are left out."""
     sample, sizing = context.facts.sample, context.decision.sizing
     if sample is None:
         return {}

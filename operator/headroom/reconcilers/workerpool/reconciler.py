@@ -1,4 +1,4 @@
-"""The passes over WorkerPools: gather, decide, write `/scale`, report."""
+"""The passes over WorkerPools: gather, decide, write `/scale`, report; and the events of a pool."""
 
 from collections.abc import Set
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from headroom.model.numbers import count_of
 from headroom.policy.workerpool import PoolMemory, decide
 from headroom.ports.kube import WORKER_POOL, Manifest, ObjectRef
 from headroom.reasons import ConditionType, Reason
-from headroom.reconcilers.context import Services
+from headroom.reconcilers.context import INVALID_PAUSE, Services
 from headroom.reconcilers.reporter import NotYetEvents
 from headroom.reconcilers.workerpool import metrics
 from headroom.reconcilers.workerpool.apply import scale_target
@@ -23,13 +23,11 @@ from headroom.reconcilers.workerpool.gather import Gatherer, guard_key
 from headroom.reconcilers.workerpool.memory import PoolContext, PoolHandles
 from headroom.reconcilers.workerpool.status import build_status, first_status, invalid_status
 
-INVALID_EVERY = timedelta(seconds=30)
-"""A spec that cannot be acted on changes by an edit, and an edit wakes the loop."""
 REPORTED = (ConditionType.READY, ConditionType.KEEPING_UP, ConditionType.SIGNAL_AVAILABLE)
 QUIET = frozenset({Reason.AS_EXPECTED, Reason.NOT_YET_OBSERVED, Reason.LAG_WITHIN_TARGET, Reason.STALE_SIGNAL})
-"""No news by themselves; SignalAvailable tells why a signal is stale."""
+"""Reasons without an event; SignalAvailable says why a signal is stale."""
 EARLY = (str(Truth.UNKNOWN), str(Reason.GUARD_NOT_READY))
-"""SignalAvailable while a guard has hardly had the time to observe its server: no news either."""
+"""SignalAvailable while a guard has hardly had the time to observe its server: no event either."""
 
 
 @dataclass(slots=True)
@@ -50,26 +48,27 @@ class WorkerPoolReconciler:
         if not status.get("conditions"):
             body = await reporter.report(body, first_status(status))
         now = self._now()
-        handles = self._take_up(body, now)
+        handles = self._handles_of(body, now)
         due = now.monotonic if handles.next_due is None else min(handles.next_due, now.monotonic)
         try:
             spec = parse_spec(WorkerPoolSpec, body)
         except InvalidSpec as error:
             await reporter.report(body, invalid_status(status, error))
-            return INVALID_EVERY
-        self._not_yet.tell(body, spec)
+            return INVALID_PAUSE
+        self._not_yet.emit(body, spec)
         context = await self._decide(body, spec, handles, now)
         self._share(context)
         has_scaled = await self._scale(context, due)
         metrics.record_pass(context)
         desired = build_status(context, has_scaled=has_scaled)
-        emit_changes(context, desired.conditions)
-        await reporter.report(body, desired)
+        if await reporter.report(body, desired) is not body:
+            # Compared with the last status: while it waits for its turn, the same change would be new in each pass.
+            emit_changes(context, desired.conditions)
         handles.next_due = now.monotonic + context.decision.pause_seconds
         return timedelta(seconds=max(0.0, handles.next_due - self.services.clock.monotonic()))
 
     async def teardown(self, body: dict[str, Any]) -> timedelta | None:
-        """The target stays as it is; nothing else was created."""
+        """Leave the target as it is: a pool creates nothing else."""
         await self.forget(body["metadata"]["uid"])
         return None
 
@@ -81,14 +80,15 @@ class WorkerPoolReconciler:
         handles = self._handles.pop(uid, None)
         if handles is not None:
             self.services.servers.forget(ObjectRef(WORKER_POOL, handles.namespace, handles.name), uid)
-            self.services.telemetry.forget(namespace=handles.namespace, name=handles.name)
+            # By metric: a guard or a set of this name has series with the same labels.
+            self.services.telemetry.forget(*metrics.ALL, namespace=handles.namespace, name=handles.name)
             await handles.close()
 
     def _now(self) -> Moment:
         return Moment(self.services.clock.monotonic(), self.services.clock.now())
 
-    def _take_up(self, body: Manifest, now: Moment) -> PoolHandles:
-        """The handles of a pool; at first sight its memory is taken up from status."""
+    def _handles_of(self, body: Manifest, now: Moment) -> PoolHandles:
+        """The handles of a pool; at first sight its memory is restored from status."""
         metadata = body["metadata"]
         uid = metadata["uid"]
         if uid not in self._handles:
@@ -100,6 +100,7 @@ class WorkerPoolReconciler:
         uid = body["metadata"]["uid"]
         facts = await Gatherer(self.services, spec, handles, self._memories[uid], now).gather(body)
         outcome = decide(spec, facts, self._memories[uid], now)
+        # Before anything is written: a sample counts even if the rest of the pass fails.
         self._memories[uid] = outcome.memory
         return PoolContext(
             services=self.services,
@@ -113,7 +114,7 @@ class WorkerPoolReconciler:
         )
 
     def _share(self, context: PoolContext) -> None:
-        """Let the guard's news wake this pool, and tell it what the pool needs; it allocates at its next pass."""
+        """Let the guard's news wake this pool, and post what the pool needs; the guard allocates in its next pass."""
         servers, ref = self.services.servers, ObjectRef(WORKER_POOL, context.namespace, context.name)
         key, claim = guard_key(context.namespace, context.spec), context.decision.claim
         if key is None or claim is None:
@@ -124,7 +125,7 @@ class WorkerPoolReconciler:
             servers.post_demand(ref, key, claim)
 
     async def _scale(self, context: PoolContext, due: float) -> bool:
-        """Write the count; a failed write, too, leaves something to remember."""
+        """Write the count; the memory changes even if the write fails."""
         try:
             has_scaled = await scale_target(context)
         finally:

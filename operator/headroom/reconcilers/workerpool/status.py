@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -25,8 +26,9 @@ RATE_FLOOR_SIGMAS = 3.0
 SERVICE_RATE_FLOOR_SHARE = 0.25
 """Below these a number of the queue is noise: a calm pool's status is not written for it."""
 NEXT_TO_NOTHING = 2.0
-KEPT_FACTS = ("workers", "readyWorkers", "desiredWorkers", "lastDecision", "target", "activeSchedules")
+KEPT_FACTS = ("desiredWorkers", "lastDecision", "target", "activeSchedules")
 KEPT_NUMBERS = ("queue", "scaling")
+KEPT_COUNTS = ("workers", "readyWorkers")
 QUEUE_NUMBERS = (
     "lagSeconds",
     "backlog",
@@ -59,12 +61,13 @@ def build_status(context: PoolContext, *, has_scaled: bool) -> DesiredStatus:
     conditions = pool_conditions(context, None if queue is None else queue.get("arrivalsPerSecond"))
     if sizing is None:
         kept = _keep(context.status, conditions)
-        return DesiredStatus(conditions, kept.facts, {**kept.numbers, "queue": queue})
-    return DesiredStatus(conditions, _facts(context, sizing), {"queue": queue, "scaling": _scaling(context)})
+        return replace(kept, numbers={**kept.numbers, "queue": queue})
+    numbers = {"queue": queue, "scaling": _scaling(context)}
+    return DesiredStatus(conditions, _facts(context, sizing), numbers, _counts(context))
 
 
 def build_last_decision(decision: ScalingDecision, status: Mapping[str, Any], wall: datetime) -> Mapping[str, Any]:
-    """The decision, or the old one while nothing of it is news: its numbers in words move all the time."""
+    """The decision, or the old one while nothing important changed: the numbers in its message move all the time."""
     old = status.get("lastDecision")
     new = {
         "at": format_moment(wall),
@@ -80,9 +83,8 @@ def build_last_decision(decision: ScalingDecision, status: Mapping[str, Any], wa
 
 
 def _gist(decision: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What makes a decision news: the count, and why it is not higher, or that it is higher than it need be.
-
-    A want that moves by a worker or a tenth around the count is the same decision.
+    """What makes a decision different: the count, and why it is not higher, or that it is higher than needed. A want
+    that moves by a worker or a tenth around the count is the same decision.
     """
     wanted, allowed, limit = decision["wanted"], decision["allowed"], decision.get("limit")
     if limit in (Rule.TARGET_CONFLICT, Rule.STALE_SIGNAL) or allowed < wanted:
@@ -98,12 +100,16 @@ def _facts(context: PoolContext, sizing: Sizing) -> Mapping[str, Any]:
     wall, old = context.services.clock.now(), status.get("lastDecision")
     return {
         **({"activeSchedules": list(schedules)} if schedules else {}),
-        "workers": target.existing,
-        "readyWorkers": target.pods.ready,
         "desiredWorkers": target.present if is_paused else sizing.decision.allowed,
         "lastDecision": old if is_paused else build_last_decision(sizing.decision, status, wall),
         "target": {"apiVersion": ref.api_version, "kind": ref.kind, "name": ref.name, "uid": target.uid},
     }
+
+
+def _counts(context: PoolContext) -> Mapping[str, int]:
+    target = context.facts.workload
+    assert target is not None
+    return {"workers": target.existing, "readyWorkers": target.pods.ready}
 
 
 def _queue(context: PoolContext) -> Mapping[str, Any] | None:
@@ -111,7 +117,7 @@ def _queue(context: PoolContext) -> Mapping[str, Any] | None:
     before: Mapping[str, Any] = context.status.get("queue") or {}
     sample = context.facts.sample
     if sample is None:
-        # Only the time of the last measurement stays: old numbers would look like news.
+        # Only the time of the last measurement stays: old numbers would look new.
         kept = before if context.facts.gap is None else {"measuredAt": before.get("measuredAt")}
         return {**dict.fromkeys(QUEUE_NUMBERS), **kept} if any(kept.values()) else None
     numbers = {**dict.fromkeys(QUEUE_NUMBERS), **_measured(context, sample, before)}
@@ -137,7 +143,7 @@ def _measured(context: PoolContext, sample: QueueSample, before: Mapping[str, An
 
 
 def _rates(sizing: Sizing | None, before: Mapping[str, Any]) -> Numbers:
-    """What only a pool with a target has."""
+    """The part that only a pool with a target has."""
     if sizing is None:
         return {}
     found = sizing.estimates
@@ -165,12 +171,12 @@ def _scaling(context: PoolContext) -> Mapping[str, Any] | None:
 
 
 def _noise(rate: float | None) -> float:
-    """How far chance moves a rate that is counted over a minute (Poisson)."""
+    """How much chance moves a rate that is counted over a minute (Poisson)."""
     return RATE_FLOOR_SIGMAS * math.sqrt((rate or 0.0) / RATE_WINDOW_SECONDS)
 
 
 def _settle(old: float | None, new: float | None, floor: float) -> float | None:
-    """The old number unless the new one differs by more than the floor and a tenth, or says that nothing is left."""
+    """The old number unless the new one differs by more than the floor and a tenth, or is 0."""
     return new if new == 0 and (old or 0.0) > NEXT_TO_NOTHING else settle(old, new, floor)
 
 
@@ -180,7 +186,8 @@ def _settle_count(old: float | None, new: float | None, floor: float) -> float |
 
 
 def _keep(status: Mapping[str, Any], conditions: tuple[Condition, ...]) -> DesiredStatus:
-    """The status as it is, with these conditions: for a pass that knows nothing better."""
+    """The status as it is, with these conditions: for a pass that knows nothing else."""
     facts = {name: status[name] for name in KEPT_FACTS if name in status}
     numbers = {name: status[name] for name in KEPT_NUMBERS if name in status}
-    return DesiredStatus(conditions, facts, numbers)
+    counts = {name: status[name] for name in KEPT_COUNTS if name in status}
+    return DesiredStatus(conditions, facts, numbers, counts)

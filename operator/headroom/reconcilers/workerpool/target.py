@@ -1,4 +1,4 @@
-"""Reads the workload of a pool, and counts its pods: who can work, who will soon, and who is stuck."""
+"""Reads the workload of a pool, and counts its pods: which can work, which will soon, and which are stuck."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -71,8 +71,7 @@ class TargetReader:
             return None
         workload = parse_workload(manifest)
         if memory.target_uid != workload.uid and await self._by_scale(ref) is None:
-            # A target that is new to the pool is asked for its scale once: a missing right should show before the
-            # first rush.
+            # The scale of a new target is read once: a missing right should show before the first rush.
             return None
         return workload
 
@@ -85,22 +84,22 @@ class TargetReader:
 
     async def _count(self, workload: Workload, memory: PoolMemory, census: PodCensus, now: Moment) -> PodCounts:
         if workload.labels is None:
-            # Without a selector that can be asked for, the workload's own numbers must do.
+            # Without a usable selector, only the workload's own numbers are left.
             there = workload.existing
             ready = there if workload.ready is None else workload.ready
             return PodCounts(there, ready, max(there, workload.present))
-        if census.is_due(workload, now.monotonic):
+        if census.is_due(workload, now.monotonic, is_late=memory.is_late):
             pods = await self.kube.list(POD, self.namespace, labels=dict(workload.labels))
             counts = count_pods(pods, now=now.wall, known_lead_seconds=memory.lead_seconds)
             census.record(workload, counts, now.monotonic)
             return counts
-        if workload.is_settled or census.counts is None:
+        if census.complete(workload).is_settled or census.counts is None:
             return PodCounts(workload.existing, workload.existing, workload.existing)
         return census.counts
 
 
 def parse_workload(manifest: Manifest) -> Workload:
-    """A Deployment or StatefulSet; labels None where its selector is more than equal labels."""
+    """A Deployment or StatefulSet; labels are None if its selector needs more than equal labels."""
     spec, status = manifest["spec"], manifest.get("status") or {}
     selector = spec.get("selector") or {}
     labels: Mapping[str, str] = selector.get("matchLabels") or {}
@@ -114,7 +113,7 @@ def parse_workload(manifest: Manifest) -> Workload:
 
 
 def parse_selector(text: str) -> tuple[tuple[str, str], ...] | None:
-    """A scale's selector as equal labels (`app=mail,tier=back`); None where it is empty or more than that."""
+    """A scale's selector as equal labels (`app=mail,tier=back`); None if it is empty or needs more."""
     pairs = []
     for part in text.split(","):
         key, equals, value = part.partition("=")
@@ -125,8 +124,9 @@ def parse_selector(text: str) -> tuple[tuple[str, str], ...] | None:
 
 
 def count_pods(pods: Iterable[Manifest], *, now: datetime, known_lead_seconds: float | None) -> PodCounts:
-    """Count pods that are not on their way out; `now` is wall time, as the pods' own times are."""
+    """Count pods that are not being deleted; `now` is wall time, as the pods' own times are."""
     present = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and not _has_ended(pod)]
+    # The pods of now come first: an image or a node type may have changed since the last measurement.
     lead = measure_lead(present) or known_lead_seconds
     patience = STARTING_LEAD_TIMES * (lead or DEFAULT_LEAD_SECONDS)
     ready = [pod for pod in present if _ready_at(pod) is not None]
@@ -149,9 +149,8 @@ def count_pods(pods: Iterable[Manifest], *, now: datetime, known_lead_seconds: f
 
 
 def measure_lead(pods: Sequence[Manifest]) -> float | None:
-    """95th percentile of creation to Ready; None where no pod tells it.
-
-    A pod that restarted, or became ready far later than the others, was unready in between: that measures no start.
+    """95th percentile of creation to Ready; None if no pod shows it. A pod that restarted, or became ready far later
+    than the others, was unready in between: that does not measure a start.
     """
     seconds = [_start_seconds(pod) for pod in pods if not _has_restarted(pod)]
     known = sorted(value for value in seconds if value is not None)
@@ -184,7 +183,7 @@ def _has_restarted(pod: Manifest) -> bool:
 
 
 def _find_trouble(pod: Manifest) -> str | None:
-    """Why a pod will not be ready by waiting: it fits nowhere, or a container is in a back-off."""
+    """Why a pod does not become ready: it fits on no node, or a container is in a back-off."""
     name = pod["metadata"]["name"]
     for condition in pod.get("status", {}).get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":

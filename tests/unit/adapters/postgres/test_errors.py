@@ -11,7 +11,7 @@ from headroom.adapters.postgres.errors import (
     translate_connect_error,
     translate_statement_error,
 )
-from headroom.adapters.postgres.queue import describe_query_error
+from headroom.adapters.postgres.links import describe_query_error
 from headroom.errors import PrimaryUnavailable, Refused, SignalUnavailable
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.reasons import Reason

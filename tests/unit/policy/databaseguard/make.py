@@ -10,7 +10,7 @@ from headroom.model.conditions import Finding
 from headroom.model.database import ConnectionCounts, Lsn, Mark, PoolDemand, ServerFacts, SlotFacts
 from headroom.model.moments import Moment
 from headroom.policy.databaseguard.decide import GuardDecision, decide
-from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory, SharedServer
+from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory, Observation
 from headroom.reasons import Reason
 
 SYSTEM, NOON = "7300000000000000001", datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -69,7 +69,7 @@ class GuardPolicyWorld:
     commit_seconds: float | None = 0.002
     problem: Finding | None = None
     replication_problem: Finding | None = None
-    shared: SharedServer | None = None
+    shared: Observation | None = None
     demands: tuple[PoolDemand, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
     now: float = 1.0
@@ -90,7 +90,7 @@ class GuardPolicyWorld:
         facts = GuardFacts(
             "store",
             server=self.server,
-            counts=self.counts,
+            observation=self.observe(),
             window=self.window,
             role="headroom_monitor",
             replication_problem=self.replication_problem,
@@ -98,7 +98,7 @@ class GuardPolicyWorld:
             **self.extra,
         )
         if self.shared is not None:
-            return replace(facts, counts=None, shared=self.shared, window=self.shared.window)
+            return replace(facts, observation=self.shared, is_follower=True, window=self.shared.window)
         return facts
 
     def step(self, seconds: float = 1.0) -> GuardDecision:
@@ -121,7 +121,6 @@ class GuardPolicyWorld:
             self.step()
         return self.decision
 
-    def share(self) -> SharedServer:
-        """What this guard tells the others of its server."""
-        facts = self.facts()
-        return SharedServer(self.now, self.server, facts.sees_sessions, self.window, self.memory.server)
+    def observe(self) -> Observation:
+        """What this guard measures now, for itself and the others of its server."""
+        return Observation(self.now, self.server, self.counts, self.window)

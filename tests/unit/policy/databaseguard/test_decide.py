@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headroom.api.v1alpha1.databaseguard_status import GuardState
+from headroom.api.v1alpha1.common import GuardState
 from headroom.model.conditions import Finding, Truth
 from headroom.model.database import SlotFacts
+from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.model.replica import hash8
-from headroom.policy.databaseguard.budget import ConnectionLimits
-from headroom.policy.databaseguard.decide import FIRST_SIGHT_SECONDS, GuardDecision, decide
-from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory, ServerMemory, SharedServer
+from headroom.policy.databaseguard.decide import GuardDecision, decide
+from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory, Observation, ServerMemory
 from headroom.policy.databaseguard.signals import Level
 from headroom.policy.databaseguard.state import StateMemory
 from headroom.reasons import Reason
@@ -35,13 +35,13 @@ from tests.unit.policy.purity import find_impure
 
 
 def test_facts_memory_and_decision_hold_values_only() -> None:
-    assert find_impure(GuardFacts, GuardMemory, GuardDecision, SharedServer) == []
+    assert find_impure(GuardFacts, GuardMemory, GuardDecision, Observation) == []
 
 
 def test_each_survives_a_deep_copy() -> None:
     world = GuardPolicyWorld(demands=(make_demand("a", wanted=3),))
     world.run(20)
-    for value in (world.facts(), world.memory, world.decision, world.share()):
+    for value in (world.facts(), world.memory, world.decision, world.observe()):
         assert copy.deepcopy(value) == value
 
 
@@ -178,7 +178,7 @@ class TestState:
         world = GuardPolicyWorld()
         world.run(10)
         world.commit_seconds = None
-        assert world.run(14).level is Level.EMERGENCY
+        assert world.run(15).level is Level.EMERGENCY
         assert world.decision.commit_seconds is not None
         assert world.decision.commit_seconds > 10
 
@@ -341,88 +341,41 @@ class TestAtAChangeOfLeader:
         assert world.step().is_settling
         assert world.run(FIRST_SIGHT_SECONDS).ready is Truth.FALSE
 
+    def test_another_guard_of_the_server_is_waited_for(self) -> None:
+        world = self.resumed()
+        world.memory = replace(world.memory, reported_reason=Reason.SHARED_INSTANCE)
+        decision = world.run(FIRST_SIGHT_SECONDS - 3)
+        assert decision.is_settling
+        assert decision.state is GuardState.OVERLOADED
+        world.extra = {"local_guards": ("second",)}
+        decision = world.step()
+        assert (decision.is_settling, decision.ready_finding.reason) == (False, Reason.SHARED_INSTANCE)
+        assert not any(made.has_new_reason for made in world.decisions)
+
+    def test_one_that_does_not_come_is_not_waited_for_longer(self) -> None:
+        world = self.resumed()
+        world.memory = replace(world.memory, reported_reason=Reason.SHARED_INSTANCE)
+        decision = world.run(FIRST_SIGHT_SECONDS + 1)
+        assert (decision.is_settling, decision.ready_finding.reason) == (False, Reason.CONNECTED)
+        assert [made.ready_finding.reason for made in world.decisions if made.has_new_reason] == [Reason.CONNECTED]
+
+    def test_dependents_learn_of_a_new_state_meanwhile(self) -> None:
+        world = self.resumed(Level.HEALTHY, commit_seconds=6.0)
+        world.memory = replace(world.memory, reported_reason=Reason.SHARED_INSTANCE)
+        decision = world.run(10)
+        assert decision.is_settling
+        assert decision.state is GuardState.EMERGENCY
+
+    def test_a_reason_that_status_has_already_is_no_event(self) -> None:
+        world = self.resumed()
+        world.memory = replace(world.memory, reported_reason=Reason.CONNECTED)
+        world.run(20)
+        assert not any(made.has_new_reason for made in world.decisions)
+
     def test_the_calm_of_a_state_is_not_restarted_by_the_wait(self) -> None:
         world = self.resumed(problem=UNREACHABLE)
         world.run(8)
         assert world.memory.server.state.level is Level.OVERLOADED
-
-
-class TestSharing:
-    """Guards of one server: one measures, the others take over what it found."""
-
-    def pair(self) -> tuple[GuardPolicyWorld, GuardPolicyWorld]:
-        return GuardPolicyWorld(demands=(make_demand("a", wanted=9),)), GuardPolicyWorld()
-
-    def step(self, holder: GuardPolicyWorld, other: GuardPolicyWorld, passes: int = 1) -> None:
-        for _ in range(passes):
-            holder.step()
-            other.now, other.shared = holder.now, holder.share()
-            other.step(0)
-
-    def test_state_budget_and_allocations_are_the_same(self) -> None:
-        holder, other = self.pair()
-        holder.commit_seconds = 2.0
-        self.step(holder, other, 30)
-        assert other.decision.state is holder.decision.state is GuardState.OVERLOADED
-        assert other.decision.budget == holder.decision.budget
-        assert other.decision.allocations == holder.decision.allocations != {}
-        assert other.decision.counts == holder.decision.counts
-        assert other.decision.marks == holder.decision.marks
-
-    def test_the_next_one_goes_on_where_the_other_ended(self) -> None:
-        holder, other = self.pair()
-        holder.commit_seconds = 2.0
-        self.step(holder, other, 30)
-        since = holder.memory.server.state.since
-        other.shared, other.window, other.commit_seconds = None, holder.window, 2.0
-        other.demands = holder.demands
-        other.run(30)
-        assert other.memory.server.state.since == since
-        assert {decision.state for decision in other.decisions[-30:]} == {GuardState.OVERLOADED}
-        assert other.memory.server.others.counts[: len(holder.memory.server.others.counts)] == (
-            holder.memory.server.others.counts
-        )
-
-    def test_one_that_takes_over_for_the_first_time_inherits(self) -> None:
-        holder, other = self.pair()
-        holder.commit_seconds = 2.0
-        self.step(holder, other, 30)
-        late = GuardPolicyWorld(now=holder.now, window=holder.window, commit_seconds=2.0)
-        late.extra = {"inherited": holder.memory.server}
-        assert late.step().state is GuardState.OVERLOADED
-        late.extra = {}
-        assert late.step().state is GuardState.OVERLOADED
-
-    def test_a_guard_that_cannot_log_in_takes_nothing_over(self) -> None:
-        holder, other = self.pair()
-        self.step(holder, other, 10)
-        other.problem = Finding(Reason.PASSWORD_REJECTED, "refused")
-        assert other.step().state is GuardState.UNKNOWN
-        assert not other.decision.is_usable
-
-    def test_sessions_are_seen_if_the_one_that_measures_sees_them(self) -> None:
-        holder, other = self.pair()
-        other.server = replace(SERVER, missing_rights=("pg_monitor",))
-        self.step(holder, other, 10)
-        assert other.decision.sees_sessions
-        assert other.decision.ready_finding.reason is Reason.MISSING_RIGHT
-
-    def test_each_reports_a_change_of_its_own(self) -> None:
-        holder, other = self.pair()
-        holder.commit_seconds = 2.0
-        self.step(holder, other, 30)
-        for world in (holder, other):
-            assert len([decision for decision in world.decisions if decision.change is not None]) == 1
-
-    def test_limits_of_the_others_count(self) -> None:
-        world = GuardPolicyWorld()
-        world.run(3)
-        assert world.decision.budget is not None
-        before = world.decision.budget.budget
-        world.extra = {"other_limits": (ConnectionLimits(10, 0), ConnectionLimits(90, 47))}
-        budget = world.step().budget
-        assert budget is not None
-        assert (before, budget.usable, budget.budget) == (55, 50, 5)
 
 
 GONE, ALIVE = hash8("gone"), hash8("alive")

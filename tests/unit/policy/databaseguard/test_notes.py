@@ -83,7 +83,9 @@ def test_each_note_has_its_reason() -> None:
 )
 def test_other_guards_of_the_server_are_named(local_guards: tuple[str, ...], foreign_guards: int, text: str) -> None:
     found = notes_of(local_guards=local_guards, foreign_guards=foreign_guards)
-    assert found[Reason.SHARED_INSTANCE].startswith(text)
+    message = found[Reason.SHARED_INSTANCE]
+    assert message.startswith(f"{text}; one guard measures it for all")
+    assert ("the pools of this namespace share one budget" in message) is bool(local_guards)
 
 
 def test_why_the_budget_is_smaller_than_asked_for_is_reported() -> None:

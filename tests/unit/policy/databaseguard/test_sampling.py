@@ -1,6 +1,5 @@
 """From observations to samples: what counts, for how long, and what a gap forgets."""
 
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +9,8 @@ from hypothesis import strategies as st
 
 from headroom.model.canary import CanaryWindow
 from headroom.model.conditions import Finding
-from headroom.policy.databaseguard.facts import GuardFacts, ServerMemory
+from headroom.policy.databaseguard.budget import ConnectionLimits
+from headroom.policy.databaseguard.facts import GuardFacts, Observation, ServerMemory
 from headroom.policy.databaseguard.sampling import ANSWERED_LATELY_SECONDS, SAMPLE_SECONDS, measure_server
 from headroom.policy.databaseguard.signals import Measurements
 from tests.unit.policy.databaseguard.make import SERVER, TIMEOUT, UNREACHABLE, make_counts, make_mark, make_spec
@@ -20,8 +20,10 @@ SPEC = make_spec(cores=4)
 
 def observe(memory: ServerMemory, now: float, problem: Finding | None = None, **changes: Any) -> ServerMemory:
     counts = {name: changes.pop(name) for name in ("used", "active", "lock_waiters") if name in changes}
-    facts = GuardFacts("store", problem=problem, server=SERVER, counts=make_counts(**counts), **changes)
-    return measure_server(memory, SPEC, facts if problem is None else replace(facts, counts=None), problem, now)
+    found = Observation(now, SERVER, make_counts(**counts), changes.pop("window", CanaryWindow()))
+    spec = changes.pop("spec", SPEC)
+    facts = GuardFacts("store", problem=problem, server=SERVER, observation=None if problem else found, **changes)
+    return measure_server(memory, spec, facts, problem, now)
 
 
 def window(*commits: tuple[float, float]) -> CanaryWindow:
@@ -110,12 +112,44 @@ def test_an_invalid_spec_measures_nothing() -> None:
     assert memory.budget is None
 
 
+def test_spans_begin_at_multiples_of_five_seconds_whenever_a_guard_began() -> None:
+    ends = []
+    for began in (0.0, 3.2):
+        memory, now, sampled = ServerMemory(has_had_state=True, sampled_at=began), began, []
+        while now < 60:
+            now += 0.9
+            memory = observe(memory, now)
+            sampled.append(memory.sampled_at)
+        ends.append({int(at // SAMPLE_SECONDS) for at in sampled if at > 10})
+    assert ends[0] == ends[1] == set(range(2, 13))
+
+
+def test_a_late_pass_is_not_followed_by_a_sample_of_a_moment() -> None:
+    memory = observe(ServerMemory(has_had_state=True, sampled_at=5.0), 14.9, lock_waiters=9)
+    assert memory.sampled_at == 14.9
+    memory = observe(memory, 15.9, lock_waiters=1)
+    assert memory.sampled_at == 14.9
+    assert observe(memory, 20.1).state.sample.lock_waiters == 1
+
+
+def test_without_a_canary_of_its_own_no_commit_counts() -> None:
+    spec = make_spec(canary={"enabled": False})
+    memory = observe(ServerMemory(has_had_state=True), 5.0, window=window((3.0, 4.0)), spec=spec)
+    assert memory.sampled_at == 5.0
+    assert memory.state.sample.commit_seconds is None
+
+
+def test_connections_are_measured_against_the_largest_reserve_of_the_namespace() -> None:
+    memory = observe(ServerMemory(has_had_state=True), 5.0, used=40, limits={"b": ConnectionLimits(60, 17)})
+    assert memory.state.sample.connections_percent == 50.0
+
+
 @given(
     st.lists(
         st.tuples(st.floats(0.1, 5.0), st.integers(0, 60), st.sampled_from([None, UNREACHABLE, TIMEOUT])), max_size=40
     )
 )
-def test_samples_never_overlap_and_none_is_shorter_than_five_seconds(
+def test_samples_never_overlap_and_each_ends_in_a_span_of_its_own(
     passes: list[tuple[float, int, Finding | None]],
 ) -> None:
     memory, now, ends = ServerMemory(has_had_state=True), 0.0, [0.0]
@@ -128,4 +162,5 @@ def test_samples_never_overlap_and_none_is_shorter_than_five_seconds(
             assert memory.state.sampled_at == now
         assert memory.has_had_state
         assert (memory.counts is None) == (memory.budget is None)
-    assert all(later - earlier >= SAMPLE_SECONDS for earlier, later in pairwise(ends))
+    assert all(later - earlier >= SAMPLE_SECONDS / 2 for earlier, later in pairwise(ends))
+    assert all(later // SAMPLE_SECONDS > earlier // SAMPLE_SECONDS for earlier, later in pairwise(ends))

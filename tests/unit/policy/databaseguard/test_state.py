@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headroom.api.v1alpha1.databaseguard_status import GuardState
+from headroom.api.v1alpha1.common import GuardState
 from headroom.api.v1alpha1.thresholds import LatencyLevels, Thresholds
 from headroom.policy.databaseguard.signals import Level, Measurements, judge, worst_of
 from headroom.policy.databaseguard.state import LEAVE_AFTER_SECONDS, StateMemory, advance_state

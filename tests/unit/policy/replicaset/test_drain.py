@@ -15,7 +15,7 @@ from headroom.reasons import Reason
 from tests.unit.policy.replicaset.make import LIMITS, NOW, make_member, make_pod, make_probe
 
 ORDER = [DrainStep.WAIT, DrainStep.END_IDLE, DrainStep.END_ALL, DrainStep.DONE]
-REASONS = [*BY_CHOICE, Reason.REPLAY_LAG_ABOVE_LIMIT, Reason.NOT_STREAMING, Reason.MEMBER_PROMOTED, None]
+REASONS = [*sorted(BY_CHOICE), Reason.REPLAY_LAG_ABOVE_LIMIT, Reason.NOT_STREAMING, Reason.MEMBER_PROMOTED, None]
 
 
 def draining(seconds: float, why: Reason | None, sessions: int = 4, **changes: Any) -> Member:

@@ -82,6 +82,13 @@ def test_each_member_is_asked_for_one_thing(world: tuple[list[Member], Targets])
     assert len(asked) == len(set(asked))
 
 
+@pytest.mark.parametrize("standbys", [0, 1])
+def test_a_new_member_that_is_caught_up_is_accepted_if_it_is_still_wanted(standbys: int) -> None:
+    plan = plan_of(make_member(Role.PROVISIONING), desired=0, standbys=standbys)
+    assert plan.accept == ("store-0-a",) * standbys
+    assert [entry.name for entry in plan.retire] == ["store-0-a"] * (1 - standbys)
+
+
 @given(worlds())
 def test_only_members_within_the_bounds_may_serve(world: tuple[list[Member], Targets]) -> None:
     found, targets = world

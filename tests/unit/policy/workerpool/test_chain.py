@@ -285,7 +285,7 @@ def test_the_connection_budget_may_go_below_the_minimum() -> None:
     seen, memory = pool(present=12, rate=16.0)
 
     def with_cap(workers: int) -> tuple[PoolFacts, PoolMemory]:
-        view = make_view(allocation=Allocation(workers, budget=24, held_by_others=3))
+        view = make_view(allocation=Allocation(workers, budget=24, held_by_others=3, is_short=True))
         return replace(seen, database=view, has_guard=True), memory
 
     decision = scaling(spec_with(**guarded), with_cap(24))
@@ -293,7 +293,7 @@ def test_the_connection_budget_may_go_below_the_minimum() -> None:
     decision = scaling(spec_with(connectionsPerWorker=2, **guarded), with_cap(12))
     assert (decision.allowed, decision.limit) == (12, Rule.CONNECTION_BUDGET)
     assert decision.message.endswith(
-        "12 allowed: the database has 24 connections for workers, other pools hold 3 of them, and one worker takes 2"
+        "12 allowed: the database has 24 connections for workers; other pools hold 3, and one worker takes 2"
     )
     decision = scaling(spec_with(min_workers=15, **guarded), with_cap(0))
     assert (decision.allowed, decision.reason) == (0, Reason.BUDGET_BELOW_MINIMUM)

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.model.conditions import Finding
-from headroom.model.database import Allocation, DatabaseView, PoolDemand
+from headroom.model.database import VIEW_FRESH_SECONDS, Allocation, DatabaseView, PoolDemand
 from headroom.policy.databaseguard.budget import allocate
 from headroom.policy.target_conflict import AutoscalerClaim
 from headroom.policy.workerpool import PoolDecision, PoolFacts, PoolMemory, Rule, ScalingDecision, decide
-from headroom.policy.workerpool.constants import GUARD_FRESH_SECONDS
 from headroom.reasons import Reason
 from tests.unit.policy.workerpool.make import (
     DEPLOYMENT,
@@ -34,6 +33,10 @@ from tests.unit.policy.workerpool.world import World
 GUARDED: dict[str, Any] = {"databaseRef": {"name": "store"}}
 LATE = make_sample(lag_seconds=100.0, backlog=6000, late=6000)
 KNOWN = PoolMemory(last_good_rate=1.0)
+SHORT = Allocation(10, budget=32, held_by_others=12, is_short=True)
+"""The guard has heard of a pool's want and cannot give more."""
+ENOUGH = replace(SHORT, is_short=False)
+"""The guard gave all that was asked for, and the pool wants more by now."""
 
 
 def decide_now(
@@ -57,10 +60,26 @@ def guarded(spec: WorkerPoolSpec) -> WorkerPoolSpec:
 
 
 def test_what_the_guard_allocates_is_obeyed_and_explained() -> None:
-    decision, memory = decide_now(make_view(allocation=Allocation(10, budget=32, held_by_others=12)))
+    decision, memory = decide_now(make_view(allocation=SHORT))
     assert (decision.allowed, decision.limit, decision.reason) == (10, Rule.CONNECTION_BUDGET, Reason.CONNECTION_BUDGET)
-    assert "has 32 connections for workers, other pools hold 12 of them, and one worker takes 1" in decision.message
-    assert memory.allocation == Allocation(10, 32, 12)
+    assert decision.message.endswith(
+        "10 allowed: the database has 32 connections for workers; other pools hold 12, and one worker takes 1"
+    )
+    assert memory.allocation == SHORT
+
+
+def test_what_a_higher_class_takes_is_named() -> None:
+    decision, _ = decide_now(make_view(allocation=replace(SHORT, ahead=9)))
+    assert decision.message.endswith(
+        "other pools hold 12, and one worker takes 1; pools of a higher priority come first, with 9"
+    )
+
+
+def test_a_pooler_that_is_too_small_is_named() -> None:
+    decision, _ = decide_now(make_view(allocation=replace(SHORT, is_pooled=True)), connectionsPerWorker=3)
+    assert (
+        "the pooler of the database has 32 connections for workers; other pools behind it hold 12" in decision.message
+    )
 
 
 def test_a_pool_above_its_allocation_gives_workers_back_at_once() -> None:
@@ -85,7 +104,7 @@ BLIND: dict[str, tuple[DatabaseView | None, str]] = {
     "not ready": (make_view(is_ready=False, message="the password is wrong"), "the password is wrong"),
     "not ready, no words": (make_view(is_ready=False), "PasswordRejected"),
     "old": (
-        make_view(at=NOW - GUARD_FRESH_SECONDS - 0.1, allocation=Allocation(30, 60, 0)),
+        make_view(at=NOW - VIEW_FRESH_SECONDS - 0.1, allocation=Allocation(30, 60, 0)),
         "its last numbers are old",
     ),
     "not allocated": (make_view(), "it has allocated none to this pool yet"),
@@ -129,8 +148,8 @@ def test_a_guard_that_does_not_exist_is_named() -> None:
 
 def test_numbers_hold_for_ten_seconds() -> None:
     view = make_view(at=NOW, allocation=Allocation(30, 60, 0))
-    assert decide_now(view, at=NOW + GUARD_FRESH_SECONDS)[0].allowed > 8
-    assert decide_now(view, at=NOW + GUARD_FRESH_SECONDS + 1)[0].allowed == 8
+    assert decide_now(view, at=NOW + VIEW_FRESH_SECONDS)[0].allowed > 8
+    assert decide_now(view, at=NOW + VIEW_FRESH_SECONDS + 1)[0].allowed == 8
 
 
 def test_without_its_reference_a_pool_forgets_the_allocation() -> None:
@@ -194,7 +213,8 @@ def arriving(present: int, rate: float, **numbers: Any) -> tuple[PoolFacts, Pool
 def test_a_pool_asks_for_what_its_queue_wants_within_its_bounds() -> None:
     seen, memory = arriving(12, 16.0, in_flight=3)
     asked = claim(seen, memory, connectionsPerWorker=2, min_workers=2, priority="Critical")
-    assert asked == PoolDemand(OWN.uid, 0, 2, minimum=2, running=12, busy=3, wanted=20)
+    bounds = {"minimum": 2, "maximum": 40}
+    assert asked == PoolDemand(OWN.uid, 0, 2, running=12, busy=3, wanted=20, guard="store", **bounds)
     below = claim(seen, memory, max_workers=15)
     assert below is not None
     assert below.wanted == 15, "never more than maxWorkers"
@@ -244,31 +264,115 @@ def test_a_blind_pool_asks_for_what_it_wanted_last_and_for_no_less_than_it_has()
     assert never.wanted == 7
 
 
+def test_workers_that_are_written_now_hold_their_connections_already() -> None:
+    """Their pods connect before the next demand: the guard must not give the connections to another pool meanwhile."""
+    seen, memory = arriving(12, 16.0)
+    generous = make_view(allocation=Allocation(30, 60, 0))
+    asked = claim(replace(seen, database=generous, has_guard=True), memory)
+    assert asked is not None
+    assert (asked.running, asked.wanted) == (20, 20)
+    late = claim(make_facts(target=make_target(9, existing=4, running=4, ready=4)))
+    assert late is not None
+    assert late.running == 9, "they were asked for, and their pods are not there yet"
+
+
 @pytest.mark.parametrize("mode", ["DryRun", "Paused"])
-def test_a_pool_that_is_not_scaled_asks_for_what_is_there(mode: str) -> None:
+def test_a_pool_that_is_not_scaled_keeps_what_is_there_and_asks_for_no_more(mode: str) -> None:
     seen, memory = arriving(4, 16.0)
     asked = claim(seen, memory, mode=mode, min_workers=9)
-    assert asked is not None
-    assert (asked.minimum, asked.wanted, asked.running) == (4, 4, 4)
+    assert asked == PoolDemand(OWN.uid, 1, 1, minimum=4, running=4, busy=4, wanted=4, maximum=4, guard="store")
 
 
 def test_a_pool_that_another_scales_asks_for_what_is_there() -> None:
     seen, memory = arriving(4, 16.0)
     asked = claim(replace(seen, autoscalers=(AutoscalerClaim("hpa", DEPLOYMENT),)), memory)
     assert asked is not None
-    assert asked.wanted == 4
+    assert (asked.busy, asked.wanted, asked.maximum) == (4, 4, 4)
+
+
+def test_a_dry_run_shows_what_is_free_although_nothing_is_kept_for_it() -> None:
+    fixed = Allocation(8, budget=32, held_by_others=12)
+    decision, _ = decide_now(make_view(allocation=fixed), mode="DryRun")
+    assert (decision.allowed, decision.reason) == (16, Reason.STEP_LIMITED)
+    decision, _ = decide_now(make_view(allocation=replace(fixed, held_by_others=20)), mode="DryRun")
+    assert (decision.allowed, decision.reason) == (12, Reason.CONNECTION_BUDGET)
+    assert decide_now(make_view(allocation=fixed))[0].allowed == 8
 
 
 def test_a_pool_whose_target_is_missing_asks_for_nothing() -> None:
     missing = Finding(Reason.TARGET_NOT_FOUND, "there is no deployment/mailer")
     asked = claim(make_facts(target=missing))
-    assert asked == PoolDemand(OWN.uid, 1, 1, minimum=0, running=0, busy=0, wanted=0)
+    assert asked == PoolDemand(OWN.uid, 1, 1, 0, 0, 0, 0, maximum=0, guard="store")
 
 
 def test_a_cron_job_and_a_pool_without_a_guard_ask_for_nothing_at_all() -> None:
     cron_job = {"suspendRef": {"apiVersion": "batch/v1", "kind": "CronJob", "name": "cohorts"}}
     assert claim(make_facts(target=None), workers=cron_job) is None
     assert claim(make_facts(), databaseRef=None) is None
+
+
+class TestUnheardWant:
+    """The guard gave what it had heard of. A want that it has not heard of yet waits, and is no shortage yet."""
+
+    def decide_again(self, memory: PoolMemory, at: float, allocation: Allocation = ENOUGH) -> PoolDecision:
+        view = make_view(at=at, allocation=allocation)
+        seen = make_facts(8, signal=replace(LATE, taken_at=at), database=view, has_guard=True)
+        return decide(make_spec(**GUARDED), seen, memory, moment(at)).decision
+
+    def test_it_is_held_and_no_verdict_turns(self) -> None:
+        decision = self.decide_again(KNOWN, NOW)
+        scaling = scaling_of(decision)
+        assert (scaling.allowed, scaling.awaited, scaling.limit) == (10, 6, Rule.STEP)
+        assert scaling.expected == 16, "as many as without the budget"
+        assert "; 16 allowed: at most 8 more" in scaling.message
+        assert scaling.message.endswith("; 10 for now: the guard has yet to share out connections for more")
+
+    def test_only_what_limits_apart_from_it_is_reported(self) -> None:
+        seen, memory = arriving(12, 16.0)
+        view = make_view(allocation=replace(ENOUGH, workers=14))
+        decision = decide(
+            make_spec(**GUARDED), replace(seen, database=view, has_guard=True), memory, moment(NOW)
+        ).decision
+        scaling = scaling_of(decision)
+        assert (scaling.wanted, scaling.allowed, scaling.expected) == (20, 14, 20)
+        assert (scaling.is_held_back, scaling.limit, scaling.reason) == (False, None, Reason.ARRIVALS_COVERED)
+        assert decision.claim is not None
+        assert (decision.claim.running, decision.claim.wanted) == (14, 20)
+
+    def test_the_verdict_on_the_deadline_counts_the_workers_that_are_expected(self) -> None:
+        """Of 4,500 jobs 16 workers do 4,800 in the 300 s that are left, and 10 workers only 3,000."""
+        late = replace(LATE, backlog=4500, late=4500)
+        for allocation, holds in ((ENOUGH, True), (SHORT, False)):
+            view = make_view(allocation=allocation)
+            seen = make_facts(8, signal=late, database=view, has_guard=True)
+            verdict = decide(make_spec(**GUARDED), seen, replace(KNOWN, is_late=True), moment(NOW)).decision.keeping_up
+            assert verdict.holds is holds, allocation
+
+    def test_after_five_seconds_it_is_a_shortage(self) -> None:
+        memory = decide(
+            make_spec(**GUARDED),
+            make_facts(8, signal=LATE, database=make_view(allocation=ENOUGH), has_guard=True),
+            KNOWN,
+            moment(NOW),
+        ).memory
+        assert memory.capped_since == NOW
+        assert scaling_of(self.decide_again(memory, NOW + 4)).limit is Rule.STEP
+        after = scaling_of(self.decide_again(memory, NOW + 5))
+        assert (after.limit, after.reason) == (Rule.CONNECTION_BUDGET, Reason.CONNECTION_BUDGET)
+        assert after.is_held_back
+
+    def test_once_it_is_allocated_the_time_begins_again(self) -> None:
+        memory = replace(KNOWN, capped_since=NOW - 3)
+        seen = make_facts(8, signal=LATE, database=make_view(allocation=replace(ENOUGH, workers=60)), has_guard=True)
+        assert decide(make_spec(**GUARDED), seen, memory, moment(NOW)).memory.capped_since is None
+
+    def test_a_shortage_that_the_guard_knows_of_is_reported_at_once(self) -> None:
+        scaling = scaling_of(self.decide_again(KNOWN, NOW, SHORT))
+        assert (scaling.reason, scaling.awaited, scaling.is_held_back) == (Reason.CONNECTION_BUDGET, 0, True)
+
+    def test_workers_that_have_to_go_are_always_explained(self) -> None:
+        scaling = scaling_of(self.decide_again(KNOWN, NOW, replace(ENOUGH, workers=5)))
+        assert (scaling.allowed, scaling.limit, scaling.awaited) == (5, Rule.CONNECTION_BUDGET, 0)
 
 
 class Guard:
@@ -343,7 +447,7 @@ def test_a_guard_that_goes_blind_keeps_the_sum_where_it_was() -> None:
     guard.run(60)
     before = (world.present, other.present)
     guard.is_blind = True
-    guard.run(round(GUARD_FRESH_SECONDS) + 2)
+    guard.run(round(VIEW_FRESH_SECONDS) + 2)
     world.arrive(4000)
     guard.run(120)
     assert (world.present, other.present) == before, "a backlog adds nobody while connections are not counted"
@@ -351,3 +455,61 @@ def test_a_guard_that_goes_blind_keeps_the_sum_where_it_was() -> None:
     guard.is_blind = False
     guard.run(30)
     assert world.present > before[0]
+
+
+def verdicts(world: World, since: float) -> list[tuple[bool, Reason]]:
+    """Whether connections were said to limit the pool, and whether it keeps up, one after the other."""
+    shown = [
+        (scaling_of(decision).is_held_back and scaling_of(decision).limit is Rule.CONNECTION_BUDGET, decision)
+        for at, _, _, _, decision in world.timeline
+        if at >= since
+    ]
+    found: list[tuple[bool, Reason]] = []
+    for is_short, decision in shown:
+        entry = (is_short, decision.keeping_up.reason)
+        if not found or found[-1] != entry:
+            found.append(entry)
+    return found
+
+
+def growing(guard: Guard) -> World:
+    """A Standard pool whose arrivals grow from 4 to 36 a second within six minutes."""
+    world = guard.add("uid-b", 4.0, seed=9)
+    world.rate = lambda at: 4.0 + 32.0 * min(1.0, at / 360.0)
+    return world
+
+
+def test_steady_growth_beside_idle_critical_pools_is_never_called_a_shortage() -> None:
+    """Each of nine pools has a worker or two of headroom, and the growing one wants more than that at once."""
+    guard = Guard(budget=44)
+    for number in range(8):
+        guard.add(f"uid-{number}", 0.0, seed=10 + number, priority="Critical", max_workers=60)
+    world = growing(guard)
+    held = guard.run(420)
+    assert max(held) <= 44
+    assert world.present >= 18
+    assert not any(is_short for is_short, _ in verdicts(world, 0.0))
+    assert Reason.CANNOT_MEET_DEADLINE not in {reason for _, reason in verdicts(world, 0.0)}
+
+
+def test_a_real_shortage_shows_within_five_seconds_and_stays() -> None:
+    guard = Guard(budget=12)
+    guard.add("uid-a", 0.0, seed=10, priority="Critical")
+    world = growing(guard)
+    guard.run(420)
+    wanted = next(at for at, _, _, _, one in world.timeline if scaling_of(one).wanted > 14)
+    shown = [is_short for is_short, _ in verdicts(world, wanted + 5.0)]
+    assert shown == [True] * len(shown)
+    assert world.present == 11
+
+
+def test_an_idle_pool_loses_no_worker_to_the_headroom_of_another() -> None:
+    guard = Guard(budget=55)
+    guard.add("uid-a", 0.0, seed=11, priority="Critical")
+    world = guard.add("uid-b", 40.0, seed=12, down_window=120.0)
+    guard.run(120)
+    busy = world.present
+    assert busy >= 20
+    world.rate = lambda _: 0.0
+    guard.run(100)
+    assert world.present == busy, "the down window holds them, and nobody else wants their connections"

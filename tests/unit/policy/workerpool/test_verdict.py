@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headroom.model.conditions import Finding
+from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.policy.workerpool import PoolMemory, ScalingDecision, Sizing, Verdict, decide
 from headroom.policy.workerpool.chain_input import Rule, is_spare
-from headroom.policy.workerpool.constants import BRIEF_SECONDS, FIRST_SIGHT_SECONDS
+from headroom.policy.workerpool.constants import BRIEF_SECONDS
 from headroom.policy.workerpool.facts import ScalingLimits
 from headroom.policy.workerpool.rates import Estimates
 from headroom.policy.workerpool.verdict import (

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headroom.api.v1alpha1.databaseguard_status import GuardState
+from headroom.api.v1alpha1.common import GuardState
+from headroom.model.database import ConnectionCounts
 from headroom.model.moments import Moment
-from headroom.policy.databaseguard.budget import OthersHistory
-from headroom.policy.databaseguard.facts import GuardMemory, ServerMemory
+from headroom.policy.databaseguard.budget import ConnectionLimits, plan_connections
+from headroom.policy.databaseguard.facts import GuardMemory, ServerMemory, SharedPlan
 from headroom.policy.databaseguard.signals import Level, Measurements, Verdict
 from headroom.policy.databaseguard.state import StateMemory
+from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard.checkpoint import LONGEST_CALM_SECONDS, checkpoint, restore
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -48,7 +50,7 @@ def test_a_state_comes_back_with_its_beginning_its_signal_and_its_calm(level: Le
     assert (state.level, state.signal) == (level, "commitLatency")
     assert state.since == pytest.approx(20.0 - 108.0)
     assert state.calm_since == pytest.approx(20.0 - 38.0)
-    assert after.system_identifier == memory.system_identifier
+    assert (after.system_identifier, after.highest_timeline) == (memory.system_identifier, 4)
     assert (after.shown, after.shown_since) == (level.state, state.since)
     assert after.reported_state == state, "an old state is no news"
     assert after.is_resumed
@@ -77,12 +79,15 @@ def test_what_is_lost_on_purpose() -> None:
         sample=Measurements(commit_seconds=2.0),
         sampled_at=4998.0,
     )
+    counts = ConnectionCounts(7, 0, 0, 97, 0, 0.0)
+    plan = plan_connections("store", counts, {"store": ConnectionLimits(60, 5)}, (), now=4990.0, previous=None)
     server = replace(
         memory.server,
         worst=Measurements(commit_seconds=2.0),
+        observed_at=4999.0,
         answered_at=4999.0,
-        counted_since=200.0,
-        others=OthersHistory(((4990.0, 7),)),
+        counts=counts,
+        planned=SharedPlan(4990.0, plan),
     )
     memory = replace(memory, server=server, idle_since={"hr_a": 4000.0}, swept_at=4980.0)
     after = round_trip(memory)
@@ -91,7 +96,7 @@ def test_what_is_lost_on_purpose() -> None:
         has_had_state=True,
         sampled_at=20.0,
     )
-    assert (after.highest_timeline, after.idle_since, after.swept_at) == (0, {}, None)
+    assert (after.idle_since, after.swept_at) == ({}, None)
     assert (after.has_observed, after.reported_reason) == (False, None)
 
 
@@ -106,6 +111,20 @@ def test_a_level_that_is_not_shown_is_forgotten() -> None:
     assert after.server.state == StateMemory()
     assert after.shown is GuardState.UNKNOWN
     assert not after.is_resumed
+
+
+@pytest.mark.parametrize(
+    ("conditions", "reason"),
+    [
+        ([{"type": "Ready", "reason": "SharedInstance"}], Reason.SHARED_INSTANCE),
+        ([{"type": "Stalled", "reason": "AsExpected"}], None),
+        ([{"type": "Ready", "reason": "OfALaterVersion"}], None),
+    ],
+)
+def test_the_reason_of_ready_is_read_from_its_condition(
+    conditions: list[dict[str, str]], reason: Reason | None
+) -> None:
+    assert restore({"conditions": conditions}, AFTER).reported_reason is reason
 
 
 @pytest.mark.parametrize("status", [{}, {"state": "Unknown"}, {"systemIdentifier": "7"}])

@@ -6,9 +6,8 @@ from typing import Any
 from headroom.adapters.inmemory.postgres_server import MemorySession
 from headroom.model.database import PoolDemand
 from headroom.ports.kube import WORKER_POOL, ObjectRef
-from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard import metrics
-from tests.unit.reconcilers.databaseguard.world import NAMESPACE, GuardWorld
+from tests.unit.reconcilers.databaseguard.world import NAMESPACE, GuardWorld, make_guard
 
 STORE, POOL = (NAMESPACE, "store"), ObjectRef(WORKER_POOL, NAMESPACE, "mail")
 LABELS = {"namespace": NAMESPACE, "name": "store"}
@@ -60,7 +59,31 @@ async def test_the_lock_of_the_old_process_is_waited_for_without_a_word(world: G
     await world.run(10)
     assert world.ready == ("True", "Connected")
     assert {seen["Ready"][0] for seen in watch.seen} <= {"True"}
-    assert [event.reason for event in world.telemetry.events[told:]] == [Reason.CONNECTED]
+    assert world.telemetry.events[told:] == [], "status says Connected already"
+
+
+async def test_guards_of_one_server_stay_shared(world: GuardWorld) -> None:
+    world.cluster.seed(make_guard("second"))
+    both = (STORE, (NAMESPACE, "second"))
+    await world.run_all(30, *both)
+    told = len(world.telemetry.events)
+    watch = await change_leader(world)
+    await world.run_all(30, *both)
+    assert {seen["Ready"] for seen in watch.seen} <= {("True", "SharedInstance")}
+    assert world.ready_of("store") == world.ready_of("second") == ("True", "SharedInstance")
+    assert world.telemetry.events[told:] == []
+
+
+async def test_an_old_primary_is_recognized_by_the_next_process_too(world: GuardWorld) -> None:
+    world.server.timeline = 3
+    await world.run(10)
+    assert world.status["timeline"] == 3
+    world.server.timeline = 2
+    world.server.restart()
+    await change_leader(world)
+    await world.run(12)
+    assert world.ready == ("False", "PrimaryStale")
+    assert world.links is None
 
 
 async def test_after_ten_seconds_it_is_reported(world: GuardWorld) -> None:

@@ -1,8 +1,8 @@
-"""The sessions of servers: who joins whom, who measures, who takes over, and what is asked once."""
+"""What is known of servers: who is told, who is woken, and what is asked once."""
 
 import asyncio
+import gc
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,36 +11,21 @@ from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.postgres import MemoryPostgres
 from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer
 from headroom.errors import PrimaryUnavailable
-from headroom.model.canary import CanaryWindow
 from headroom.model.conditions import Finding
-from headroom.model.database import Allocation, ConnectionTarget, Credentials, DatabaseView, PoolDemand, ServerFacts
-from headroom.policy.databaseguard.budget import ConnectionLimits
-from headroom.policy.databaseguard.facts import ServerMemory, SharedServer
-from headroom.policy.databaseguard.identity import ServerId
-from headroom.policy.databaseguard.signals import Level
-from headroom.policy.databaseguard.state import StateMemory
-from headroom.ports.kube import DATABASE_GUARD, WORKER_POOL, ObjectRef
+from headroom.model.database import (
+    Allocation,
+    ConnectionTarget,
+    Credentials,
+    DatabaseView,
+    PoolDemand,
+)
+from headroom.ports.kube import DATABASE_GUARD, ObjectRef
 from headroom.ports.postgres import PrimaryLink
 from headroom.reasons import Reason
-from headroom.reconcilers.servers import ABSENT_SECONDS, GuardLinks, Membership, Servers
+from headroom.reconcilers.readings import SharedReading
+from headroom.reconcilers.servers import GuardLinks, Servers
+from tests.unit.reconcilers.databaseguard.members import POOL, Woken, member
 from tests.unit.reconcilers.databaseguard.world import Leading
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-SERVER = ServerId("7", START, "10.0.0.7:5432")
-FACTS = ServerFacts("7", 170_002, False, 1, None, {}, 0, 0, True, started_at=START)
-POOL = ObjectRef(WORKER_POOL, "shop", "mail")
-
-
-def member(name: str, age: int = 0, namespace: str = "shop", **changes: Any) -> Membership:
-    """The younger the higher `age`."""
-    made = Membership(
-        (namespace, name), f"uid-{name}", f"2026-01-0{1 + age}T00:00:00Z", SERVER, ConnectionLimits(60, 5)
-    )
-    return replace(made, **changes)
-
-
-def shared(level: Level | None = None, at: float = 0.0) -> SharedServer:
-    return SharedServer(at, FACTS, True, CanaryWindow(), ServerMemory(state=StateMemory(level)))
 
 
 def view(uid: str = "uid-a", *, is_ready: bool = True, **changes: Any) -> DatabaseView:
@@ -48,128 +33,13 @@ def view(uid: str = "uid-a", *, is_ready: bool = True, **changes: Any) -> Databa
     return DatabaseView(uid, is_ready, finding, 0.0, **changes)
 
 
-class Woken(list[ObjectRef]):
-    def names(self) -> list[str]:
-        found = sorted(ref.name for ref in self)
-        self.clear()
-        return found
-
-
-@pytest.fixture
-def clock() -> MemoryClock:
-    return MemoryClock()
-
-
-@pytest.fixture
-def woken() -> Woken:
-    return Woken()
-
-
-@pytest.fixture
-def servers(clock: MemoryClock, woken: Woken) -> Servers:
-    return Servers(clock, wake=woken.append)
-
-
-def test_the_oldest_measures_whatever_the_order_they_come_in(servers: Servers) -> None:
-    young, old, middle = member("a", 3), member("b", 1), member("c", 2)
-    assert servers.join(young).is_holder
-    assert servers.join(old).is_holder
-    assert not servers.join(young).is_holder
-    assert not servers.join(middle).is_holder
-    assert servers.join(old).is_holder
-
-
-def test_guards_made_in_one_second_are_ordered_by_uid(servers: Servers) -> None:
-    servers.join(member("b"))
-    assert servers.join(member("a")).is_holder
-    assert not servers.join(member("b")).is_holder
-
-
-def test_each_is_told_the_others(servers: Servers) -> None:
-    servers.join(member("a"))
-    servers.join(member("b", 1, limits=ConnectionLimits(30, 9)))
-    servers.join(member("c", 2, namespace="other"))
-    standing = servers.join(member("a"))
-    assert (standing.local_guards, standing.foreign_guards) == (("b",), 1)
-    assert standing.other_limits == (ConnectionLimits(30, 9), ConnectionLimits(60, 5))
-
-
-async def test_one_that_makes_no_pass_is_taken_over_and_comes_back(servers: Servers, clock: MemoryClock) -> None:
-    servers.join(member("a"))
-    servers.join(member("b", 1))
-    await clock.advance(ABSENT_SECONDS - 1)
-    assert not servers.join(member("b", 1)).is_holder
-    await clock.advance(1)
-    assert servers.join(member("b", 1)).is_holder
-    assert servers.join(member("a")).is_holder
-    assert not servers.join(member("b", 1)).is_holder
-
-
-def test_one_that_leaves_wakes_the_others_and_the_next_measures(servers: Servers, woken: Woken) -> None:
-    servers.join(member("a"))
-    servers.join(member("b", 1))
-    assert servers.leave(("shop", "a"))
-    assert woken.names() == ["b"]
-    assert servers.join(member("b", 1)).is_holder
-    assert not servers.leave(("shop", "b")), "nobody is left"
-    assert not servers.leave(("shop", "b")), "it is gone already"
-
-
-def test_what_was_found_is_shared_and_news_wake_the_others(servers: Servers, woken: Woken) -> None:
-    servers.join(member("a"))
-    assert servers.join(member("b", 1)).shared is None
-    servers.share(member("a"), shared(Level.HEALTHY))
-    assert woken.names() == ["b"]
-    standing = servers.join(member("b", 1))
-    assert standing.shared is not None
-    assert standing.shared.memory.state.level is Level.HEALTHY
-    servers.share(member("a"), shared(Level.HEALTHY, at=1.0))
-    assert woken.names() == [], "the same a second later"
-    servers.share(member("a"), shared(Level.OVERLOADED))
-    assert woken.names() == ["b"]
-    servers.share(member("stranger"), shared(Level.EMERGENCY))
-    assert woken.names() == [], "who has not joined has nothing to share"
-
-
-def test_a_restarted_server_is_another_session(servers: Servers) -> None:
-    servers.join(member("a"))
-    servers.join(member("b", 1))
-    servers.share(member("a"), shared(Level.HEALTHY))
-    after = replace(SERVER, started_at=datetime(2026, 1, 2, tzinfo=UTC))
-    moved = servers.join(member("a", server=after))
-    assert moved.is_holder
-    assert (moved.local_guards, moved.shared) == ((), None)
-    assert servers.join(member("b", 1)).is_holder, "it is alone until it sees the new one"
-    assert servers.join(member("b", 1, server=after)).local_guards == ("a",)
-
-
-def test_a_claim_is_not_passed_on_from_one_to_the_next(servers: Servers) -> None:
-    alias = replace(SERVER, address="10.0.0.8:5432")
-    servers.join(member("a"))
-    servers.join(member("alias", 1, server=alias))
-    foreign = servers.join(member("x", 2, namespace="other"))
-    assert (foreign.local_guards, foreign.foreign_guards, foreign.is_holder) == ((), 0, True)
-    lone = Servers(MemoryClock())
-    lone.join(member("a"))
-    assert lone.join(member("x", 2, namespace="other")).foreign_guards == 1
-
-
-def test_only_one_sweeps_and_it_needs_a_replication_login(servers: Servers) -> None:
-    servers.join(member("a"))
-    assert servers.join(member("b", 1, has_slots=True)).is_sweeper
-    servers.join(member("c", 2, has_slots=True))
-    assert not servers.join(member("a")).is_sweeper
-    assert not servers.join(member("c", 2, has_slots=True)).is_sweeper
-    assert servers.join(member("a", has_slots=True)).is_sweeper
-
-
 def test_demands_are_those_of_all_pools_of_the_server(servers: Servers) -> None:
     demands = [PoolDemand(uid, 1, 1, 0, 1, 0, 1) for uid in ("c", "a", "b")]
     for name, demand in zip(("one", "two", "alone"), demands, strict=True):
         servers.post_demand(POOL, ("shop", name), demand)
     assert [demand.uid for demand in servers.demands(("shop", "one"))] == ["c"]
-    servers.join(member("one"))
-    servers.join(member("two", 1))
+    servers.sessions.join(member("one"))
+    servers.sessions.join(member("two", 1))
     assert [demand.uid for demand in servers.demands(("shop", "two"))] == ["a", "c"]
     servers.forget(POOL, "a")
     assert [demand.uid for demand in servers.demands(("shop", "two"))] == ["c"]
@@ -203,14 +73,14 @@ def test_dependents_are_woken_by_what_changes_their_decision(
 
 
 def test_a_guard_is_removed_unless_another_of_its_name_has_come(servers: Servers) -> None:
-    servers.join(member("a"))
-    servers.join(member("b", 1))
+    servers.sessions.join(member("a"))
+    servers.sessions.join(member("b", 1))
     servers.post(("shop", "a"), view("uid-a"))
     servers.remove(("shop", "a"), "uid-of-another")
     assert servers.view(("shop", "a")) is not None
     servers.remove(("shop", "a"), "uid-a")
     assert servers.view(("shop", "a")) is None
-    assert servers.join(member("b", 1)).is_holder
+    assert servers.sessions.join(member("b", 1)).is_holder
 
 
 @dataclass
@@ -262,6 +132,27 @@ class TestReadings:
         await clock.advance(0.2)
         assert await patient == []
 
+    async def test_an_error_that_all_readers_gave_up_waiting_for_is_not_lost_to_the_log(
+        self, clock: MemoryClock
+    ) -> None:
+        lost: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context["message"]))
+
+        async def fail() -> int:
+            await clock.sleep(0.1)
+            raise PrimaryUnavailable("gone", reason=Reason.PRIMARY_UNREACHABLE)
+
+        reading = SharedReading(clock, fail, 1.0)
+        readers = [asyncio.create_task(reading.read()) for _ in range(3)]
+        await clock.advance(0.05)
+        for reader in readers:
+            reader.cancel()
+        await clock.advance(0.2)
+        del reader, readers
+        gc.collect()
+        await clock.advance(0.1)
+        assert lost == []
+
     async def test_an_answer_holds_for_a_moment_and_not_after_a_change(
         self, servers: Servers, clock: MemoryClock, postgres: MemoryPostgres
     ) -> None:
@@ -275,12 +166,12 @@ class TestReadings:
         assert await servers.read_slots(("shop", "a")) is not second
 
     async def test_all_guards_of_a_server_share_the_answer(self, servers: Servers, postgres: MemoryPostgres) -> None:
-        servers.join(member("a"))
-        servers.join(member("b", 1))
+        servers.sessions.join(member("a"))
+        servers.sessions.join(member("b", 1))
         servers.post(("shop", "a"), view(), await self.link(postgres))
         servers.post(("shop", "b"), view("uid-b"), await self.link(postgres))
         assert await servers.read_backups(("shop", "b")) is await servers.read_backups(("shop", "a"))
-        servers.leave(("shop", "a"))
+        servers.sessions.leave("uid-a")
         servers.post(("shop", "a"), view(is_ready=False))
         assert (await servers.read_position(("shop", "b"))).lsn > 0
         with pytest.raises(PrimaryUnavailable):
@@ -289,8 +180,8 @@ class TestReadings:
     async def test_while_the_one_that_measures_has_no_link_yet_the_own_one_serves(
         self, servers: Servers, postgres: MemoryPostgres
     ) -> None:
-        servers.join(member("a"))
-        servers.join(member("b", 1))
+        servers.sessions.join(member("a"))
+        servers.sessions.join(member("b", 1))
         servers.post(("shop", "b"), view("uid-b"), await self.link(postgres))
         assert (await servers.read_position(("shop", "b"))).lsn > 0
 
@@ -303,7 +194,7 @@ class TestReadings:
 
 
 def test_guards_are_woken_by_their_kind(servers: Servers, woken: Woken) -> None:
-    servers.join(member("a"))
-    servers.join(member("b", 1, namespace="other"))
-    servers.leave(("shop", "a"))
+    servers.sessions.join(member("a"))
+    servers.sessions.join(member("b", 1, namespace="other"))
+    servers.sessions.leave("uid-a")
     assert woken == [ObjectRef(DATABASE_GUARD, "other", "b")]

@@ -1,46 +1,29 @@
-"""Guards of one server: they share samples, state and budget, one of them measures, and the next takes over."""
+"""Guards of one server: one measures, each concludes for itself, and the next one goes on when it is gone."""
+
+import asyncio
+from typing import Any
 
 import pytest
 
-from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer, MemorySession
+from headroom.adapters.inmemory.postgres_server import MemoryServer, MemorySession
 from headroom.errors import PrimaryUnavailable
-from headroom.model.database import PoolDemand
-from headroom.ports.kube import WORKER_POOL, ObjectRef
+from headroom.ports.kube import ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard import metrics
+from tests.unit.reconcilers.databaseguard.neighbours import (
+    BOTH,
+    FIRST,
+    OTHER,
+    SECOND,
+    WAITERS,
+    add_foreign,
+    add_second,
+    twin_of,
+)
 from tests.unit.reconcilers.databaseguard.world import NAMESPACE, GuardWorld, make_guard
 
-FIRST, SECOND = (NAMESPACE, "store"), (NAMESPACE, "second")
-BOTH = (FIRST, SECOND)
-OTHER = ("other", "theirs")
 
-
-def add_second(world: GuardWorld, **spec: object) -> None:
-    """A younger guard of the same server, with a login of its own."""
-    world.server.roles["second_monitor"] = MemoryRole("second-password")
-    world.set_secret("second-monitor", username="second_monitor", password="second-password")
-    connection = {"credentialsSecretRef": {"name": "second-monitor"}, "replicationSecretRef": None}
-    world.cluster.seed(make_guard("second", connection=connection, **spec))
-
-
-def add_foreign(world: GuardWorld, server: MemoryServer | None = None) -> None:
-    """A guard of another namespace, for the same server or for one that claims to be it."""
-    namespace, name = OTHER
-    host = "db.other.svc"
-    world.postgres.servers[host, 5432] = server or world.server
-    world.set_secret("store-monitor", namespace, username="headroom_monitor", password="monitor-password")
-    connection = {"host": "db", "replicationSecretRef": None}
-    world.cluster.seed(make_guard(name, namespace, connection=connection))
-
-
-def twin_of(server: MemoryServer, host: str) -> MemoryServer:
-    """A server that claims the identity of another."""
-    return MemoryServer(
-        host, roles=server.roles, system_identifier=server.system_identifier, started_at=server.started_at
-    )
-
-
-async def test_each_names_the_other_and_both_have_one_state_and_one_budget(world: GuardWorld) -> None:
+async def test_each_names_the_other_and_equal_specs_give_one_state_and_one_budget(world: GuardWorld) -> None:
     add_second(world, connections={"workerSharePercent": 30, "reserve": 17})
     await world.run_all(8, *BOTH)
     assert world.ready_of("store") == ("True", "SharedInstance")
@@ -112,7 +95,7 @@ async def test_when_the_login_that_measures_fails_the_next_guard_goes_on_without
     assert world.postgres.take_overs == 2
 
 
-async def test_a_guard_that_comes_back_learns_what_was_found_meanwhile(world: GuardWorld) -> None:
+async def test_a_guard_that_comes_back_judges_for_itself_and_changes_nobodys_state(world: GuardWorld) -> None:
     add_second(world)
     await world.run_all(10, *BOTH)
     world.set_secret("store-monitor", username="headroom_monitor", password="wrong")
@@ -121,23 +104,40 @@ async def test_a_guard_that_comes_back_learns_what_was_found_meanwhile(world: Gu
     world.server.commit_seconds = 2
     await world.run_all(20, *BOTH)
     assert world.status_of("second")["state"] == "Overloaded"
+    since = world.status_of("second")["stateSince"]
     world.set_secret("store-monitor", username="headroom_monitor", password="monitor-password")
     await world.run_all(15, *BOTH)
     assert world.ready_of("store")[0] == "True"
     assert world.status_of("store")["state"] == world.status_of("second")["state"] == "Overloaded"
-    assert world.status_of("store")["stateSince"] == world.status_of("second")["stateSince"]
+    assert world.status_of("second")["stateSince"] == since
 
 
 async def test_a_guard_whose_passes_hang_is_taken_over(world: GuardWorld) -> None:
     add_second(world)
     await world.run_all(10, *BOTH)
-    await world.run_all(8, SECOND)  # the first makes no pass
+    await world.run_all(12, SECOND)  # the first makes no pass
     assert world.ready_of("second")[0] == "True"
     assert world.view_of("second").marks[-1].taken_at > world.clock.monotonic() - 3
     assert world.postgres.take_overs == 2
     await world.run_all(5, *BOTH)
     assert world.postgres.take_overs == 2, "the first still has what it opened"
     assert world.view.marks[-1] == world.view_of("second").marks[-1]
+
+
+async def test_a_guard_that_comes_back_after_a_hang_overwrites_nothing(world: GuardWorld) -> None:
+    add_second(world, thresholds=WAITERS)
+    world.edit_spec(lambda spec: spec.update(thresholds=WAITERS))
+    await world.run_all(10, *BOTH)
+    world.server.lock_waiters = 5
+    await world.run_all(25, SECOND)  # the first makes no pass
+    assert world.status_of("second")["state"] == "Overloaded"
+    since, told = world.status_of("second")["stateSince"], len(world.telemetry.events)
+    await world.run_all(1, *BOTH)
+    assert world.status_of("store")["state"] == "Overloaded", "it takes in what was observed meanwhile"
+    await world.run_all(40, *BOTH)
+    assert world.status_of("second")["state"] == "Overloaded"
+    assert world.status_of("second")["stateSince"] == since
+    assert not [event.message for event in world.telemetry.events[told:] if event.name == "second"]
 
 
 async def test_a_guard_that_is_deleted_leaves_the_other_alone(world: GuardWorld) -> None:
@@ -216,20 +216,6 @@ async def test_a_neighbours_alias_does_not_carry_a_claim_to_another_namespace(wo
     assert "another namespace" not in world.condition()["message"]
 
 
-async def test_pools_of_both_guards_share_one_budget(world: GuardWorld) -> None:
-    add_second(world)
-    one = PoolDemand("a", 0, 1, minimum=1, running=40, busy=40, wanted=80)
-    other = PoolDemand("b", 1, 1, minimum=2, running=10, busy=0, wanted=80)
-    world.server.sessions = [MemorySession() for _ in range(50)]
-    world.servers.post_demand(ObjectRef(WORKER_POOL, NAMESPACE, "mail"), FIRST, one)
-    world.servers.post_demand(ObjectRef(WORKER_POOL, NAMESPACE, "mail"), SECOND, other)
-    await world.run_all(30, *BOTH)
-    assert world.view.budget == world.view_of("second").budget
-    assert world.view.allocations == world.view_of("second").allocations
-    assert {uid: part.workers for uid, part in world.view.allocations.items()} == {"a": 53, "b": 2}
-    assert world.telemetry.value(metrics.CONNECTIONS, what="budget", namespace=NAMESPACE, name="second") == 55
-
-
 async def test_a_session_asks_for_slots_over_the_link_that_measures(world: GuardWorld) -> None:
     add_second(world)
     await world.run_all(5, *BOTH)
@@ -285,3 +271,70 @@ async def test_a_host_name_that_leads_to_a_clone_takes_canary_and_lock_along(wor
     assert world.postgres.take_overs == 2
     assert clone.lock_holder is not None
     assert world.ready[0] == "True"
+
+
+async def test_an_older_guard_that_may_not_see_sessions_blinds_nobody(world: GuardWorld) -> None:
+    world.server.roles["headroom_monitor"].rights -= {"pg_monitor"}
+    add_second(world, thresholds=WAITERS)
+    await world.run_all(10, *BOTH)
+    world.server.lock_waiters = 40
+    await world.run_all(20, *BOTH)
+    assert world.status_of("second")["state"] == "Overloaded"
+    assert world.status_of("store")["state"] == "Overloaded", "by the thresholds of its own spec, with what is seen"
+    assert world.ready_of("store") == ("True", "MissingRight")
+    assert world.condition("SignalAvailable")["status"] == "True"
+
+
+async def test_an_older_guard_without_a_canary_blinds_nobody(world: GuardWorld) -> None:
+    world.edit_spec(lambda spec: spec.update(canary={"enabled": False}))
+    add_second(world)
+    await world.run_all(10, *BOTH)
+    world.server.commit_seconds = 3.0
+    await world.run_all(30, *BOTH)
+    assert world.status_of("second")["state"] == "Overloaded"
+    assert world.status_of("store")["state"] == "Healthy", "it wants no canary"
+    assert world.condition("SignalAvailable")["reason"] == "CanaryDisabled"
+    name = metrics.COMMIT_SECONDS.name
+    assert (name, (("name", "store"), ("namespace", NAMESPACE))) not in world.telemetry.observations
+
+
+async def test_two_guards_that_see_different_things_measure_each_for_itself(world: GuardWorld) -> None:
+    world.edit_spec(lambda spec: spec.update(canary={"enabled": False}, thresholds=WAITERS))
+    add_second(world)
+    world.server.roles["second_monitor"].rights -= {"pg_monitor"}
+    await world.run_all(10, *BOTH)
+    world.server.lock_waiters, world.server.commit_seconds = 6, 6.0
+    await world.run_all(30, *BOTH)
+    assert world.status_of("store")["state"] == "Overloaded"
+    assert world.status_of("second")["state"] == "Emergency"
+    assert world.postgres.take_overs == 2
+
+
+async def test_the_canary_runs_at_the_shortest_interval_that_a_guard_asks_for(world: GuardWorld) -> None:
+    world.edit_spec(lambda spec: spec.update(canary={"interval": "1m"}))
+    add_second(world)
+    await world.run_all(10, *BOTH)
+    assert len(world.view_of("second").marks) >= 8
+    assert world.condition("SignalAvailable", "second")["status"] == "True"
+
+
+async def test_a_guard_that_is_removed_while_it_connects_leaves_nothing_behind(world: GuardWorld) -> None:
+    gate, read = asyncio.Event(), world.kube.get
+
+    async def wait_at_the_gate(secret: ObjectRef) -> Any:
+        await gate.wait()
+        return await read(secret)
+
+    world.kube.get = wait_at_the_gate
+    task = asyncio.create_task(world.reconciler.reconcile(world.body()))
+    await world.clock.advance(1)
+    await world.reconciler.forget(world.body()["metadata"]["uid"])
+    gate.set()
+    await world.clock.advance(1)
+    await task
+    assert world.servers.view(FIRST) is None
+    assert world.servers.sessions.find_present(FIRST) is None
+    assert world.server.lock_holder is None
+    lsn = world.server.lsn
+    await world.clock.advance(5)
+    assert world.server.lsn == lsn, "no canary runs on"

@@ -105,6 +105,7 @@ async def test_a_guard_that_is_not_ready_sweeps_nothing(world: GuardWorld) -> No
     make_slot(world, GONE)
     await world.step()
     world.remove_secret("store-replication")
+    await wait(world, 61)
     await wait(world, 700)
     assert world.ready == ("False", Reason.SECRET_NOT_FOUND)
     assert GONE in world.server.slots

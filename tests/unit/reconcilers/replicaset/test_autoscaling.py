@@ -8,7 +8,8 @@ from headroom.adapters.inmemory.postgres_server import MemorySession
 from headroom.errors import KubeUnavailable
 from headroom.ports.kube import HORIZONTAL_POD_AUTOSCALER, REPLICA_SET, Manifest, ObjectRef
 from headroom.reasons import Reason
-from tests.unit.reconcilers.replicaset.world import NAMESPACE, World
+from tests.manifests import NAMESPACE
+from tests.unit.reconcilers.replicaset.world import World
 
 
 def make_scaling(**changes: Any) -> dict[str, Any]:

@@ -20,8 +20,10 @@ from headroom.policy.replicaset.memory import (
 from headroom.ports.kube import POD, Manifest, ObjectRef
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset.checkpoint import checkpoint, restore
+from tests.manifests import NAMESPACE
+from tests.memory_world import INSTALL
 from tests.unit.policy.replicaset.make import NOW
-from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, World
+from tests.unit.reconcilers.replicaset.world import World
 
 LATER = Moment(900.0, NOW)
 LOST_ON_PURPOSE = {
@@ -188,10 +190,16 @@ async def test_a_lag_panic_outlasts_a_change_of_leader() -> None:
     await world.run(30)
     stale = world.condition("ReadsMayBeStale")
     assert (stale["status"], stale["reason"]) == ("True", Reason.LAG_PANIC)
+    ready = world.condition("Ready")
+    assert (ready["status"], ready["reason"]) == ("False", Reason.SERVING_BELOW_MINIMUM)
     world.restart()
     for _ in range(15):
         await world.run(1)
         assert world.condition("ReadsMayBeStale")["lastTransitionTime"] == stale["lastTransitionTime"]
+        assert world.condition("Ready")["lastTransitionTime"] == ready["lastTransitionTime"]
+    world.replica(name).is_paused = False
+    await world.run(15)
+    assert world.condition("Ready")["status"] == "True"
 
 
 @pytest.mark.parametrize("seconds", [60, 700])

@@ -2,51 +2,16 @@
 
 import pytest
 
-from headroom.adapters.inmemory.kube_faults import WRITE, Killed
+from headroom.adapters.inmemory.kube_faults import WRITE
 from headroom.adapters.inmemory.postgres_server import MemorySession
 from headroom.errors import Conflict, KubeUnavailable
 from headroom.model.database import Lsn
-from headroom.model.replica import MemberId, slot_prefix
-from headroom.ports.kube import CLAIM, CONFIG_MAP, POD, ObjectRef
+from headroom.model.replica import MemberId
+from headroom.ports.kube import CLAIM, POD, ObjectRef
 from headroom.reasons import Reason
-from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, World
-
-
-def check_nothing_is_orphaned(world: World) -> None:
-    """Slots, claims and pods are those of the same members, one each."""
-    members = [slot.removeprefix(slot_prefix(INSTALL, world.body["metadata"]["uid"])) for slot in world.slots()]
-    names = sorted(f"store-{member.replace('_', '-')}" for member in members)
-    assert sorted(pod["metadata"]["name"] for pod in world.children(POD)) == names
-    assert sorted(claim["metadata"]["name"] for claim in world.children(CLAIM)) == names
-    assert len(world.children(CONFIG_MAP)) == 1
-
-
-async def crash_and_resume(nth: int) -> tuple[World, bool]:
-    """End the process before its nth write of a life (made, scaled up, scaled down); then a new one goes on."""
-    world = World()
-    world.add_set(replicas=1, standbys=1)
-    world.fence.nth = nth
-    was_killed = False
-    for count in (1, 2, 1):
-        world.edit_spec(replicas=count)
-        try:
-            await world.settle()
-        except Killed:
-            was_killed = True
-            world.restart()
-            await world.settle()
-    return world, was_killed
-
-
-@pytest.mark.parametrize("first", [1, 2, 3])
-async def test_a_process_killed_at_any_write_changes_nothing_in_the_end(first: int) -> None:
-    nth, was_killed = first, True
-    while was_killed:
-        world, was_killed = await crash_and_resume(nth)
-        assert world.roles() == ["serving", "standby"], f"killed at write {nth}"
-        check_nothing_is_orphaned(world)
-        nth += 3
-    assert nth > 20
+from tests.manifests import NAMESPACE
+from tests.memory_world import INSTALL
+from tests.unit.reconcilers.replicaset.world import SET, World
 
 
 async def test_deletion_while_provisioning_leaves_nothing() -> None:
@@ -57,21 +22,6 @@ async def test_deletion_while_provisioning_leaves_nothing() -> None:
     assert await world.delete()
     assert world.children(POD) == world.children(CLAIM) == []
     assert world.slots() == []
-
-
-async def test_a_process_killed_at_any_write_of_a_teardown_leaves_nothing() -> None:
-    for nth in range(1, 7):
-        world = World()
-        world.add_set(replicas=1, standbys=0)
-        await world.settle()
-        world.fence.nth = world.fence.seen + nth
-        try:
-            assert await world.delete()
-        except Killed:
-            world.restart()
-            assert await world.delete()
-        assert world.children(POD) == world.children(CLAIM) == []
-        assert world.slots() == []
 
 
 @pytest.mark.parametrize(
@@ -88,7 +38,7 @@ async def test_an_api_server_that_refuses_every_third_write_delays_only(error: E
         world.kube.faults.fail(error, verb=WRITE, nth=nth)
     await world.run(40)
     assert world.roles() == ["serving", "serving", "standby"]
-    check_nothing_is_orphaned(world)
+    world.check_no_orphan(SET)
 
 
 async def test_a_primary_that_is_down_for_a_minute_changes_nothing() -> None:
@@ -118,11 +68,11 @@ async def test_a_claim_that_never_binds_is_said_and_its_slot_given_back() -> Non
     assert "storageClassName" in stalled["message"]
     await world.run(700, step=5)
     assert world.condition("Stalled")["reason"] == Reason.SEED_ATTEMPTS_EXHAUSTED
-    world.binds = True
+    world.members.binds = True
     await world.run(250, step=2)
     assert world.roles() == ["serving"]
     assert world.condition("Stalled")["status"] == "False"
-    check_nothing_is_orphaned(world)
+    world.check_no_orphan(SET)
 
 
 async def test_a_stalled_set_holds_nothing_while_it_waits() -> None:
@@ -186,7 +136,7 @@ async def test_a_member_that_the_service_never_lists_is_put_back() -> None:
     world.add_set(replicas=1, standbys=0)
     await world.run(12)
     assert Reason.NOT_IN_SERVICE_IN_TIME in world.telemetry.reasons("store")
-    world.lists = True
+    world.members.lists = True
     await world.run(10)
     assert world.roles() == ["serving"]
 

@@ -44,15 +44,6 @@ async def test_scaling_down_returns_to_the_pool_size() -> None:
     assert len(world.slots()) == len(world.children(CLAIM)) == 2
 
 
-async def test_deleting_a_set_leaves_nothing() -> None:
-    world = World()
-    world.add_set(replicas=2, standbys=1)
-    await world.run(20)
-    assert await world.delete()
-    assert world.children(POD) == world.children(CLAIM) == []
-    assert world.slots() == []
-
-
 async def test_a_calm_set_is_not_written() -> None:
     world = World()
     world.add_set()

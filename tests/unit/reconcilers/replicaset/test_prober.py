@@ -15,16 +15,10 @@ from headroom.policy.replicaset.facts import Answer, Reading, Silence
 from headroom.ports.postgres import ReplicaLink
 from headroom.reconcilers.replicaset.memory import SetHandles
 from headroom.reconcilers.replicaset.prober import Prober
+from tests.memory_world import CrashFence
 
 OLD = ConnectionTarget("primary", 5432, "store", Credentials("monitor", "old"))
 NEW = replace(OLD, credentials=Credentials("monitor", "new"))
-
-
-class Free:
-    """A fence nobody shuts."""
-
-    def check(self, timeout_seconds: float) -> None:
-        """Everything may be written."""
 
 
 class Member:
@@ -32,7 +26,7 @@ class Member:
 
     def __init__(self) -> None:
         clock = MemoryClock()
-        self.postgres = MemoryPostgres(clock, Free())
+        self.postgres = MemoryPostgres(clock, CrashFence())
         self.server = self.add("10.0.0.1")
         self.clock, self.handles = clock, SetHandles()
         self.prober = Prober(self.postgres, clock, self.handles)
@@ -112,7 +106,7 @@ class SlowPostgres(MemoryPostgres):
 
 
 async def test_a_probe_that_is_on_its_way_goes_on_and_no_second_is_begun(member: Member) -> None:
-    slow = SlowPostgres(member.clock, Free())
+    slow = SlowPostgres(member.clock, CrashFence())
     slow.gate = asyncio.Event()
     slow.add(member.server)
     member.prober = Prober(slow, member.clock, member.handles)

@@ -9,7 +9,9 @@ from headroom.errors import Conflict, InvariantBroken, Refused
 from headroom.model.replica import SET_LABEL, MemberId
 from headroom.ports.kube import CLAIM, POD, SERVICE, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
-from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, World
+from tests.manifests import NAMESPACE
+from tests.memory_world import INSTALL
+from tests.unit.reconcilers.replicaset.world import World
 
 FORBIDDEN = Refused("admission webhook denied the request", reason=Reason.FORBIDDEN)
 

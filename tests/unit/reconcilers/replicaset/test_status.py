@@ -117,7 +117,7 @@ async def test_a_set_on_its_way_says_how_far_it_is() -> None:
     world = World()
     world.add_set(replicas=1, standbys=0)
     await world.run(30)
-    world.copies = False
+    world.members.copies = False
     world.edit_spec(replicas=2)
     await world.run(10)
     ready = world.condition("Ready")
@@ -160,7 +160,7 @@ async def test_a_standby_that_is_called_is_no_spare_one() -> None:
     world.add_set(replicas=1, standbys=1)
     await world.run(30)
     assert world.condition("WarmPoolReady")["status"] == "True"
-    world.copies = world.lists = False
+    world.members.copies = world.members.lists = False
     world.edit_spec(replicas=2)
     await world.run(20)
     assert world.condition("WarmPoolReady")["status"] == "False"

@@ -4,7 +4,9 @@ from headroom.model.database import Lsn
 from headroom.model.replica import MemberId
 from headroom.ports.kube import POD, ObjectRef
 from headroom.reasons import Reason
-from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, World
+from tests.manifests import NAMESPACE
+from tests.memory_world import INSTALL
+from tests.unit.reconcilers.replicaset.world import World
 
 
 def slot_of(world: World, name: str) -> str:
@@ -57,7 +59,7 @@ async def test_a_serving_member_whose_slot_somebody_dropped_is_replaced() -> Non
 async def test_one_in_the_making_that_never_streams_does_not_stop_the_set() -> None:
     world = await made(replicas=1, standbys=0)
     world.edit_spec(standbys=1)
-    while not (found := [name for name in others(world) if name in world.ips]):
+    while not (found := [name for name in others(world) if name in world.members.ips]):
         await world.one_pass()
         world.play()
         await world.clock.advance(0.25)
@@ -93,7 +95,7 @@ async def test_streams_that_are_all_down_are_waited_for_and_said() -> None:
     stalled = world.condition("Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", Reason.NOT_STREAMING)
     assert world.condition("ReadsMayBeStale")["status"] == "True"
-    assert "serves on without a stream" in world.condition("Ready")["message"]
+    assert "still serves without a stream" in world.condition("Ready")["message"]
     for member in world.status["members"]:
         found = {entry["type"]: (entry["status"], entry["reason"]) for entry in member["conditions"]}
         assert found["Streaming"] == ("False", Reason.NOT_STREAMING)

@@ -11,7 +11,9 @@ from headroom.ports.kube import CLAIM, POD
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.teardown import read_for_teardown
-from tests.unit.reconcilers.replicaset.world import INSTALL, NAMESPACE, SET, World, make_set
+from tests.manifests import NAMESPACE, make_set
+from tests.memory_world import INSTALL
+from tests.unit.reconcilers.replicaset.world import SET, World
 
 
 def told(world: World) -> str:
@@ -136,9 +138,11 @@ async def test_a_set_that_was_never_made_says_nothing_and_does_not_wait() -> Non
     assert Reason.ABANDONED not in world.telemetry.reasons("store")
 
 
-async def test_a_replication_login_that_is_gone_holds_the_finalizer_ten_minutes_at_most() -> None:
+async def test_a_replication_login_that_is_refused_holds_the_finalizer_ten_minutes_at_most() -> None:
     world = await make_world()
-    world.has_slots = False
+    world.set_secret("store-replication", username="replication", password="wrong")
+    world.restart()
+    await world.run(5)
     assert not await world.delete(590, step=10)
     assert world.children(POD) == []
     assert await world.delete(60, step=10)

@@ -5,13 +5,15 @@ from typing import Any
 import pytest
 
 from headroom.errors import HeadroomError, InvalidSpec, PrimaryUnavailable, Refused, SignalUnavailable
-from headroom.ports.kube import DATABASE_GUARD, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.workerpool import metrics
-from tests.unit.reconcilers.workerpool.world import LATE, NAMESPACE, PoolWorld, make_object
+from tests.manifests import NAMESPACE, PRIMARY
+from tests.memory_world import LATE
+from tests.unit.reconcilers.stepped import GUARD_REF
+from tests.unit.reconcilers.workerpool.world import PoolWorld
 
 CONNECTION = {
-    "host": "jobs",
+    "host": PRIMARY,
     "database": "store",
     "tls": {"mode": "disable"},
     "credentialsSecretRef": {"name": "jobs-login"},
@@ -90,11 +92,11 @@ async def test_a_guard_gets_some_seconds_before_it_is_said_aloud() -> None:
     assert world.condition("Ready") == ("False", Reason.GUARD_NOT_READY)
     assert world.condition("SignalAvailable") == ("Unknown", Reason.GUARD_NOT_READY)
     await world.advance(5)
-    assert world.telemetry.events == []
+    assert world.telemetry.reasons("mail") == []
     await world.advance(10)
     assert world.condition("SignalAvailable") == ("False", Reason.GUARD_NOT_READY)
     assert world.telemetry.reasons("mail") == [Reason.GUARD_NOT_READY]
-    world.set_guard()
+    world.has_guard_passes = True
     await world.advance(5)
     assert world.condition("Ready")[0] == "True"
 
@@ -158,25 +160,23 @@ async def test_without_a_sample_even_the_bounds_wait() -> None:
 
 async def test_a_guard_that_is_not_there_or_not_ready_is_named() -> None:
     world = PoolWorld()
-    world.set_guard(is_ready=False)
+    world.primary.is_down = True
     await world.advance(15)
     assert world.condition("SignalAvailable") == ("False", Reason.GUARD_NOT_READY)
-    assert "dbg/store cannot use its server: the password is wrong" in world.message("SignalAvailable")
-    world.cluster.delete(ObjectRef(DATABASE_GUARD, NAMESPACE, "store"))
+    said = "dbg/store cannot use its server: store-primary.shop.svc:5432: connection refused"
+    assert said in world.message("SignalAvailable")
+    world.cluster.delete(GUARD_REF)
     await world.advance(15)
     assert world.condition("Ready") == ("False", Reason.GUARD_NOT_FOUND)
     assert "create it or correct spec.databaseRef" in world.message("Ready")
-    world.cluster.seed(make_object(DATABASE_GUARD, "store", spec={}))
-    world.set_guard()
+    world.primary.is_down = False
+    world.add_guard()
     await world.advance(15)
     assert world.condition("Ready") == ("True", Reason.AS_EXPECTED)
 
 
 async def test_a_queue_with_its_own_login_names_what_its_secret_lacks() -> None:
     world = PoolWorld(spec={"queue": CUSTOM})
-    world.postgres.servers[world.postgres.servers.popitem()[0]] = world.server
-    world.server.host = "jobs.shop.svc"
-    world.postgres.add(world.server)
     await world.make_pass()
     assert world.condition("Ready") == ("False", Reason.SECRET_NOT_FOUND)
     assert "create it in namespace shop" in world.message("Ready")
@@ -186,7 +186,7 @@ async def test_a_queue_with_its_own_login_names_what_its_secret_lacks() -> None:
     opened = world.postgres.opened.count("queue")
     await world.advance(20)
     assert world.postgres.opened.count("queue") <= opened + 3, "a wrong password is not tried every five seconds"
-    world.set_secret("jobs-login", username="jobs", password="secret")
+    world.set_secret("jobs-login", username="jobs", password="j")
     await world.advance(15)
     assert world.condition("Ready") == ("True", Reason.AS_EXPECTED)
     assert len(world.probes.opened) == 1

@@ -11,13 +11,24 @@ from headroom.policy.workerpool import ForeignWrites, Move, PoolMemory
 from headroom.ports.kube import WORKER_POOL
 from headroom.reasons import Reason
 from headroom.reconcilers.workerpool.checkpoint import LATE_REASONS, checkpoint, restore
-from tests.unit.reconcilers.workerpool.world import LATE, PoolWorld
+from tests.memory_world import LATE
+from tests.unit.reconcilers.workerpool.world import PoolWorld
 
 BEFORE = Moment(5_000.0, datetime(2026, 1, 1, 12, tzinfo=UTC))
 AFTER = Moment(17.0, BEFORE.wall + timedelta(seconds=60))
 """A minute later in another process, whose clock began anew."""
 
-LOST = {"window", "wants", "late_since", "learned_at", "lead_seconds", "allocation", "wanted", "blind_since"}
+LOST = {
+    "window",
+    "wants",
+    "late_since",
+    "learned_at",
+    "lead_seconds",
+    "allocation",
+    "wanted",
+    "blind_since",
+    "capped_since",
+}
 """Lost on purpose, as `restore` says; `seen_at` and `was_reported` are of the new process itself."""
 
 MEMORY = PoolMemory(
@@ -160,7 +171,7 @@ async def test_at_a_change_of_leader_no_condition_flips_and_comes_back(
     world.lose_guard()
     await world.make_pass()
     await world.advance(3, rate=5)
-    world.set_guard()
+    world.has_guard_passes = True
     await world.advance(20, rate=5)
     assert [entry for entry in seen if entry != before] == []
     assert verdicts(world) == before

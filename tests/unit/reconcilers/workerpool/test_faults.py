@@ -5,10 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from headroom.errors import Conflict, KubeUnavailable, Refused
-from headroom.model.database import Allocation
 from headroom.ports.kube import POD
 from headroom.reasons import Reason
-from tests.unit.reconcilers.workerpool.world import LATE, POOL, TARGET, PoolWorld, make_object
+from tests.manifests import make
+from tests.memory_world import LATE
+from tests.unit.reconcilers.workerpool.world import POOL, TARGET, PoolWorld
 
 
 async def test_a_missing_target_is_named_and_found_when_it_comes() -> None:
@@ -23,7 +24,7 @@ async def test_a_missing_target_is_named_and_found_when_it_comes() -> None:
     assert "create it or correct spec.workers.targetRef" in world.message("Ready")
     assert world.condition("SignalAvailable")[0] == "True"
     assert world.status()["queue"]["lagSeconds"] == 100.0
-    world.cluster.seed(make_object(TARGET.kind, "mailer", spec=old["spec"]))
+    world.cluster.seed(make(TARGET.kind, "mailer", spec=old["spec"]))
     await world.advance(10)
     assert world.condition("Ready")[0] == "True"
     assert world.asked_for() > 2
@@ -85,7 +86,7 @@ async def test_a_watch_that_is_behind_scales_nothing(change: Callable[[PoolWorld
     change(world)
     before = world.scale_writes()
     world.queue(**LATE)
-    with pytest.raises(Conflict, match="edited meanwhile"):
+    with pytest.raises(Conflict, match="has been edited since the decision"):
         await world.reconciler.reconcile(seen)
     assert world.scale_writes() == before
     assert world.asked_for() == 2
@@ -100,7 +101,7 @@ async def test_a_lost_answer_to_a_write_is_no_foreign_write() -> None:
         with pytest.raises(KubeUnavailable):
             await world.make_pass()
         await world.clock.advance(4)
-        world.roll_out()
+        world.deployments.play()
     await world.advance(5)
     assert world.condition("Ready") == ("True", Reason.AS_EXPECTED)
     assert world.asked_for() > 8
@@ -120,10 +121,10 @@ async def test_an_api_server_that_is_busy_ends_the_pass_and_nothing_else() -> No
 async def test_workers_that_do_not_start_are_named() -> None:
     world = PoolWorld()
     await world.advance(10)
-    world.start_seconds = 10_000
+    world.deployments.start_seconds = 10_000
     world.queue(**LATE)
     await world.make_pass()
-    world.roll_out()
+    world.deployments.play()
     stuck = next(ref for ref in world.kube.store.entries if ref.kind == POD and ref.name == "mailer-3")
     waiting = {"reason": "ImagePullBackOff", "message": "back-off pulling image"}
     world.cluster.set_status(stuck, {"phase": "Pending", "containerStatuses": [{"state": {"waiting": waiting}}]})
@@ -134,10 +135,10 @@ async def test_workers_that_do_not_start_are_named() -> None:
 
 async def test_the_connections_of_the_database_are_a_ceiling() -> None:
     world = PoolWorld(spec={"connectionsPerWorker": 2, "maxWorkers": 40})
-    world.allocation = Allocation(workers=12, budget=40, held_by_others=15)
-    world.post_guard()
+    world.set_budget(40)
+    world.occupy_budget(15)
     world.queue(**LATE)
     await world.advance(60)
     assert world.asked_for() == 12
     assert world.condition("ScalingLimited") == ("True", Reason.CONNECTION_BUDGET)
-    assert "40 connections for workers, other pools hold 15" in world.message("ScalingLimited")
+    assert "40 connections for workers; other pools hold 15" in world.message("ScalingLimited")

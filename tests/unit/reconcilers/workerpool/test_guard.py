@@ -2,19 +2,18 @@
 
 from typing import Any
 
-from headroom.model.database import Allocation, PoolDemand
 from headroom.ports.kube import ObjectRef
 from headroom.reasons import Reason
+from tests.memory_world import LATE
+from tests.unit.reconcilers.stepped import GUARD
 from tests.unit.reconcilers.workerpool.test_blind import CUSTOM
-from tests.unit.reconcilers.workerpool.world import GUARD, LATE, POOL, PoolWorld
+from tests.unit.reconcilers.workerpool.world import POOL, PoolWorld
 
 
 def with_own_login(**spec: Any) -> PoolWorld:
     """A pool that can read its queue without its guard."""
     world = PoolWorld(spec={"queue": CUSTOM, "maxWorkers": 40, **spec})
-    world.server.host = "jobs.shop.svc"
-    world.postgres.add(world.server)
-    world.set_secret("jobs-login", username="jobs", password="secret")
+    world.set_secret("jobs-login", username="jobs", password="j")
     return world
 
 
@@ -56,12 +55,12 @@ async def test_news_of_the_guard_wake_the_pool_until_it_refers_to_none() -> None
     woken: list[ObjectRef] = []
     world.servers.wake = woken.append
     await world.make_pass()
-    world.allocation = Allocation(5, 20, 0)
-    world.post_guard()
-    assert woken == [POOL]
+    await world.clock.advance(1.5)
+    assert woken == [POOL], "the guard has allocated"
     world.cluster.edit(POOL, lambda pool: pool["spec"].pop("databaseRef"))
     await world.make_pass()
-    world.set_guard(is_ready=False)
+    world.primary.is_down = True
+    await world.clock.advance(3)
     assert woken == [POOL]
     assert world.servers.demands(GUARD) == ()
 
@@ -73,17 +72,16 @@ async def test_after_deletion_the_guard_hears_of_the_pool_no_more() -> None:
     woken: list[ObjectRef] = []
     world.servers.wake = woken.append
     await world.reconciler.teardown(world.pool())
-    world.set_guard(is_ready=False)
+    world.primary.is_down = True
+    await world.clock.advance(3)
     assert (woken, world.servers.demands(GUARD)) == ([], ())
 
 
 async def test_while_the_guard_is_blind_the_workers_stay_and_nothing_grows() -> None:
     world = with_own_login()
-    world.allocation = Allocation(30, 60, 0)
-    world.post_guard()
     await world.advance(30, rate=1)
     before = world.asked_for()
-    world.is_guarded = False
+    world.stop_guards()
     await world.advance(12, rate=1)
     world.queue(**LATE)
     await world.advance(120)
@@ -92,7 +90,7 @@ async def test_while_the_guard_is_blind_the_workers_stay_and_nothing_grows() -> 
     assert world.condition("ScalingLimited") == ("True", Reason.GUARD_NOT_READY)
     assert "no workers are added: dbg/store cannot say" in world.message("ScalingLimited")
     assert world.condition("KeepingUp")[0] == "False"
-    world.set_guard()
+    world.has_guard_passes = True
     await world.advance(30)
     assert world.asked_for() > before
 
@@ -108,12 +106,11 @@ async def test_a_guard_that_is_gone_lets_nothing_grow_either() -> None:
 
 async def test_a_new_pool_grows_as_soon_as_its_guard_has_allocated() -> None:
     world = with_own_login()
-    world.is_guarded = False
-    world.servers.remove(GUARD, "guard-uid")
+    world.lose_guard()
     world.queue(**LATE)
     await world.make_pass()
     assert world.asked_for() == 2
-    world.set_guard()
+    world.has_guard_passes = True
     await world.make_pass()
     assert world.asked_for() == 4
 
@@ -121,11 +118,12 @@ async def test_a_new_pool_grows_as_soon_as_its_guard_has_allocated() -> None:
 async def test_a_smaller_allocation_takes_workers_away_in_the_next_pass() -> None:
     world = PoolWorld(replicas=10)
     world.queue(**LATE)
-    await world.make_pass()
-    world.allocation = Allocation(3, 10, 7)
-    world.post_guard()
+    await world.advance(20)
+    assert world.asked_for() > 3
+    world.set_budget(10)
+    world.occupy_budget(7)
+    await world.clock.advance(1)
     await world.make_pass()
     assert world.asked_for() == 3
-    [demand] = world.servers.demands(GUARD)
-    assert isinstance(demand, PoolDemand)
-    assert demand.wanted == 20, "what the queue asks for is known to the guard all the same"
+    wanted = {demand.uid: demand.wanted for demand in world.servers.demands(GUARD)}
+    assert wanted[world.uid] == 20, "what the queue asks for is known to the guard all the same"

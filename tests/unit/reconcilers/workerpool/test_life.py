@@ -5,11 +5,13 @@ import re
 import pytest
 
 from headroom.adapters.inmemory.kube_kinds import CRON_JOB
+from headroom.adapters.inmemory.postgres_server import MemoryRole
 from headroom.api.v1alpha1.workerpool_status import WorkerPoolStatus
 from headroom.ports.kube import WORKER_POOL, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.workerpool import metrics
-from tests.unit.reconcilers.workerpool.world import NAMESPACE, POOL, TARGET, PoolWorld, make_object
+from tests.manifests import NAMESPACE, make, make_deployment
+from tests.unit.reconcilers.workerpool.world import POOL, TARGET, PoolWorld
 
 LABELS = {"namespace": NAMESPACE, "name": "mail"}
 
@@ -160,7 +162,7 @@ async def test_a_spec_that_cannot_be_acted_on_is_named(change: dict[str, str], r
 
 async def test_a_cron_job_is_watched_and_never_scaled() -> None:
     world = PoolWorld()
-    world.cluster.seed(make_object(CRON_JOB, "cohorts", spec={}))
+    world.cluster.seed(make(CRON_JOB, "cohorts", spec={}))
     workers = {"suspendRef": {"apiVersion": "batch/v1", "kind": "CronJob", "name": "cohorts"}}
     world.cluster.edit(POOL, lambda pool: pool["spec"].update(workers=workers))
     world.queue(lag_seconds=100.0, backlog=6000, late=6000)
@@ -191,8 +193,7 @@ async def test_another_target_begins_anew_and_the_old_one_stays_as_it_is() -> No
     world = PoolWorld(replicas=5)
     await world.advance(30, rate=1)
     other = ObjectRef(TARGET.kind, NAMESPACE, "other")
-    selector = {"matchLabels": {"app": "other"}}
-    world.cluster.seed(make_object(TARGET.kind, "other", spec={"replicas": 1, "selector": selector}))
+    world.seed(make_deployment("other", 1))
     ref = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "other"}
     world.cluster.edit(POOL, lambda pool: pool["spec"]["workers"].update(targetRef=ref))
     await world.advance(30, rate=20)
@@ -205,8 +206,7 @@ async def test_another_target_begins_anew_and_the_old_one_stays_as_it_is() -> No
 
 async def test_targets_that_come_and_go_are_no_rivals() -> None:
     world = PoolWorld(replicas=5)
-    selector = {"matchLabels": {"app": "other"}}
-    world.cluster.seed(make_object(TARGET.kind, "other", spec={"replicas": 2, "selector": selector}))
+    world.seed(make_deployment("other", 2))
     for name in ("mailer", "other", "mailer", "other", "mailer"):
         ref = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
         world.cluster.edit(POOL, lambda pool, ref=ref: pool["spec"]["workers"].update(targetRef=ref))
@@ -218,8 +218,9 @@ async def test_a_new_link_of_the_guard_gets_a_new_probe() -> None:
     world = PoolWorld()
     await world.advance(30)
     assert len(world.probes.opened) == 1
-    world.set_guard()
-    await world.advance(30)
+    world.primary.roles["monitor"] = MemoryRole("new")
+    world.set_secret("store-monitor", username="monitor", password="new")
+    await world.advance(60)
     assert len(world.probes.opened) == 2
     world.cluster.edit(POOL, lambda pool: pool["spec"]["queue"]["postgres"].update(queues=["mails", "news"]))
     await world.advance(10)
@@ -229,7 +230,7 @@ async def test_a_new_link_of_the_guard_gets_a_new_probe() -> None:
 async def test_a_calm_pool_emits_no_event() -> None:
     world = PoolWorld()
     await world.advance(120, rate=0.5)
-    assert world.telemetry.events == []
+    assert world.telemetry.reasons("mail") == []
 
 
 async def test_a_little_backlog_that_comes_and_goes_is_not_written() -> None:

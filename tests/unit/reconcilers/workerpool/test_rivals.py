@@ -3,13 +3,15 @@
 from headroom.errors import Conflict
 from headroom.ports.kube import HORIZONTAL_POD_AUTOSCALER, ObjectRef
 from headroom.reasons import Reason
-from tests.unit.reconcilers.workerpool.world import LATE, NAMESPACE, POOL, PoolWorld, make_autoscaler, make_pool
+from tests.manifests import NAMESPACE, make_autoscaler, make_pool
+from tests.memory_world import LATE
+from tests.unit.reconcilers.workerpool.world import POOL, TARGET, PoolWorld
 
 
 async def test_an_autoscaler_on_the_target_wins_until_it_is_gone() -> None:
     world = PoolWorld()
     owner = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "mailer", "uid": "x", "controller": True}
-    world.cluster.seed(make_autoscaler(ownerReferences=[owner]))
+    world.cluster.seed(make_autoscaler("mailer-hpa", TARGET.name, ownerReferences=[owner]))
     world.queue(**LATE)
     await world.advance(30)
     assert world.asked_for() == 2
@@ -24,8 +26,9 @@ async def test_an_autoscaler_on_the_target_wins_until_it_is_gone() -> None:
 
 async def test_of_two_pools_on_one_target_the_younger_stands_back() -> None:
     world = PoolWorld()
+    await world.follow_guards()
     await world.clock.advance(60)
-    world.cluster.seed(make_pool("younger"))
+    world.cluster.seed(make_pool("younger", TARGET.name))
     world.queue(**LATE)
     younger = ObjectRef(POOL.kind, NAMESPACE, "younger")
     for _ in range(3):

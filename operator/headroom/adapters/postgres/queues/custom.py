@@ -59,7 +59,7 @@ class CustomProbe:
 
 
 def read_number(field: str, rows: list[dict[str, Any]]) -> float:
-    """The one number of one row; raises SignalUnavailable that says what came instead and how to mend it."""
+    """The one number of one row; raises SignalUnavailable that says what came instead and how to correct it."""
     if not rows:
         raise _refusal(field, Reason.QUERY_NO_ROW, "returned no row: select an aggregate, which always returns one")
     if len(rows) > 1:
@@ -74,13 +74,13 @@ def _to_number(field: str, value: object) -> float:
     if value is None:
         raise _refusal(field, Reason.QUERY_NO_ROW, "returned NULL: wrap the expression in coalesce(..., 0)")
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        said = f"returned {type(value).__name__}, not a number; for an age write extract(epoch from ...)"
-        raise _refusal(field, Reason.QUERY_NOT_A_NUMBER, said)
+        message = f"returned {type(value).__name__}, not a number; for an age write extract(epoch from ...)"
+        raise _refusal(field, Reason.QUERY_NOT_A_NUMBER, message)
     number = float(value)
     if not math.isfinite(number) or number < 0:
         raise _refusal(field, Reason.QUERY_NOT_A_NUMBER, f"returned {number:g}: a number of 0 or more is needed")
     return number
 
 
-def _refusal(field: str, reason: Reason, said: str) -> SignalUnavailable:
-    return SignalUnavailable(f"{field} {said}", reason=reason)
+def _refusal(field: str, reason: Reason, message: str) -> SignalUnavailable:
+    return SignalUnavailable(f"{field} {message}", reason=reason)

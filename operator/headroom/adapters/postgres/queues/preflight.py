@@ -50,8 +50,8 @@ async def find_schema(runner: SqlRunner, tables: LibraryTables, schema: str | No
     if not whole:
         raise _not_found(tables, schema, max(by_schema.values(), key=len, default={}))
     if len(whole) > 1 and "public" not in whole:
-        said = f"{tables.library} is in several schemas ({', '.join(whole)}): name one in queue.postgres.schema"
-        raise SignalUnavailable(said, reason=Reason.QUEUE_NOT_FOUND)
+        message = f"{tables.library} is in several schemas ({', '.join(whole)}): name one in queue.postgres.schema"
+        raise SignalUnavailable(message, reason=Reason.QUEUE_NOT_FOUND)
     _check(tables, whole[0], list(by_schema[whole[0]].values()))
     return whole[0]
 
@@ -62,22 +62,22 @@ def _check(tables: LibraryTables, schema: str, found: Sequence[Mapping[str, obje
         login = sql.Identifier(str(found[0]["login"])).as_string(None)
         grant = f"GRANT USAGE ON SCHEMA {_quote(schema)} TO {login}; " if not found[0]["has_usage"] else ""
         names = ", ".join(_quote(schema, name) for name in missing)
-        said = f"the login may not read {', '.join(missing)}; run: {grant}GRANT SELECT ON {names} TO {login}"
-        raise SignalUnavailable(said, reason=Reason.MISSING_RIGHT)
+        message = f"the login may not read {', '.join(missing)}; run: {grant}GRANT SELECT ON {names} TO {login}"
+        raise SignalUnavailable(message, reason=Reason.MISSING_RIGHT)
     for row in found:
         columns = row["columns"]
         assert isinstance(columns, list)
         lacking = tables.columns[str(row["table_name"])] - set(columns)
         if lacking:
-            said = f"{row['table_name']} has no column {', '.join(sorted(lacking))}: {tables.install}"
-            raise SignalUnavailable(said, reason=Reason.QUEUE_NOT_FOUND)
+            message = f"{row['table_name']} has no column {', '.join(sorted(lacking))}: {tables.install}"
+            raise SignalUnavailable(message, reason=Reason.QUEUE_NOT_FOUND)
 
 
 def _not_found(tables: LibraryTables, schema: str | None, there: Collection[str]) -> SignalUnavailable:
     missing = ", ".join(name for name in sorted(tables.columns) if name not in there)
     place = f"schema {schema} of " if schema else ""
-    said = f"{place}the database has no {missing}: {tables.install}, or correct databaseRef and queue.postgres"
-    return SignalUnavailable(said, reason=Reason.QUEUE_NOT_FOUND)
+    message = f"{place}the database has no {missing}: {tables.install}, or correct databaseRef and queue.postgres"
+    return SignalUnavailable(message, reason=Reason.QUEUE_NOT_FOUND)
 
 
 def _quote(*names: str) -> str:

@@ -1,17 +1,16 @@
 """The probe of procrastinate's tables: what the statement returned, made into one sample.
 
-Traps this knows: a job has no time of creation (its `deferred` event has it), finished jobs stay in the table, a lock
-lets one job at a time through, a dead worker's jobs stay `doing`, and `delete_jobs` makes completions vanish.
+Traps of this library: a job has no time of creation (its `deferred` event has it), and finished jobs stay in the
+table. A lock lets one job at a time through, a dead worker's jobs stay `doing`, and `delete_jobs` removes completions.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import sql
 
-from headroom.adapters.postgres.queues.counters import Counts, EventCounter
 from headroom.adapters.postgres.queues.preflight import LibraryTables, find_schema
 from headroom.adapters.postgres.queues.procrastinate_sql import ALL_QUEUES, ONE_QUEUE, SAMPLE, SOME_QUEUES
 from headroom.errors import PrimaryUnavailable, Refused, SignalUnavailable
@@ -37,11 +36,56 @@ HEARTBEAT_SECONDS = 30.0
 """procrastinate's own default after which a worker counts as stalled."""
 KEPT_ROWS = 200
 KEPT_SHARE = 0.75
-"""Rows looked at just below the oldest running job, and the share of them that is there unless jobs are deleted."""
+"""Rows looked at just below the oldest running job, and the share of them that exists unless jobs are deleted."""
 TOO_SLOW = (
     "the probe of procrastinate's tables took too long; run: CREATE INDEX CONCURRENTLY ON {schema}.procrastinate_jobs "
     "(queue_name, id) WHERE status = 'todo'; and see that the table is vacuumed"
 )
+OVERLAP_SECONDS = 5.0
+"""Events are counted again for this long: a transaction that began earlier may commit a smaller id later."""
+LONGEST_GAP_SECONDS = 60.0
+"""After a longer silence the counts begin at zero again, so that a statement never has to read an hour of events."""
+
+Counts = dict[str, int]
+FlowRow = tuple[bool, str, int]
+
+
+@dataclass(slots=True)
+class EventCounter:
+    """Totals by event type: what lies below the watermark is settled, the rest is read again each time.
+
+    `low` is the watermark and `settled` the id it moves to with the next rows; both None until the first answer.
+    """
+
+    low: int | None = None
+    settled: int | None = None
+    _totals: Counts = field(default_factory=dict)
+    _marks: list[tuple[float, int]] = field(default_factory=list)
+    _counted_at: float | None = None
+
+    def prepare(self, now: float) -> None:
+        """Choose the ids the next statement reads; monotonic seconds."""
+        if self._counted_at is not None and now - self._counted_at > LONGEST_GAP_SECONDS:
+            self.low, self._totals, self._marks, self._counted_at = None, {}, [], None
+        old_enough = [event for at, event in self._marks if now - at >= OVERLAP_SECONDS]
+        self.settled = max([self.low, *old_enough]) if self.low is not None else None
+
+    def count(self, now: float, rows: Iterable[FlowRow], last_event: int | None) -> Counts | None:
+        """Totals since the counter began; None for the first answer, which only sets the watermark."""
+        newest = last_event or 0
+        if self.low is None:
+            self.low, self._counted_at = newest, now
+            self._marks = [(now, newest)]
+            return None
+        fresh: Counts = {}
+        for is_settled, kind, events in rows:
+            counts = self._totals if is_settled else fresh
+            counts[kind] = counts.get(kind, 0) + events
+        if self.settled is not None:
+            self.low = self.settled
+        self._marks = [(at, event) for at, event in self._marks if event > self.low] + [(now, newest)]
+        self._counted_at = now
+        return {kind: self._totals.get(kind, 0) + fresh.get(kind, 0) for kind in self._totals.keys() | fresh.keys()}
 
 
 @dataclass(slots=True)
@@ -70,18 +114,18 @@ class ProcrastinateProbe:
         try:
             rows = await self.runner.query(self._statement(schema), self._parameters(question))
         except (PrimaryUnavailable, Refused, SignalUnavailable) as error:
-            await self._explain(schema, error)
+            await self._raise_why(schema, error)
             raise
         return rows[0]
 
-    async def _explain(self, schema: str, error: PrimaryUnavailable | Refused | SignalUnavailable) -> None:
+    async def _raise_why(self, schema: str, error: PrimaryUnavailable | Refused | SignalUnavailable) -> None:
         """Raise a better reason than the server's code where the catalogs have one; the error itself stands else."""
         self._found = None
         if error.reason in (Reason.QUERY_FAILED, Reason.MISSING_RIGHT, Reason.QUEUE_NOT_FOUND):
             self._found = await find_schema(self.runner, TABLES, self.schema)
         if error.reason in (Reason.PRIMARY_TIMEOUT, Reason.QUERY_TIMEOUT):
-            said = TOO_SLOW.format(schema=sql.Identifier(schema).as_string(None))
-            raise SignalUnavailable(said, reason=Reason.QUERY_TIMEOUT) from error
+            message = TOO_SLOW.format(schema=sql.Identifier(schema).as_string(None))
+            raise SignalUnavailable(message, reason=Reason.QUERY_TIMEOUT) from error
 
     def _statement(self, schema: str) -> str:
         is_ours = (ALL_QUEUES, ONE_QUEUE)[len(self.queues)] if len(self.queues) < 2 else SOME_QUEUES
@@ -161,8 +205,10 @@ def hides_completions(oldest_running: int | None, kept_before: int, counts: Coun
 
 def _age(row: Mapping[str, Any]) -> float:
     if row["oldest"] is None and row["free"] > 0:
-        said = "waiting jobs have no `deferred` event, so their age is unknown: do not delete from procrastinate_events"
-        raise SignalUnavailable(said, reason=Reason.QUERY_NO_ROW)
+        message = (
+            "waiting jobs have no `deferred` event, so their age is unknown: do not delete from procrastinate_events"
+        )
+        raise SignalUnavailable(message, reason=Reason.QUERY_NO_ROW)
     return float(row["oldest"] or 0.0)
 
 

@@ -1,7 +1,7 @@
 """What a pass writes: each function carries out the field of the plan whose name it bears.
 
-The plan says who; before it moves readers or destroys something an action checks that the object is still the one that
-was decided about: label patches test uid, resourceVersion and the old role, deletions read the object live.
+The plan names the members. Before an action moves readers or destroys something, it checks that the object is still the
+same: label patches test uid, resourceVersion and the old role, deletions read the object live.
 """
 
 from headroom.reconcilers.replicaset.actions.accept import accept, pool

@@ -11,7 +11,7 @@ FIRST_POD_SECONDS = 60.0
 
 
 async def accept(context: SetContext) -> None:
-    """Make standbys of the members that are caught up, and keep how long each took from its claim to here."""
+    """Turn members that are caught up into standbys, and record how long each took since its claim."""
     for name in context.decision.plan.accept:
         await context.attempt(_accept(context, context.member(name)))
 
@@ -37,7 +37,7 @@ async def _make_standby(context: SetContext, member: Member) -> None:
 
 
 def _measure_lead_time(context: SetContext, member: Member) -> float | None:
-    """The age of its claim; None where its pod was recreated, since that tells nothing about making a member."""
+    """The age of its claim; None if its pod was recreated, since that is not the time that a new member takes."""
     if member.claim is None or member.pod is None:
         return None
     if (member.pod.created_at - member.claim.created_at).total_seconds() > FIRST_POD_SECONDS:

@@ -16,13 +16,14 @@ from headroom.reconcilers.replicaset.memory import SetContext
 from headroom.reconcilers.replicaset.prober import Prober
 from headroom.reconcilers.replicaset.roles import ensure_role
 
-LOOK_AGAIN_SECONDS = 0.02
+RECHECK_SECONDS = 0.02
 FRESH_SECONDS = 0.25
-"""A pass that moves nobody first comes here within milliseconds of its probes: candidates are within the bounds now."""
+"""A pass that moves no other member first comes here within milliseconds of its probes: candidates are still within the
+bounds."""
 
 
 async def activate(context: SetContext) -> None:
-    """Put as many candidates into the Service as are needed, all at once; where one fails the next is taken."""
+    """Put as many candidates into the Service as are needed, all at the same time; if one fails, the next is tried."""
     plan = context.decision.plan
     if context.facts.is_service_refused:
         # A Service that is not ours never lists our members; Ready says whose name it is.
@@ -56,7 +57,9 @@ async def _activate(context: SetContext, pod: PodFacts) -> bool:
 
 
 async def _is_fit_now(context: SetContext, pod: PodFacts) -> bool:
-    """A reading of this moment stands; an older one is taken again, and so is the position of the primary."""
+    """Whether a reading of this moment is within the bounds; an older one is repeated, and so is the position of the
+    primary.
+    """
     primary, clock = context.facts.primary, context.services.clock
     if primary is None:
         return False
@@ -83,7 +86,7 @@ async def _is_in_service(context: SetContext, pod: PodFacts) -> bool:
         listed = parse_listed(cache.list(ENDPOINT_SLICE, context.namespace, labels=labels))
         if pod.uid in listed and await _prober(context).probe_now(pod) is not None:
             return True
-        await clock.sleep(LOOK_AGAIN_SECONDS)
+        await clock.sleep(RECHECK_SECONDS)
     return False
 
 
@@ -91,6 +94,7 @@ async def _put_back(context: SetContext, pod: PodFacts) -> None:
     message = f"{pod.name} did not appear in Service {context.service_name} in time; it goes back to the pool"
     context.emit(Reason.NOT_IN_SERVICE_IN_TIME, message, "Warning")
     context.services.telemetry.record(metrics.ACTIVATIONS, 1, **context.labels, outcome="not_in_service")
+    # Read again: the pod may have changed since it got its label, and the patch tests its resourceVersion.
     live = await context.services.kube.get(ObjectRef(POD, context.namespace, pod.name))
     if live is not None and live["metadata"]["uid"] == pod.uid:
         await ensure_role(context.services.kube, context.namespace, parse_pod(live), Role.STANDBY)

@@ -1,4 +1,4 @@
-"""Out of the Service: the label comes off first, then sessions leave, and those that outstay their time are ended."""
+"""Out of the Service: the label goes first, then sessions leave, and those that stay too long are ended."""
 
 import logging
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 async def eject(context: SetContext) -> None:
-    """Take members out that must not serve; all at once, since each second counts against the bound."""
+    """Take members out that must not serve; all at the same time, since each second counts against the bound."""
     await carry_out([context.attempt(_eject(context, ejection)) for ejection in context.decision.plan.eject])
 
 
@@ -27,7 +27,7 @@ async def drain(context: SetContext) -> None:
 
 
 async def end_sessions(context: SetContext) -> None:
-    """End the sessions of draining members as far as their time has come."""
+    """End the sessions of draining members that are due."""
     await carry_out([context.attempt(_end_sessions(context, end)) for end in context.decision.plan.end_sessions])
 
 
@@ -50,7 +50,7 @@ async def _take_out(context: SetContext, ejection: Ejection) -> None:
 
 
 async def _end_sessions(context: SetContext, end: SessionsEnd) -> None:
-    """A member that does not answer is nobody else's trouble."""
+    """A member that does not answer must not stop the others."""
     handles = context.handles.members.get(end.name)
     if handles is None or handles.link is None:
         return

@@ -13,7 +13,7 @@ async def reserve(context: SetContext) -> None:
 
 
 async def restore_slots(context: SetContext) -> None:
-    """Make slots that vanished under live members again, and those that a process did not get to make."""
+    """Recreate slots that vanished under live members, and create those that an earlier process did not get to."""
     link = context.slot_link
     if link is None:
         return
@@ -23,7 +23,7 @@ async def restore_slots(context: SetContext) -> None:
 
 async def _begin_members(context: SetContext, link: SlotLink, count: int) -> None:
     if "systemIdentifier" not in context.status:
-        # This pass's status names the primary, and the next one begins: from then on a teardown knows where to look.
+        # First the status names the primary, so that a teardown knows where to look; the next pass begins the members.
         context.has_moved = True
         return
     await link.check_replication()
@@ -36,14 +36,14 @@ async def _begin_members(context: SetContext, link: SlotLink, count: int) -> Non
 
 
 def next_member(taken: set[MemberId], incarnation: str) -> MemberId:
-    """The lowest ordinal that nobody has, in a new incarnation."""
+    """The lowest free ordinal, in a new incarnation."""
     ordinals = {member.ordinal for member in taken}
     ordinal = next(number for number in range(len(ordinals) + 1) if number not in ordinals)
     return MemberId(ordinal, incarnation)
 
 
 async def _ensure_slot(context: SetContext, link: SlotLink, name: str) -> None:
-    # Remembered before it is asked for: the answer may be lost, and the slot be there.
+    # Remembered first: the answer may be lost although the slot was created.
     context.memory = context.memory.record_slot(name)
     try:
         await link.ensure_slot(name)

@@ -1,4 +1,4 @@
-"""Away: marked first, then pod, slot and claim in that order; a process that comes later finds each step again."""
+"""The end of a member: the mark, then pod, slot and claim in that order; a later process finds each step again."""
 
 from headroom.api.v1alpha1.serving import VolumeRetention
 from headroom.errors import Conflict
@@ -15,19 +15,19 @@ from headroom.reconcilers.replicaset.roles import escape
 
 
 async def retire(context: SetContext) -> None:
-    """Write down who goes: from then on no pass takes the member for one that stays."""
+    """Mark who goes: from then on no pass treats the member as one that stays."""
     for retirement in context.decision.plan.retire:
         await context.attempt(_retire(context, retirement))
 
 
 async def remove(context: SetContext) -> None:
-    """Bring every marked member one step nearer to its end."""
+    """Bring every marked member one step closer to its end."""
     for name in context.decision.plan.remove:
         await context.attempt(remove_member(context, context.member(name)))
 
 
 async def recreate(context: SetContext) -> None:
-    """Delete pods that ended, or are of an older template; the next pass creates them again on their claim."""
+    """Delete pods that ended or have an older template; the next pass creates them again on their claim."""
     for name in context.decision.plan.recreate:
         pod = context.member(name).pod
         assert pod is not None
@@ -35,7 +35,7 @@ async def recreate(context: SetContext) -> None:
 
 
 async def _retire(context: SetContext, retirement: Retirement) -> None:
-    """Counted and reported only once it is written: what was refused has not happened, and is no failed attempt."""
+    """Counted and reported only once it is written: a refused write is not a failed attempt."""
     member = context.member(retirement.name)
     if member.claim is not None:
         await mark_claim(context, member.claim, retirement.reason)
@@ -67,6 +67,7 @@ async def remove_member(context: SetContext, member: Member, *, must_drop_slot: 
         elif _is_stuck(context, member.pod):
             await _drop_slot(context, member)
         return
+    # The claim goes last: it carries the name of the slot, and a later process finds the member by it.
     is_slot_gone = await _drop_slot(context, member)
     if not is_slot_gone and must_drop_slot:
         return
@@ -78,7 +79,7 @@ async def remove_member(context: SetContext, member: Member, *, must_drop_slot: 
 
 
 async def release_claim(context: SetContext, claim: ClaimFacts) -> None:
-    """Delete the claim, or let it go without an owner where the spec retains volumes."""
+    """Delete the claim, or remove its owner if the spec retains volumes."""
     ref = ObjectRef(CLAIM, context.namespace, claim.name)
     live = await _read_live(context, ref, claim.uid)
     if live is None:
@@ -90,6 +91,7 @@ async def release_claim(context: SetContext, claim: ClaimFacts) -> None:
     operations: list[JsonOp] = [
         {"op": "test", "path": "/metadata/uid", "value": claim.uid},
         {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+        # Without an owner the garbage collector leaves it, and without the label no watch of ours sees it.
         {"op": "remove", "path": "/metadata/ownerReferences"},
         {"op": "remove", "path": f"/metadata/labels/{escape(SET_LABEL)}"},
         {"op": "add", "path": f"/metadata/labels/{escape(RETAINED_LABEL)}", "value": context.name},
@@ -98,33 +100,34 @@ async def release_claim(context: SetContext, claim: ClaimFacts) -> None:
 
 
 async def _delete_pod(context: SetContext, pod: PodFacts, *, is_same_version: bool = False) -> None:
-    """Delete this pod and no other; with `is_same_version` only if nothing of it changed since it was judged."""
+    """Delete this pod and no other; with `is_same_version` only if it has not changed since it was evaluated."""
     ref = ObjectRef(POD, context.namespace, pod.name)
     live = await _read_live(context, ref, pod.uid)
     if live is None:
         return
     version = live["metadata"]["resourceVersion"]
     if is_same_version and version != pod.resource_version:
-        raise Conflict(f"{ref} was changed since it was judged")
+        raise Conflict(f"{ref} has changed since it was evaluated")
     await context.services.kube.delete(ref, uid=pod.uid, resource_version=version)
     context.has_moved = True
 
 
 async def _read_live(context: SetContext, ref: ObjectRef, uid: str) -> Manifest | None:
-    """What the watches have shown may be old: nothing is destroyed on their word."""
+    """Read live: the watches may be late, and nothing is destroyed by what they show."""
     live = await context.services.kube.get(ref)
     if live is not None and live["metadata"]["uid"] != uid:
-        raise Conflict(f"{ref} is another one now")
+        raise Conflict(f"{ref} is another object now")
     return live
 
 
 def _is_stuck(context: SetContext, pod: PodFacts) -> bool:
-    """Its node does not answer: the pod stays until it does, and the WAL must not. No other pod ever has this slot."""
+    """Its node does not answer: the pod stays until it does, but the WAL must not. No other pod ever gets this slot."""
     return pod.ends_at is not None and context.now.wall - pod.ends_at > NODE_LOST_AFTER
 
 
 async def _drop_unclaimed_slot(context: SetContext, member: Member) -> bool:
-    """Drop the slot of a member that has nothing else, as far as the API server knows."""
+    """Drop the slot of a member that has nothing else, according to the API server."""
+    # The watch may be behind the claim of a member that was begun a moment ago: its slot is in use.
     live = await context.services.kube.get(ObjectRef(CLAIM, context.namespace, member.name))
     if live is not None:
         raise Conflict(f"{member.name} has a claim by now")
@@ -143,6 +146,7 @@ async def _drop_slot(context: SetContext, member: Member) -> bool:
     try:
         return await link.drop_slot(member.slot_name)
     finally:
+        # Also after an error: the answer may be lost although the slot is gone.
         context.services.servers.invalidate_slots(context.guard_key)
 
 
@@ -152,5 +156,5 @@ def _record_failure(context: SetContext, retirement: Retirement) -> None:
     labels = {**context.labels, "reason": str(retirement.reason)}
     context.services.telemetry.record(metrics.ATTEMPTS_FAILED, 1, **labels)
     count = context.memory.attempts.count
-    message = f"attempt {count} to make {retirement.name} was given up: {retirement.message}"
+    message = f"attempt {count} to create {retirement.name} was given up: {retirement.message}"
     context.emit(retirement.reason, message, "Warning")

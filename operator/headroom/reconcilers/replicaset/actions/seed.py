@@ -1,4 +1,4 @@
-"""A claim for each member, and a pod whose first container fills it, or finds it filled."""
+"""A claim for each member, and a pod whose first container fills it, or finds it filled already."""
 
 from headroom.errors import Conflict, Refused
 from headroom.manifests.children import build_claim
@@ -26,6 +26,7 @@ async def _seed(context: SetContext, member: Member, template: PodTemplate) -> N
     if member.claim is None:
         await _create(context, CLAIM, build_claim(owner, member.id, spec.storage, slot=member.slot_name))
         context.has_moved = True
+    # Before the pod: a pod whose ConfigMap is missing does not start until the kubelet tries again.
     await context.services.kube.apply(dict(template.config))
     pod = build_pod(
         owner, member.id, spec, config=template.config_name, slot=member.slot_name, upstream=template.upstream
@@ -34,7 +35,7 @@ async def _seed(context: SetContext, member: Member, template: PodTemplate) -> N
 
 
 async def _create(context: SetContext, kind: Kind, manifest: Manifest) -> None:
-    """POST it; raises Refused (NameConflict) for a name that is taken, Conflict where the next pass will see ours."""
+    """Create it; raises Refused (NameConflict) for a name that is taken, Conflict if the next pass will see ours."""
     try:
         await context.services.kube.create(manifest)
     except Conflict:
@@ -46,11 +47,11 @@ async def _create(context: SetContext, kind: Kind, manifest: Manifest) -> None:
 
 
 def _refuse_unseen(context: SetContext, kind: Kind, live: Manifest) -> None:
-    """Passes find children by owner and label: what lacks either is never seen, and must not be touched."""
+    """Passes find children by owner and label: an object that lacks either is never seen, and must not be touched."""
     metadata = live["metadata"]
     name = f"{kind.name} {metadata['name']}"
     if not is_owned(live, context.uid):
-        message = f"{name} exists and is not of dbrs/{context.name}; it stays untouched: rename or delete it"
+        message = f"{name} exists and does not belong to dbrs/{context.name}; it stays untouched: rename or delete it"
         raise Refused(message, reason=Reason.NAME_CONFLICT)
     if metadata.get("labels", {}).get(SET_LABEL) != context.name:
         message = f"{name} has lost its label {SET_LABEL}={context.name}: put it back, or delete the {kind.name}"

@@ -1,0 +1,157 @@
+"""The links beside that of a guard: to one replica, and two for queues.
+
+A user's own SQL runs with the user's own login. The presets of all pools of a primary share a connection apart from
+those that guard it. A queue's statement may take its whole 500 ms, and pools ask as often as they like: on the probes'
+connection they would push the guard's own questions past their turn.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import errors as pg
+
+from headroom.adapters.postgres import rows, sql
+from headroom.adapters.postgres.connection import Link, PinnedConnection, Row, fetch_one, read_only
+from headroom.errors import HeadroomError, PrimaryUnavailable, SignalUnavailable
+from headroom.model.database import ReplicaProbe
+from headroom.ports.clock import Clock, Fence
+from headroom.reasons import Reason
+
+END_SECONDS = 3.0
+QUEUE_STATEMENT_MILLISECONDS = 2000
+QUEUE_SECONDS = 3.0
+OWN_MAX_ROWS = 2
+"""One row is right and two are too many: more need not be fetched to know."""
+QUEUE_OPTIONS: Mapping[str, str] = {
+    "statement_timeout": str(QUEUE_STATEMENT_MILLISECONDS),
+    "lock_timeout": "500",
+    "idle_in_transaction_session_timeout": "10000",
+    "default_transaction_read_only": "on",
+    "TimeZone": "UTC",
+}
+"""No search_path: a user's SQL means the one of the user's role."""
+_MISSING = (pg.UndefinedTable, pg.UndefinedColumn, pg.UndefinedFunction, pg.InvalidSchemaName, pg.UndefinedObject)
+SHARED_MAX_ROWS = 1000
+TURN_SECONDS = 3.0
+"""Six statements that take their whole time: pools wait for each other, and for no other part of the operator."""
+UNUSED_SECONDS = 60.0
+"""A connection that no pool has used for so long is given back to the server."""
+
+
+@dataclass(slots=True, eq=False)
+class PinnedReplica:
+    """Implements `ReplicaLink`."""
+
+    connection: PinnedConnection
+    fence: Fence
+    clock: Clock
+
+    async def probe(self) -> ReplicaProbe:
+        """See `ReplicaLink.probe`."""
+
+        async def work(link: Link) -> ReplicaProbe:
+            probed_at = self.clock.monotonic()
+            row = await fetch_one(link, sql.PROBE)
+            return rows.parse_probe(row, probed_at=probed_at, answered_at=self.clock.monotonic())
+
+        return await self.connection.run(work)
+
+    async def end_sessions(self, *, only_idle: bool) -> int:
+        """See `ReplicaLink.end_sessions`; one statement a session, each matched as it was seen."""
+        self.fence.check(END_SECONDS)
+
+        async def work(link: Link) -> int:
+            seen = await (await link.execute(sql.SESSIONS, {"only_idle": only_idle})).fetchall()
+            return sum([await self._end(link, session, only_idle=only_idle) for session in seen])
+
+        return await self.connection.run(work, seconds=END_SECONDS)
+
+    async def _end(self, link: Link, session: Row, *, only_idle: bool) -> int:
+        # Turn, connect and query may have taken seconds, in which a process that was frozen lost its lease.
+        self.fence.check(END_SECONDS)
+        row = await fetch_one(link, sql.END_SESSION, {**session, "only_idle": only_idle})
+        return int(row["ended"])
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self.connection.close()
+
+
+@dataclass(slots=True, eq=False)
+class PinnedQueue:
+    """Implements `QueueLink`."""
+
+    connection: PinnedConnection
+
+    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """See `QueueLink.query`."""
+
+        async def work(link: Link) -> list[Row]:
+            try:
+                return await read_only(link, sql, parameters, limit=OWN_MAX_ROWS)
+            except psycopg.Error as error:
+                if error.sqlstate is None or link.closed:
+                    raise
+                raise describe_query_error(error) from error
+
+        return await self.connection.run(work, seconds=QUEUE_SECONDS)
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self.connection.close()
+
+
+def describe_query_error(error: psycopg.Error) -> HeadroomError:
+    """Why a user's query failed; only the code is reported, since the text may quote data."""
+    code = error.sqlstate
+    if isinstance(error, _MISSING):
+        message = f"a table, column or function of the query does not exist (SQLSTATE {code})"
+        return SignalUnavailable(message, reason=Reason.QUEUE_NOT_FOUND)
+    if isinstance(error, pg.InsufficientPrivilege):
+        message = f"the login may not read what the query names (SQLSTATE {code}); run: GRANT SELECT on it"
+        return SignalUnavailable(message, reason=Reason.MISSING_RIGHT)
+    if isinstance(error, pg.QueryCanceled | pg.LockNotAvailable):
+        message = f"the query took longer than {QUEUE_STATEMENT_MILLISECONDS} ms"
+        return SignalUnavailable(message, reason=Reason.QUERY_TIMEOUT)
+    return SignalUnavailable(f"the query failed (SQLSTATE {code})", reason=Reason.QUERY_FAILED)
+
+
+@dataclass(slots=True, eq=False)
+class SharedQueries:
+    """Made when the first pool asks; `make` builds the connection, which opens itself."""
+
+    make: Callable[[], PinnedConnection]
+    clock: Clock
+    _connection: PinnedConnection | None = field(default=None, init=False)
+    _asked_at: float = field(default=0.0, init=False)
+    _is_closed: bool = field(default=False, init=False)
+
+    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The rows of one of our read-only statements, in the order in which pools asked."""
+        if self._is_closed:
+            raise PrimaryUnavailable("the link was closed", reason=Reason.PRIMARY_UNREACHABLE)
+        self._asked_at = self.clock.monotonic()
+        if self._connection is None:
+            self._connection = self.make()
+
+        async def work(link: Link) -> list[Row]:
+            return await read_only(link, sql, parameters, limit=SHARED_MAX_ROWS)
+
+        return await self._connection.run(work, seconds=TURN_SECONDS)
+
+    async def close_unused(self) -> None:
+        """Give the connection back once no pool has asked for a minute; the next question opens another one."""
+        if self.clock.monotonic() - self._asked_at >= UNUSED_SECONDS:
+            await self._drop()
+
+    async def close(self) -> None:
+        """End it for good."""
+        self._is_closed = True
+        await self._drop()
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()

@@ -1,0 +1,172 @@
+"""Each pool's part of a connection budget: a cap in workers, by need and priority, never by who asks first.
+
+A cap is obeyed at once and is not stepped. So it takes nothing away for the sake of somebody's headroom, and it hands
+out only connections that nobody holds.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from types import MappingProxyType
+
+from headroom.model.database import Allocation, PoolDemand
+
+NO_POOLERS: Mapping[str, int] = MappingProxyType({})
+
+
+def allocate(
+    budget: int, demands: Iterable[PoolDemand], *, pool_sizes: Mapping[str, int] = NO_POOLERS
+) -> Mapping[str, Allocation]:
+    """Share the budget among the pools of a server, by uid; the sum never exceeds the budget.
+
+    The layers of `_LAYERS` are filled one after the other, each by rank, and what is left is headroom: as many workers
+    more for each pool, whatever its class. Within a class, workers that run come first, then the smaller pools grow
+    (max-min fairness over workers). That is what each pool may have in the end. Until others have given back their
+    part it may grow only into free connections, which are the budget less all that is held. `pool_sizes` are those of
+    the poolers, by guard: they bound the pools of that guard together. Pools that run what they were given are given
+    the same.
+    """
+    shares = [_Share(demand) for demand in sorted(demands, key=lambda demand: (demand.rank, demand.uid))]
+    budget, made = max(0, budget), {}
+    poolers = {guard: size for guard, size in pool_sizes.items() if size < budget}
+    groups = {guard: [share for share in shares if share.demand.guard == guard] for guard in poolers}
+    for guard, behind in groups.items():
+        _share_out(behind, poolers[guard])
+        for share in behind:
+            share.pooled = share.most = share.workers
+    _share_out(shares, budget)
+    made.update(_describe(shares, budget))
+    for guard, behind in groups.items():
+        described = _describe(behind, poolers[guard], is_pooled=True)
+        made.update((share.demand.uid, described[share.demand.uid]) for share in behind if share.is_bound_by_pooler)
+    return made
+
+
+class _Share:
+    """What one pool has been given so far, in workers; `most` is what it may be given.
+
+    `goal` is the aim of the present layer, `base` the count from which growth is even.
+    """
+
+    __slots__ = ("base", "demand", "goal", "held", "most", "pooled", "promised", "size", "workers")
+
+    def __init__(self, demand: PoolDemand) -> None:
+        self.demand, self.held, self.size = demand, demand.running, max(1, demand.connections_per_worker)
+        self.most, self.workers, self.promised, self.goal, self.base = demand.maximum, 0, 0, 0, 0
+        self.pooled: int | None = None
+
+    @property
+    def is_bound_by_pooler(self) -> bool:
+        return self.workers == self.pooled and self.promised < self.asked
+
+    @property
+    def asked(self) -> int:
+        return min(max(self.demand.minimum, self.demand.wanted), self.demand.maximum)
+
+    @property
+    def needed(self) -> int:
+        """Connections that it gets for its minimum, its work and its queue, without what only is there already."""
+        demand = self.demand
+        return self.size * min(self.promised, max(demand.minimum, demand.busy, demand.wanted))
+
+
+_Layer = Callable[[_Share], int]
+_LAYERS: tuple[_Layer, ...] = (
+    lambda share: share.demand.minimum,
+    lambda share: share.demand.busy,
+    # A pool that wants any worker gets one before others of its class get all that they want.
+    lambda share: min(1, share.demand.wanted),
+    lambda share: share.demand.wanted,
+    # Idle workers stay unless somebody has work for their connections; the lowest class gives first.
+    lambda share: share.held,
+)
+
+
+def _share_out(shares: Sequence[_Share], budget: int) -> None:
+    """First what each may have in the end, then as much of it as is there already or is free."""
+    for share in shares:
+        share.workers, share.most, share.base = 0, min(share.most, budget // share.size), 0
+    _fill(shares, budget)
+    for share in shares:
+        share.promised = share.most = share.workers
+        share.workers, share.base = min(share.workers, share.held), 0
+    _fill(shares, budget - sum(share.held * share.size for share in shares))
+
+
+def _fill(shares: Sequence[_Share], left: int) -> None:
+    classes = [list(members) for _, members in groupby(shares, key=lambda share: share.demand.rank)]
+    for layer in _LAYERS:
+        for members in classes:
+            if left <= 0:
+                return
+            for share in members:
+                share.goal = min(layer(share), share.held)
+            left = _raise(members, left)
+            for share in members:
+                share.goal = layer(share)
+            left = _raise(members, left)
+    for share in shares:
+        share.goal, share.base = share.most, share.workers
+    _raise(shares, left)
+
+
+def _raise(members: Iterable[_Share], left: int) -> int:
+    """Raise each to its goal, or all evenly as far as it goes. Returns the connections that are left."""
+    growing = []
+    for share in members:
+        share.goal = min(share.goal, share.most)
+        if share.workers < share.goal:
+            growing.append(share)
+    cost = sum(share.size * (share.goal - share.workers) for share in growing)
+    if cost > left:
+        return _raise_evenly(growing, left)
+    for share in growing:
+        share.workers = share.goal
+    return left - cost
+
+
+def _raise_evenly(growing: list[_Share], left: int) -> int:
+    """Raise the lowest first; a pool whose next worker does not fit is passed over."""
+    growing = [share for share in growing if share.size <= left]
+    while growing:
+        level = _find_level(growing, left)
+        for share in growing:
+            raised = max(share.workers, min(share.base + level, share.goal))
+            left -= share.size * (raised - share.workers)
+            share.workers = raised
+        # The next level does not fit as a whole, so after this round somebody is passed over and the loop ends.
+        for share in growing:
+            if share.workers == share.base + level < share.goal and share.size <= left:
+                left -= share.size
+                share.workers += 1
+        growing = [share for share in growing if share.workers < share.goal and share.size <= left]
+    return left
+
+
+def _find_level(growing: Sequence[_Share], left: int) -> int:
+    """The highest level that all of them can be raised to with the connections that are left."""
+    low, high = min(share.workers - share.base for share in growing), max(share.goal - share.base for share in growing)
+    while low < high:
+        middle = (low + high + 1) // 2
+        cost = 0
+        for share in growing:
+            cost += share.size * max(0, min(share.base + middle, share.goal) - share.workers)
+        low, high = (middle, high) if cost <= left else (low, middle - 1)
+    return low
+
+
+def _describe(shares: Sequence[_Share], budget: int, *, is_pooled: bool = False) -> dict[str, Allocation]:
+    """The allocations of pools that share a budget, with what a message needs to say why."""
+    held, ahead, made = sum(share.held * share.size for share in shares), 0, {}
+    for _, members in groupby(shares, key=lambda share: share.demand.rank):
+        alike = list(members)
+        for share in alike:
+            made[share.demand.uid] = Allocation(
+                workers=share.workers,
+                budget=budget,
+                held_by_others=held - share.held * share.size,
+                ahead=ahead,
+                is_short=share.promised < share.asked,
+                is_pooled=is_pooled,
+            )
+        ahead += sum(share.needed for share in alike)
+    return made

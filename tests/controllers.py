@@ -1,0 +1,191 @@
+"""The rest of a cluster in memory: kubelet, volume binder, and the controllers of endpoints and Deployments.
+
+A test calls `play` for each step of theirs, and changes a field to let one of them fail.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
+from headroom.adapters.inmemory.postgres import MemoryPostgres
+from headroom.adapters.inmemory.postgres_server import MemoryServer
+from headroom.model.moments import format_time
+from headroom.ports.clock import Clock
+from headroom.ports.kube import CLAIM, CONFIG_MAP, DEPLOYMENT, POD, SERVICE, Kind, Manifest, ObjectRef
+from tests.manifests import make
+
+
+def find_all(kube: MemoryKube, kind: Kind) -> Iterator[Manifest]:
+    """All objects of a kind as they are, without a call in the log."""
+    return iter([stored.manifest for ref, stored in kube.store.entries.items() if ref.kind == kind])
+
+
+def ref_to(kind: Kind, manifest: Manifest) -> ObjectRef:
+    return ObjectRef(kind, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+
+
+def is_running(pod: Manifest | None) -> bool:
+    return pod is not None and pod.get("status", {}).get("phase") == "Running"
+
+
+@dataclass
+class Members:
+    """What a set's members need: volumes that bind, a kubelet that copies and starts servers, endpoints that follow.
+
+    `binds`, `copies` and `lists` switch these off; `ips` are the addresses that the pods of a name have had.
+    """
+
+    kube: MemoryKube
+    postgres: MemoryPostgres
+    primary: MemoryServer
+    binds: bool = True
+    copies: bool = True
+    lists: bool = True
+    ips: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.cluster = Cluster(self.kube)
+
+    def play(self) -> None:
+        """One step: what was asked for since the last one happens."""
+        for claim in find_all(self.kube, CLAIM):
+            if self.binds and claim.get("status", {}).get("phase") != "Bound":
+                self.cluster.bind_claim(ref_to(CLAIM, claim))
+        for pod in find_all(self.kube, POD):
+            self._play_pod(pod)
+        for service in find_all(self.kube, SERVICE):
+            if self.lists and service["spec"].get("selector"):
+                self._list_endpoints(service)
+
+    def _play_pod(self, pod: Manifest) -> None:
+        ref, slot = ref_to(POD, pod), _slot_of(pod)
+        if "deletionTimestamp" in pod["metadata"]:
+            self._stop(ref.name, slot)
+            self.cluster.finish_deletion(ref)
+        elif slot and not is_running(pod) and self._has_volumes(pod):
+            if self.copies and slot in self.primary.slots and not self.primary.is_down:
+                self._start(ref, slot)
+            else:
+                self._report_seed(ref, {"running": {}})
+
+    def _has_volumes(self, pod: Manifest) -> bool:
+        ref = ref_to(CLAIM, pod)
+        claim = self.kube.store.entries.get(ref)
+        config = ObjectRef(CONFIG_MAP, ref.namespace, pod["spec"]["volumes"][1]["configMap"]["name"])
+        is_bound = claim is not None and claim.manifest.get("status", {}).get("phase") == "Bound"
+        return is_bound and config in self.kube.store.entries
+
+    def _report_seed(self, ref: ObjectRef, state: dict[str, Any]) -> None:
+        status = {"initContainerStatuses": [{"name": "seed", "restartCount": 0, "state": state}]}
+        self.cluster.set_status(ref, status)
+
+    def _start(self, ref: ObjectRef, slot: str) -> None:
+        ip = self.ips.setdefault(ref.name, f"10.0.0.{len(self.ips) + 10}")
+        self.cluster.run_pod(ref, ip=ip)
+        self._report_seed(ref, {"terminated": {"exitCode": 0}})
+        if (ip, 5432) not in self.postgres.servers:
+            server = self.postgres.add(MemoryServer(ip, upstream=self.primary, roles=dict(self.primary.roles)))
+            server.settings["cluster_name"] = ref.name
+        self.postgres.servers[ip, 5432].is_down = False
+        self.primary.slots[slot].is_active = True
+
+    def _stop(self, name: str, slot: str) -> None:
+        server = self.postgres.servers.get((self.ips.get(name, ""), 5432))
+        if server is not None:
+            server.is_down = True
+        if slot in self.primary.slots:
+            self.primary.slots[slot].is_active = False
+
+    def _list_endpoints(self, service: Manifest) -> None:
+        selector = service["spec"]["selector"]
+        names = [
+            pod["metadata"]["name"]
+            for pod in find_all(self.kube, POD)
+            if selector.items() <= (pod["metadata"].get("labels") or {}).items() and is_running(pod)
+        ]
+        self.cluster.publish_endpoints(service["metadata"]["namespace"], service["metadata"]["name"], names)
+
+
+@dataclass
+class Deployments:
+    """The Deployments' controller and the kubelet of their pods: as many as asked for, each Ready after its start.
+
+    Only what has changed is looked at, so that thousands of Deployments cost nothing while they are calm.
+    """
+
+    kube: MemoryKube
+    clock: Clock
+    start_seconds: float = 2.0
+    created: int = 0
+    _changed: dict[ObjectRef, None] = field(default_factory=dict)
+    _pods: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
+    _starting: list[tuple[datetime, ObjectRef, ObjectRef]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.cluster = Cluster(self.kube)
+        self.kube.store.listeners.append(self._hear)
+
+    def play(self) -> None:
+        """One step: pods come and go, and those whose start is over become Ready."""
+        now = self.clock.now()
+        due = [entry for entry in self._starting if entry[0] <= now]
+        self._starting = [entry for entry in self._starting if entry[0] > now]
+        for ready_at, pod, deployment in due:
+            self._make_ready(pod, ready_at)
+            self._changed[deployment] = None
+        changed, self._changed = self._changed, {}
+        for ref in changed:
+            if ref in self.kube.store.entries:
+                self._roll_out(ref)
+
+    def _hear(self, change: str, manifest: Manifest) -> None:
+        metadata = manifest["metadata"]
+        if manifest["kind"] == DEPLOYMENT.name and change != "DELETED":
+            self._changed[ref_to(DEPLOYMENT, manifest)] = None
+        app = (metadata.get("labels") or {}).get("app")
+        if manifest["kind"] == POD.name and app is not None and change != "MODIFIED":
+            pods = self._pods.setdefault((metadata["namespace"], app), {})
+            if change == "ADDED":
+                pods[metadata["name"]] = None
+            else:
+                pods.pop(metadata["name"], None)
+
+    def _roll_out(self, ref: ObjectRef) -> None:
+        deployment = self.kube.store.entries[ref].manifest
+        wanted, app = deployment["spec"]["replicas"], deployment["spec"]["selector"]["matchLabels"]["app"]
+        own = list(self._pods.get((ref.namespace, app), ()))
+        for name in own[wanted:]:
+            self.cluster.remove(ObjectRef(POD, ref.namespace, name))
+        for _ in range(wanted - len(own)):
+            self._start(ref, app)
+        ready = sum(
+            map(
+                self._is_ready,
+                [ObjectRef(POD, ref.namespace, name) for name in self._pods.get((ref.namespace, app), ())],
+            )
+        )
+        self.cluster.set_status(ref, {"replicas": wanted, "readyReplicas": ready}, manager="deployment-controller")
+        self._changed.pop(ref, None)
+
+    def _start(self, deployment: ObjectRef, app: str) -> None:
+        self.created += 1
+        name = f"{deployment.name}-{self.created}"
+        pod = self.cluster.seed(make(POD, name, deployment.namespace, metadata={"labels": {"app": app}}, spec={}))
+        ready_at = datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) + timedelta(seconds=self.start_seconds)
+        self._starting.append((ready_at, ref_to(POD, pod), deployment))
+
+    def _make_ready(self, ref: ObjectRef, ready_at: datetime) -> None:
+        condition = {"type": "Ready", "status": "True", "lastTransitionTime": format_time(ready_at)}
+        if ref in self.kube.store.entries:
+            self.cluster.set_status(ref, {"phase": "Running", "conditions": [condition]})
+
+    def _is_ready(self, ref: ObjectRef) -> bool:
+        return is_running(self.kube.store.entries[ref].manifest)
+
+
+def _slot_of(pod: Manifest) -> str:
+    containers = pod["spec"].get("containers") or ({},)
+    return next((entry["value"] for entry in containers[0].get("env", ()) if entry["name"] == "SLOT"), "")

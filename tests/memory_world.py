@@ -1,0 +1,172 @@
+"""A namespace with one PostgreSQL primary, all in memory: the ports of the application, and what is read of them.
+
+Hand-stepped tests (`tests.unit.reconcilers.stepped`) and tests that run by themselves (`tests.unit.world`) build on it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from headroom.adapters.inmemory.kube import MemoryKube
+from headroom.adapters.inmemory.kube_cluster import Cluster
+from headroom.adapters.inmemory.kube_faults import Killed
+from headroom.adapters.inmemory.postgres import MemoryPostgres
+from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer
+from headroom.adapters.inmemory.queues import MemoryQueueProbes
+from headroom.adapters.inmemory.telemetry import MemoryTelemetry
+from headroom.composition import Ports, build_loops
+from headroom.model.replica import ROLE_LABEL, Role, slot_prefix
+from headroom.ports.clock import Clock
+from headroom.ports.kube import CLAIM, POD, SECRET, Kind, Kube, KubeCache, Manifest, ObjectRef
+from headroom.ports.postgres import Postgres
+from headroom.reconcilers.loop import LevelLoops
+from tests.controllers import Deployments, Members, find_all
+from tests.manifests import NAMESPACE, PRIMARY, encode, make_guard, make_secret
+
+INSTALL = "0123abcd"
+LATE = {"lag_seconds": 100.0, "backlog": 6000, "late": 6000}
+"""A queue that is behind its target by far."""
+OUTSIDE_BUDGET = 8
+"""Connections that no budget includes: three for superusers, and the reserve of a guard."""
+
+
+@dataclass(slots=True)
+class CrashFence:
+    """Asked before every write, to Kubernetes and to PostgreSQL: ends the process before its `nth`, and all later ones.
+
+    Ending it before write n + 1 is ending it after write n: what a process knew dies with it either way.
+    """
+
+    nth: int | None = None
+    seen: int = 0
+
+    @property
+    def is_shut(self) -> bool:
+        """True once the process has ended."""
+        return self.nth is not None and self.seen >= self.nth
+
+    def check(self, timeout_seconds: float) -> None:
+        """Count a write."""
+        self.seen += 1
+        if self.is_shut:
+            raise Killed(f"write {self.nth}")
+
+
+class MemoryWorld:
+    """Everything around a process of the operator. Roles: monitor, replication, and jobs for a queue's own login."""
+
+    postgres_class: ClassVar[type[MemoryPostgres]] = MemoryPostgres
+
+    def __init__(self, clock: Clock, fence: CrashFence | None = None) -> None:
+        self.clock = clock
+        self.fence = fence or CrashFence()
+        self.telemetry = MemoryTelemetry()
+        self.kube = MemoryKube(clock=clock, fence=self.fence)
+        self.cluster = Cluster(self.kube)
+        self.postgres = self.postgres_class(clock, self.fence)
+        self.probes = MemoryQueueProbes()
+        self.primary = self.add_primary()
+        self.members = Members(self.kube, self.postgres, self.primary)
+        self.deployments = Deployments(self.kube, clock)
+
+    def build_loops(
+        self, kubes: Mapping[Kind, Kube], reader: Kube, cache: KubeCache, postgres: Postgres, install_id: str = INSTALL
+    ) -> LevelLoops:
+        """The application, as one process of it runs."""
+        ports = Ports(
+            kubes=kubes,
+            reader=reader,
+            cache=cache,
+            postgres=postgres,
+            probes=self.probes,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            install_id=install_id,
+        )
+        return build_loops(ports)
+
+    def add_primary(self, host: str = f"{PRIMARY}.{NAMESPACE}.svc", **fields: Any) -> MemoryServer:
+        roles = {
+            "monitor": MemoryRole("m"),
+            "replication": MemoryRole("r", may_replicate=True),
+            "jobs": MemoryRole("j"),
+        }
+        server = self.postgres.add(MemoryServer(host, roles=roles, **fields))
+        server.settings |= {"reserved_connections": "5", "max_slot_wal_keep_size": "1024"}
+        return server
+
+    def add_guard(self, name: str = "store", namespace: str = NAMESPACE, **spec: Any) -> ObjectRef:
+        """A guard, and the Secrets of its logins where they are missing."""
+        for login, password in (("monitor", "m"), ("replication", "r")):
+            if self.cluster.read(ObjectRef(SECRET, namespace, f"store-{login}")) is None:
+                self.set_secret(f"store-{login}", namespace, username=login, password=password)
+        return self.seed(make_guard(name, namespace, **spec))
+
+    def seed(self, manifest: Manifest) -> ObjectRef:
+        """Add an object as somebody else would."""
+        self.cluster.seed(manifest)
+        return self.kube.kinds.ref_of(manifest)
+
+    def set_secret(self, name: str, namespace: str = NAMESPACE, **values: str) -> None:
+        ref = ObjectRef(SECRET, namespace, name)
+        if self.cluster.read(ref) is None:
+            self.cluster.seed(make_secret(name, namespace, **values))
+        else:
+            self.cluster.edit(ref, lambda secret: secret.update(data=encode(**values)))
+
+    def set_budget(self, connections: int) -> None:
+        """Size the server so that a guard with the whole share gives so many connections to workers."""
+        self.primary.settings["max_connections"] = str(connections + OUTSIDE_BUDGET)
+
+    def queue(self, **numbers: Any) -> None:
+        """What every queue's probe reports from now on."""
+        self.probes.numbers = replace(self.probes.numbers, **numbers)
+
+    def play(self) -> None:
+        """One step of everybody else."""
+        if not self.primary.is_down:
+            self.primary.write(1000)
+        self.members.play()
+        self.deployments.play()
+
+    def read(self, ref: ObjectRef) -> Manifest:
+        found = self.cluster.read(ref)
+        assert found is not None, ref
+        return found
+
+    def find_condition(self, ref: ObjectRef, type_: str) -> dict[str, Any]:
+        """A condition in status; empty when there is none."""
+        entries = (self.read(ref).get("status") or {}).get("conditions") or ()
+        return next((entry for entry in entries if entry["type"] == type_), {})
+
+    def children(self, kind: Kind) -> list[Manifest]:
+        return list(find_all(self.kube, kind))
+
+    def names(self, kind: Kind) -> list[str]:
+        return sorted(item["metadata"]["name"] for item in find_all(self.kube, kind))
+
+    def roles(self) -> list[str]:
+        """Role labels of all members, sorted."""
+        found = (pod["metadata"].get("labels", {}).get(ROLE_LABEL) for pod in find_all(self.kube, POD))
+        return sorted(role for role in found if role)
+
+    def serving(self) -> list[str]:
+        """Names of the pods that the Service selects."""
+        pods = (pod["metadata"] for pod in find_all(self.kube, POD))
+        return [pod["name"] for pod in pods if pod.get("labels", {}).get(ROLE_LABEL) == Role.SERVING]
+
+    def slots(self) -> list[str]:
+        """Slots of this installation on the primary."""
+        return sorted(name for name in self.primary.slots if name.startswith(slot_prefix(INSTALL)))
+
+    def replica(self, pod: str) -> MemoryServer:
+        """The server inside a pod."""
+        return self.postgres.servers[self.members.ips[pod], 5432]
+
+    def check_no_orphan(self, set_ref: ObjectRef) -> None:
+        """Slots, claims and pods are those of the same members, one each."""
+        prefix = slot_prefix(INSTALL, self.read(set_ref)["metadata"]["uid"])
+        names = sorted(f"{set_ref.name}-{slot.removeprefix(prefix).replace('_', '-')}" for slot in self.slots())
+        assert self.names(CLAIM) == names
+        members = [pod for pod in self.children(POD) if ROLE_LABEL in pod["metadata"].get("labels", {})]
+        assert sorted(pod["metadata"]["name"] for pod in members) == names
