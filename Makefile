@@ -38,11 +38,12 @@ check: setup ## format, lint, types, import contracts, English, unit and propert
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
 	$(PYTHON) -m tools.english
-	$(PYTEST) -q -n 2 tests/unit
+	$(PYTEST) -q -n 2 -m "not long" tests/unit
 
 test: check test-here test-cluster ## everything: check, contract, integration, admission, chart, end to end
 
-test-here: setup setup-postgres ## what needs PostgreSQL but no cluster
+test-here: setup setup-postgres ## long plays in memory, and what needs PostgreSQL but no cluster
+	$(PYTEST) -q -n 2 -m long tests/unit
 	$(PYTEST) -q -n 2 -m "not cluster" tests/contract tests/integration
 
 test-cluster: export NODES ?= 2

@@ -1,8 +1,34 @@
 """What all tests share."""
 
 import asyncio
+from pathlib import Path
+
+import pytest
+
+LONG = (
+    "unit/composition",
+    "unit/reconcilers/replicaset/test_faults.py",
+    "unit/reconcilers/replicaset/test_reads.py",
+    "unit/reconcilers/replicaset/test_stream_loss.py",
+    "unit/reconcilers/replicaset/test_teardown.py",
+    "unit/reconcilers/workerpool/test_blind.py",
+    "unit/reconcilers/workerpool/test_life.py",
+    "unit/reconcilers/workerpool/test_reads.py",
+    "unit/reconcilers/workerpool/test_rivals.py",
+    "unit/policy/workerpool/test_forecast.py",
+)
+"""Tests that play minutes or hours of a whole world: part of `make test`, and too long for `make check`."""
 
 
 def pytest_configure() -> None:
     """Say that there is no event loop yet: else pytest-asyncio's look for one makes one that nobody closes."""
     asyncio.set_event_loop(None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the long ones by their place, so that the list of them is read in one place."""
+    tests = Path(__file__).parent
+    long = tuple(tests / part for part in LONG)
+    for item in items:
+        if any(item.path == place or place in item.path.parents for place in long):
+            item.add_marker(pytest.mark.long)

@@ -128,7 +128,6 @@ class TestWhatIsThere:
         assert names(world.cache.list(ENDPOINT_SLICE, "shop", labels=wanted)) == ["read-1"]
         assert names(world.cache.list(ENDPOINT_SLICE, "shop")) == ["read-1"]
 
-
     def test_pools_and_autoscalers_are_found_by_what_they_scale(self, world: CacheWorld) -> None:
         def pool(name: str, target: str) -> Manifest:
             return make(WORKER_POOL, name, labels={}, spec={"workers": {"targetRef": {"name": target}}})

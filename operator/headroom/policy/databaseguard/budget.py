@@ -86,6 +86,9 @@ def plan_connections(
     `limits` are those of the guards of one namespace on one server, by name and with `own_guard` among them; `demands`
     are those of that namespace's pools there. Connections of a pool that is seen for the first time are taken out of
     the history, where they counted as others' until now.
+
+    Others that have just come leave no room to grow. Only those that stay take anything away: an API that is rolled out
+    holds its connections twice for a minute, and workers that end keep theirs until their job is done.
     """
     history, since = (OthersHistory(), now) if previous is None else (previous.history, previous.counted_since)
     # Pools post their demand at least every 5 s: connections of one that has not done so yet look like others'.
@@ -97,8 +100,6 @@ def plan_connections(
     if is_settled:
         history = history.observe(now, current)
     high, merged = history.high(), merge_limits(limits.values())
-    # Others that have just come leave no room to grow. Only those that stay take anything away: an API that is rolled
-    # out connects twice for a minute, and workers that end hold their connections until their job is done.
     kept = 0 if high is None else min(held, decide_budget(counts, high, merged).budget)
     others, own = max(high or 0, current), replace(merged, pool_size=limits[own_guard].pool_size)
     shared = decide_budget(counts, others, merged, kept=kept)

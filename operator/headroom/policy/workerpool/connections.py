@@ -16,8 +16,8 @@ from headroom.reasons import Reason
 class ConnectionCap:
     """Workers at most for the sake of the database, and why.
 
-    Not `is_known` while the guard says nothing. With `is_awaited` it gave this pool all that it had asked for: whoever
-    wants more now has to wait for the next allocation, and that is no shortage yet.
+    Not `is_known` while the guard says nothing. With `is_awaited` it gave this pool all that it had asked for: a larger
+    want waits for the next allocation, and that is not a shortage yet.
     """
 
     workers: int

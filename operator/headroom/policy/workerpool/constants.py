@@ -79,8 +79,8 @@ FOREIGN_HOLD_SECONDS = 600.0
 """Two foreign writes of `spec.replicas` within 10 minutes of ours are a second controller or Git: hold 10 minutes."""
 
 ALLOCATION_SECONDS = 5.0
-"""A guard makes a pass every second or two, and other pools one every 5 s at most: a pool that wants more workers than
-the last allocation has waits so long before it calls that a shortage, unless the guard itself knows of one."""
+"""A pool that wants more than the last allocation waits so long before that is a shortage, unless the guard itself
+reports one. A guard makes a pass every second or two, and other pools give workers back within 5 s."""
 
 BACK_WITHIN = 0.8
 """Once late, a queue counts as within its target again below this share of it, so that the verdict does not flap."""
