@@ -24,8 +24,9 @@ from headroom.reasons import Reason
 T = TypeVar("T")
 
 READ_AGAIN_SECONDS = 60.0
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 2.0
 """A Secret that is missing or does not serve is read again this often."""
+SHORT_WAIT_SECONDS = 0.3
 LOGIN_RETRY_SECONDS = 10.0
 """A login that was refused is tried again this often while its Secret stays as it is: servers count failures."""
 LOGIN_REASONS = frozenset({Reason.PASSWORD_REJECTED, Reason.TLS_FAILED, Reason.TLS_WEAK, Reason.DATABASE_NOT_FOUND})
@@ -41,7 +42,7 @@ class CachedLogin(Generic[T]):
     """What was read from Secrets for one part of a spec: read again every minute, and earlier when told to.
 
     Reads are waited for until one has found a login. Later ones run in a separate task, so that a slow API server
-    delays no pass; the next `get` returns what they found.
+    delays no pass for long; the next `get` returns what they found.
     """
 
     clock: Clock
@@ -62,6 +63,8 @@ class CachedLogin(Generic[T]):
             self._begin(source)
         if self._value is not None and self._is_due():
             self._reading = asyncio.create_task(self._read_again(read))
+            # An API server at its usual speed answers within this pass; a slow one delays it no further.
+            await asyncio.wait({self._reading}, timeout=SHORT_WAIT_SECONDS)
         elif self._value is None and (self._error is None or self._is_due()):
             await self._read(read)
         if self._error is not None:
@@ -71,7 +74,7 @@ class CachedLogin(Generic[T]):
         return self._value
 
     def read_again(self, *, is_due: bool = True) -> None:
-        """Read the Secrets at the next `get`, since the login did not serve; not more often than every 5 s."""
+        """Read the Secrets at the next `get`, since the login did not serve; not more often than every 2 s."""
         self._must_read = is_due
 
     def _begin(self, source: object) -> None:

@@ -37,14 +37,14 @@ async def test_a_calm_pool_with_a_target_of_any_kind_reads_its_scale_and_no_pods
         assert set(calls) == {("get_scale", "Rollout"), ("get", "Secret"), ("resolve", "")}
 
 
-async def test_a_secret_that_is_missing_is_asked_for_every_five_seconds() -> None:
+async def test_a_secret_that_is_missing_is_asked_for_every_two_seconds() -> None:
     async with World() as world:
         world.add_guard(connection={"replicationSecretRef": {"name": "missing"}})
         await world.start()
         await asyncio.sleep(60)
         calls = await count_calls(world, 60)
         assert world.condition(GUARD, "Ready") == ("False", "SecretNotFound")
-        assert calls["get", "Secret"] <= 2 * 60 / 5
+        assert calls["get", "Secret"] <= 2 * 60 / 2
         world.set_secret("missing", username="replication", password="r")
         await asyncio.sleep(8)
         assert world.condition(GUARD, "Ready") == ("True", "Connected")
