@@ -1,6 +1,7 @@
 """The canary's rounds: marks for replay lag, and how long commits took."""
 
 from dataclasses import dataclass, replace
+from statistics import median
 
 from headroom.model.database import Mark
 
@@ -51,6 +52,11 @@ class CanaryWindow:
     def pending_age(self, now: float) -> float | None:
         """How long the open round has waited, or None."""
         return None if self.pending_since is None else max(0.0, now - self.pending_since)
+
+    def typical_since(self, since: float) -> float | None:
+        """The median of the commits that ended after `since`; None when there is none."""
+        found = [commit.seconds for commit in self.commits if commit.ended_at > since]
+        return median(found) if found else None
 
     def worst_since(self, since: float, now: float) -> float | None:
         """The worst commit that ended after `since`, or that still waits; None when there is none."""

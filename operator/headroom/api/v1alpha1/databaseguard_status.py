@@ -103,7 +103,7 @@ class DatabaseGuardStatus(CommonStatus):
     server_version: Word | None = None
     """PostgreSQL version."""
     commit_latency_milliseconds: Number | None = None
-    """The slowest small commit of the last seconds."""
+    """The typical small commit of the last minute; the slowest of the last seconds while the state is not Healthy."""
     connections: ConnectionStatus | None = None
     """The server's connections."""
     lock_waiters: Count | None = None

@@ -34,6 +34,10 @@ SWEEP_EVERY_SECONDS = 60.0
 _WORTH_A_REASON = frozenset({Reason.MISSING_RIGHT, Reason.SHARED_INSTANCE})
 
 
+TYPICAL_SECONDS = 60.0
+"""While a server is well, the median commit of this long tells more than the worst one of the last seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class StateChange:
     """One move of the state, for the event about it."""
@@ -65,6 +69,7 @@ class GuardDecision:
     budget: ConnectionBudget | None = None
     allocations: Mapping[str, Allocation] = field(default_factory=dict)
     commit_seconds: float | None = None
+    typical_commit_seconds: float | None = None
     mark_age_seconds: float | None = None
     marks: tuple[Mark, ...] = ()
     notes: tuple[Finding, ...] = ()
@@ -156,6 +161,7 @@ def _evaluate(
         budget=server.budget,
         allocations=server.allocations,
         commit_seconds=window.worst_since(at - 2 * SAMPLE_SECONDS, at) if has_canary else None,
+        typical_commit_seconds=window.typical_since(at - TYPICAL_SECONDS) if has_canary else None,
         mark_age_seconds=now - window.marks[-1].taken_at if window.marks else None,
         marks=window.marks,
         notes=notes,

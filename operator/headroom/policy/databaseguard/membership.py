@@ -15,7 +15,8 @@ class Membership:
     """A guard (namespace and name), and the server that it saw last.
 
     `canary_seconds` is the interval of its canary, None if it times no commits. `sees_sessions` is true if its login
-    may read the states of other roles' sessions, `has_slots` if it has a replication login that works.
+    may read the states of other roles' sessions, `has_slots` if it has a replication login that works. `endpoint` is
+    the host and port that its spec names.
     """
 
     guard: tuple[str, str]
@@ -26,6 +27,7 @@ class Membership:
     canary_seconds: float | None = None
     sees_sessions: bool = False
     has_slots: bool = False
+    endpoint: str = ""
 
     @property
     def namespace(self) -> str:
@@ -83,7 +85,8 @@ def find_budget_group(member: Membership, members: Iterable[Membership]) -> tupl
 
     Guards that cannot log in now are among them, with the server that they saw last: their pools hold on to their
     connections. A server that was restarted, or whose service leads to a new primary, is known by its address then. A
-    guard that this process has not seen at any server yet belongs to all servers of its system.
+    guard that this process has not seen at any server yet is known by the host that its spec names, as that of another
+    guard: the system alone would make a clone the same server.
     """
     system = member.server.system_identifier
     local = [
@@ -97,7 +100,10 @@ def find_budget_group(member: Membership, members: Iterable[Membership]) -> tupl
     while added:
         added = [other for other in local if other not in found and any(_is_linked(other, known) for known in added)]
         found.extend(added)
-    unplaced = [other for other in local if other not in found and not _is_placed(other)]
+    endpoints = {known.endpoint for known in found}
+    unplaced = [
+        other for other in local if other not in found and not _is_placed(other) and other.endpoint in endpoints
+    ]
     return sort_by_seniority([*found, *unplaced])
 
 

@@ -117,7 +117,8 @@ def _decision(chain_input: ChainInput, count: int, allowed: int, binding: Ruling
     wanted = chain_input.wanted
     rule = Rule.HOLD if wanted is None else Rule.QUEUE
     asked = f"{count_of(count, 'worker')} wanted: {wanted.message}" if wanted else ""
-    if binding is None or (allowed == count and not binding.is_final):
+    is_below_minimum = allowed < chain_input.limits.min_workers and binding is not None
+    if binding is None or (allowed == count and not binding.is_final and not is_below_minimum):
         reason = wanted.reason if wanted else Reason.STALE_SIGNAL
         return ScalingDecision(count, allowed, rule, None, reason, asked)
     message = "; ".join(part for part in (asked, _describe_ruling(chain_input, count, allowed, binding)) if part)

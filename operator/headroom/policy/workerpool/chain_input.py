@@ -91,7 +91,10 @@ class ScalingDecision:
     @property
     def is_held_back(self) -> bool:
         """True when a limit keeps the count below what is wanted, or nothing may be done at all."""
-        return self.expected < self.wanted or self.limit in (Rule.TARGET_CONFLICT, Rule.STALE_SIGNAL)
+        is_limited = (
+            self.limit in (Rule.TARGET_CONFLICT, Rule.STALE_SIGNAL) or self.reason is Reason.BUDGET_BELOW_MINIMUM
+        )
+        return self.expected < self.wanted or is_limited
 
 
 @dataclass(frozen=True, slots=True)

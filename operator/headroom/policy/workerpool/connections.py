@@ -65,25 +65,24 @@ def claim_connections(
 ) -> PoolDemand:
     """What the pool holds and wants; `allowed` is the count that is written now, None for a pool that scales nothing.
 
-    Such a pool cannot give workers back, and one without a target has none.
+    Such a pool cannot give workers back. One whose target cannot be read holds what it held: a wrong name in the spec
+    ends no worker.
     """
-    target, uid = facts.workload, facts.own.uid
-    if target is None:
-        return PoolDemand(uid, limits.rank, limits.connections_per_worker, 0, 0, 0, 0, maximum=0, guard=guard)
-    # Workers that are asked for will connect before the next demand: nobody else may be given their connections.
-    running = max(target.existing, target.pods.running, target.present)
+    target = facts.workload
+    running = memory.running if target is None else target.running
+    present = running if target is None else target.present
     demand = PoolDemand(
-        uid=uid,
+        uid=facts.own.uid,
         rank=limits.rank,
         connections_per_worker=limits.connections_per_worker,
-        minimum=min(limits.min_workers, target.present),
+        minimum=min(limits.min_workers, present),
         running=running,
         busy=running,
-        wanted=target.present,
+        wanted=present,
         maximum=running,
         guard=guard,
     )
-    if allowed is None:
+    if allowed is None or target is None:
         return demand
     asked = target.present if memory.wanted is None else memory.wanted
     if is_lower_bound:

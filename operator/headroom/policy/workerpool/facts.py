@@ -85,6 +85,11 @@ class Target:
     existing: int
     pods: PodCounts
 
+    @property
+    def running(self) -> int:
+        """Workers that hold connections now or soon: those asked for connect before anybody counts again."""
+        return max(self.existing, self.pods.running, self.present)
+
     def __str__(self) -> str:
         return str(self.id)
 

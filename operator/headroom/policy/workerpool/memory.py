@@ -99,10 +99,16 @@ class PoolMemory:
     wanted: int | None = None
     allocation: Allocation | None = None
     capped_since: float | None = None
+    running: int = 0
 
     def follow(self, target: Target) -> "PoolMemory":
         """The memory of this target, without what was written to another one and how long that was watched."""
-        memory = replace(self, target_uid=target.uid, lead_seconds=target.pods.lead_seconds or self.lead_seconds)
+        memory = replace(
+            self,
+            target_uid=target.uid,
+            lead_seconds=target.pods.lead_seconds or self.lead_seconds,
+            running=target.running,
+        )
         if self.target_uid in (None, target.uid):
             return memory
         return replace(memory, wants=Wants(), moves=(), foreign=ForeignWrites())

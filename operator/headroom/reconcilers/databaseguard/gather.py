@@ -23,7 +23,7 @@ from headroom.ports.postgres import PrimaryLink
 from headroom.reasons import Reason
 from headroom.reconcilers.context import Services
 from headroom.reconcilers.databaseguard.memory import SWEEP_SECONDS, Access, GuardHandles
-from headroom.reconcilers.logins import SecretReader
+from headroom.reconcilers.logins import SecretReader, qualify_host
 from headroom.reconcilers.sessions import FRESH_SECONDS, Standing
 
 logger = logging.getLogger(__name__)
@@ -253,6 +253,7 @@ def _build_membership(handles: GuardHandles, body: Manifest, spec: DatabaseGuard
         limits=limits_of(spec),
         canary_seconds=canary.interval.total_seconds() if canary.enabled else None,
         has_slots=handles.slots is not None,
+        endpoint=f"{qualify_host(spec.connection.host, handles.key[0])}:{spec.connection.port}",
     )
 
 

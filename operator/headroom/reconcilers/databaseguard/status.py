@@ -4,6 +4,7 @@ from typing import Any
 
 from headroom.model.conditions import Condition, Truth
 from headroom.model.numbers import settle
+from headroom.policy.databaseguard.signals import Level
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.databaseguard.apply import GuardContext
 from headroom.reconcilers.databaseguard.checkpoint import checkpoint
@@ -60,7 +61,9 @@ def _build_numbers(context: GuardContext) -> dict[str, Any]:
 
 
 def _settle_commit(context: GuardContext) -> float | None:
-    commit = context.decision.commit_seconds
-    floor = COMMIT_FLOOR_SHARE * context.decision.thresholds.commit_latency.brownout.total_seconds()
+    """Milliseconds: the typical commit while the server is Healthy, the worst of the last seconds while it is not."""
+    decision = context.decision
+    commit = decision.typical_commit_seconds if decision.level is Level.HEALTHY else decision.commit_seconds
+    floor = COMMIT_FLOOR_SHARE * decision.thresholds.commit_latency.brownout.total_seconds()
     before = context.status.get("commitLatencyMilliseconds")
     return settle(before, None if commit is None else commit * 1000, floor * 1000)

@@ -172,3 +172,11 @@ def test_the_guards_that_are_placed_agree_on_their_budget_group(found: list[Memb
         if one.server != UNPLACED:
             placed = [other for other in group if other.server != UNPLACED]
             assert all(find_budget_group(other, found) == group for other in placed)
+
+
+def test_a_clone_that_was_not_seen_yet_shares_no_budget() -> None:
+    """After a change of leader only its system is known, and a clone has that of its source."""
+    store = member("store", endpoint="store-primary.shop.svc:5432")
+    clone = member("clone", 1, server=UNPLACED, endpoint="restored.shop.svc:5432")
+    second = member("second", 2, server=UNPLACED, endpoint=store.endpoint)
+    assert names(find_budget_group(store, [store, clone, second])) == ["store", "second"]

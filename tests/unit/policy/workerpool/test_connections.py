@@ -513,3 +513,22 @@ def test_an_idle_pool_loses_no_worker_to_the_headroom_of_another() -> None:
     world.rate = lambda _: 0.0
     guard.run(100)
     assert world.present == busy, "the down window holds them, and nobody else wants their connections"
+
+
+def test_a_target_that_cannot_be_read_keeps_what_its_pool_held() -> None:
+    """A wrong name in the spec ends no worker: their connections must not become those of others."""
+    known = decide(make_spec(databaseRef={"name": "store"}), make_facts(30), KNOWN, moment(NOW)).memory
+    missing = Finding(Reason.TARGET_NOT_FOUND, "there is no deployment/mailer")
+    asked = claim(replace(make_facts(30), target=missing), known)
+    assert asked is not None
+    assert (asked.running, asked.busy, asked.wanted, asked.maximum) == (30, 30, 30, 30)
+
+
+def test_a_budget_below_the_minimum_shows_though_the_queue_wants_nobody() -> None:
+    calm = make_sample(lag_seconds=0.0, backlog=0, in_flight=0)
+    facts = replace(make_facts(25, signal=calm), database=make_view(allocation=Allocation(0, 0, 40)))
+    spec = make_spec(min_workers=25, databaseRef={"name": "store"})
+    decision = scaling_of(decide(spec, facts, KNOWN, moment(NOW)).decision)
+    assert decision.allowed == 0
+    assert decision.reason is Reason.BUDGET_BELOW_MINIMUM
+    assert decision.is_held_back

@@ -28,6 +28,7 @@ LOST = {
     "wanted",
     "blind_since",
     "capped_since",
+    "running",
 }
 """Lost on purpose, as `restore` says; `seen_at` and `was_reported` are of the new process itself."""
 
