@@ -7,7 +7,7 @@ PYTEST := .venv/bin/pytest
 CODE := operator tests e2e tools
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster demo bench bench-replicas english figures changelog crds clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster prove-calm demo bench bench-replicas english figures changelog crds clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -50,8 +50,11 @@ test-cluster: export NODES ?= 2
 test-cluster: setup ## what needs a cluster: storage, contract, admission, chart, end to end (HEADROOM_CLUSTER=bundled|kind|kubeconfig)
 	$(PYTHON) -m e2e.cluster csi-sanity
 	$(PYTHON) -m e2e.run $(PYTEST) -q tests/chart tests/admission tests/contract/kube
-	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=400 --durations=10 -n 2 -m "not alone" e2e/suite
+	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=400 --durations=10 -n 2 -m "not alone and not proof" e2e/suite
 	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=400 --durations=10 -m alone e2e/suite
+
+prove-calm: setup ## that a calm operator sends nothing: 20 pools and 3 sets for a minute; writes build/results
+	$(PYTHON) -m e2e.run $(PYTEST) -q -m proof e2e/suite
 
 demo: setup ## the main job with real input, to watch; KEEP=1 leaves it running
 	@echo "the cluster first (the first time takes some minutes), then the scene, then the load"

@@ -117,7 +117,7 @@ def find_calmest(release: Release) -> Calls:
     return min(minutes, key=lambda sent: sum(count for call, count in sent.items() if is_counted(call)))
 
 
-@pytest.mark.alone
+@pytest.mark.proof
 @pytest.mark.timeout(1200)
 def test_a_calm_minute_sends_nothing(settled: Shop, release: Release) -> None:
     wait_until("the guard to be Healthy", lambda: state_of(settled) == "Healthy", timeout=300, every=2.0)

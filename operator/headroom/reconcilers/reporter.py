@@ -221,7 +221,8 @@ def _texts(status: Any) -> list[str]:
 
 
 def _messages(status: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in status.items():
+    # The API server sorts the keys of a status, and we do not.
+    for key, value in sorted(status.items()):
         if key == "conditions":
             yield from (condition.get("message", "") for condition in value)
         elif isinstance(value, list):

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from headroom.adapters.inmemory.clock import MemoryClock
-from headroom.model.conditions import Condition, Truth
+from headroom.model.conditions import Condition, Truth, merge_conditions
 from headroom.model.numbers import has_moved, round_number
 from headroom.ports.kube import WORKER_POOL, Manifest, ObjectRef
 from headroom.reasons import ConditionType, Reason
@@ -200,3 +200,17 @@ class TestFlapping:
         await self.flap(reporter, writer, clock, 60)
         await clock.advance(61)
         assert await self.flap(reporter, writer, clock, 3) >= 2
+
+
+async def test_the_order_of_keys_that_the_api_server_gives_back_is_no_news(
+    reporter: StatusReporter, writer: Writer, clock: MemoryClock
+) -> None:
+    """It sorts them: members with messages of their own come after the conditions then, and before them in ours."""
+    said = Condition(ConditionType.CAUGHT_UP, Truth.FALSE, Reason.REPLAYING, "4 s to replay")
+    member = {"name": "store-0", "conditions": merge_conditions([], [said], generation=1, now=clock.now())}
+    ready = Condition(ConditionType.READY, Truth.TRUE, Reason.AS_EXPECTED, "1 replica serves")
+    desired = DesiredStatus((ready,), facts={"members": [member], "desiredReplicas": 1}, numbers={"lagSeconds": 1.0})
+    written = (await reporter.report(body(), desired))["status"]
+    await clock.advance(60)
+    await reporter.report(body(dict(sorted(written.items()))), desired)
+    assert len(writer.written) == 1
