@@ -7,15 +7,29 @@ import pytest
 
 LONG = (
     "unit/composition",
-    "unit/reconcilers/replicaset/test_faults.py",
-    "unit/reconcilers/replicaset/test_reads.py",
-    "unit/reconcilers/replicaset/test_stream_loss.py",
-    "unit/reconcilers/replicaset/test_teardown.py",
-    "unit/reconcilers/workerpool/test_blind.py",
-    "unit/reconcilers/workerpool/test_life.py",
-    "unit/reconcilers/workerpool/test_reads.py",
-    "unit/reconcilers/workerpool/test_rivals.py",
+    "unit/crashes",
     "unit/policy/workerpool/test_forecast.py",
+    *(
+        f"unit/reconcilers/replicaset/test_{name}.py"
+        for name in (
+            "activation",
+            "autoscaling",
+            "failover",
+            "faults",
+            "installations",
+            "lag_readings",
+            "libraries",
+            "reads",
+            "retention",
+            "stream_loss",
+            "synchronous",
+            "teardown",
+            "tls",
+            "wal_cap",
+            "writes",
+        )
+    ),
+    *(f"unit/reconcilers/workerpool/test_{name}.py" for name in ("blind", "life", "reads", "rivals", "terminating")),
 )
 """Tests that play minutes or hours of a whole world: part of `make test`, and too long for `make check`."""
 

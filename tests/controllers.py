@@ -12,6 +12,7 @@ from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.adapters.inmemory.kube_cluster import Cluster
 from headroom.adapters.inmemory.postgres import MemoryPostgres
 from headroom.adapters.inmemory.postgres_server import MemoryServer
+from headroom.manifests.pod import SERVER_TLS_VOLUME
 from headroom.model.moments import format_time
 from headroom.ports.clock import Clock
 from headroom.ports.kube import CLAIM, CONFIG_MAP, DEPLOYMENT, POD, SERVICE, Kind, Manifest, ObjectRef
@@ -35,7 +36,8 @@ def is_running(pod: Manifest | None) -> bool:
 class Members:
     """What a set's members need: volumes that bind, a kubelet that copies and starts servers, endpoints that follow.
 
-    `binds`, `copies` and `lists` switch these off; `ips` are the addresses that the pods of a name have had.
+    `binds`, `copies` and `lists` switch these off; `ips` are the addresses that the pods of a name have had. `dead`
+    names pods whose node is lost: their kubelet does nothing.
     """
 
     kube: MemoryKube
@@ -45,14 +47,16 @@ class Members:
     copies: bool = True
     lists: bool = True
     ips: dict[str, str] = field(default_factory=dict)
+    dead: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.cluster = Cluster(self.kube)
 
     def play(self) -> None:
         """One step: what was asked for since the last one happens."""
+        mounted = self._find_mounted() if self.binds else ()
         for claim in find_all(self.kube, CLAIM):
-            if self.binds and claim.get("status", {}).get("phase") != "Bound":
+            if ref_to(CLAIM, claim) in mounted and claim.get("status", {}).get("phase") != "Bound":
                 self.cluster.bind_claim(ref_to(CLAIM, claim))
         for pod in find_all(self.kube, POD):
             self._play_pod(pod)
@@ -60,16 +64,38 @@ class Members:
             if self.lists and service["spec"].get("selector"):
                 self._list_endpoints(service)
 
+    def _find_mounted(self) -> set[ObjectRef]:
+        """Claims with a consumer: like most storage classes, the binder waits for the first one."""
+        pods = [pod for pod in find_all(self.kube, POD) if "deletionTimestamp" not in pod["metadata"]]
+        return {
+            ObjectRef(CLAIM, pod["metadata"]["namespace"], volume["persistentVolumeClaim"]["claimName"])
+            for pod in pods
+            for volume in pod["spec"].get("volumes", ())
+            if "persistentVolumeClaim" in volume
+        }
+
     def _play_pod(self, pod: Manifest) -> None:
         ref, slot = ref_to(POD, pod), _slot_of(pod)
+        if ref.name in self.dead:
+            return
         if "deletionTimestamp" in pod["metadata"]:
-            self._stop(ref.name, slot)
-            self.cluster.finish_deletion(ref)
+            if not self._may_finish(pod):
+                self._stop(ref.name, slot)
+                self.cluster.finish_deletion(ref)
         elif slot and not is_running(pod) and self._has_volumes(pod):
             if self.copies and slot in self.primary.slots and not self.primary.is_down:
                 self._start(ref, slot)
             else:
                 self._report_seed(ref, {"running": {}})
+
+    def _may_finish(self, pod: Manifest) -> bool:
+        """Whether clients still run statements on a server that is to stop, and its grace period is not over."""
+        clock = self.kube.store.clock
+        server = self.postgres.servers.get((self.ips.get(pod["metadata"]["name"], ""), 5432))
+        if server is None or clock is None or server.is_down:
+            return False
+        is_over = clock.now() >= datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
+        return not is_over and any(session.state == "active" for session in server.sessions)
 
     def _has_volumes(self, pod: Manifest) -> bool:
         ref = ref_to(CLAIM, pod)
@@ -84,12 +110,14 @@ class Members:
 
     def _start(self, ref: ObjectRef, slot: str) -> None:
         ip = self.ips.setdefault(ref.name, f"10.0.0.{len(self.ips) + 10}")
+        volumes = self.kube.store.entries[ref].manifest["spec"]["volumes"]
         self.cluster.run_pod(ref, ip=ip)
         self._report_seed(ref, {"terminated": {"exitCode": 0}})
         if (ip, 5432) not in self.postgres.servers:
             server = self.postgres.add(MemoryServer(ip, upstream=self.primary, roles=dict(self.primary.roles)))
             server.settings["cluster_name"] = ref.name
-        self.postgres.servers[ip, 5432].is_down = False
+        server = self.postgres.servers[ip, 5432]
+        server.is_down, server.has_tls = False, any(volume["name"] == SERVER_TLS_VOLUME for volume in volumes)
         self.primary.slots[slot].is_active = True
 
     def _stop(self, name: str, slot: str) -> None:
@@ -113,12 +141,14 @@ class Members:
 class Deployments:
     """The Deployments' controller and the kubelet of their pods: as many as asked for, each Ready after its start.
 
-    Only what has changed is looked at, so that thousands of Deployments cost nothing while they are calm.
+    Only what has changed is looked at, so that thousands of Deployments cost nothing while they are calm. With
+    `grace_seconds` pods that are not wanted any more terminate, until a test lets them go.
     """
 
     kube: MemoryKube
     clock: Clock
     start_seconds: float = 2.0
+    grace_seconds: int = 0
     created: int = 0
     _changed: dict[ObjectRef, None] = field(default_factory=dict)
     _pods: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
@@ -158,7 +188,7 @@ class Deployments:
         wanted, app = deployment["spec"]["replicas"], deployment["spec"]["selector"]["matchLabels"]["app"]
         own = list(self._pods.get((ref.namespace, app), ()))
         for name in own[wanted:]:
-            self.cluster.remove(ObjectRef(POD, ref.namespace, name))
+            self._end(ObjectRef(POD, ref.namespace, name), app)
         for _ in range(wanted - len(own)):
             self._start(ref, app)
         ready = sum(
@@ -169,6 +199,14 @@ class Deployments:
         )
         self.cluster.set_status(ref, {"replicas": wanted, "readyReplicas": ready}, manager="deployment-controller")
         self._changed.pop(ref, None)
+
+    def _end(self, pod: ObjectRef, app: str) -> None:
+        if not self.grace_seconds:
+            self.cluster.remove(pod)
+            return
+        self.cluster.schedule(pod)
+        self.cluster.delete(pod, grace_seconds=self.grace_seconds)
+        self._pods[pod.namespace, app].pop(pod.name)
 
     def _start(self, deployment: ObjectRef, app: str) -> None:
         self.created += 1

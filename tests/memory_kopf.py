@@ -13,6 +13,7 @@ from headroom.adapters.kube.projection import is_selected
 from headroom.ports.kube import FINALIZER, OUR_KINDS, WATCHED, Kind, Manifest, ObjectRef, WatchFeed
 from headroom.reconcilers.loop import LevelLoops
 from headroom.reconcilers.wakes import Wakes
+from tests.memory_world import CrashFence
 
 KINDS = {(kind.api_version, kind.name): kind for kind in WATCHED}
 
@@ -88,12 +89,13 @@ class MemoryWatch:
 
 @dataclass
 class MemoryKopf:
-    """Runs the loops of all objects of ours; `run` until cancelled."""
+    """Runs the loops of all objects of ours; `run` until cancelled. Its own writes pass a fence too."""
 
     kube: MemoryKube
     loops: LevelLoops
     wakes: Wakes
     watch: MemoryWatch
+    fence: CrashFence = field(default_factory=CrashFence)
     _daemons: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _teardowns: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _endings: set[asyncio.Task[None]] = field(default_factory=set)
@@ -135,14 +137,19 @@ class MemoryKopf:
             if FINALIZER in finalizers and uid not in self._teardowns:
                 self._teardowns[uid] = asyncio.create_task(self._tear_down(ref, uid))
         elif FINALIZER not in finalizers:
-            Cluster(self.kube).edit(ref, _add_finalizer, manager="kopf")
+            self._edit(ref, _add_finalizer)
         elif uid not in self._daemons:
             self._daemons[uid] = asyncio.create_task(self.loops.run(ref.kind, manifest, _Never()))
 
     async def _tear_down(self, ref: ObjectRef, uid: str) -> None:
         await self.loops.teardown(ref, uid)
         if ref in self.kube.store.entries:
-            Cluster(self.kube).edit(ref, _remove_finalizer, manager="kopf")
+            self._edit(ref, _remove_finalizer)
+
+    def _edit(self, ref: ObjectRef, change: Callable[[Manifest], None]) -> None:
+        self.fence.check(3.0)
+        Cluster(self.kube).edit(ref, change, manager="kopf")
+        self.fence.finish(f"{change.__name__.strip('_').replace('_', ' ')} {ref}")
 
 
 class _Never:

@@ -3,7 +3,7 @@
 Hand-stepped tests (`tests.unit.reconcilers.stepped`) and tests that run by themselves (`tests.unit.world`) build on it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -24,6 +24,8 @@ from tests.controllers import Deployments, Members, find_all
 from tests.manifests import NAMESPACE, PRIMARY, encode, make_guard, make_secret
 
 INSTALL = "0123abcd"
+LOGINS = {"monitor": "monitor-password", "replication": "replication-password"}
+"""The logins of a guard on its primary."""
 LATE = {"lag_seconds": 100.0, "backlog": 6000, "late": 6000}
 """A queue that is behind its target by far."""
 OUTSIDE_BUDGET = 8
@@ -32,30 +34,47 @@ OUTSIDE_BUDGET = 8
 
 @dataclass(slots=True)
 class CrashFence:
-    """Asked before every write, to Kubernetes and to PostgreSQL: ends the process before its `nth`, and all later ones.
+    """Stands at every write, to Kubernetes and PostgreSQL: ends the process at its `nth`, and refuses all later ones.
 
-    Ending it before write n + 1 is ending it after write n: what a process knew dies with it either way.
+    The write has not happened then; with `is_after` it has, and its answer is lost. `seen` counts writes that were
+    sent, `done` those that took effect. `on_end` is called once the process has ended.
     """
 
     nth: int | None = None
+    is_after: bool = False
     seen: int = 0
+    done: int = 0
+    on_end: Callable[[], object] = lambda: None
 
     @property
     def is_shut(self) -> bool:
         """True once the process has ended."""
-        return self.nth is not None and self.seen >= self.nth
+        return self.nth is not None and (self.done if self.is_after else self.seen) >= self.nth
 
     def check(self, timeout_seconds: float) -> None:
-        """Count a write."""
+        """Count a write that is sent."""
+        was_shut = self.is_shut
         self.seen += 1
+        self._end_if_shut(was_shut=was_shut)
+
+    def finish(self, what: str) -> None:
+        """Count a write that took effect."""
+        self.done += 1
+        self._end_if_shut(was_shut=False)
+
+    def _end_if_shut(self, *, was_shut: bool) -> None:
         if self.is_shut:
-            raise Killed(f"write {self.nth}")
+            if not was_shut:
+                self.on_end()
+            raise Killed(f"{'after' if self.is_after else 'before'} write {self.nth}")
 
 
 class MemoryWorld:
     """Everything around a process of the operator. Roles: monitor, replication, and jobs for a queue's own login."""
 
     postgres_class: ClassVar[type[MemoryPostgres]] = MemoryPostgres
+    namespaces: tuple[str, ...] = ()
+    """What the next process watches; empty is the whole cluster."""
 
     def __init__(self, clock: Clock, fence: CrashFence | None = None) -> None:
         self.clock = clock
@@ -82,13 +101,14 @@ class MemoryWorld:
             clock=self.clock,
             telemetry=self.telemetry,
             install_id=install_id,
+            watch_namespaces=self.namespaces,
         )
         return build_loops(ports)
 
     def add_primary(self, host: str = f"{PRIMARY}.{NAMESPACE}.svc", **fields: Any) -> MemoryServer:
         roles = {
-            "monitor": MemoryRole("m"),
-            "replication": MemoryRole("r", may_replicate=True),
+            "monitor": MemoryRole(LOGINS["monitor"]),
+            "replication": MemoryRole(LOGINS["replication"], may_replicate=True),
             "jobs": MemoryRole("j"),
         }
         server = self.postgres.add(MemoryServer(host, roles=roles, **fields))
@@ -97,7 +117,7 @@ class MemoryWorld:
 
     def add_guard(self, name: str = "store", namespace: str = NAMESPACE, **spec: Any) -> ObjectRef:
         """A guard, and the Secrets of its logins where they are missing."""
-        for login, password in (("monitor", "m"), ("replication", "r")):
+        for login, password in LOGINS.items():
             if self.cluster.read(ObjectRef(SECRET, namespace, f"store-{login}")) is None:
                 self.set_secret(f"store-{login}", namespace, username=login, password=password)
         return self.seed(make_guard(name, namespace, **spec))

@@ -10,10 +10,16 @@ from typing import Any
 
 Manifest = dict[str, Any]
 DEFAULT_TIMEOUT = 60.0
+PROCESS_LABEL = "tests.headroom.dev/process"
 
 
 class CommandFailed(AssertionError):
     """A command ended with an error; the message holds what it printed."""
+
+
+def this_process() -> str:
+    """The name of this process among those that run the suite side by side."""
+    return os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 
 def run(command: Sequence[str], *, stdin: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> str:
@@ -55,8 +61,8 @@ class Kubectl:
         self("delete", *what, "--ignore-not-found", "--wait=true", f"--timeout={timeout:.0f}s", timeout=timeout + 10)
 
     def ensure_namespace(self, labels: Mapping[str, str] | None = None) -> None:
-        """Create the namespace unless it is there."""
-        metadata = {"name": self.namespace, "labels": dict(labels or {})}
+        """Create the namespace unless it is there; its label says which process of the suite it belongs to."""
+        metadata = {"name": self.namespace, "labels": {**(labels or {}), PROCESS_LABEL: this_process()}}
         self("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
 
     def scale(self, what: str, replicas: int) -> None:

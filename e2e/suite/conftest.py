@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from e2e.cluster.provider import Cluster, choose_cluster
+from e2e.invariants.patrol import LINGER_SECONDS, Patrol, Watch, parse_allowed
 from e2e.lab.kubectl import CommandFailed, Kubectl
 from e2e.lab.opening import Shop
 from e2e.lab.release import Release
@@ -61,6 +62,40 @@ def shop(cluster: Cluster, release: Release, worker_id: str) -> Iterator[Shop]:
     shop.close()
 
 
+@pytest.fixture(scope="session")
+def patrol(shop: Shop) -> Iterator[Patrol]:
+    """What watches the shop, and every other namespace that this process makes, from outside."""
+    patrol = Patrol.begin(shop)
+    yield patrol
+    patrol.end()
+
+
+@pytest.fixture(autouse=True)
+def invariants(request: pytest.FixtureRequest) -> Iterator[Watch | None]:
+    """Fails the test when an invariant did not hold, its own clearing up included.
+
+    `@pytest.mark.breaks("never-synchronous", why="...")` names one that a test breaks on purpose;
+    `@pytest.mark.unwatched(why="...")` takes the checker away, for measurements that it would disturb.
+    """
+    node = request.node
+    if "shop" not in request.fixturenames or node.get_closest_marker("unwatched"):
+        yield None
+        return
+    patrol: Patrol = request.getfixturevalue("patrol")
+    linger = node.get_closest_marker("lingering")
+    allowed = parse_allowed((mark.args, mark.kwargs.get("why", "")) for mark in node.iter_markers("breaks"))
+    watch = patrol.watch(allowed, linger_seconds=linger.args[0] if linger else LINGER_SECONDS)
+    yield watch
+    watch.settle()
+    patrol.relieve()
+    if report := watch.report():
+        DUMPS.mkdir(parents=True, exist_ok=True)
+        path = DUMPS / f"{_file_name(node.nodeid)}.observations.jsonl"
+        watch.write(path)
+        errors = patrol.witness.samples.errors[-5:]
+        pytest.fail("\n".join([report, f"observations: {path}", *errors]), pytrace=False)
+
+
 @pytest.fixture
 def clean(shop: Shop) -> Iterator[Shop]:
     """The shop without any resource of ours, before and after."""
@@ -86,7 +121,7 @@ def pytest_runtest_makereport(
 def dump(test: str) -> Path:
     """Write what a person would look at first: resources, pods, events, the operator's log."""
     DUMPS.mkdir(parents=True, exist_ok=True)
-    path = DUMPS / f"{test.replace('/', '_').replace('::', '.')}.txt"
+    path = DUMPS / f"{_file_name(test)}.txt"
     with path.open("w") as out:
         for command in (
             ("get", "dbg,dbrs,wp", "-A", "-o", "yaml"),
@@ -100,3 +135,7 @@ def dump(test: str) -> Path:
             except CommandFailed as error:
                 out.write(f"{error}\n")
     return path
+
+
+def _file_name(test: str) -> str:
+    return test.replace("/", "_").replace("::", ".")

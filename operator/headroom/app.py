@@ -12,6 +12,7 @@ import signal
 import uuid
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import kopf
@@ -31,7 +32,8 @@ from headroom.composition import Ports, build_loops
 from headroom.errors import HeadroomError, InvalidSpec
 from headroom.handlers import build_kopf_settings, register, register_login
 from headroom.model.replica import hash8
-from headroom.ports.kube import DATABASE_GUARD, LEASE, NAMESPACE, REPLICA_SET, WORKER_POOL, Kind, ObjectRef
+from headroom.ports.kube import DATABASE_GUARD, LEASE, NAMESPACE, REPLICA_SET, WORKER_POOL, Kind, KubeReader, ObjectRef
+from headroom.reconcilers.loop import LevelLoops
 from headroom.reconcilers.wakes import Wakes
 from headroom.settings import Settings
 
@@ -40,6 +42,8 @@ logger = logging.getLogger(__name__)
 LOST_LEASE_STATUS = 3
 INSTALLATION_DIGITS = 8
 KINDS_EVERY_SECONDS = 1.0
+LOOPS_END_WITHIN = timedelta(seconds=5)
+"""The next leader waits for this process to give the Lease up."""
 
 
 @dataclass(slots=True)
@@ -106,6 +110,8 @@ async def _lead(process: Process) -> None:
     audit = RelistAudit(cache, ports.reader, process.clock, wakes.hear_gone)
     # Before Kopf starts: it would not watch a kind whose definition comes later.
     await _await_kinds(process, loops.reconcilers)
+    stop = asyncio.Event()
+    ending = asyncio.create_task(_end_in_order(process.stop, loops, stop))
     registry = kopf.OperatorRegistry()
     register_login(registry)
     register(registry, loops, cache, wakes)
@@ -115,7 +121,7 @@ async def _lead(process: Process) -> None:
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
-        stop_flag=process.stop,
+        stop_flag=stop,
         ready_flag=process.is_watching,
     )
     try:
@@ -123,11 +129,21 @@ async def _lead(process: Process) -> None:
         await _is_first(operator, audit.run())
     finally:
         events.cancel()
+        ending.cancel()
+
+
+async def _end_in_order(requested: asyncio.Event, loops: LevelLoops, stop: asyncio.Event) -> None:
+    """The loops first: Kopf would not wait for a running pass."""
+    await requested.wait()
+    try:
+        await loops.end_all(LOOPS_END_WITHIN)
+    finally:
+        stop.set()
 
 
 async def build_ports(process: Process, cache: WatchCache) -> Ports:
     """The real adapters: each kind has its own bulkhead, and every answer of the API server goes into the cache."""
-    install_id = await find_installation(process.settings, process.kube)
+    install_id, former_ids = await find_installation(process.settings, process.kube)
     names = SessionNames(lease=install_id, holder=uuid.uuid4().hex[:INSTALLATION_DIGITS])
     bulkheads = process.bulkheads
     return Ports(
@@ -143,25 +159,27 @@ async def build_ports(process: Process, cache: WatchCache) -> Ports:
         clock=process.clock,
         telemetry=process.telemetry,
         install_id=install_id,
+        former_ids=former_ids,
         watch_namespaces=process.settings.watch_namespaces,
     )
 
 
-async def find_installation(settings: Settings, kube: ApiKube) -> str:
-    """Eight digits that are the same for all pods of this installation and for no other one on the same primary.
+async def find_installation(settings: Settings, kube: KubeReader) -> tuple[str, tuple[str, ...]]:
+    """Eight digits that are the same for all pods of this installation and for no other one on the same primary; and
+    those that earlier versions took for it.
 
     Derived from the cluster's own uid (kube-system's), or, if only listed namespaces may be read, from that of the
-    operator's namespace; `HEADROOM_INSTALLATION` wins over both.
+    operator's namespace; and from the Lease, since a namespace may have two releases. `HEADROOM_INSTALLATION` wins over
+    all. The earlier ones did not include the Lease: two releases of a namespace had the same.
     """
     if settings.installation:
-        source = settings.installation
-    else:
-        name = settings.namespace if settings.watch_namespaces else "kube-system"
-        found = await kube.get(ObjectRef(NAMESPACE, "", name))
-        if found is None:
-            raise InvalidSpec("HEADROOM_INSTALLATION", f"namespace {name} was not found", "set any unique text")
-        source = f"{found['metadata']['uid']}/{settings.namespace}"
-    return hash8(source)
+        return hash8(settings.installation), ()
+    name = settings.namespace if settings.watch_namespaces else "kube-system"
+    found = await kube.get(ObjectRef(NAMESPACE, "", name))
+    if found is None:
+        raise InvalidSpec("HEADROOM_INSTALLATION", f"namespace {name} was not found", "set any unique text")
+    without_release = f"{found['metadata']['uid']}/{settings.namespace}"
+    return hash8(f"{without_release}/{settings.lease_name}"), (hash8(without_release),)
 
 
 async def _await_kinds(process: Process, kinds: Iterable[Kind]) -> None:

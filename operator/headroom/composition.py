@@ -32,6 +32,7 @@ class Ports:
     clock: Clock
     telemetry: Telemetry
     install_id: str
+    former_ids: tuple[str, ...] = ()
     watch_namespaces: tuple[str, ...] = ()
 
 
@@ -58,5 +59,6 @@ def _build_services(ports: Ports, servers: Servers, kind: Kind) -> Services:
         reporter=StatusReporter(kube, ports.clock, kind),
         servers=servers,
         install_id=ports.install_id,
+        former_ids=ports.former_ids,
         watch_namespaces=ports.watch_namespaces,
     )

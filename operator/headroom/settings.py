@@ -20,7 +20,7 @@ class Settings:
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces to watch, comma separated; empty is the whole cluster. HEADROOM_WATCH_NAMESPACES"""
     installation: str = ""
-    """Distinguishes this installation's replication slots from another's; from the cluster's own uid if unset.
+    """Distinguishes this installation's replication slots from another's; from cluster and Lease if unset.
     HEADROOM_INSTALLATION"""
     lease_name: str = "headroom"
     """Name of the Lease. HEADROOM_LEASE_NAME"""

@@ -12,9 +12,9 @@ pytestmark = pytest.mark.cluster
 GROUP = "headroom.dev"
 SHORT_NAMES = {"WorkerPool": "wp", "ReplicaSet": "dbrs", "DatabaseGuard": "dbg"}
 COLUMNS = {
-    "WorkerPool": "Name Lag(s) Backlog Workers Desired ETA(s) Limit Ready Age",
-    "ReplicaSet": "Name Desired Serving Standby Provisioning Lag(s) Ready Age",
-    "DatabaseGuard": "Name State Commit(ms) Connections Waiters Ready Age",
+    "WorkerPool": "Name Lag-Sec Backlog Workers Desired ETA-Sec Limit Ready Reason Age",
+    "ReplicaSet": "Name Desired Serving Standby Provisioning Lag-Sec Ready Reason Age",
+    "DatabaseGuard": "Name State Commit-Msec Connections Waiters Ready Reason Age",
 }
 LIST_BOUNDS = ("maxItems", "maxProperties")
 MARGIN = 2

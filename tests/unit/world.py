@@ -50,9 +50,12 @@ class Process:
     """One process of the operator: its connections, its cache, its loops, and Kopf's part in their lives."""
 
     def __init__(self, world: "World") -> None:
-        self.fence = CrashFence()
-        self.postgres = MemoryPostgres(world.clock, self.fence, servers=world.postgres.servers)
+        self.is_alive = True
+        self.fence = world.make_fence()
+        self.holder = f"headroom-{len(world.processes) + 1}"
+        self.postgres = MemoryPostgres(world.clock, self.fence, self.holder, servers=world.postgres.servers)
         self.client = MemoryKube(beside=world.kube, clock=world.clock, fence=self.fence)
+        self.postgres.on_write = self.client.on_write = self.fence.finish
         cache = WatchCache(world.clock)
         kube = WriteThroughKube(self.client, cache)
         loops = world.build_loops(dict.fromkeys(OUR_KINDS, kube), kube, cache, self.postgres)
@@ -60,7 +63,7 @@ class Process:
         self.watch = MemoryWatch(world.kube, cache)
         wakes = Wakes(loops)
         audit = RelistAudit(cache, kube, world.clock, wakes.hear_gone)
-        kopf = MemoryKopf(world.kube, loops, wakes, self.watch)
+        kopf = MemoryKopf(world.kube, loops, wakes, self.watch, self.fence)
         self.tasks = [asyncio.create_task(kopf.run()), asyncio.create_task(audit.run())]
 
 
@@ -72,9 +75,11 @@ class World(MemoryWorld):
         self.processes: list[Process] = []
         self.foreign_sessions = 0
         self._player: asyncio.Task[None] | None = None
+        self._others: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> "World":
         self._player = asyncio.create_task(self._play_on())
+        self._others = asyncio.all_tasks()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -110,10 +115,22 @@ class World(MemoryWorld):
 
     def kill(self) -> None:
         """The process dies: nothing of it runs on, and nothing is given back."""
-        for process in self.processes[-1:]:
-            process.watch.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task(), self._player}:
+        if self.processes and self.process.is_alive:
+            self.process.is_alive = False
+            self.process.watch.close()
+            self._end_sessions_of(self.process)
+        for task in asyncio.all_tasks() - self._others:
             task.cancel()
+
+    def _end_sessions_of(self, process: Process) -> None:
+        """The servers notice that its connections are gone."""
+        for server in self.postgres.servers.values():
+            if server.lock_holder == process.holder:
+                server.lock_holder = None
+
+    def make_fence(self) -> CrashFence:
+        """That of the next process."""
+        return CrashFence()
 
     def view(self, guard: str = "store", namespace: str = NAMESPACE) -> DatabaseView:
         found = self.process.servers.view((namespace, guard))

@@ -19,7 +19,7 @@
 --   kubectl create secret generic store-monitor --from-literal=username=headroom_monitor --from-literal=password=...
 --
 -- What this script cannot do is pg_hba.conf. Headroom needs these lines (narrow the addresses to your pods):
---   hostssl  store        headroom_monitor      10.0.0.0/8  scram-sha-256   # watch the primary and the replicas
+--   hostssl  all          headroom_monitor      10.0.0.0/8  scram-sha-256   # watch the primary, compare libraries
 --   hostssl  store        headroom_replication  10.0.0.0/8  scram-sha-256   # make and drop replication slots
 --   hostssl  replication  headroom_replication  10.0.0.0/8  scram-sha-256   # copy and stream
 

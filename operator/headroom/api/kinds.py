@@ -12,7 +12,7 @@ from headroom.api.v1alpha1 import (
     WorkerPoolStatus,
 )
 
-READY = '.status.conditions[?(@.type=="Ready")].status'
+READY = '.status.conditions[?(@.type=="Ready")]'
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ class KindDefinition:
 
 
 AGE = Column("Age", ".metadata.creationTimestamp", "date", "Time since it was created.")
-IS_READY = Column("Ready", READY, "string", "Whether Headroom acts on it.")
+IS_READY = Column("Ready", f"{READY}.status", "string", "Whether Headroom acts on it.")
+WHY = Column("Reason", f"{READY}.reason", "string", "Why it is Ready or not.")
 
 WORKER_POOL = KindDefinition(
     kind="WorkerPool",
@@ -62,19 +63,19 @@ WORKER_POOL = KindDefinition(
     spec=WorkerPoolSpec,
     status=WorkerPoolStatus,
     columns=(
-        Column("Lag(s)", ".status.queue.lagSeconds", "number", "Seconds the queue is behind."),
+        Column("Lag-Sec", ".status.queue.lagSeconds", "number", "Seconds the queue is behind."),
         Column("Backlog", ".status.queue.backlog", "integer", "Items that are ready and wait."),
         Column("Workers", ".status.workers", "integer", "Workers that exist."),
         Column("Desired", ".status.desiredWorkers", "integer", "Workers that are wanted and allowed."),
-        Column("ETA(s)", ".status.queue.drainSeconds", "number", "Seconds until the backlog is gone."),
+        Column("ETA-Sec", ".status.queue.drainSeconds", "number", "Seconds until the backlog is gone."),
         Column(
             "Limit", ".status.lastDecision.limit", "string", "The limit that keeps the size from what the load needs."
         ),
         IS_READY,
+        WHY,
         AGE,
         Column("Priority", ".spec.priority", "string", "Who gives way first.", is_wide=True),
-        Column("Reason", ".status.lastDecision.reason", "string", "Reason of the last decision.", is_wide=True),
-        Column("Pin", ".status.override.verb", "string", "What a person asked for.", is_wide=True),
+        Column("Decision", ".status.lastDecision.reason", "string", "Reason of the last decision.", is_wide=True),
     ),
 )
 
@@ -92,20 +93,17 @@ REPLICA_SET = KindDefinition(
         Column("Standby", ".status.standbys", "integer", "Warm replicas."),
         Column("Provisioning", ".status.provisioning", "integer", "Replicas that are being created."),
         Column(
-            "Lag(s)", ".status.maxReplayLagSeconds", "number", "Replay lag of the worst serving replica, in seconds."
+            "Lag-Sec", ".status.maxReplayLagSeconds", "number", "Replay lag of the worst serving replica, in seconds."
         ),
         IS_READY,
+        Column("Reason", ".status.reason", "string", "Why it is not Ready, else what else is not as it should be."),
         AGE,
-        Column("Method", ".spec.provisioning.method", "string", "What new replicas start from.", is_wide=True),
-        Column("Warm(s)", ".status.leadTime.warmSeconds", "number", "Seconds to add a warm replica.", is_wide=True),
+        Column("Method", ".status.method", "string", "What the replicas were created from.", is_wide=True),
+        Column("Warm-Sec", ".status.leadTime.warmSeconds", "number", "Seconds to add a warm replica.", is_wide=True),
         Column(
-            "Snapshot(s)", ".status.leadTime.volumeSnapshotSeconds", "number", "Seconds from a snapshot.", is_wide=True
+            "Backup-Sec", ".status.leadTime.baseBackupSeconds", "number", "Seconds from a base backup.", is_wide=True
         ),
-        Column(
-            "Backup(s)", ".status.leadTime.baseBackupSeconds", "number", "Seconds from a base backup.", is_wide=True
-        ),
-        Column("Reason", ".status.lastDecision.reason", "string", "Reason of the last decision.", is_wide=True),
-        Column("Pin", ".status.override.verb", "string", "What a person asked for.", is_wide=True),
+        Column("Decision", ".status.lastDecision.reason", "string", "Reason of the last decision.", is_wide=True),
     ),
     scale={
         "specReplicasPath": ".spec.replicas",
@@ -123,10 +121,11 @@ DATABASE_GUARD = KindDefinition(
     status=DatabaseGuardStatus,
     columns=(
         Column("State", ".status.state", "string", "Healthy, Brownout, Overloaded, Emergency or Unknown."),
-        Column("Commit(ms)", ".status.commitLatencyMilliseconds", "number", "Milliseconds a small commit takes."),
+        Column("Commit-Msec", ".status.commitLatencyMilliseconds", "number", "Milliseconds a small commit takes."),
         Column("Connections", ".status.connections.used", "integer", "Client connections in use."),
         Column("Waiters", ".status.lockWaiters", "integer", "Sessions that wait for a lock."),
         IS_READY,
+        WHY,
         AGE,
         Column("Mode", ".spec.mode", "string", "Whether verdicts are carried out.", is_wide=True),
         Column("Usable", ".status.connections.usable", "integer", "Client connections that are allowed.", is_wide=True),

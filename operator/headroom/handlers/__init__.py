@@ -3,6 +3,7 @@
 No function has more than ten lines: what happens to an object is decided elsewhere.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,10 +11,11 @@ import kopf
 
 from headroom.model.replica import SET_LABEL
 from headroom.ports.kube import FINALIZER, SET_CHILDREN, WATCHED, Kind, ObjectRef, WatchFeed
-from headroom.reconcilers.loop import LevelLoops, Stopped
+from headroom.reconcilers.loop import LevelLoops
 from headroom.reconcilers.wakes import Wakes
 
-STOP_WITHIN = 5.0
+ASK_AGAIN_SECONDS = 1.0
+"""How often Kopf looks whether a loop has ended whose object is being deleted."""
 PREFIX = "headroom.dev"
 
 
@@ -26,16 +28,30 @@ def register(registry: kopf.OperatorRegistry, loops: LevelLoops, feed: WatchFeed
 
 
 def register_loop(registry: kopf.OperatorRegistry, loops: LevelLoops, kind: Kind) -> None:
-    """One daemon and one teardown for each object of a kind of ours."""
+    """One daemon and one teardown for each object of a kind of ours.
+
+    Kopf cancels no daemon: a pass that is cancelled may have sent a write that takes effect after the teardown. Loops
+    end by themselves, and a pass has a deadline.
+    """
     group, version = _group_and_version(kind)
 
-    @kopf.daemon(group, version, kind.plural, id="loop", registry=registry, cancellation_timeout=STOP_WITHIN)
-    async def loop(body: Mapping[str, Any], stopped: Stopped, **_: Any) -> None:
-        await loops.run(kind, body, stopped)
+    @kopf.daemon(group, version, kind.plural, id="loop", registry=registry, cancellation_polling=ASK_AGAIN_SECONDS)
+    async def loop(body: Mapping[str, Any], uid: str, stopped: kopf.DaemonStopped, **_: Any) -> None:
+        end = asyncio.create_task(_end_when_stopped(loops, uid, stopped))
+        try:
+            await loops.run(kind, body, stopped)
+        finally:
+            end.cancel()
 
     @kopf.on.delete(group, version, kind.plural, id="teardown", registry=registry)
     async def teardown(namespace: str | None, name: str, uid: str, **_: Any) -> None:
         await loops.teardown(ObjectRef(kind, namespace or "", name), uid)
+
+
+async def _end_when_stopped(loops: LevelLoops, uid: str, stopped: kopf.DaemonStopped) -> None:
+    """Wake a loop that sleeps: Kopf only raises a flag."""
+    await stopped.wait()
+    loops.end(uid)
 
 
 def register_watch(registry: kopf.OperatorRegistry, feed: WatchFeed, wakes: Wakes, kind: Kind) -> None:

@@ -5,7 +5,7 @@ A copied configuration may contain `recovery_target_action = promote`, so the co
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -14,6 +14,7 @@ from typing import Any
 
 from headroom.manifests.children import Owner, build_metadata
 from headroom.model.database import ConnectionTarget, ServerFacts
+from headroom.model.libraries import PRELOAD_PARAMETER, parse_preloads
 
 NOT_BELOW_PRIMARY = (
     "max_connections",
@@ -51,7 +52,18 @@ ALWAYS: Mapping[str, str] = {
 """Parameters that users cannot change: how a replica follows and is reached. The server's defaults of 10 and 5 s would
 be the least lag we could promise."""
 CA_FILE = "primary-ca.crt"
-SCRIPTS = ("seed.sh", "start.sh", "started.sh", "ready.sh", "live.sh", "stop.sh", "credentials.sh")
+SCRIPTS = (
+    "seed.sh",
+    "start.sh",
+    "started.sh",
+    "ready.sh",
+    "live.sh",
+    "stop.sh",
+    "credentials.sh",
+    "refresh.sh",
+    "knock.sh",
+    "lock.sh",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,7 @@ class ReplicaSettings:
     eject_replay_lag: timedelta
     has_certificate: bool
     monitor_role: str
+    ignored_libraries: Sequence[str] = ()
 
 
 def build_postgresql_conf(settings: ReplicaSettings, server: ServerFacts) -> str:
@@ -77,7 +90,12 @@ def build_postgresql_conf(settings: ReplicaSettings, server: ServerFacts) -> str
         "max_standby_archive_delay": delay,
         **_tls(has_certificate=settings.has_certificate),
     }
-    parameters = {"idle_in_transaction_session_timeout": "60s", **settings.parameters, **ours}
+    parameters = {
+        "idle_in_transaction_session_timeout": "60s",
+        **build_preloads(settings.ignored_libraries, server),
+        **settings.parameters,
+        **ours,
+    }
     return "".join(f"{name} = {quote(value)}\n" for name, value in sorted(parameters.items()))
 
 
@@ -89,6 +107,12 @@ def build_floor(parameters: Mapping[str, str], server: ServerFacts) -> dict[str,
         if values:
             floor[name] = str(max(values))
     return floor
+
+
+def build_preloads(ignored: Collection[str], server: ServerFacts) -> dict[str, str]:
+    """The libraries that the primary preloads, without those that the spec waives; the spec's own list replaces it."""
+    entries = [text for text, name in parse_preloads(server.settings.get(PRELOAD_PARAMETER, "")) if name not in ignored]
+    return {PRELOAD_PARAMETER: ", ".join(entries)} if entries else {}
 
 
 def build_hba(settings: ReplicaSettings) -> str:

@@ -27,6 +27,8 @@ CLIENT_CERTIFICATE_FOLDER = "/etc/headroom/client-tls"
 HOST, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 SEED = "seed"
 SERVER = "postgresql"
+SERVER_TLS_VOLUME = "server-tls"
+"""Only a pod whose server speaks TLS has it: `spec.tls` may have changed since the pod was built."""
 
 SEED_TRIES = 3
 """How many copies one run of the seed step begins; the reconciler limits the runs."""
@@ -35,10 +37,22 @@ STARTUP_FAILURES = 2**31 - 1
 STARTUP_PERIOD_SECONDS = 1
 """Each probe waits for up to two seconds, and the next follows at once, so that a new member is seen quickly."""
 READY_PERIOD_SECONDS = 5
-"""Seldom on purpose: each probe starts a process in the pod (measured 55 ms of CPU). If a server ends, so does its
-container, and the operator's own probe finds one that hangs within a second."""
+"""Seldom on purpose: each probe starts a process in the pod. If a server ends, so does its container, and the probe of
+the operator finds one that hangs within seconds."""
+PROBE_SECONDS = 10
+"""Two more than the scripts wait for an answer. All replicas of a set are busy at the same time: if busy ones counted
+as not ready, the read Service would lose all of them at once."""
+READY_FAILURES = 3
 LIVE_PERIOD_SECONDS = 10
 LIVE_FAILURES = 6
+REFRESH_SECONDS = 10
+"""How soon a server uses what the kubelet has refreshed, which itself takes up to a minute or two."""
+LOCK_SECONDS = 60
+"""How long a container waits for a volume that another pod's server still uses; then the kubelet starts it again."""
+LAME_DUCK_SECONDS = 5
+"""How long a server that is to stop still accepts connections: the time in which a standby takes over, the endpoints
+change, and each node's proxy learns of it. These take about a second together; a busy API server or proxy takes longer.
+Until then a server without a statement may still get new clients."""
 STOP_SECONDS = 60
 
 
@@ -103,13 +117,18 @@ def _build_pod_spec(
         # takes it for a crashed backend, ends all sessions and starts again.
         "shareProcessNamespace": True,
         "restartPolicy": "Always",
-        "terminationGracePeriodSeconds": int(spec.drain.timeout.total_seconds()) + STOP_SECONDS,
+        "terminationGracePeriodSeconds": _count_grace_seconds(spec),
         "securityContext": _pod_security(spec),
         "initContainers": [_container(spec, SEED, "seed.sh", environment, upstream)],
         "containers": [_server_container(spec, environment, upstream)],
         "volumes": _volumes(spec, name, config, upstream),
         **_build_placement(owner, spec.template),
     }
+
+
+def _count_grace_seconds(spec: ReplicaSetSpec) -> int:
+    """All that the stop script may take; the kubelet counts from the deletion and kills what is left then."""
+    return LAME_DUCK_SECONDS + int(spec.drain.timeout.total_seconds()) + STOP_SECONDS
 
 
 def _environment(spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream) -> list[dict[str, str]]:
@@ -130,6 +149,9 @@ def _environment(spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream)
         "SERVER_TLS": CERTIFICATE_FOLDER if spec.tls is not None else "",
         "TRIES": str(SEED_TRIES),
         "MAX_RATE_KIB": str(rate // 1024) if rate is not None else "",
+        "LOCK_SECONDS": str(LOCK_SECONDS),
+        "REFRESH_SECONDS": str(REFRESH_SECONDS),
+        "LAME_DUCK_SECONDS": str(LAME_DUCK_SECONDS),
         "DRAIN_SECONDS": str(int(spec.drain.timeout.total_seconds())),
         "MONITOR_ROLE": upstream.monitor_role,
     }
@@ -150,13 +172,13 @@ def _server_container(spec: ReplicaSetSpec, environment: list[dict[str, str]], u
         "readinessProbe": {
             **_probe("ready.sh"),
             "periodSeconds": READY_PERIOD_SECONDS,
-            "timeoutSeconds": 3,
-            "failureThreshold": 2,
+            "timeoutSeconds": PROBE_SECONDS,
+            "failureThreshold": READY_FAILURES,
         },
         "livenessProbe": {
             **_probe("live.sh"),
             "periodSeconds": LIVE_PERIOD_SECONDS,
-            "timeoutSeconds": 5,
+            "timeoutSeconds": PROBE_SECONDS,
             "failureThreshold": LIVE_FAILURES,
         },
         "lifecycle": {"preStop": _probe("stop.sh")},
@@ -213,7 +235,7 @@ def _mounts(spec: ReplicaSetSpec, upstream: Upstream) -> list[dict[str, Any]]:
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  the container's own
     ]
     if spec.tls is not None:
-        mounts.append({"name": "server-tls", "mountPath": CERTIFICATE_FOLDER, "readOnly": True})
+        mounts.append({"name": SERVER_TLS_VOLUME, "mountPath": CERTIFICATE_FOLDER, "readOnly": True})
     if upstream.client_certificate_secret is not None:
         mounts.append({"name": "client-tls", "mountPath": CLIENT_CERTIFICATE_FOLDER, "readOnly": True})
     return mounts
@@ -230,7 +252,7 @@ def _volumes(spec: ReplicaSetSpec, name: str, config: str, upstream: Upstream) -
         {"name": "tmp", "emptyDir": {}},
     ]
     if spec.tls is not None:
-        volumes.append({"name": "server-tls", "secret": _secret(spec.tls.certificate_secret_ref.name)})
+        volumes.append({"name": SERVER_TLS_VOLUME, "secret": _secret(spec.tls.certificate_secret_ref.name)})
     if upstream.client_certificate_secret is not None:
         client = _secret(upstream.client_certificate_secret, "tls.crt", "tls.key")
         volumes.append({"name": "client-tls", "secret": client})

@@ -1,12 +1,11 @@
 """Facts about PostgreSQL servers, as one statement or one measurement returned them."""
 
-import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
 from headroom.model.conditions import Finding
+from headroom.model.frozen import FrozenMap
 
 OLDEST_MAJOR, NEWEST_MAJOR = 14, 18
 """The PostgreSQL versions that every statement of ours works on."""
@@ -67,7 +66,7 @@ class ServerFacts:
     is_in_recovery: bool
     timeline: int
     flush_lsn: Lsn | None
-    settings: Mapping[str, str]
+    settings: FrozenMap[str, str]
     wal_senders_used: int
     slots_used: int
     is_direct: bool
@@ -143,8 +142,9 @@ class BackupProgress:
 class ReplicaProbe:
     """One statement on a replica, and the monotonic second before it was sent.
 
-    `server_name` is its `cluster_name`, which a member starts with as its own name; `timeline` is the walreceiver's
-    received timeline; session counts are client backends other than ours.
+    `server_name` is its `cluster_name`, which a member starts with as its own name. `timeline` is the walreceiver's
+    received timeline. `wal_timeline` is that of the newest WAL it has, and is read only if there is no receiver.
+    Session counts are client backends other than ours.
     """
 
     probed_at: float
@@ -161,6 +161,7 @@ class ReplicaProbe:
     sessions: int
     active_sessions: int
     max_connections: int
+    wal_timeline: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +184,13 @@ class PoolDemand:
     """What one WorkerPool holds and wants of a server's connections; counts are of workers.
 
     `rank` is 0 for Critical, 1 for Standard, 2 for Background. `running` workers hold connections now or are being
-    started, `busy` of them run a job, `wanted` is the last count that its queue asked for, `minimum` and `maximum` are
-    the bounds of its spec. A pool that scales nothing now cannot give workers back: all that run are busy, and they are
-    its maximum. `guard` is the name of the DatabaseGuard that the pool refers to.
+    started: `ready` of them certainly do, `busy` of them run a job. `terminating` workers take no job any more, and
+    hold their connections until they are gone. `wanted` is the last count that its queue asked for, `minimum` and
+    `maximum` are the bounds of its spec. A pool that scales nothing now cannot give workers back: all that run are
+    busy, and they are its maximum.
+
+    `guard` is the name of the DatabaseGuard that the pool refers to. `workload` names what it scales, as long as that
+    exists and whatever pool scales it; None while no worker was ever seen.
     """
 
     uid: str
@@ -195,24 +200,38 @@ class PoolDemand:
     running: int
     busy: int
     wanted: int
-    maximum: int = sys.maxsize
-    guard: str = ""
+    maximum: int
+    guard: str
+    ready: int
+    terminating: int
+    workload: str | None
+
+    @property
+    def held(self) -> int:
+        """Connections that are the pool's, or will be soon: all that are not, are others'."""
+        return self.connections_per_worker * (self.running + self.terminating)
+
+    @property
+    def connected(self) -> int:
+        """Connections that the server certainly counts."""
+        return self.connections_per_worker * (self.ready + self.terminating)
 
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
     """A pool's part of the budget: workers it may have, and what the message needs to say why.
 
-    `budget`, `held_by_others` and `ahead` are connections: what the pools that share the budget may hold, what the
-    others of them hold, and what those of a higher class get first for their queues. With `is_pooled` the budget is the
-    size of the guard's pooler. `is_short` is true when the pool gets less than it had asked for, even once the others
-    have given back their part.
+    `budget`, `held_by_others`, `ahead` and `terminating` are connections. The pools that share the budget may hold all
+    of it, the others of them hold some, and those of a higher class get so many first for their queues. The last is
+    what the pool's own terminating workers hold. With `is_pooled` the budget is the size of the guard's pooler.
+    `is_short` is true when the pool gets less than it had asked for, even once the others have given back their part.
     """
 
     workers: int
     budget: int
     held_by_others: int
     ahead: int = 0
+    terminating: int = 0
     is_short: bool = False
     is_pooled: bool = False
 
@@ -239,6 +258,6 @@ class DatabaseView:
     server: ServerFacts | None = None
     connections: ConnectionCounts | None = None
     budget: ConnectionBudget | None = None
-    allocations: Mapping[str, Allocation] = field(default_factory=dict)
+    allocations: FrozenMap[str, Allocation] = field(default_factory=FrozenMap)
     marks: tuple[Mark, ...] = ()
     state: str = "Unknown"

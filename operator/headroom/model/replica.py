@@ -23,6 +23,8 @@ SLOT_ANNOTATION = "headroom.dev/slot"
 RETIRE_ANNOTATION = "headroom.dev/retire"
 ABANDON_ANNOTATION = "headroom.dev/abandon"
 RETAINED_LABEL = "headroom.dev/retained-from"
+SEEDED_ANNOTATION = "headroom.dev/seeded"
+"""On a claim whose volume has a complete copy, which a set that retains volumes keeps."""
 
 SLOT_PATTERN = re.compile(r"^hr_([0-9a-f]{8})_([0-9a-f]{8})_(0|[1-9][0-9]*)_([0-9a-z]+)$")
 MEMBER_PATTERN = re.compile(r"^(.+)-(0|[1-9][0-9]*)-([0-9a-z]+)$")
@@ -127,7 +129,7 @@ class PodFacts:
     """A member's pod; `template` is the hash of what it was built from, `why` the reason it drains for.
 
     `ends_at`: when the grace period of a pod that is being deleted is over. `role_label` is the text on the pod,
-    which anybody can write; `role` is what it means.
+    which anybody can write; `role` is what it means. `has_tls`: its server was started with a certificate.
     """
 
     name: str
@@ -144,6 +146,7 @@ class PodFacts:
     config: str = ""
     template: str = ""
     role_label: str | None = None
+    has_tls: bool = False
     unschedulable: str = ""
     seed: ContainerFacts = ContainerFacts()
     server: ContainerFacts = ContainerFacts()
@@ -158,7 +161,10 @@ class PodFacts:
 
 @dataclass(frozen=True, slots=True)
 class ClaimFacts:
-    """A member's claim; `retire` is set once it was decided that the member goes, `slot` names its slot."""
+    """A member's claim; `retire` is set once it was decided that the member goes, `slot` names its slot.
+
+    `is_seeded`: it was recorded that the volume has a complete copy, which only a set that retains volumes does.
+    """
 
     name: str
     uid: str
@@ -168,3 +174,4 @@ class ClaimFacts:
     is_deleting: bool = False
     retire: Reason | None = None
     slot: str = ""
+    is_seeded: bool = False

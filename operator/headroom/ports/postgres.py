@@ -17,6 +17,8 @@ from headroom.model.database import (
     ServerFacts,
     SlotFacts,
 )
+from headroom.model.libraries import ServerLibraries
+from headroom.model.timelines import TimelineHistory
 
 
 class PrimaryLink(Protocol):
@@ -60,6 +62,10 @@ class PrimaryLink(Protocol):
         """Physical slots whose name starts with `prefix`."""
         ...
 
+    async def libraries(self) -> ServerLibraries:
+        """What the image has and the databases need; takes a short connection to each database, one at a time."""
+        ...
+
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Run one of *our* read-only statements for a pool: rolled back, bounded in time and rows.
 
@@ -83,12 +89,16 @@ class SlotLink(Protocol):
         """Log in for physical replication (IDENTIFY_SYSTEM); the system identifier, or `PrimaryUnavailable`."""
         ...
 
+    async def read_history(self, system_identifier: str, timeline: int) -> TimelineHistory:
+        """The timelines that led to the one that this server writes; `PrimaryUnavailable` if another server answers."""
+        ...
+
     async def ensure_slot(self, name: str) -> SlotFacts:
         """Create the physical slot with immediately_reserve unless it exists; return the slot."""
         ...
 
-    async def drop_slot(self, name: str) -> bool:
-        """Drop the slot; True when it is gone, False while it is in use."""
+    async def drop_slot(self, name: str, *, ends_sender: bool = False) -> bool:
+        """Drop the slot; True when it is gone, False while it is in use; `ends_sender` ends its WAL sender first."""
         ...
 
     async def close(self) -> None:
@@ -101,6 +111,10 @@ class ReplicaLink(Protocol):
 
     async def probe(self) -> ReplicaProbe:
         """Role, replay position, walreceiver and sessions in one statement."""
+        ...
+
+    async def libraries(self) -> ServerLibraries:
+        """As `PrimaryLink.libraries`, of this replica; it may take seconds, and no probe waits for it."""
         ...
 
     async def end_sessions(self, *, only_idle: bool) -> int:

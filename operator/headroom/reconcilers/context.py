@@ -33,7 +33,8 @@ HandlesT = TypeVar("HandlesT")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """The same for every kind, except `kube` and `reporter`, which use the kind's own bulkhead. `install_id` is this
-    installation's part of slot names; an empty `watch_namespaces` means all.
+    installation's part of slot names, `former_ids` are those of earlier versions of it, which other installations may
+    have had too; an empty `watch_namespaces` means all.
     """
 
     kube: Kube
@@ -45,6 +46,7 @@ class Services:
     reporter: StatusReporter
     servers: Servers
     install_id: str
+    former_ids: tuple[str, ...] = ()
     watch_namespaces: tuple[str, ...] = ()
 
 

@@ -74,7 +74,7 @@ class Stopped(Protocol):
 
 @dataclass(slots=True)
 class LoopState:
-    """What is kept per object: the lock of its passes, the event that wakes its loop, the tombstone.
+    """What is kept per object: the lock of its passes, the event that wakes its loop, the tombstone, the loop's task.
 
     `due_at` is when the next pass is due, in monotonic seconds: infinite until that is known.
     """
@@ -83,6 +83,7 @@ class LoopState:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     wake_event: asyncio.Event = field(default_factory=asyncio.Event)
     is_tombstoned: bool = False
+    task: "asyncio.Task[Any] | None" = None
 
     def wake(self, now: float) -> None:
         """Begin the next pass now, or as soon as the running one ends."""
@@ -126,11 +127,26 @@ class LevelLoops:
         if state is not None:
             state.stop()
 
+    async def end_all(self, within: timedelta) -> None:
+        """End all loops since the process ends: after their running passes, but not later than `within`.
+
+        What a pass that is cancelled has sent, the next process finds.
+        """
+        states = list(self._states.values())
+        for state in states:
+            state.stop()
+        tasks = [state.task for state in states if state.task is not None]
+        if tasks:
+            _, pending = await asyncio.wait(tasks, timeout=within.total_seconds())
+            for task in pending:
+                task.cancel()
+
     async def run(self, kind: Kind, body: Mapping[str, Any], stopped: Stopped) -> None:
         """Make passes over an object until `stopped`; `body` is a live view that follows the watch."""
         metadata = body["metadata"]
         ref, uid = ObjectRef(kind, metadata["namespace"], metadata["name"]), metadata["uid"]
         state = self._state_of(ref, uid)
+        state.task = asyncio.current_task()
         failures = 0
         while not stopped and not state.is_tombstoned:
             # Cleared before the pass reads: news that arrives during the pass must cause another one.

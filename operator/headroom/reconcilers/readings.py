@@ -1,21 +1,34 @@
 """Questions to a server that many ask at the same time and that go over the wire once."""
 
 import asyncio
+import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from headroom.model.database import BackupProgress, Mark, SlotFacts
+from headroom.model.libraries import ServerLibraries
 from headroom.model.replica import ANY_SLOT_PREFIX
+from headroom.model.timelines import TimelineHistory
 from headroom.ports.clock import Clock
-from headroom.ports.postgres import PrimaryLink
+from headroom.ports.postgres import PrimaryLink, SlotLink
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+HistoryKey = tuple[str, datetime | None, str, int]
+"""Namespace, start of the server, system identifier, timeline: a namespace trusts no server of another."""
 
 POSITION_AGE_SECONDS = 0.05
 """Readings of one moment share a position: none of them waits for another's turn on the connection."""
 SLOTS_AGE_SECONDS = 1.0
 BACKUPS_AGE_SECONDS = 1.0
+LIBRARIES_AGE_SECONDS = 1.0
+HISTORY_WAIT_SECONDS = 0.3
+"""Longer than the answer of a server that is well; no ejection waits for one that is not."""
+HISTORY_RETRY_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -61,12 +74,48 @@ def _retrieve(task: "asyncio.Task[T]") -> None:
 
 
 @dataclass(slots=True)
+class HistoryReading:
+    """Where the timelines of a server forked off: never changes, so it is asked for once for each server and timeline.
+
+    A server is known by its identifier and its start: two that were promoted apart may give their timelines one number.
+    """
+
+    clock: Clock
+    _answers: dict[HistoryKey, TimelineHistory] = field(default_factory=dict)
+    _pending: "dict[HistoryKey, asyncio.Task[TimelineHistory]]" = field(default_factory=dict)
+    _failed_at: dict[HistoryKey, float] = field(default_factory=dict)
+
+    async def read(self, key: HistoryKey, link: SlotLink) -> TimelineHistory | None:
+        """The history, None while it is not known; what takes longer than a moment is there for a later pass."""
+        if key in self._answers:
+            return self._answers[key]
+        is_resting = self.clock.monotonic() - self._failed_at.get(key, -math.inf) < HISTORY_RETRY_SECONDS
+        if key not in self._pending and not is_resting:
+            task = asyncio.create_task(link.read_history(*key[-2:]))
+            task.add_done_callback(lambda done: self._take(key, done))
+            self._pending[key] = task
+        if key in self._pending:
+            await asyncio.wait({self._pending[key]}, timeout=HISTORY_WAIT_SECONDS)
+        return self._answers.get(key)
+
+    def _take(self, key: HistoryKey, done: "asyncio.Task[TimelineHistory]") -> None:
+        self._pending.pop(key, None)
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if error is None:
+            self._answers[key] = done.result()
+            return
+        self._failed_at[key] = self.clock.monotonic()
+        logger.info("the history of timeline %s could not be read: %s", key[-1], error)
+
+
+@dataclass(slots=True)
 class ServerReadings:
     """The shared questions over one link."""
 
     position: SharedReading[Mark]
     slots: SharedReading[Sequence[SlotFacts]]
     backups: SharedReading[Sequence[BackupProgress]]
+    libraries: SharedReading[ServerLibraries]
 
     @classmethod
     def over(cls, link: PrimaryLink, clock: Clock) -> "ServerReadings":
@@ -75,4 +124,5 @@ class ServerReadings:
             SharedReading(clock, link.position, POSITION_AGE_SECONDS),
             SharedReading(clock, lambda: link.slots(ANY_SLOT_PREFIX), SLOTS_AGE_SECONDS),
             SharedReading(clock, link.backups, BACKUPS_AGE_SECONDS),
+            SharedReading(clock, link.libraries, LIBRARIES_AGE_SECONDS),
         )

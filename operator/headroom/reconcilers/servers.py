@@ -6,11 +6,14 @@ changes. What is the same for all sets of a server (slots, copies, the position 
 of the guard that measures, however many ask at the moment.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import BackupProgress, DatabaseView, Mark, PoolDemand, SlotFacts
+from headroom.model.frozen import FrozenMap
+from headroom.model.libraries import ServerLibraries
+from headroom.model.timelines import TimelineHistory
 from headroom.policy.databaseguard.budget import ConnectionLimits
 from headroom.policy.databaseguard.facts import SharedPlan
 from headroom.policy.databaseguard.membership import Membership
@@ -18,7 +21,7 @@ from headroom.ports.clock import Clock
 from headroom.ports.kube import DATABASE_GUARD, ObjectRef
 from headroom.ports.postgres import PrimaryLink, SlotLink
 from headroom.reasons import Reason
-from headroom.reconcilers.readings import ServerReadings
+from headroom.reconcilers.readings import HistoryReading, ServerReadings
 from headroom.reconcilers.sessions import Sessions
 
 GuardKey = tuple[str, str]
@@ -37,7 +40,7 @@ class GuardLinks:
 class BudgetGroup:
     """What the plan for a namespace's pools follows: limits by guard, demands of pools, and the newest plan."""
 
-    limits: Mapping[str, ConnectionLimits]
+    limits: FrozenMap[str, ConnectionLimits]
     demands: tuple[PoolDemand, ...]
     planned: SharedPlan | None
 
@@ -72,18 +75,20 @@ class Servers:
     clock: Clock
     wake: Callable[[ObjectRef], None] = wake_nobody
     sessions: Sessions = field(init=False)
+    _histories: HistoryReading = field(init=False)
     _entries: dict[GuardKey, _Entry] = field(default_factory=dict)
     _dependents: dict[ObjectRef, GuardKey] = field(default_factory=dict)
     _demands: dict[str, "_Demand"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.clock, self._wake_guard)
+        self._histories = HistoryReading(self.clock)
 
     def read_budget_group(self, uid: str) -> BudgetGroup:
         """Whose limits and pools share the budget of the guard's namespace on its server; empty before it joins."""
         group = self.sessions.find_budget_group(uid)
         return BudgetGroup(
-            limits={member.guard[1]: member.limits for member in group},
+            limits=FrozenMap((member.guard[1], member.limits) for member in group),
             demands=self._find_demands({member.guard for member in group}),
             planned=self.sessions.find_plan(group),
         )
@@ -131,6 +136,19 @@ class Servers:
     async def read_backups(self, guard: GuardKey) -> Sequence[BackupProgress]:
         """Base backups that stream now; raises PrimaryUnavailable."""
         return await self._readings(guard).backups.read()
+
+    async def read_libraries(self, guard: GuardKey) -> ServerLibraries:
+        """What the primary's image has and its databases need; may take seconds. Raises PrimaryUnavailable."""
+        return await self._readings(guard).libraries.read()
+
+    async def read_history(self, guard: GuardKey, position: Mark) -> TimelineHistory | None:
+        """Where the timelines of the primary that answered at `position` forked off; None while it is not known."""
+        entry = self._entries.get(guard)
+        server = entry.view.server if entry is not None else None
+        if entry is None or server is None or entry.links is None or entry.links.slots is None:
+            return None
+        key = guard[0], server.started_at, position.system_identifier, position.timeline
+        return await self._histories.read(key, entry.links.slots)
 
     def invalidate_slots(self, guard: GuardKey) -> None:
         """A slot was created or dropped: the next reader asks the server again."""

@@ -94,6 +94,16 @@ def build_budget(world: World) -> Manifest:
     }
 
 
+def find_unsorted(value: Any) -> list[list[str]]:
+    """The keys of every mapping in a JSON tree that are not in their order."""
+    if isinstance(value, list):
+        return [keys for inner in value for keys in find_unsorted(inner)]
+    if not isinstance(value, dict):
+        return []
+    own = [list(value)] if list(value) != sorted(value) else []
+    return own + [keys for inner in value.values() for keys in find_unsorted(inner)]
+
+
 def ref_of(world: World, kind: Kind, name: str) -> ObjectRef:
     return ObjectRef(kind, world.namespace, name)
 

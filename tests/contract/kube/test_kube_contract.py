@@ -1,5 +1,6 @@
 """What every implementation of the Kube port promises, held against each of them: objects and their lives."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -259,6 +260,22 @@ class TestDeleting:
         ref = ref_of(world, POD, "store-1")
         assert await world.kube.delete(ref, uid=pod["metadata"]["uid"], grace_seconds=60) is None
         assert await world.kube.get(ref_of(world, POD, "store-1")) is None
+
+    async def test_the_grace_of_a_pod_ends_at_its_deletion_time_and_can_only_get_shorter(self, world: World) -> None:
+        manifest = build_pod(world)
+        manifest["spec"]["nodeName"] = "nowhere"
+        uid, ref = (await world.kube.create(manifest))["metadata"]["uid"], ref_of(world, POD, "store-1")
+        seen = []
+        for seconds in (3600, 15, 600):
+            await world.kube.delete(ref, uid=uid, grace_seconds=seconds)
+            held = await world.kube.get(ref)
+            assert held is not None
+            metadata = held["metadata"]
+            seen.append((metadata["deletionGracePeriodSeconds"], datetime.fromisoformat(metadata["deletionTimestamp"])))
+        (long, ends_late), short, again = seen
+        assert long == 3600
+        assert short == (15, ends_late - timedelta(seconds=3585)) == again
+        await world.kube.delete(ref, uid=uid, grace_seconds=0)
 
     async def test_a_claim_is_protected_while_it_is_deleted(self, world: World) -> None:
         claim = await world.kube.create(build_claim(world))

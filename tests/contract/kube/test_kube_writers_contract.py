@@ -22,6 +22,7 @@ from .kube_objects import (
     build_deployment,
     build_sample,
     build_service,
+    find_unsorted,
     ref_of,
     reference_to,
     version_of,
@@ -146,6 +147,43 @@ class TestStatus:
             await world.kube.replace_status(
                 ref_of(world, SAMPLE, "nothing"), resource_version="1", status={"replicas": 1}
             )
+
+
+class TestOrderOfKeys:
+    """What is read back has its keys sorted, so that their order is never news."""
+
+    async def test_a_custom_resource_has_sorted_keys_at_every_level(self, world: World) -> None:
+        sample = build_sample(world)
+        sample["metadata"]["labels"] = {"y": "1", "x": "1"}
+        created = await world.kube.create(sample)
+        ref = ref_of(world, SAMPLE, "one")
+        status = {"selector": "a=b", "replicas": 1, "members": [{"name": "b", "lag": {"seconds": 1, "bytes": 2}}]}
+        written = await world.kube.replace_status(ref, resource_version=version_of(created), status=status)
+        patched = await world.kube.patch(ref, [{"op": "add", "path": "/metadata/labels/a", "value": "1"}])
+        found = await world.kube.get(ref)
+        [listed] = await world.kube.list(SAMPLE, world.namespace)
+        assert written["status"] == status
+        for body in (created, written, patched, found, listed):
+            assert find_unsorted(body) == []
+
+    async def test_maps_of_other_kinds_have_sorted_keys(self, world: World) -> None:
+        config = build_config_map(world, data={"b": "2", "a": "1"}, labels={"y": "1", "x": "1"})
+        created = await world.kube.create(config)
+        applied = await world.kube.apply({**config, "data": {"c": "3", "b": "2", "a": "1"}})
+        for body in (created, applied, await world.kube.get(ref_of(world, CONFIG_MAP, "one"))):
+            assert body is not None
+            assert find_unsorted([body["data"], body["metadata"]["labels"]]) == []
+
+    async def test_another_order_of_keys_is_no_change(self, world: World) -> None:
+        created = await world.kube.create(build_sample(world))
+        ref = ref_of(world, SAMPLE, "one")
+        first = await world.kube.replace_status(
+            ref, resource_version=version_of(created), status={"replicas": 1, "selector": "a=b"}
+        )
+        again = await world.kube.replace_status(
+            ref, resource_version=version_of(first), status={"selector": "a=b", "replicas": 1}
+        )
+        assert again == first
 
 
 class TestScaling:

@@ -50,6 +50,15 @@ async def test_a_slot_in_use_is_not_dropped(world: World) -> None:
     assert slot.inactive_seconds is None
 
 
+async def test_the_sender_on_a_slot_is_ended_on_demand_and_the_slot_dropped(world: World) -> None:
+    primary = await world.postgres.open_primary(world.target())
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    await slots.ensure_slot("hr_used")
+    world.use_slot("hr_used")
+    assert await slots.drop_slot("hr_used", ends_sender=True)
+    assert list(await primary.slots("hr_used")) == []
+
+
 async def test_without_the_installations_lock_nothing_is_dropped(world: World) -> None:
     slots = await world.postgres.open_slots(world.target(), REPLICATION)
     await slots.ensure_slot("hr_kept")
@@ -59,6 +68,17 @@ async def test_without_the_installations_lock_nothing_is_dropped(world: World) -
     primary = await world.postgres.open_primary(world.target())
     assert [slot.name for slot in await primary.slots("hr_")] == ["hr_kept"]
     assert await slots.drop_slot("hr_kept")
+
+
+async def test_without_the_installations_lock_no_sender_is_ended(world: World) -> None:
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    await slots.ensure_slot("hr_used")
+    world.use_slot("hr_used")
+    with pytest.raises(PrimaryUnavailable):
+        await slots.drop_slot("hr_used", ends_sender=True)
+    primary = await world.postgres.open_primary(world.target())
+    (slot,) = await primary.slots("hr_used")
+    assert slot.is_active
 
 
 async def test_without_the_lease_nothing_is_made_or_dropped(world: World) -> None:
@@ -97,3 +117,33 @@ async def test_no_slot_left_is_told_apart(world: World) -> None:
     with pytest.raises(PrimaryUnavailable) as caught:
         await slots.ensure_slot("hr_one_too_many")
     assert caught.value.reason is Reason.SLOTS_EXHAUSTED
+
+
+async def test_a_promoted_server_tells_where_its_timeline_forked_off(world: World) -> None:
+    primary = await world.postgres.open_primary(world.target())
+    world.write()
+    before = await primary.position()
+    await world.postgres.open_replica(world.replica_target())
+    world.promote()
+    promoted = await world.postgres.open_slots(world.replica_target(), REPLICATION)
+    history = await promoted.read_history(before.system_identifier, 2)
+    assert history.timeline == 2
+    end = history.find_end(1)
+    assert end is not None
+    assert end <= (await primary.position()).lsn
+
+
+async def test_the_first_timeline_forked_off_from_nothing(world: World) -> None:
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    assert (await slots.read_history(await slots.check_replication(), 1)).ends == ()
+
+
+async def test_no_server_tells_of_a_timeline_that_it_does_not_write(world: World) -> None:
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    with pytest.raises(PrimaryUnavailable):
+        await slots.read_history(await slots.check_replication(), 2)
+    world.promote()
+    promoted = await world.postgres.open_slots(world.replica_target(), REPLICATION)
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await promoted.read_history("7300000000000009999", 2)
+    assert caught.value.reason is Reason.PRIMARY_REPLACED

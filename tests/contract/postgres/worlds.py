@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -11,13 +11,15 @@ import psycopg
 from headroom.adapters.clock import SystemClock
 from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.postgres import MemoryPostgres
-from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer, MemorySession
+from headroom.adapters.inmemory.postgres_server import DEFAULT_LIBRARIES, MemoryRole, MemoryServer, MemorySession
 from headroom.adapters.postgres import PsycopgPostgres, SessionNames
 from headroom.errors import NotLeading
 from headroom.model.database import ConnectionTarget, Credentials
+from headroom.model.libraries import DEFAULT_COLLATION, CollationFacts, DatabaseLibraries
 from headroom.ports.postgres import Postgres, PrimaryLink, QueueLink, ReplicaLink, SlotLink
 from tests.postgres_server import APPLICATION, DATABASE, MONITOR, REPLICATION, Server, ServerMaker
 
+CLOSED_DATABASE = "closed"
 REPLICA_NAME = "store-0-a"
 """The replica's cluster_name."""
 
@@ -122,6 +124,10 @@ class World(ABC):
     @abstractmethod
     def fill_connections(self) -> None: ...
 
+    @abstractmethod
+    def need_libraries(self) -> None:
+        """An extension (pg_trgm), an index in the ICU collation public.german, and a database that shuts us out."""
+
     async def eventually(self, look: Callable[[], Awaitable[bool]]) -> None:
         """Wait for something the other side does in its own time."""
         end = time.monotonic() + 10
@@ -199,6 +205,18 @@ class MemoryContractWorld(World):
 
     def fill_connections(self) -> None:
         self.primary.sessions += [MemorySession() for _ in range(self.primary.usable_connections)]
+
+    def need_libraries(self) -> None:
+        german = CollationFacts("public.german", "i", "153.120", "153.120")
+        default = CollationFacts(DEFAULT_COLLATION, "c", None, None)
+        extensions = (("pg_trgm", "1.6"), ("plpgsql", "1.0"))
+        refusal = f'permission denied for database "{CLOSED_DATABASE}"'
+        databases = (
+            DatabaseLibraries(CLOSED_DATABASE, (default,), unread=refusal),
+            DatabaseLibraries(DATABASE, (default, german), extensions),
+        )
+        for server in (self.primary, self.replica):
+            server.libraries = replace(DEFAULT_LIBRARIES, databases=databases)
 
 
 @dataclass
@@ -302,6 +320,15 @@ class RealContractWorld(World):
                 self._clients.append(self.primary.connect(APPLICATION.username, APPLICATION.password))
             except psycopg.OperationalError:
                 return
+
+    def need_libraries(self) -> None:
+        self.primary.sql("CREATE EXTENSION pg_trgm")
+        self.primary.sql("CREATE COLLATION german (provider = icu, locale = 'de')")
+        self.primary.sql("CREATE COLLATION unused (provider = icu, locale = 'fr')")
+        self.primary.sql("CREATE TABLE names (name text COLLATE german PRIMARY KEY)")
+        self.primary.sql(f"CREATE DATABASE {CLOSED_DATABASE}")
+        self.primary.sql(f"REVOKE CONNECT ON DATABASE {CLOSED_DATABASE} FROM PUBLIC")
+        self.replica.wait_for_replay(self.primary)
 
     def close(self) -> None:
         """End what the test's own clients hold."""

@@ -97,6 +97,12 @@ def test_the_server_never_starts_as_anything_but_a_seeded_standby(volume: Volume
     assert (done.returncode, missing in done.stderr) == (1, True)
 
 
+def test_the_server_never_starts_on_the_data_of_another_system(volume: Volume) -> None:
+    assert volume.run("seed.sh").returncode == 0
+    done = volume.run("start.sh", SYSTEM_IDENTIFIER="1")
+    assert (done.returncode, "the primary is 1" in done.stderr) == (1, True), done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -150,6 +156,21 @@ def test_a_promoted_server_is_not_ready(volume: Volume) -> None:
     )
     assert volume.run("ready.sh").returncode != 0
     assert volume.run("live.sh").returncode == 0
+
+
+def test_a_server_that_nobody_uses_serves_on_until_the_proxies_know(volume: Volume) -> None:
+    assert volume.run("seed.sh").returncode == 0
+    volume.start()
+    began = time.monotonic()
+    stop = volume.begin("stop.sh", LAME_DUCK_SECONDS="3")
+    while time.monotonic() - began < 2.5:
+        volume.connect().close()
+        time.sleep(0.05)
+    query = volume.begin_statement("SELECT pg_sleep(2), 42")
+    assert stop.wait(20) == 0
+    out, _ = query.communicate(timeout=20)
+    assert out.strip() == b"|42", "what came last has the time of a drain too"
+    assert time.monotonic() - began > 4
 
 
 def test_stopping_lets_a_running_statement_finish(volume: Volume) -> None:

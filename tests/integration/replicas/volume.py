@@ -1,10 +1,12 @@
 """A folder that stands for a replica's volume, with the pod's own scripts run on it."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +43,7 @@ class Volume:
     certificate: tuple[str, str] | None = None
     port: int = field(default_factory=find_free_port)
     server: "subprocess.Popen[bytes] | None" = None
+    begun: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("data", "config", "credentials", "client-tls", "run"):
@@ -108,6 +111,9 @@ class Volume:
             "SERVER_TLS": str(self.folder / "server-tls") if self.certificate is not None else "",
             "TRIES": "1",
             "MAX_RATE_KIB": "",
+            "LOCK_SECONDS": "1",
+            "REFRESH_SECONDS": "1",
+            "LAME_DUCK_SECONDS": "0",
             "DRAIN_SECONDS": "5",
             "MONITOR_ROLE": MONITOR.username,
         }
@@ -122,26 +128,57 @@ class Volume:
         return [word.replace("exec chroot", proc) for word in words]
 
     def run(self, script: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+        """Run a script to its end, in a minute at most."""
+        return self.run_by((), script, 60, **changes)
+
+    def run_by(
+        self, before: Sequence[str], script: str, seconds: float, **changes: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run it by another program, which `before` begins with; raises TimeoutExpired after so many seconds."""
         return subprocess.run(
-            self.command(script),
+            [*before, *self.command(script)],
             env=self.environment(**changes),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=seconds,
             check=False,
         )
 
-    def begin(self, script: str, **changes: str) -> "subprocess.Popen[bytes]":
+    def begin(self, script: str, *, before: Sequence[str] = (), **changes: str) -> "subprocess.Popen[bytes]":
         with (self.folder / f"{script}.log").open("wb") as log:
-            return subprocess.Popen(
-                self.command(script), env=self.environment(**changes), stderr=log, stdout=log, start_new_session=True
+            begun = subprocess.Popen(
+                [*before, *self.command(script)],
+                env=self.environment(**changes),
+                stderr=log,
+                stdout=log,
+                start_new_session=True,
             )
+        self.begun.append(begun)
+        return begun
 
-    def start(self) -> None:
-        self.server = self.begin("start.sh")
+    @property
+    def log(self) -> str:
+        """What the last server printed."""
+        return (self.folder / "start.sh.log").read_text()
+
+    def wait_for_log(self, words: str) -> None:
+        end = time.monotonic() + 20
+        while words not in self.log:
+            assert time.monotonic() < end, self.log
+            time.sleep(0.05)
+
+    def start(self, *, before: Sequence[str] = ()) -> None:
+        self.server = self.begin("start.sh", before=before)
+        self.wait_until_started()
+
+    def start_second(self, *, before: Sequence[str] = ()) -> None:
+        """Begin another server on the same volume, which may have to wait for it."""
+        self.server = self.begin("start.sh", before=before, LOCK_SECONDS="30")
+
+    def wait_until_started(self) -> None:
         end = time.monotonic() + 20
         while self.run("started.sh").returncode:
-            assert time.monotonic() < end, (self.folder / "start.sh.log").read_text()
+            assert time.monotonic() < end, self.log
 
     def connect(self, **changes: Any) -> "psycopg.Connection[tuple[object, ...]]":
         login = {"user": MONITOR.username, "password": MONITOR.password, "dbname": DATABASE, **changes}
@@ -159,7 +196,7 @@ class Volume:
         end = time.monotonic() + 20
         with self.connect(autocommit=True) as connection:
             while connection.execute("SELECT status FROM pg_stat_wal_receiver").fetchone() != ("streaming",):
-                assert time.monotonic() < end, (self.folder / "start.sh.log").read_text()
+                assert time.monotonic() < end, self.log
                 time.sleep(0.1)
 
     def begin_statement(self, statement: str) -> "subprocess.Popen[bytes]":
@@ -181,8 +218,18 @@ class Volume:
                 time.sleep(0.02)
         return client
 
+    def stop_at_once(self) -> None:
+        """End the server with all its backends, and whatever else was begun here."""
+        for process in self.begun:
+            # A server that gets this ends its backends too, which have sessions of their own, and its shared memory.
+            process.send_signal(signal.SIGQUIT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            # What it left behind belongs to its session, and keeps that number in use.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
     def close(self) -> None:
-        if self.server is not None and self.server.poll() is None:
-            os.killpg(self.server.pid, signal.SIGKILL)
-            self.server.wait(10)
+        self.stop_at_once()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """The cache between a watch that is behind and calls that overtake it, and after a watch that was interrupted."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -320,6 +321,27 @@ class TestAudit:
         assert cache.get(A_POD) is not None
         await self.settle(clock, audit)
         assert gone.seen == [("Pod", "a")]
+
+    async def test_an_end_that_fails_neither_hides_nor_stops_the_others(self, clock: MemoryClock) -> None:
+        _, cluster, cache, watch, _, gone = self.build(clock)
+
+        async def forget(kind: Kind, manifest: Manifest) -> None:
+            if kind != SERVICE:
+                raise RuntimeError(kind.name)
+            await asyncio.sleep(0)
+            await gone(kind, manifest)
+
+        audit = RelistAudit(cache, WriteThroughKube(MemoryKube(), cache), clock, forget)
+        watch.is_interrupted = True
+        for kind in (POD, DEPLOYMENT, SERVICE):
+            seen = cluster.seed(make(kind, "a", spec={}))
+            cache.observe(kind, seen)
+            cache.evict(ObjectRef(kind, "shop", "a"), seen["metadata"]["uid"])
+        await clock.advance(QUIET_SECONDS)
+        with pytest.raises(ExceptionGroup) as raised:
+            await audit.check()
+        assert [str(error) for error in raised.value.exceptions] == ["Pod", "Deployment"]
+        assert gone.seen == [("Service", "a")]
 
     async def test_only_the_namespace_of_the_list_is_audited(self, clock: MemoryClock) -> None:
         kube, cluster, cache, watch, audit, _ = self.build(clock, watch_namespaces=("shop", "other"))

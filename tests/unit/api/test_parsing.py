@@ -36,7 +36,6 @@ def test_a_replica_set_gets_its_defaults() -> None:
     assert (spec.replicas, spec.standbys, spec.mode.value) == (1, 1, "Active")
     assert spec.storage.size == 20 * 2**30
     assert spec.readiness.max_replay_lag == timedelta(seconds=1)
-    assert spec.readiness.eject_replay_backlog == 64 * 2**20
     assert spec.drain.timeout == timedelta(seconds=60)
     assert spec.provisioning.snapshots is None
     assert spec.autoscaling is None

@@ -21,7 +21,7 @@ from headroom.ports.kube import (
     Kind,
     ObjectRef,
 )
-from headroom.uninstall import DEPLOYMENT, OperatorStillRuns, Release, uninstall
+from headroom.uninstall.release import DEPLOYMENT, OperatorStillRuns, Release, uninstall
 
 OPERATOR = {"app.kubernetes.io/component": "operator"}
 OPERATOR_POD = ObjectRef(POD, "headroom", "headroom-1")

@@ -7,6 +7,7 @@ import pytest
 from headroom.ports.kube import DATABASE_GUARD, REPLICA_SET, SECRET, ObjectRef
 from tests.manifests import NAMESPACE
 from tests.memory_world import LATE
+from tests.unit.composition.scenes import at_work
 from tests.unit.world import GUARD, POOL, SET, World
 
 pytestmark = pytest.mark.looptime(start=0)
@@ -14,12 +15,7 @@ OTHER = ObjectRef(DATABASE_GUARD, NAMESPACE, "other")
 
 
 async def test_a_set_and_a_pool_come_to_work_beside_their_guard() -> None:
-    async with World() as world:
-        world.add_guard()
-        world.add_set(replicas=2, standbys=1)
-        world.add_pool()
-        await world.start()
-        await asyncio.sleep(60)
+    async with at_work(60, serving=2) as world:
         assert world.roles() == ["serving", "serving", "standby"]
         for ref in (GUARD, SET, POOL):
             assert world.condition(ref, "Ready")[0] == "True", world.status(ref)
@@ -79,12 +75,7 @@ async def test_a_guard_that_becomes_overloaded_is_seen_by_the_next_decision_of_a
 
 async def test_sessions_of_a_set_count_in_the_budget_of_its_server() -> None:
     """A replica streams and its clients may write: what they hold on the primary is nobody's to give to workers."""
-    async with World() as world:
-        world.add_guard()
-        world.add_set(replicas=1, standbys=1)
-        world.add_pool()
-        await world.start()
-        await asyncio.sleep(30)
+    async with at_work(30, serving=1) as world:
         before = world.view().budget
         world.occupy(70)
         await asyncio.sleep(30)
@@ -113,12 +104,7 @@ async def test_two_guards_of_one_server_show_the_same_budget_and_name_each_other
 
 
 async def test_a_change_of_leader_turns_no_condition_and_no_count() -> None:
-    async with World() as world:
-        world.add_guard()
-        world.add_set(replicas=2, standbys=1)
-        world.add_pool()
-        await world.start()
-        await asyncio.sleep(60)
+    async with at_work(60, serving=2) as world:
         before, members = world.verdicts(), world.roles()
         turned = world.follow_verdicts()
         await world.start()
@@ -129,12 +115,7 @@ async def test_a_change_of_leader_turns_no_condition_and_no_count() -> None:
 
 
 async def test_all_goes_and_leaves_no_slot() -> None:
-    async with World() as world:
-        world.add_guard()
-        world.add_set(replicas=1, standbys=1)
-        world.add_pool()
-        await world.start()
-        await asyncio.sleep(60)
+    async with at_work(60, serving=1) as world:
         for ref in (SET, POOL, GUARD):
             world.cluster.delete(ref)
         await asyncio.sleep(120)
@@ -145,12 +126,7 @@ async def test_all_goes_and_leaves_no_slot() -> None:
 
 
 async def test_a_calm_world_asks_the_api_server_for_nothing_but_its_secrets() -> None:
-    async with World() as world:
-        world.add_guard()
-        world.add_set(replicas=2, standbys=1)
-        world.add_pool(minWorkers=2)
-        await world.start()
-        await asyncio.sleep(120)
+    async with at_work(120, serving=2, minWorkers=2) as world:
         calls = world.process.client.calls
         calls.clear()
         await asyncio.sleep(300)

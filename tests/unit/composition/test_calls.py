@@ -9,6 +9,8 @@ from headroom.adapters.inmemory.kube_faults import Latency
 from headroom.adapters.inmemory.kube_kinds import WORKLOAD_SCALE
 from headroom.ports.kube import SECRET, Kind
 from tests.manifests import make
+from tests.memory_world import LOGINS
+from tests.unit.composition.scenes import at_work
 from tests.unit.world import GUARD, POOL, SET, World
 
 pytestmark = pytest.mark.looptime(start=0)
@@ -45,18 +47,13 @@ async def test_a_secret_that_is_missing_is_asked_for_every_two_seconds() -> None
         calls = await count_calls(world, 60)
         assert world.condition(GUARD, "Ready") == ("False", "SecretNotFound")
         assert calls["get", "Secret"] <= 2 * 60 / 2
-        world.set_secret("missing", username="replication", password="r")
+        world.set_secret("missing", username="replication", password=LOGINS["replication"])
         await asyncio.sleep(8)
         assert world.condition(GUARD, "Ready") == ("True", "Connected")
 
 
 async def test_an_api_server_that_is_slow_with_secrets_turns_no_condition() -> None:
-    async with World() as world:
-        world.add_guard()
-        world.add_set(replicas=1, standbys=1)
-        world.add_pool()
-        await world.start()
-        await asyncio.sleep(50)
+    async with at_work(50, serving=1) as world:
         slow = Latency(request=9.0)
         world.process.client.faults.latency = lambda _, ref: slow if ref.kind == SECRET else Latency()
         turned, ages = world.follow_verdicts(), []

@@ -9,6 +9,7 @@ from headroom.ports.kube import CLAIM, POD, ObjectRef
 from headroom.reasons import Reason
 from tests.manifests import NAMESPACE
 from tests.memory_world import LATE
+from tests.unit.composition.scenes import at_work
 from tests.unit.world import POOL, SET, World
 
 pytestmark = pytest.mark.looptime(start=0)
@@ -43,12 +44,7 @@ async def test_a_set_is_made_and_scaled_and_nothing_is_created_twice() -> None:
 
 async def test_a_count_that_was_taken_back_at_once_moves_nobody() -> None:
     """When the watch brings the first edit, the second one has long been made."""
-    async with World() as world:
-        world.add_guard()
-        world.add_set(replicas=2, standbys=0)
-        world.add_pool(replicas=6, minWorkers=6)
-        await world.start()
-        await asyncio.sleep(60)
+    async with at_work(60, serving=2, standbys=0, replicas=6, minWorkers=6) as world:
         members = world.names(POD)
         world.process.watch.delay_seconds = BEHIND_SECONDS
         world.edit_spec(SET, replicas=1)
@@ -65,11 +61,7 @@ async def test_a_count_that_was_taken_back_at_once_moves_nobody() -> None:
 
 
 async def test_a_pool_that_grows_sees_no_count_of_others_and_never_goes_back() -> None:
-    async with World() as world:
-        world.add_guard()
-        world.add_pool(maxWorkers=30)
-        await world.start()
-        await asyncio.sleep(30)
+    async with at_work(30, maxWorkers=30) as world:
         world.process.watch.delay_seconds = BEHIND_SECONDS
         world.queue(**LATE)
         counts = [world.asked_for()]
@@ -84,12 +76,7 @@ async def test_a_pool_that_grows_sees_no_count_of_others_and_never_goes_back() -
 
 
 async def test_what_happened_while_the_watches_were_interrupted_is_found_without_a_second_copy_of_anything() -> None:
-    async with World() as world:
-        world.add_guard()
-        world.add_set(replicas=1, standbys=1)
-        world.add_pool()
-        await world.start()
-        await asyncio.sleep(60)
+    async with at_work(60, serving=1) as world:
         [standby] = set(world.names(POD)) - set(world.serving()) - {"mail-1", "mail-2"}
         world.process.watch.is_interrupted = True
         world.cluster.remove(ObjectRef(POD, NAMESPACE, standby))

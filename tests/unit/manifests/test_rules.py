@@ -1,5 +1,6 @@
 """What must hold of a replica's manifests whatever the spec says."""
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -19,7 +20,7 @@ from headroom.manifests.configuration import (
     build_postgresql_conf,
     load_scripts,
 )
-from headroom.manifests.pod import build_pod, build_template_hash
+from headroom.manifests.pod import SERVER_TLS_VOLUME, build_pod, build_template_hash
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.model.replica import MemberId
 from tests.unit.manifests.test_golden import LARGE, MEMBER, OWNER, SERVER, SLOT, SMALL, make_upstream
@@ -183,8 +184,32 @@ def test_a_budget_lets_one_go_at_a_time(desired: int, min_serving: int, want: in
     assert budget["spec"]["minAvailable"] == want
 
 
+@pytest.mark.parametrize("spec", [SMALL, LARGE], ids=["small", "large"])
+def test_a_pod_tells_whether_its_server_has_a_certificate(spec: dict[str, Any]) -> None:
+    volumes = {volume["name"] for volume in make_pod(spec)["spec"]["volumes"]}
+    assert (SERVER_TLS_VOLUME in volumes) == ("tls" in spec)
+
+
+def test_the_grace_period_holds_all_that_a_stop_may_take() -> None:
+    pod = make_pod(LARGE)["spec"]
+    environment = {entry["name"]: entry["value"] for entry in pod["containers"][0]["env"]}
+    assert (environment["LAME_DUCK_SECONDS"], environment["DRAIN_SECONDS"]) == ("5", "90")
+    assert pod["terminationGracePeriodSeconds"] == 5 + 90 + 60
+
+
+def test_a_probe_ends_before_the_kubelet_ends_it() -> None:
+    [server] = make_pod(SMALL)["spec"]["containers"]
+    scripts = load_scripts()
+    for kind, script in (("readinessProbe", "ready.sh"), ("livenessProbe", "live.sh"), ("startupProbe", "started.sh")):
+        waits = re.findall(r"knock (\d+)", scripts[script])
+        assert int(waits[-1]) < server[kind]["timeoutSeconds"]
+
+
 def test_scripts_stop_at_the_first_error() -> None:
-    assert all("\nset -eu\n" in text for text in load_scripts().values())
+    """Those that others source have the setting of the script that does."""
+    run = [text for text in load_scripts().values() if text.startswith("#!")]
+    assert len(run) == 8
+    assert all("\nset -eu\n" in text for text in run)
 
 
 @pytest.mark.parametrize("name", load_scripts())

@@ -1,6 +1,7 @@
 """What the scripts of a pod do with files: a folder stands for the pod, short scripts for the server's tools."""
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,12 @@ from headroom.manifests.configuration import load_scripts
 SYSTEM = "7300000000000000001"
 ODD_NAME = "o:l\\d 'na*me' $x"
 """All that a passfile or a shell could trip over."""
+SERVER = """
+/usr/bin/env -i PATH="$REAL" sleep 1
+printf late >"$CREDENTIALS/password"
+/usr/bin/env -i PATH="$REAL" sleep 1
+"""
+"""A server that runs for two seconds, in the middle of which its Secret is refreshed."""
 TOOLS = {
     "pg_isready": 'echo verdict >>"$LOG"; exit "$ANSWER"',
     "pg_controldata": 'echo "Database system identifier:  $HELD"; echo "Database cluster state:  $STATE"',
@@ -52,9 +59,9 @@ class Pod:
         (self.folder / path).write_text("".join(f"{line}\n" for line in lines))
         return self.folder / path
 
-    def run(self, script: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+    def environment(self, **changes: str) -> dict[str, str]:
         path = os.environ["PATH"]
-        values = {
+        return {
             "PATH": f"{self.folder / 'tools'}:{path}",
             "REAL": path,
             "LOG": str(self.folder / "log"),
@@ -70,8 +77,16 @@ class Pod:
             "HELD": SYSTEM,
             "STATE": "in archive recovery",
             "ANSWER": "0",
+            "NAME": "store-0-a",
+            "SLOT": "hr_0123abcd_4567cdef_0_a",
+            "PRIMARY_CONNINFO": "host=primary",
+            "LOCK_SECONDS": "1",
+            "REFRESH_SECONDS": "1",
             **changes,
         }
+
+    def run(self, script: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+        values = self.environment(**changes)
         command = ["sh", str(self.folder / "config" / script)]
         return subprocess.run(command, env=values, capture_output=True, text=True, timeout=20, check=False)
 
@@ -146,22 +161,37 @@ def test_runs_that_are_killed_leave_one_file_at_most_and_the_old_login(pod: Pod)
     assert pod.passfile == "*:*:*:copier:second\n"
 
 
-@pytest.mark.parametrize(
-    ("changes", "want"),
-    [
-        pytest.param({}, 0, id="a standby of ours"),
-        pytest.param({"ANSWER": "2"}, 1, id="no answer"),
-        pytest.param({"HELD": "1"}, 1, id="another system"),
-        pytest.param({"STATE": "in production"}, 1, id="promoted"),
-    ],
-)
-def test_the_verdict_comes_before_the_refresh_which_comes_whatever_it_is(
-    pod: Pod, changes: dict[str, str], want: int
-) -> None:
-    done = pod.run("ready.sh", **changes)
-    assert done.returncode == want, done.stderr
-    assert pod.log == ["verdict", "refresh", "refresh", "reload"]
-    assert pod.passfile == "*:*:*:copier:first\n"
+@pytest.mark.parametrize(("answer", "want"), [("0", 0), ("1", 1), ("2", 2)])
+def test_ready_and_started_say_what_the_server_answers(pod: Pod, answer: str, want: int) -> None:
+    pod.write_status("ready   ")
+    for script in ("ready.sh", "started.sh"):
+        assert pod.run(script, ANSWER=answer).returncode == want
+
+
+@pytest.mark.parametrize(("answer", "want"), [("0", 0), ("1", 0), ("2", 1)])
+def test_a_server_that_refuses_is_alive(pod: Pod, answer: str, want: int) -> None:
+    assert pod.run("live.sh", ANSWER=answer).returncode == want
+
+
+def test_the_readiness_probe_is_one_process(pod: Pod) -> None:
+    shutil.rmtree(pod.folder / "credentials")
+    (pod.folder / "tools" / "pg_isready").write_text('#!/bin/sh\necho "$PPID $$" >"$LOG"\n')
+    ready = subprocess.Popen(["sh", str(pod.folder / "config" / "ready.sh")], env=pod.environment())
+    assert ready.wait(20) == 0
+    assert pod.log == [str(os.getpid()), str(ready.pid)], "the shell became what knocks"
+
+
+@pytest.mark.parametrize("script", ["ready.sh", "live.sh", "started.sh"])
+def test_probes_pass_over_a_program_that_only_searches_the_right_one(pod: Pod, script: str) -> None:
+    pod.write_status("ready   ")
+    binaries = pod.folder / "binaries"
+    binaries.mkdir()
+    for name, text in (("postgres", ""), ("pg_isready", 'echo right >>"$LOG"')):
+        (binaries / name).write_text(f"#!/bin/sh\n{text}\n")
+        (binaries / name).chmod(0o755)
+    path = f"{pod.folder / 'tools'}:{os.environ['PATH']}:{binaries}"
+    assert pod.run(script, PATH=path).returncode == 0
+    assert pod.log == ["right"]
 
 
 @pytest.mark.parametrize("status", ["", "starting", "stopping"])
@@ -194,22 +224,52 @@ def test_a_volume_that_is_no_standby_is_not_ready(pod: Pod) -> None:
     assert pod.run("ready.sh").returncode == 1
 
 
-@pytest.mark.parametrize(("answer", "want"), [("0", 0), ("2", 1)])
-def test_a_refresh_that_fails_changes_no_verdict(pod: Pod, answer: str, want: int) -> None:
+def test_a_refresh_that_fails_tries_the_rest_and_names_each(pod: Pod) -> None:
     (pod.folder / "credentials" / "password").unlink()
     (pod.folder / "tls" / "tls.crt").unlink()
-    done = pod.run("ready.sh", ANSWER=answer)
-    assert done.returncode == want
-    assert done.stderr.count("ready: ") == 2, done.stderr
+    done = pod.run("refresh.sh")
+    assert done.returncode == 1
+    assert done.stderr.count("refresh: ") == 2, done.stderr
 
 
 def test_no_server_is_told_of_a_certificate_where_none_runs(pod: Pod) -> None:
     (pod.folder / "pgdata" / "postmaster.pid").unlink()
-    done = pod.run("ready.sh", ANSWER="2")
-    assert (done.returncode, done.stderr, "reload" in pod.log) == (1, "", False)
+    done = pod.run("refresh.sh")
+    assert (done.returncode, done.stderr, "reload" in pod.log) == (0, "", False)
 
 
 def test_a_certificate_is_served_once(pod: Pod) -> None:
     for _ in range(2):
-        assert pod.run("ready.sh").returncode == 0
+        assert pod.run("refresh.sh").returncode == 0
     assert pod.log.count("reload") == 1
+
+
+def test_a_refresh_is_repeated_and_its_problem_reported_once(pod: Pod) -> None:
+    (pod.folder / "credentials" / "password").unlink()
+    for name, text in (("sleep", "exec /usr/bin/env -i PATH=/usr/bin:/bin sleep 0.02"), ("postgres", SERVER)):
+        (pod.folder / "tools" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (pod.folder / "tools" / name).chmod(0o755)
+    (pod.folder / "pgdata" / ".headroom-seeded").write_text("")
+    done = pod.run("start.sh")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("the login to the primary could not be refreshed") == 1, done.stderr
+    assert done.stderr.count("refreshed again") == 1, done.stderr
+    assert pod.passfile == "*:*:*:copier:late\n"
+
+
+def test_an_image_without_flock_starts_nothing(pod: Pod) -> None:
+    tools = pod.folder / "few"
+    tools.mkdir()
+    for name in ("sh", "cat"):
+        (tools / name).symlink_to(f"/bin/{name}")
+    for script in ("seed.sh", "start.sh"):
+        done = pod.run(script, PATH=str(tools))
+        assert (done.returncode, "the image has no flock" in done.stderr) == (3, True), done.stderr
+
+
+def test_a_volume_that_cannot_be_locked_is_reported_with_the_cause(pod: Pod) -> None:
+    (pod.folder / "tools" / "flock").write_text('#!/bin/sh\necho "flock: 9: No locks available" >&2; exit 71\n')
+    (pod.folder / "tools" / "flock").chmod(0o755)
+    done = pod.run("start.sh")
+    assert done.returncode == 1
+    assert "start: the volume cannot be locked: flock: 9: No locks available" in done.stderr

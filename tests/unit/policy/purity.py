@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from headroom.model.frozen import FrozenMap
+
 LEAVES = (int, float, str, bytes, bool, type(None), datetime, date, time, timedelta, Enum)
-CONTAINERS = (tuple, frozenset, Mapping)
+CONTAINERS = (tuple, frozenset, Mapping, FrozenMap)
 """Read-only by their annotation: no list, dict, set or deque."""
 
 

@@ -10,12 +10,13 @@ from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.errors import Conflict, NotLeading, PrimaryUnavailable
 from headroom.model.conditions import Finding
-from headroom.model.database import DatabaseView, PoolDemand
+from headroom.model.database import DatabaseView
 from headroom.ports.kube import WORKER_POOL, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.loop import ERRORS, LATENESS, PASS_DEADLINE, LevelLoops
 from headroom.reconcilers.servers import Servers
 from tests.loop_clock import LoopClock
+from tests.unit.policy.databaseguard.make import make_demand
 
 pytestmark = pytest.mark.looptime(start=0)
 POOL = ObjectRef(WORKER_POOL, "shop", "pool")
@@ -198,7 +199,7 @@ async def test_news_of_a_server_wakes_who_depends_on_it() -> None:
 
 async def test_what_is_forgotten_asks_no_server_for_anything() -> None:
     loops = loops_of(Scripted())
-    loops.servers.post_demand(POOL, ("shop", "store"), PoolDemand("u", 1, 1, 1, 1, 0, 1))
+    loops.servers.post_demand(POOL, ("shop", "store"), make_demand("u", running=1, wanted=1))
     await loops.forget(POOL, "u")
     assert loops.servers.demands(("shop", "store")) == ()
 
@@ -284,7 +285,7 @@ async def test_forgetting_waits_for_the_running_pass() -> None:
     class Slow(Scripted):
         async def reconcile(self, body: Manifest) -> timedelta:
             await asyncio.sleep(3.0)
-            loops.servers.post_demand(POOL, ("shop", "store"), PoolDemand("u", 1, 1, 1, 1, 0, 1))
+            loops.servers.post_demand(POOL, ("shop", "store"), make_demand("u", running=1, wanted=1))
             return timedelta(seconds=60)
 
     reconciler = Slow()

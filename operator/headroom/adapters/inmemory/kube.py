@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from headroom.adapters.inmemory import kube_kinds
-from headroom.adapters.inmemory.kube_faults import READ_VERBS, Faults
+from headroom.adapters.inmemory.kube_faults import READ_VERBS, Faults, OnWrite, ignore
 from headroom.adapters.inmemory.kube_fields import Manager, apply_fields, patch_manifest
 from headroom.adapters.inmemory.kube_store import Store, check_identity, copy_json
 from headroom.adapters.kube.answers import refuse_foreign
@@ -23,7 +23,8 @@ Result = TypeVar("Result")
 class MemoryKube:
     """Implements `Kube`. `writes` lists what took effect as (verb, ref); `calls` lists every call, also reads.
 
-    Verbs: create, apply, patch, delete, replace_status, set_scale; get, list, get_scale, resolve.
+    `on_write` hears what each write was, once it has taken effect and before it is answered. Verbs: create, apply,
+    patch, delete, replace_status, set_scale; get, list, get_scale, resolve.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class MemoryKube:
         self.faults = Faults()
         self.writes: list[tuple[str, ObjectRef]] = []
         self.calls: list[tuple[str, ObjectRef]] = []
+        self.on_write: OnWrite = ignore
         self.terminating_namespaces: set[str] = set()
         self._clock = clock
         self._fence = fence
@@ -196,6 +198,7 @@ class MemoryKube:
         result = effect()
         if not is_read:
             self.writes.append((verb, ref))
+            self.on_write(f"{verb} {ref}")
         if latency:
             await self._pass_time(latency.response, timeout - latency.request)
         if after is not None:

@@ -9,7 +9,9 @@ from typing import Any
 from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.adapters.inmemory.kube_fields import Manager
 from headroom.adapters.inmemory.kube_store import copy_json
-from headroom.ports.kube import CLAIM, ENDPOINT_SLICE, POD, SERVICE, Manifest, ObjectRef
+from headroom.errors import Refused
+from headroom.ports.kube import CLAIM, DISRUPTION_BUDGET, ENDPOINT_SLICE, POD, SERVICE, Manifest, ObjectRef
+from headroom.reasons import Reason
 
 
 class Cluster:
@@ -47,6 +49,31 @@ class Cluster:
     def delete(self, ref: ObjectRef, *, grace_seconds: int | None = None) -> None:
         """`kubectl delete`, without waiting."""
         self._store.delete(ref, grace_seconds)
+
+    def evict(self, ref: ObjectRef) -> None:
+        """`kubectl drain`, for one pod: Refused if it is Ready and a disruption budget would not be kept.
+
+        Budgets have `matchLabels` and `minAvailable`.
+        """
+        pod = self._store.entries[ref].manifest
+        for entry in self._store.entries.values() if _is_ready(pod) else ():
+            if entry.manifest["kind"] == DISRUPTION_BUDGET.name and _selects(entry.manifest, pod):
+                self._check_budget(entry.manifest, ref)
+        condition = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+        conditions = [*pod.get("status", {}).get("conditions", ()), condition]
+        self.set_status(ref, {"conditions": conditions}, manager="kube-controller-manager")
+        self._store.delete(ref)
+
+    def _check_budget(self, budget: Manifest, ref: ObjectRef) -> None:
+        selected = [
+            entry.manifest
+            for other, entry in self._store.entries.items()
+            if other.kind == POD and _selects(budget, entry.manifest)
+        ]
+        healthy = sum(_is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in selected)
+        if healthy - 1 < budget["spec"]["minAvailable"]:
+            message = f"cannot evict {ref}: it would violate the disruption budget {budget['metadata']['name']}"
+            raise Refused(message, reason=Reason.KUBE_UNAVAILABLE)
 
     def remove(self, ref: ObjectRef) -> None:
         """Remove an object whatever holds it; the kubelet does so with a pod that has stopped."""
@@ -129,7 +156,7 @@ class Cluster:
     def _endpoint(self, namespace: str, name: str) -> dict[str, Any]:
         pod = self._store.entries[ObjectRef(POD, namespace, name)].manifest
         status = pod.get("status", {})
-        is_ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
+        is_ready = _is_ready(pod)
         is_terminating = "deletionTimestamp" in pod["metadata"]
         return {
             "addresses": [status.get("podIP", "")],
@@ -140,6 +167,19 @@ class Cluster:
             },
             "targetRef": {"kind": "Pod", "namespace": namespace, "name": name, "uid": pod["metadata"]["uid"]},
         }
+
+
+def _selects(budget: Manifest, pod: Manifest) -> bool:
+    if pod["metadata"]["namespace"] != budget["metadata"]["namespace"]:
+        return False
+    labels: dict[str, str] = pod["metadata"].get("labels") or {}
+    wanted: dict[str, str] = budget["spec"]["selector"]["matchLabels"]
+    return wanted.items() <= labels.items()
+
+
+def _is_ready(pod: Manifest) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
 
 
 def _pod_conditions(*, is_ready: bool) -> list[dict[str, Any]]:

@@ -10,6 +10,12 @@ from headroom.reasons import Reason
 READ_VERBS = frozenset({"get", "list", "resolve", "get_scale"})
 WRITE = "write"
 """As a verb of a fault: every mutating call."""
+OnWrite = Callable[[str], None]
+"""Hears what a write was, once it has taken effect and before it is answered; may raise `Killed`."""
+
+
+def ignore(_: str) -> None:
+    """Nobody wants to know."""
 
 
 class Killed(BaseException):

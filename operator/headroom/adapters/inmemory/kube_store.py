@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from headroom.adapters.inmemory.kube_fields import Manager, Owners, record_update, render_owners
@@ -30,7 +30,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Store:
-    """Objects by reference; one resourceVersion counter for all, as in etcd.
+    """Objects by reference; one resourceVersion counter for all, as in etcd. Keys are kept and given out sorted.
 
     `listeners` hear ("ADDED" | "MODIFIED" | "DELETED", object) after each change, as a watch would.
     """
@@ -59,9 +59,9 @@ class Store:
         self.entries[ref] = Entry(new, owners if owners is not None else {})
         if owners is None:
             record_update(self.entries[ref].owners, {}, new, manager)
-        self._stamp(ref, manager)
-        self._notify("ADDED", new)
-        return copy_json(new)
+        stored = self._stamp(ref, manager)
+        self._notify("ADDED", stored)
+        return copy_json(stored)
 
     def change(self, ref: ObjectRef, new: Manifest, manager: Manager) -> Manifest:
         """Store a changed object: without a difference nothing changes, and `generation` changes only with the spec."""
@@ -80,20 +80,29 @@ class Store:
         self._release_claims()
 
     def delete(self, ref: ObjectRef, grace_seconds: int | None = None) -> None:
-        """Begin deletion: gone at once unless finalizers, or a running pod's grace period, hold it."""
+        """Begin deletion: gone at once unless finalizers, or a running pod's grace period, hold it.
+
+        As in the real server, `deletionTimestamp` is the end of the grace period, and a repeated deletion can only
+        shorten it, counted from the first.
+        """
         new = copy_json(self.entries[ref].manifest)
         metadata = new["metadata"]
-        grace = _grace_of(ref, new, grace_seconds)
-        if "deletionTimestamp" in metadata:
-            grace = min(grace, metadata["deletionGracePeriodSeconds"])
-        metadata.setdefault("deletionTimestamp", self.timestamp())
-        metadata["deletionGracePeriodSeconds"] = grace
+        grace, held = _grace_of(ref, new, grace_seconds), metadata.get("deletionGracePeriodSeconds", 0)
+        if "deletionTimestamp" not in metadata:
+            metadata["deletionTimestamp"] = format_time(self._now() + timedelta(seconds=grace))
+            metadata["deletionGracePeriodSeconds"] = grace
+        elif grace < held:
+            ends_at = datetime.fromisoformat(metadata["deletionTimestamp"]) - timedelta(seconds=held - grace)
+            metadata.update(deletionTimestamp=format_time(ends_at), deletionGracePeriodSeconds=grace)
         self._replace(ref, new, None)
         self._release_claims()
 
     def timestamp(self) -> str:
         """Now, as the server writes it."""
-        return format_time(self.clock.now() if self.clock else datetime(2026, 1, 1, tzinfo=UTC))
+        return format_time(self._now())
+
+    def _now(self) -> datetime:
+        return self.clock.now() if self.clock else datetime(2026, 1, 1, tzinfo=UTC)
 
     def _replace(self, ref: ObjectRef, new: Manifest, manager: Manager | None) -> Manifest:
         entry = self.entries[ref]
@@ -103,24 +112,28 @@ class Store:
             metadata["generation"] = old["metadata"].get("generation", 0) + 1
         if _content(new) == _content(old) and manager in (None, *entry.times):
             return copy_json(old)
-        entry.manifest = copy_json(new)
-        self._stamp(ref, manager)
-        self._notify("MODIFIED", entry.manifest)
-        result = copy_json(entry.manifest)
-        if _is_free_to_go(entry.manifest):
+        entry.manifest = new
+        stored = self._stamp(ref, manager)
+        self._notify("MODIFIED", stored)
+        result = copy_json(stored)
+        if _is_free_to_go(stored):
             self.remove(ref)
         elif ref.kind == POD:
             self._release_claims()
         return result
 
-    def _stamp(self, ref: ObjectRef, manager: Manager | None) -> None:
+    def _stamp(self, ref: ObjectRef, manager: Manager | None) -> Manifest:
         entry = self.entries[ref]
-        metadata = entry.manifest["metadata"]
-        metadata["resourceVersion"] = str(next(self._versions))
         if manager in entry.owners:
             entry.times[manager] = self.timestamp()
         entry.times = {owner: entry.times.get(owner, self.timestamp()) for owner in entry.owners}
-        metadata["managedFields"] = render_owners(entry.owners, ref.kind.api_version, entry.times)
+        metadata = {
+            **entry.manifest["metadata"],
+            "resourceVersion": str(next(self._versions)),
+            "managedFields": render_owners(entry.owners, ref.kind.api_version, entry.times),
+        }
+        entry.manifest = _sort_json({**entry.manifest, "metadata": metadata})
+        return entry.manifest
 
     def _notify(self, change: str, manifest: Manifest) -> None:
         for listener in list(self.listeners):
@@ -202,6 +215,19 @@ def _claims_of(ref: ObjectRef, pod: Manifest) -> list[tuple[str, str]]:
         for volume in volumes
         if "persistentVolumeClaim" in volume
     ]
+
+
+def _sort_json(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy with sorted keys at every level: the order in which a client sent them is lost in the real server too."""
+    return {key: _sort(tree[key]) for key in sorted(tree)}
+
+
+def _sort(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _sort_json(value)
+    if isinstance(value, list | tuple):
+        return [_sort(inner) for inner in value]
+    return value
 
 
 def copy_json(tree: Mapping[str, Any]) -> dict[str, Any]:

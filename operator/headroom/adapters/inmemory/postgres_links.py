@@ -8,6 +8,8 @@ from headroom.adapters.inmemory.postgres_server import MemoryServer
 from headroom.adapters.inmemory.postgres_session import MemoryLinkSession, slot_facts
 from headroom.errors import PrimaryUnavailable, Refused
 from headroom.model.database import ReplicaProbe, SlotFacts
+from headroom.model.libraries import ServerLibraries
+from headroom.model.timelines import FIRST_TIMELINE, TimelineHistory
 from headroom.reasons import Reason
 
 MAX_QUEUE_ROWS = 2
@@ -28,15 +30,27 @@ class MemorySlots:
             raise PrimaryUnavailable(message, reason=Reason.REPLICATION_LOGIN_FAILED)
         return server.system_identifier
 
+    async def read_history(self, system_identifier: str, timeline: int) -> TimelineHistory:
+        """See `SlotLink.read_history`."""
+        server = self.session.use()
+        if (server.system_identifier, server.timeline) != (system_identifier, timeline):
+            message = f"system {server.system_identifier} answers on timeline {server.timeline}"
+            raise PrimaryUnavailable(message, reason=Reason.PRIMARY_REPLACED)
+        server.questions["history"] += 1
+        if timeline > FIRST_TIMELINE and not server.forks:
+            raise PrimaryUnavailable(f"there is no history of timeline {timeline}", reason=Reason.QUERY_FAILED)
+        return TimelineHistory(timeline, tuple(server.forks))
+
     async def ensure_slot(self, name: str) -> SlotFacts:
         """See `SlotLink.ensure_slot`."""
         world = self.session.world
         world.fence.check(3.0)
         now = world.clock.monotonic()
         slot = self.session.use().create_slot(name, self.session.login(), now)
+        world.on_write(f"create slot {name}")
         return slot_facts(name, slot, now)
 
-    async def drop_slot(self, name: str) -> bool:
+    async def drop_slot(self, name: str, *, ends_sender: bool = False) -> bool:
         """See `SlotLink.drop_slot`."""
         world = self.session.world
         world.fence.check(3.0)
@@ -46,9 +60,10 @@ class MemorySlots:
             return True
         if server.lock_holder != world.holder:
             raise PrimaryUnavailable("the installation's lock is not held", reason=Reason.GUARD_NOT_READY)
-        if slot.is_active:
+        if slot.is_active and not ends_sender:
             return False
         del server.slots[name]
+        world.on_write(f"drop slot {name}")
         return True
 
     async def close(self) -> None:
@@ -81,11 +96,19 @@ class MemoryReplica:
             sessions=len(server.sessions),
             active_sessions=sum(session.state == "active" for session in server.sessions),
             max_connections=int(server.settings["max_connections"]),
+            wal_timeline=server.timeline,
         )
+
+    async def libraries(self) -> ServerLibraries:
+        """See `ReplicaLink.libraries`."""
+        server = self.session.use()
+        server.questions["libraries"] += 1
+        return server.read_libraries(self.session.login())
 
     async def end_sessions(self, *, only_idle: bool) -> int:
         """See `ReplicaLink.end_sessions`."""
-        self.session.world.fence.check(3.0)
+        world = self.session.world
+        world.fence.check(3.0)
         server, role = self.session.use(), self.session.login()
         if "pg_signal_backend" not in role.rights and not role.is_superuser:
             raise Refused("permission denied to terminate process", reason=Reason.MISSING_RIGHT)
@@ -95,6 +118,7 @@ class MemoryReplica:
             if (session.state == "idle" or not only_idle) and not _is_superuser(server, session.role)
         ]
         server.sessions = [session for session in server.sessions if session not in ending]
+        world.on_write(f"end {len(ending)} sessions on {server.settings['cluster_name'] or server.host}")
         return len(ending)
 
     async def close(self) -> None:

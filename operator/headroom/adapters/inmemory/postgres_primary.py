@@ -8,6 +8,8 @@ from headroom.adapters.inmemory.postgres_server import CANARY_BYTES, MemoryServe
 from headroom.adapters.inmemory.postgres_session import MemoryLinkSession, slot_facts
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import BackupProgress, ConnectionCounts, Lsn, Mark, ServerFacts, SlotFacts
+from headroom.model.frozen import FrozenMap
+from headroom.model.libraries import ServerLibraries
 from headroom.reasons import Reason
 
 
@@ -47,7 +49,7 @@ class MemoryPrimary:
             is_in_recovery=server.is_in_recovery,
             timeline=server.timeline,
             flush_lsn=None if server.is_in_recovery else Lsn(server.lsn),
-            settings=dict(server.settings),
+            settings=FrozenMap(server.settings),
             wal_senders_used=server.wal_senders_used,
             slots_used=len(server.slots),
             is_direct=True,
@@ -110,6 +112,12 @@ class MemoryPrimary:
         """See `PrimaryLink.slots`."""
         server, now = self.session.use(), self.session.world.clock.monotonic()
         return [slot_facts(name, slot, now) for name, slot in sorted(server.slots.items()) if name.startswith(prefix)]
+
+    async def libraries(self) -> ServerLibraries:
+        """See `PrimaryLink.libraries`."""
+        server = self.session.use()
+        server.questions["libraries"] += 1
+        return server.read_libraries(self.session.login())
 
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """See `PrimaryLink.query`."""

@@ -2,12 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from headroom.errors import PrimaryUnavailable, Refused
 from headroom.model.database import NEWEST_MAJOR, OLDEST_MAJOR, BackupProgress, ConnectionTarget, Credentials, Lsn
+from headroom.model.libraries import (
+    DEFAULT_COLLATION,
+    PRELOAD_PARAMETER,
+    CollationFacts,
+    DatabaseLibraries,
+    ServerLibraries,
+)
 from headroom.reasons import Reason
 
 ALL_RIGHTS = frozenset({"pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_use_reserved_connections"})
@@ -21,10 +28,21 @@ DEFAULT_SETTINGS = {
     "max_slot_wal_keep_size": "-1",
     "max_wal_senders": "10",
     "max_worker_processes": "8",
+    "shared_preload_libraries": "",
     "superuser_reserved_connections": "3",
     "synchronous_standby_names": "",
     "wal_level": "replica",
 }
+DEFAULT_LIBRARIES = ServerLibraries(
+    server_name="",
+    preloaded="",
+    available=frozenset({("plpgsql", "1.0"), ("pg_trgm", "1.6")}),
+    databases=(
+        DatabaseLibraries(
+            "store", (CollationFacts(DEFAULT_COLLATION, "c", "2.36", "2.36"),), extensions=(("plpgsql", "1.0"),)
+        ),
+    ),
+)
 FIRST_START = datetime(2026, 1, 1, tzinfo=UTC)
 START_LSN = 0x3000000
 CANARY_BYTES = 128
@@ -72,8 +90,10 @@ class MemoryServer:
     """One server; change its fields to make things happen.
 
     A replica has an `upstream`, whose WAL it replays at once unless `is_paused`, and receives unless
-    `is_cut_off`. `is_down` refuses connections, `is_hung` lets every call run into its deadline. `questions` counts
-    what guards asked.
+    `is_cut_off`. `is_down` refuses connections, `is_hung` lets every call run into its deadline. One with `has_tls`
+    refuses plain connections, one that has it False refuses encrypted ones; None takes both. `questions` counts what
+    guards and sets asked. `forks` are where each earlier timeline ended. Without `libraries` their statements take too
+    long.
     """
 
     host: str
@@ -97,11 +117,14 @@ class MemoryServer:
     is_pooler: bool = False
     is_paused: bool = False
     is_cut_off: bool = False
+    has_tls: bool | None = None
     has_user_tablespaces: bool = False
+    libraries: ServerLibraries | None = DEFAULT_LIBRARIES
     starts: int = 0
     started_at: datetime = field(default_factory=start_postmaster)
     questions: Counter[str] = field(default_factory=Counter)
     lock_holder: str | None = None
+    forks: list[tuple[int, Lsn]] = field(default_factory=list)
     _replayed: int = 0
     _received: int = 0
 
@@ -123,7 +146,24 @@ class MemoryServer:
             and not self.is_cut_off
             and not self.upstream.is_down
             and self.upstream.system_identifier == self.system_identifier
+            and self._can_follow(self.upstream)
         )
+
+    def _can_follow(self, upstream: "MemoryServer") -> bool:
+        """Whether its own timeline leads to that of the upstream, from where it is."""
+        if upstream.timeline <= self.timeline or not upstream.forks:
+            return upstream.timeline >= self.timeline
+        end = dict(upstream.forks).get(self.timeline)
+        return end is not None and end >= max(self._received, self._replayed)
+
+    def read_libraries(self, role: "MemoryRole") -> ServerLibraries:
+        """The libraries as this role may read them."""
+        if self.libraries is None:
+            message = f"{self.host}:{self.port}: canceling statement due to statement timeout"
+            raise PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT)
+        is_allowed = "pg_monitor" in role.rights or role.is_superuser
+        preloaded = self.settings[PRELOAD_PARAMETER] if is_allowed else None
+        return replace(self.libraries, server_name=self.settings["cluster_name"], preloaded=preloaded)
 
     def write(self, size: int) -> None:
         """Add WAL to a primary."""
@@ -142,6 +182,7 @@ class MemoryServer:
         """End recovery on a new timeline."""
         _, replayed = self.replay()
         self.lsn, self.upstream = int(replayed), None
+        self.forks.append((self.timeline, replayed))
         self.timeline += 1
 
     def restart(self) -> None:
@@ -159,6 +200,9 @@ class MemoryServer:
         if self.is_hung:
             message = f"{where} did not accept a connection in time"
             raise PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT)
+        if self.has_tls is not None and self.has_tls is (target.tls_mode == "disable"):
+            message = f"{where} {'requires' if self.has_tls else 'does not support'} SSL"
+            raise PrimaryUnavailable(message, reason=Reason.TLS_FAILED)
         role = self._authenticate(target.credentials, where)
         if target.database != self.database:
             message = f'{where}: database "{target.database}" does not exist'

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from headroom.adapters.inmemory.kube_faults import OnWrite, ignore
 from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer, MemorySlot
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import ConnectionTarget, SlotFacts
@@ -22,7 +23,8 @@ def no_answer(sql: str, _: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 class MemoryWorld:
     """Servers by address; `answer` stands for what tables would say, `holder` is this process.
 
-    Two addresses may lead to one server. `take_overs` counts how often a link opened canary and guard.
+    Two addresses may lead to one server. `take_overs` counts how often a link opened canary and guard. `on_write` hears
+    what each write was, once it has taken effect and before it is answered.
     """
 
     clock: Clock
@@ -31,6 +33,7 @@ class MemoryWorld:
     answer: Answer = no_answer
     servers: dict[tuple[str, int], MemoryServer] = field(default_factory=dict)
     take_overs: int = 0
+    on_write: OnWrite = ignore
 
 
 @dataclass(slots=True)

@@ -133,7 +133,10 @@ class RelistAudit:
             await self.check()
 
     async def check(self) -> None:
-        """Read live what repeated lists left out, one by one; what cannot be read now is read at the next check."""
+        """Read live what repeated lists left out, one by one; what cannot be read now is read at the next check.
+
+        Raises a group of all that failed for what vanished.
+        """
         for relist in self.cache.take_relists():
             # If all objects of a kind have vanished, no list names one: then only a sample of that kind shows it.
             self._suspect(self.cache.find_samples(relist), relist.scope)
@@ -149,8 +152,16 @@ class RelistAudit:
             del self._suspects[ref]
             if found is None and scope is not None:
                 self._suspect(self.cache.find_unconfirmed(ref.kind, scope, self.clock.monotonic()))
+        await self._report_vanished()
+
+    async def _report_vanished(self) -> None:
+        """Each to its end, whatever the others do: what the cache has given out here is not given out again."""
         # Together: each may wait for the running pass of its object.
-        await asyncio.gather(*(self.on_vanished(*vanished) for vanished in self.cache.take_vanished()))
+        reports = [self.on_vanished(*vanished) for vanished in self.cache.take_vanished()]
+        outcomes = await asyncio.gather(*reports, return_exceptions=True)
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if failures:
+            raise BaseExceptionGroup("objects that vanished are not forgotten", failures)
 
     def _suspect(self, refs: Iterable[ObjectRef], scope: str | None = None) -> None:
         self._suspects.update(dict.fromkeys(refs, scope))

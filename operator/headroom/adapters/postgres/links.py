@@ -14,8 +14,10 @@ from psycopg import errors as pg
 
 from headroom.adapters.postgres import rows, sql
 from headroom.adapters.postgres.connection import Link, PinnedConnection, Row, fetch_one, read_only
+from headroom.adapters.postgres.libraries import Pin, read_libraries
 from headroom.errors import HeadroomError, PrimaryUnavailable, SignalUnavailable
 from headroom.model.database import ReplicaProbe
+from headroom.model.libraries import ServerLibraries
 from headroom.ports.clock import Clock, Fence
 from headroom.reasons import Reason
 
@@ -47,6 +49,7 @@ class PinnedReplica:
     connection: PinnedConnection
     fence: Fence
     clock: Clock
+    pin_database: Pin
 
     async def probe(self) -> ReplicaProbe:
         """See `ReplicaLink.probe`."""
@@ -57,6 +60,10 @@ class PinnedReplica:
             return rows.parse_probe(row, probed_at=probed_at, answered_at=self.clock.monotonic())
 
         return await self.connection.run(work)
+
+    async def libraries(self) -> ServerLibraries:
+        """See `ReplicaLink.libraries`; on connections of its own, so that no probe waits for it."""
+        return await read_libraries(self.pin_database, self.connection.target.database)
 
     async def end_sessions(self, *, only_idle: bool) -> int:
         """See `ReplicaLink.end_sessions`; one statement a session, each matched as it was seen."""

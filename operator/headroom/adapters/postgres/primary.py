@@ -10,6 +10,7 @@ from psycopg import errors as pg
 from headroom.adapters.postgres import rows, sql
 from headroom.adapters.postgres.connection import WRITE_OPTIONS, Link, PinnedConnection, fetch_one, find_address
 from headroom.adapters.postgres.guard import GuardSession, ServerKey
+from headroom.adapters.postgres.libraries import Pin, read_libraries
 from headroom.adapters.postgres.links import SharedQueries
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import (
@@ -19,6 +20,8 @@ from headroom.model.database import (
     ServerFacts,
     SlotFacts,
 )
+from headroom.model.frozen import FrozenMap
+from headroom.model.libraries import ServerLibraries
 from headroom.ports.clock import Clock
 from headroom.reasons import Reason
 
@@ -42,7 +45,8 @@ class PinnedPrimary:
     probes: PinnedConnection
     queues: SharedQueries
     clock: Clock
-    _settings: Mapping[str, str] = field(default_factory=dict)
+    pin_database: Pin
+    _settings: FrozenMap[str, str] = field(default_factory=FrozenMap)
     _settings_read_at: float | None = None
     _is_observer: bool = True
 
@@ -126,6 +130,10 @@ class PinnedPrimary:
     async def slots(self, prefix: str) -> Sequence[SlotFacts]:
         """See `PrimaryLink.slots`."""
         return [rows.parse_slot(row) for row in await self.probes.fetch(sql.SLOTS, {"prefix": prefix})]
+
+    async def libraries(self) -> ServerLibraries:
+        """See `PrimaryLink.libraries`."""
+        return await read_libraries(self.pin_database, self.probes.target.database)
 
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """See `PrimaryLink.query`."""

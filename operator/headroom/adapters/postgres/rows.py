@@ -1,6 +1,6 @@
 """Rows as the facts they stand for; the one place where column names of `sql` are read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,8 @@ from headroom.model.database import (
     ServerFacts,
     SlotFacts,
 )
+from headroom.model.frozen import FrozenMap
+from headroom.model.libraries import CollationFacts, DatabaseLibraries, ServerLibraries
 
 Row = Mapping[str, Any]
 
@@ -25,7 +27,7 @@ def parse_server(row: Row, address: str) -> ServerFacts:
         is_in_recovery=bool(row["is_in_recovery"]),
         timeline=int(row["timeline"]),
         flush_lsn=parse_lsn(row["flush_lsn"]),
-        settings={str(name): str(value) for name, value in (row["settings"] or {}).items()},
+        settings=FrozenMap((str(name), str(value)) for name, value in (row["settings"] or {}).items()),
         wal_senders_used=int(row["wal_senders_used"]),
         slots_used=int(row["slots_used"]),
         is_direct=True,
@@ -107,6 +109,29 @@ def parse_probe(row: Row, *, probed_at: float, answered_at: float) -> ReplicaPro
         sessions=int(row["sessions"]),
         active_sessions=int(row["active_sessions"]),
         max_connections=int(row["max_connections"]),
+        wal_timeline=None if row["wal_timeline"] is None else int(row["wal_timeline"]),
+    )
+
+
+def parse_libraries(row: Row, databases: Iterable[DatabaseLibraries]) -> ServerLibraries:
+    """A row of `sql.LIBRARIES`, and what was read in each database."""
+    preloaded = row["preloaded"]
+    return ServerLibraries(
+        server_name=str(row["server_name"]),
+        preloaded=None if preloaded is None else str(preloaded),
+        available=frozenset((str(name), str(version)) for name, version in row["available"]),
+        databases=tuple(databases),
+    )
+
+
+def parse_collation(row: Row) -> CollationFacts:
+    """A row of `sql.DATABASES` or `sql.USED_COLLATIONS`."""
+    recorded, actual = row["recorded"], row["actual"]
+    return CollationFacts(
+        name=str(row["name"]),
+        provider=str(row["provider"]),
+        recorded=None if recorded is None else str(recorded),
+        actual=None if actual is None else str(actual),
     )
 
 

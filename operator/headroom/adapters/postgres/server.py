@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from headroom.adapters.postgres.connection import PROBE_OPTIONS, WRITE_OPTIONS, PinnedConnection
 from headroom.adapters.postgres.conninfo import SessionNames, read_system_authorities
 from headroom.adapters.postgres.guard import GuardSession, HeldLocks, compute_lock_key
+from headroom.adapters.postgres.libraries import LIBRARY_OPTIONS, Pin
 from headroom.adapters.postgres.links import QUEUE_OPTIONS, PinnedQueue, PinnedReplica, SharedQueries
 from headroom.adapters.postgres.primary import CANARY_OPTIONS, PROBES_MAX_AGE_SECONDS, PinnedPrimary
 from headroom.adapters.postgres.slots import PinnedSlots
@@ -44,6 +45,7 @@ class PsycopgPostgres:
             probes=pin_probes("probes"),
             queues=SharedQueries(lambda: pin_probes("queues"), self.clock),
             clock=self.clock,
+            pin_database=self._pin_database(target),
         )
         try:
             await link.open(is_observer=is_observer)
@@ -71,13 +73,16 @@ class PsycopgPostgres:
         connection = self._pin(target, "member", PROBE_OPTIONS)
         connection.grant = f'GRANT pg_signal_backend TO "{target.credentials.username}"'
         await connection.open()
-        return PinnedReplica(connection, self.fence, self.clock)
+        return PinnedReplica(connection, self.fence, self.clock, self._pin_database(target))
 
     async def open_queue(self, target: ConnectionTarget) -> QueueLink:
         """See `Postgres.open_queue`."""
         connection = self._pin(target, "queue", QUEUE_OPTIONS)
         await connection.open()
         return PinnedQueue(connection)
+
+    def _pin_database(self, target: ConnectionTarget) -> Pin:
+        return lambda database: self._pin(replace(target, database=database), "libraries", LIBRARY_OPTIONS)
 
     def _pin(
         self, target: ConnectionTarget, role: str, options: Mapping[str, str], *, max_age_seconds: float | None = None

@@ -1,7 +1,9 @@
 """Slot SQL on a primary, as the replication role."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import errors as pg
@@ -13,6 +15,7 @@ from headroom.adapters.postgres.errors import classify_connect_text, quote
 from headroom.adapters.postgres.guard import HeldLocks, fetch_server_key
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import ConnectionTarget, SlotFacts
+from headroom.model.timelines import FIRST_TIMELINE, TimelineHistory
 from headroom.ports.clock import Fence
 from headroom.reasons import Reason
 
@@ -30,11 +33,31 @@ class PinnedSlots:
     login_name: str
 
     async def check_replication(self) -> str:
-        """See `SlotLink.check_replication`; on its own connection, since it speaks another dialect."""
+        """See `SlotLink.check_replication`."""
+        [(identifier, *_)] = await self._command(sql.IDENTIFY_SYSTEM)
+        return identifier
+
+    async def read_history(self, system_identifier: str, timeline: int) -> TimelineHistory:
+        """See `SlotLink.read_history`."""
+        if timeline == FIRST_TIMELINE:
+            return TimelineHistory(timeline)
+        command = sql.TIMELINE_HISTORY.format(timeline=timeline)
+        # On one connection: the name may lead to another server by now, whose history is not the one asked for.
+        (identifier, current, *_), (_, content) = await self._command(sql.IDENTIFY_SYSTEM, command)
+        if (identifier, current) != (system_identifier, str(timeline)):
+            message = f"system {identifier} answers on timeline {current}, not {system_identifier} on {timeline}"
+            raise PrimaryUnavailable(message, reason=Reason.PRIMARY_REPLACED)
+        try:
+            return TimelineHistory.parse(timeline, content)
+        except ValueError as error:
+            raise PrimaryUnavailable(str(error), reason=Reason.QUERY_FAILED) from error
+
+    async def _command(self, *commands: str) -> list[tuple[str, ...]]:
+        """The one row of each replication command, on a separate connection, since that speaks another dialect."""
         target = self.connection.target
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                return await _identify_system(target, self.login_name)
+                return await _run_commands(target, self.login_name, commands)
         except (psycopg.Error, TimeoutError) as error:
             raise _describe_login_error(error, target) from error
 
@@ -51,10 +74,12 @@ class PinnedSlots:
 
         return await self.connection.run(work, seconds=SLOT_SECONDS)
 
-    async def drop_slot(self, name: str) -> bool:
+    async def drop_slot(self, name: str, *, ends_sender: bool = False) -> bool:
         """See `SlotLink.drop_slot`."""
         self.fence.check(SLOT_SECONDS)
-        return await self.connection.run(lambda link: self._drop(link, name), seconds=SLOT_SECONDS)
+        return await self.connection.run(
+            lambda link: self._drop(link, name, ends_sender=ends_sender), seconds=SLOT_SECONDS
+        )
 
     async def _create(self, link: Link, name: str) -> None:
         # Turn, connect and query may have taken seconds, in which a process that was frozen lost its lease.
@@ -64,10 +89,12 @@ class PinnedSlots:
         except pg.DuplicateObject:
             return  # created between our query and our call: what exists counts
 
-    async def _drop(self, link: Link, name: str) -> bool:
+    async def _drop(self, link: Link, name: str, *, ends_sender: bool) -> bool:
         pid = self.locks.find_pid(await fetch_server_key(link)) or 0
         parameters = {"name": name, "guard_pid": pid, "lock_key": self.lock_key}
         self.fence.check(SLOT_SECONDS)
+        if ends_sender:
+            await link.execute(sql.END_SENDER, parameters)
         try:
             await link.execute(sql.DROP_SLOT, parameters)
         except pg.ObjectInUse:
@@ -86,15 +113,20 @@ class PinnedSlots:
         await self.connection.close()
 
 
-async def _identify_system(target: ConnectionTarget, login_name: str) -> str:
+async def _run_commands(target: ConnectionTarget, login_name: str, commands: Iterable[str]) -> list[tuple[str, ...]]:
     with connection_string(target, application_name=login_name, options={}, is_replication=True) as conninfo:
         link = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
     try:
-        row = await (await link.execute(sql.IDENTIFY_SYSTEM)).fetchone()
-        assert row is not None
-        return str(row[0])
+        return [_read_row(await link.execute(command)) for command in commands]
     finally:
         await link.close()
+
+
+def _read_row(cursor: psycopg.AsyncCursor[Any]) -> tuple[str, ...]:
+    """The row as the server sent it: 14 calls the text of a history `bytea`, and does not write it as such."""
+    result = cursor.pgresult
+    assert result is not None
+    return tuple((result.get_value(0, column) or b"").decode(errors="replace") for column in range(result.nfields))
 
 
 def _describe_login_error(error: Exception, target: ConnectionTarget) -> PrimaryUnavailable:

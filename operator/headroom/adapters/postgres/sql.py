@@ -131,11 +131,19 @@ FROM pg_replication_slots s
 WHERE s.slot_name = %(name)s AND s.slot_type = 'physical' AND NOT s.active AND {_HELD}
 """  # noqa: S608
 """Drops the slot only while our guard session holds the installation's lock, as the server sees it right then."""
+END_SENDER = f"""
+SELECT pg_terminate_backend(s.active_pid, 1000)
+FROM pg_replication_slots s
+WHERE s.slot_name = %(name)s AND s.slot_type = 'physical' AND s.active_pid IS NOT NULL AND {_HELD}
+"""  # noqa: S608
+"""Ends the sender and waits up to a second for it, so that the slot can go at once."""
 HAS_LOCK = f"SELECT {_HELD} AS is_held"
 SERVER_KEY = """
 SELECT system_identifier::text AS system_identifier, pg_postmaster_start_time() AS started_at FROM pg_control_system()
 """
 IDENTIFY_SYSTEM = "IDENTIFY_SYSTEM"
+TIMELINE_HISTORY = "TIMELINE_HISTORY {timeline:d}"
+"""Both are commands of a replication connection, which takes no parameters."""
 
 TRY_LOCK = "SELECT pg_try_advisory_lock(%(lock_key)s::bigint) AS is_held"
 END_OLDER_HOLDERS = """
@@ -148,6 +156,14 @@ WHERE application_name LIKE 'headroom/%%'
   AND usesysid NOT IN (SELECT oid FROM pg_roles WHERE rolsuper AND rolname <> current_user)
 """
 
+# A receiver names its timeline only while it runs. A segment of a timeline is there once WAL of it was received.
+# Reading the folder is too expensive for every probe, and needs a right that a login may lack.
+_WAL_TIMELINE = """
+CASE WHEN pg_is_in_recovery() AND w.received_tli IS NULL AND has_function_privilege('pg_ls_waldir()', 'EXECUTE')
+     THEN (SELECT max(('x' || substr(name, 1, 8))::bit(32)::int) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$')
+END
+"""
+
 PROBE = f"""
 SELECT current_setting('cluster_name') AS server_name,
        pg_is_in_recovery() AS is_in_recovery,
@@ -156,6 +172,7 @@ SELECT current_setting('cluster_name') AS server_name,
        pg_last_wal_replay_lsn()::text AS replay_lsn,
        pg_last_wal_receive_lsn()::text AS receive_lsn,
        w.received_tli AS timeline,
+       {_WAL_TIMELINE} AS wal_timeline,
        coalesce(w.status = 'streaming', false) AS is_streaming,
        CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() <> 'not paused' ELSE false END
          AS is_replay_paused,
@@ -182,6 +199,46 @@ WHERE pid = %(pid)s AND backend_start = %(backend_start)s AND {_MAY_BE_ENDED}
   AND (NOT %(only_idle)s OR (state = 'idle' AND state_change = %(state_change)s))
 """  # noqa: S608
 """One session, if it is still the one that was seen: pids are used again, and an idle session may have gone to work."""
+
+# pg_settings leaves out what the login may not read, while current_setting would fail.
+LIBRARIES = """
+SELECT current_setting('cluster_name') AS server_name, current_setting('server_version_num')::int AS version,
+       (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries') AS preloaded,
+       (SELECT coalesce(json_agg(json_build_array(name, version)), '[]')
+        FROM (SELECT DISTINCT name::text, version FROM pg_available_extension_versions()) v) AS available
+"""
+# Nobody reads from a template, and a session in it makes CREATE DATABASE wait. -2 marks a DROP that did not end.
+_DATABASES = "FROM pg_database d WHERE d.datallowconn AND NOT d.datistemplate AND d.datconnlimit <> -2 ORDER BY 1"
+DATABASES = f"""
+SELECT d.datname::text AS name, d.datlocprovider::text AS provider, d.datcollversion AS recorded,
+       pg_database_collation_actual_version(d.oid) AS actual
+{_DATABASES}
+"""
+DATABASES_14 = f"""
+SELECT d.datname::text AS name, 'c' AS provider, NULL::text AS recorded,
+       CASE WHEN d.datcollate::text NOT IN ('C', 'POSIX') AND d.datcollate::text NOT LIKE 'C.%%' THEN
+         (SELECT max(pg_collation_actual_version(c.oid)) FROM pg_collation c WHERE c.collprovider = 'c')
+       END AS actual
+{_DATABASES}
+"""  # noqa: S608
+"""14 records no version of a database's own collation. All its collations belong to one C library with one version."""
+USED_COLLATIONS = """
+WITH used AS (
+  SELECT unnest(indcollation::oid[]) AS oid FROM pg_index
+  UNION SELECT unnest(partcollation::oid[]) FROM pg_partitioned_table
+  UNION SELECT rngcollation FROM pg_range
+  UNION SELECT refobjid FROM pg_depend
+        WHERE refclassid = 'pg_collation'::regclass
+          AND (classid = 'pg_constraint'::regclass OR classid = 'pg_class'::regclass AND objsubid = 0)
+)
+SELECT format('%%I.%%I', n.nspname, c.collname) AS name, c.collprovider::text AS provider,
+       c.collversion AS recorded, pg_collation_actual_version(c.oid) AS actual
+FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
+WHERE c.oid IN (SELECT oid FROM used) AND c.collprovider <> 'd'
+ORDER BY 1
+"""
+"""Collations that something stored depends on; those of expressions are in pg_depend. The database's own is apart."""
+EXTENSIONS = "SELECT extname::text AS name, extversion AS version FROM pg_extension ORDER BY 1"
 
 BEGIN_READ_ONLY = "BEGIN TRANSACTION READ ONLY"
 ROLLBACK = "ROLLBACK"

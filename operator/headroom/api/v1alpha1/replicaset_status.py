@@ -51,6 +51,8 @@ class MemberStatus(StatusModel):
     """Client sessions on it."""
     attempts: Count | None = None
     """Copies that failed."""
+    full_since: datetime | None = None
+    """Since when it has been full of sessions and has had another replica added for it."""
     conditions: Conditions = ()
     """Verdicts about the stages it has passed."""
 
@@ -104,6 +106,11 @@ class ScalingTimes(StatusModel):
 class ReplicaSetStatus(CommonStatus):
     """The members, what was measured, and what was decided."""
 
+    reason: Annotated[str, Field(max_length=128)] | None = None
+    """What a person should know first: the reason of Ready while it is not True, else the condition that is not as it
+    should be and its reason, such as `Stalled:WALSendersExhausted`; `AsExpected` if all are."""
+    method: Word | None = None
+    """What the replicas were created from."""
     replicas: Count | None = None
     """Replicas that serve: pods that match `selector`."""
     selector: Annotated[str, Field(max_length=512)] | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from headroom.api.base import CelRule, SpecModel, Unique, rule
-from headroom.api.v1alpha1.common import MAX_SERVING, RoleName, ServiceName
+from headroom.api.v1alpha1.common import MAX_SERVING, RoleName, ServiceName, SqlName
 from headroom.api.values import ByteRange, DurationRange
 
 ReplayLag = Annotated[timedelta, DurationRange("100ms", "1h")]
@@ -29,20 +29,21 @@ class VolumeRetention(StrEnum):
 
 
 class Readiness(SpecModel):
-    """Bounds on replay lag: a replica enters the Service below the lower ones and leaves it above the upper ones."""
+    """Bounds on replay lag: a replica enters the Service below `max…` and leaves it above `ejectReplayLag`."""
 
     max_replay_lag: ReplayLag = timedelta(seconds=1)
     """To enter: replay lag is at most this, and so is `maxReplayBacklog`."""
     eject_replay_lag: ReplayLag = timedelta(seconds=10)
-    """To leave: replay lag is over this, and so is `ejectReplayBacklog`."""
+    """To leave: replay lag is over this, however few bytes that is: on a quiet primary little WAL is missing."""
     max_replay_backlog: ReplayBacklog = 16 * 1024**2
     """To enter: WAL still to replay is at most this."""
-    eject_replay_backlog: ReplayBacklog = 64 * 1024**2
-    """To leave: WAL still to replay is over this."""
     min_serving: Annotated[int, Field(ge=0, le=MAX_SERVING)] = 1
     """Replicas that keep serving in spite of lag, if enough of them may serve at all."""
     on_lag_panic: OnLagPanic = OnLagPanic.SERVE_STALE
     """When so many lag that they cannot all leave: `ServeStale` keeps them and reports it, `Eject` takes them out."""
+    ignore_libraries: Annotated[tuple[SqlName, ...], Field(max_length=64), Unique()] = ()
+    """Extensions and preloaded libraries of the primary that replicas may lack, such as pg_cron. Reads that need one
+    fail there. Replicas do not preload them."""
 
     @rule(
         "duration(self.ejectReplayLag) > duration(self.maxReplayLag)",
@@ -51,14 +52,6 @@ class Readiness(SpecModel):
     )
     def _lag_bounds_are_apart(self) -> bool:
         return self.eject_replay_lag > self.max_replay_lag
-
-    @rule(
-        "quantity(self.ejectReplayBacklog).isGreaterThan(quantity(self.maxReplayBacklog))",
-        "ejectReplayBacklog must be above maxReplayBacklog, or replicas would flap",
-        field=".ejectReplayBacklog",
-    )
-    def _backlog_bounds_are_apart(self) -> bool:
-        return self.eject_replay_backlog > self.max_replay_backlog
 
 
 class Rebalance(SpecModel):

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Succeeds while the postmaster answers at all: also while it starts, refuses, or has no connection left.
 #
-# Reads: MONITOR_ROLE.
+# Reads: CONFIG (a folder), and what knock.sh reads.
 set -eu
 
+. "$CONFIG/knock.sh"
 code=0
-PGSSLMODE=disable pg_isready -q -h 127.0.0.1 -p 5432 -U "$MONITOR_ROLE" -t 3 || code=$?
+(knock 8) || code=$?
 [ "$code" -le 1 ]

@@ -5,7 +5,8 @@
 # renamed as the last step, so a run that is killed at any point leaves nothing that a later run could take for a copy.
 #
 # Reads: PGDATA, CONFIG (a folder), SLOT, SYSTEM_IDENTIFIER, MAJOR, PRIMARY_CONNINFO, TRIES, MAX_RATE_KIB (may be
-# empty), and what credentials.sh reads. Exit status: 0 ready, 3 cannot ever work with this volume or image, 1 try again.
+# empty), and what lock.sh and credentials.sh read. Exit status: 0 ready, 3 cannot ever work with this volume or image,
+# 4 another pod still uses the volume, 1 try again.
 set -eu
 umask 077
 
@@ -58,7 +59,6 @@ check_seeded() {
 	found=$(system_identifier_of "$PGDATA")
 	[ "$found" = "$SYSTEM_IDENTIFIER" ] || refuse "the copy is of system $found, the primary is $SYSTEM_IDENTIFIER"
 	chmod 0700 "$PGDATA"
-	rm -f "$PGDATA/postmaster.pid"
 }
 
 copy() {
@@ -110,6 +110,8 @@ seed() {
 	say "seeded"
 }
 
+. "$CONFIG/lock.sh"
+lock_volume seed
 sh "$CONFIG/credentials.sh"
 check_image
 if [ -f "$PGDATA/$MARK" ]; then

@@ -1,16 +1,50 @@
 #!/bin/sh
 # Starts the server as a standby, or not at all: a container that restarts runs this again, and its seed step not.
 #
-# Reads: PGDATA, CONFIG (a folder), SLOT, NAME, PRIMARY_CONNINFO, and what credentials.sh reads.
+# Reads: PGDATA, CONFIG (a folder), SLOT, NAME, PRIMARY_CONNINFO, SYSTEM_IDENTIFIER, REFRESH_SECONDS, and what lock.sh
+# and refresh.sh read.
 set -eu
 
+refuse() {
+	echo "start: $*" >&2
+	exit 1
+}
+
+check_system() {
+	found=$(LC_ALL=C pg_controldata -D "$PGDATA" | sed -n 's/^Database system identifier: *//p')
+	[ "$found" = "$SYSTEM_IDENTIFIER" ] || refuse "$PGDATA is of system $found, the primary is $SYSTEM_IDENTIFIER"
+}
+
+# A process that has ended and was not waited for yet still has an id, and state Z.
+is_running() {
+	read -r _ _ state _ 2>/dev/null <"/proc/$1/stat" && [ "$state" != Z ]
+}
+
+# Runs beside the server, which has this process's id, and ends with it. A problem is reported once, not at each turn:
+# Kubernetes keeps only the end of the log, which belongs to the server's last words.
+keep_refreshing() {
+	reported=
+	while sleep "$REFRESH_SECONDS" && is_running "$1"; do
+		problem=$(sh "$CONFIG/refresh.sh" 2>&1) || true
+		if [ "$problem" != "$reported" ]; then
+			echo "${problem:-refresh: logins and certificates are refreshed again}" >&2
+			reported=$problem
+		fi
+	done
+}
+
+. "$CONFIG/lock.sh"
+lock_volume start
 for file in standby.signal .headroom-seeded; do
-	if ! [ -f "$PGDATA/$file" ]; then
-		echo "start: $PGDATA/$file is missing: this is no standby of ours, so it must not run" >&2
-		exit 1
-	fi
+	[ -f "$PGDATA/$file" ] || refuse "$PGDATA/$file is missing: this is no standby of ours, so it must not run"
 done
+check_system
+# Whoever wrote it has ended, since the volume is ours, and a process of this pod may have its id by now.
+rm -f "$PGDATA/postmaster.pid"
 sh "$CONFIG/credentials.sh" || echo "start: the login to the primary is as it was" >&2
+# Twice in the background, so that it is no child of the server, which would take its end for a crash of a backend; and
+# without the lock, so that it keeps no volume.
+(keep_refreshing "$$" 9>&- &)
 exec postgres -D "$PGDATA" \
 	-c "config_file=$CONFIG/postgresql.conf" \
 	-c "hba_file=$CONFIG/pg_hba.conf" \

@@ -5,7 +5,7 @@
 # It looks at what the server writes of itself, and knocks only then: to a server that replays a backlog, for hours
 # perhaps, each knock is a FATAL line in its log, which would push its last words out of what Kubernetes keeps of it.
 #
-# Reads: PGDATA, MONITOR_ROLE.
+# Reads: PGDATA, CONFIG (a folder), and what knock.sh reads.
 set -eu
 
 # The eighth line is the server's status, as `pg_ctl --wait` reads it. One that was killed leaves its file behind.
@@ -22,4 +22,5 @@ until says_ready; do
 	[ "$looks" -gt 0 ] || exit 1
 	sleep 0.2
 done
-PGSSLMODE=disable exec pg_isready -q -h 127.0.0.1 -p 5432 -U "$MONITOR_ROLE" -t 1
+. "$CONFIG/knock.sh"
+knock 1

@@ -1,8 +1,11 @@
 #!/bin/sh
-# Waits until no client runs a statement, at most as long as a drain may take, then stops the server fast.
+# Goes on serving for a few seconds, then waits until no client runs a statement, at most as long as a drain may take,
+# then stops the server fast.
 #
+# Kubernetes runs this while it tells the proxies that the pod is leaving. Until all of them know, and another replica
+# serves, new connections arrive here: a server that stops at once, because nobody runs a statement, would refuse them.
 # SIGTERM alone would wait for every session to leave; the image's SIGINT would cut running queries at once.
-# Reads: PGDATA, DRAIN_SECONDS, MONITOR_ROLE.
+# Reads: PGDATA, LAME_DUCK_SECONDS, DRAIN_SECONDS, MONITOR_ROLE.
 set -eu
 
 # Client backends show `user database address(port) activity` in their title; idle ones end in `idle...`.
@@ -19,7 +22,8 @@ now() {
 	echo "${uptime%%.*}"
 }
 
-deadline=$(($(now) + DRAIN_SECONDS))
+deadline=$(($(now) + LAME_DUCK_SECONDS + DRAIN_SECONDS))
+sleep "$LAME_DUCK_SECONDS"
 while [ "$(now)" -lt "$deadline" ] && [ "$(active_clients)" -gt 0 ]; do
 	sleep 1
 done

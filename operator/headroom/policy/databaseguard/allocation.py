@@ -6,11 +6,11 @@ out only connections that nobody holds.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
-from types import MappingProxyType
 
 from headroom.model.database import Allocation, PoolDemand
+from headroom.model.frozen import FrozenMap
 
-NO_POOLERS: Mapping[str, int] = MappingProxyType({})
+NO_POOLERS: FrozenMap[str, int] = FrozenMap()
 
 
 def allocate(
@@ -21,9 +21,9 @@ def allocate(
     The layers of `_LAYERS` are filled one after the other, each by rank, and what is left is headroom: as many workers
     more for each pool, whatever its class. Within a class, workers that run come first, then the smaller pools grow
     (max-min fairness over workers). That is what each pool may have in the end. Until others have given back their
-    part it may grow only into free connections, which are the budget less all that is held. `pool_sizes` are those of
-    the poolers, by guard: they bound the pools of that guard together. Pools that run what they were given are given
-    the same.
+    part it may grow only into free connections, which are the budget less all that is held, by terminating workers
+    too. `pool_sizes` are those of the poolers, by guard: they bound the pools of that guard together. Pools that run
+    what they were given are given the same.
     """
     shares = [_Share(demand) for demand in sorted(demands, key=lambda demand: (demand.rank, demand.uid))]
     budget, made = max(0, budget), {}
@@ -71,8 +71,10 @@ class _Share:
 
 _Layer = Callable[[_Share], int]
 _LAYERS: tuple[_Layer, ...] = (
-    lambda share: share.demand.minimum,
+    lambda share: min(share.demand.minimum, share.held),
+    # Before the rest of any minimum: nobody's busy worker ends for one that does not run yet.
     lambda share: share.demand.busy,
+    lambda share: share.demand.minimum,
     # A pool that wants any worker gets one before others of its class get all that they want.
     lambda share: min(1, share.demand.wanted),
     lambda share: share.demand.wanted,
@@ -89,7 +91,7 @@ def _share_out(shares: Sequence[_Share], budget: int) -> None:
     for share in shares:
         share.promised = share.most = share.workers
         share.workers, share.base = min(share.workers, share.held), 0
-    _fill(shares, budget - sum(share.held * share.size for share in shares))
+    _fill(shares, budget - sum(share.demand.held for share in shares))
 
 
 def _fill(shares: Sequence[_Share], left: int) -> None:
@@ -156,15 +158,16 @@ def _find_level(growing: Sequence[_Share], left: int) -> int:
 
 def _describe(shares: Sequence[_Share], budget: int, *, is_pooled: bool = False) -> dict[str, Allocation]:
     """The allocations of pools that share a budget, with what a message needs to say why."""
-    held, ahead, made = sum(share.held * share.size for share in shares), 0, {}
+    held, ahead, made = sum(share.demand.held for share in shares), 0, {}
     for _, members in groupby(shares, key=lambda share: share.demand.rank):
         alike = list(members)
         for share in alike:
             made[share.demand.uid] = Allocation(
                 workers=share.workers,
                 budget=budget,
-                held_by_others=held - share.held * share.size,
+                held_by_others=held - share.demand.held,
                 ahead=ahead,
+                terminating=share.demand.terminating * share.size,
                 is_short=share.promised < share.asked,
                 is_pooled=is_pooled,
             )

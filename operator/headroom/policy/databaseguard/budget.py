@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from headroom.model.conditions import Finding
 from headroom.model.database import Allocation, ConnectionBudget, ConnectionCounts, PoolDemand
+from headroom.model.frozen import FrozenMap
 from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.policy.databaseguard.allocation import allocate
 from headroom.reasons import Reason
@@ -29,27 +30,55 @@ class ConnectionLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class OthersCount:
+    """Connections of others at `at`, in monotonic seconds; those of the workloads in `ours` are not among them."""
+
+    at: float
+    others: int
+    ours: frozenset[str]
+
+    def without(self, connected: Mapping[str, int], measured: int) -> "OthersCount":
+        """The count as if the workloads that connect so often now had been ours, and never below what others hold now.
+
+        What a workload held at that time is not known. A count that knows it already had its connections apart.
+        """
+        taken = sum(connections for workload, connections in connected.items() if workload not in self.ours)
+        return replace(self, others=max(self.others - taken, min(self.others, measured)))
+
+
+@dataclass(frozen=True, slots=True)
 class OthersHistory:
-    """Connections that no pool of ours holds, counted every 10 s for an hour; monotonic seconds, oldest first."""
+    """Connections that no pool of ours holds, counted every 10 s for an hour, oldest first."""
 
-    counts: tuple[tuple[float, int], ...] = ()
+    counts: tuple[OthersCount, ...] = ()
 
-    def observe(self, now: float, others: int) -> "OthersHistory":
-        """The history with one more count, unless the last one is younger than 10 s."""
-        if self.counts and now - self.counts[-1][0] < OTHERS_EVERY_SECONDS:
+    def observe(self, now: float, others: int, ours: Iterable[str] = ()) -> "OthersHistory":
+        """The history with one more count, unless the last one is younger than 10 s; `ours` are all workloads now."""
+        if self.counts and now - self.counts[-1].at < OTHERS_EVERY_SECONDS:
             return self
-        kept = tuple(entry for entry in self.counts if now - entry[0] < OTHERS_SECONDS)
-        return OthersHistory((*kept, (now, others)))
+        kept = tuple(count for count in self.counts if now - count.at < OTHERS_SECONDS)
+        known = frozenset(ours)
+        # One set for all counts while pools stay: there may be hundreds of both.
+        known = kept[-1].ours if kept and kept[-1].ours == known else known
+        return OthersHistory((*kept, OthersCount(now, others, known)))
 
-    def without(self, connections: int) -> "OthersHistory":
-        """The history as if so many connections had been ours all the time: those of a pool that is seen now."""
-        return OthersHistory(tuple((at, max(0, others - connections)) for at, others in self.counts))
+    def without(self, connected: Mapping[str, int], measured: int) -> "OthersHistory":
+        """The history without the connections of workloads that counted as others', each taken out of a count once.
+
+        `measured` is what others hold now.
+        """
+        if all(count.ours.issuperset(connected) for count in self.counts):
+            return self
+        known = {count.ours: count.ours.union(connected) for count in self.counts}
+        return OthersHistory(
+            tuple(replace(count.without(connected, measured), ours=known[count.ours]) for count in self.counts)
+        )
 
     def high(self) -> int | None:
         """The count that was exceeded for 3 min at most, which is the 95th percentile of a whole hour; None before the
         first count.
         """
-        ordered = sorted((count for _, count in self.counts), reverse=True)
+        ordered = sorted((count.others for count in self.counts), reverse=True)
         return ordered[min(BRIEF_COUNTS, len(ordered) - 1)] if ordered else None
 
 
@@ -63,12 +92,12 @@ class ConnectionPlan:
     """
 
     budget: ConnectionBudget
-    allocations: Mapping[str, Allocation]
+    allocations: FrozenMap[str, Allocation]
     history: OthersHistory
     counted_since: float
     shared: int = 0
     demands: tuple[PoolDemand, ...] = ()
-    poolers: Mapping[str, int] = field(default_factory=dict)
+    poolers: FrozenMap[str, int] = field(default_factory=FrozenMap)
     is_settled: bool = True
 
 
@@ -84,8 +113,8 @@ def plan_connections(
     """Plan one pass of a guard; `now` is monotonic seconds, `previous` the last plan of this process, if there is one.
 
     `limits` are those of the guards of one namespace on one server, by name and with `own_guard` among them; `demands`
-    are those of that namespace's pools there. Connections of a pool that is seen for the first time are taken out of
-    the history, where they counted as others' until now.
+    are those of that namespace's pools there. Connections of a workload that no pool had when others were counted are
+    taken out of that count now. Terminating workers are not among the others: their pool holds their connections.
 
     Others that have just come leave no room to grow. Only those that stay take anything away: an API that is rolled out
     holds its connections twice for a minute, and workers that end keep theirs until their job is done.
@@ -93,36 +122,30 @@ def plan_connections(
     history, since = (OthersHistory(), now) if previous is None else (previous.history, previous.counted_since)
     # Pools post their demand at least every 5 s: connections of one that has not done so yet look like others'.
     is_settled = now - since >= FIRST_SIGHT_SECONDS
-    poolers = {name: limit.pool_size for name, limit in limits.items() if limit.pool_size is not None}
+    poolers = FrozenMap((name, limit.pool_size) for name, limit in limits.items() if limit.pool_size is not None)
     held = count_held(demands, poolers)
     current = max(0, counts.used - held)
-    history = history.without(_count_new(previous, demands))
+    connected = _count_connected(demands)
+    # Without the workers that start: the server may not count them yet, and then others would seem to be fewer.
+    history = history.without(connected, max(0, counts.used - count_connected(demands, poolers)))
     if is_settled:
-        history = history.observe(now, current)
+        history = history.observe(now, current, connected)
     high, merged = history.high(), merge_limits(limits.values())
     kept = 0 if high is None else min(held, decide_budget(counts, high, merged).budget)
     others, own = max(high or 0, current), replace(merged, pool_size=limits[own_guard].pool_size)
     shared = decide_budget(counts, others, merged, kept=kept)
     budget = decide_budget(counts, others, own, kept=kept)
-    plan = ConnectionPlan(budget, {}, history, since, shared.budget, tuple(demands), poolers, is_settled)
+    plan = ConnectionPlan(budget, FrozenMap(), history, since, shared.budget, tuple(demands), poolers, is_settled)
     return replace(plan, allocations=_allocate(plan, previous))
 
 
-def _count_new(previous: ConnectionPlan | None, demands: Sequence[PoolDemand]) -> int:
-    """Connections of pools that the last plan did not know."""
-    if previous is None:
-        return 0
-    known = {demand.uid for demand in previous.demands}
-    return sum(demand.running * demand.connections_per_worker for demand in demands if demand.uid not in known)
-
-
-def _allocate(plan: ConnectionPlan, previous: ConnectionPlan | None) -> Mapping[str, Allocation]:
+def _allocate(plan: ConnectionPlan, previous: ConnectionPlan | None) -> FrozenMap[str, Allocation]:
     """Each pool's part. Until all pools had time to post their demand, nobody is asked to give anything back."""
     if previous is not None and _inputs(plan) == _inputs(previous):
         return previous.allocations
     made = allocate(plan.shared, plan.demands, pool_sizes=plan.poolers)
     is_cut = any(made[demand.uid].workers < demand.running for demand in plan.demands)
-    return {} if is_cut and not plan.is_settled else made
+    return FrozenMap() if is_cut and not plan.is_settled else FrozenMap(made)
 
 
 def _inputs(plan: ConnectionPlan) -> object:
@@ -137,10 +160,32 @@ def merge_limits(limits: Iterable[ConnectionLimits]) -> ConnectionLimits:
 
 def count_held(demands: Iterable[PoolDemand], poolers: Mapping[str, int]) -> int:
     """Connections that our pools hold; those of a guard with a pooler hold at most its size."""
-    held: dict[str, int] = {}
+    return _sum_up(((demand.guard, demand.workload or demand.uid, demand.held) for demand in demands), poolers)
+
+
+def count_connected(demands: Iterable[PoolDemand], poolers: Mapping[str, int]) -> int:
+    """Those of them that the server certainly counts."""
+    return _sum_up(((demand.guard, demand.workload or demand.uid, demand.connected) for demand in demands), poolers)
+
+
+def _count_connected(demands: Iterable[PoolDemand]) -> dict[str, int]:
+    """Connections of each workload that the server certainly counts."""
+    found: dict[str, int] = {}
     for demand in demands:
-        held[demand.guard] = held.get(demand.guard, 0) + demand.running * demand.connections_per_worker
-    return sum(min(number, poolers.get(guard, number)) for guard, number in held.items())
+        if demand.workload is not None:
+            found[demand.workload] = max(found.get(demand.workload, 0), demand.connected)
+    return found
+
+
+def _sum_up(numbers: Iterable[tuple[str, str, int]], poolers: Mapping[str, int]) -> int:
+    """The sum of connections by guard and workload. Two pools that claim one workload hold its connections once."""
+    largest: dict[str, tuple[int, str]] = {}
+    for guard, workload, number in numbers:
+        largest[workload] = max(largest.get(workload, (0, guard)), (number, guard))
+    sums: dict[str, int] = {}
+    for number, guard in largest.values():
+        sums[guard] = sums.get(guard, 0) + number
+    return sum(min(number, poolers.get(guard, number)) for guard, number in sums.items())
 
 
 def decide_budget(

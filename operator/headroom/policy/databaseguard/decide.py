@@ -8,6 +8,7 @@ from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.api.v1alpha1.thresholds import Thresholds
 from headroom.model.conditions import Finding, Truth
 from headroom.model.database import Allocation, ConnectionBudget, ConnectionCounts, Mark, ServerFacts, SlotFacts
+from headroom.model.frozen import FrozenMap
 from headroom.model.moments import FIRST_SIGHT_SECONDS, Moment
 from headroom.model.replica import SLOT_PATTERN, SWEEP_AFTER
 from headroom.policy import Outcome
@@ -31,7 +32,7 @@ TRANSIENT_REASONS = frozenset(
 )
 """What a new process may meet while the old one ends; it says nothing about the server."""
 SWEEP_EVERY_SECONDS = 60.0
-_WORTH_A_REASON = frozenset({Reason.MISSING_RIGHT, Reason.SHARED_INSTANCE})
+_WORTH_A_REASON = frozenset({Reason.MISSING_RIGHT, Reason.SHARED_INSTANCE, Reason.WOULD_BECOME_SYNCHRONOUS})
 
 
 TYPICAL_SECONDS = 60.0
@@ -67,7 +68,7 @@ class GuardDecision:
     sees_sessions: bool = False
     counts: ConnectionCounts | None = None
     budget: ConnectionBudget | None = None
-    allocations: Mapping[str, Allocation] = field(default_factory=dict)
+    allocations: FrozenMap[str, Allocation] = field(default_factory=FrozenMap)
     commit_seconds: float | None = None
     typical_commit_seconds: float | None = None
     mark_age_seconds: float | None = None
@@ -248,8 +249,8 @@ def is_sweep_due(memory: GuardMemory, now: float) -> bool:
     return memory.swept_at is None or now - memory.swept_at >= SWEEP_EVERY_SECONDS
 
 
-def _observe_idle(before: Mapping[str, float], slots: Sequence[SlotFacts], now: float) -> dict[str, float]:
-    return {slot.name: before.get(slot.name, now) for slot in slots if not slot.is_active}
+def _observe_idle(before: Mapping[str, float], slots: Sequence[SlotFacts], now: float) -> FrozenMap[str, float]:
+    return FrozenMap((slot.name, before.get(slot.name, now)) for slot in slots if not slot.is_active)
 
 
 def _find_orphans(facts: GuardFacts, idle_since: Mapping[str, float], now: float) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ not what was concluded: each one decides by its own spec and its own memory. Onl
 guards of a namespace, because their pools take from the same connections.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from headroom.api.v1alpha1.common import GuardState
@@ -20,6 +19,7 @@ from headroom.model.database import (
     ServerFacts,
     SlotFacts,
 )
+from headroom.model.frozen import FrozenMap
 from headroom.policy.databaseguard.budget import ConnectionLimits, ConnectionPlan
 from headroom.policy.databaseguard.signals import Measurements
 from headroom.policy.databaseguard.state import StateMemory
@@ -80,9 +80,9 @@ class ServerMemory:
         return None if self.planned is None else self.planned.plan.budget
 
     @property
-    def allocations(self) -> Mapping[str, Allocation]:
+    def allocations(self) -> FrozenMap[str, Allocation]:
         """The last allocations, by uid of the pool."""
-        return {} if self.planned is None else self.planned.plan.allocations
+        return FrozenMap() if self.planned is None else self.planned.plan.allocations
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class GuardMemory:
     shown_since: float | None = None
     reported_state: StateMemory = field(default_factory=StateMemory)
     reported_reason: Reason | None = None
-    idle_since: Mapping[str, float] = field(default_factory=dict)
+    idle_since: FrozenMap[str, float] = field(default_factory=FrozenMap)
     swept_at: float | None = None
 
     def observe(self, server: ServerFacts) -> "GuardMemory":
@@ -133,7 +133,7 @@ class GuardFacts:
     `planned` is the newest plan for them.
 
     With `is_sweep_due` this guard looks for slots to sweep: `slots` are ours on the server, None if they could not be
-    read, and `live_sets` the parts of slot names of all ReplicaSets.
+    read, and `live_sets` the parts of slot names of all ReplicaSets. `has_sets`: a ReplicaSet names this guard.
     """
 
     name: str
@@ -149,12 +149,13 @@ class GuardFacts:
     accepted: str | None = None
     local_guards: tuple[str, ...] = ()
     foreign_guards: int = 0
-    limits: Mapping[str, ConnectionLimits] = field(default_factory=dict)
+    limits: FrozenMap[str, ConnectionLimits] = field(default_factory=FrozenMap)
     demands: tuple[PoolDemand, ...] = ()
     planned: SharedPlan | None = None
     is_sweep_due: bool = False
     slots: tuple[SlotFacts, ...] | None = None
     live_sets: frozenset[str] = frozenset()
+    has_sets: bool = False
 
     @property
     def sees_sessions(self) -> bool:

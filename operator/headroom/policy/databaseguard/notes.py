@@ -1,4 +1,6 @@
-"""What a person should know although the server can be used: missing rights, weak TLS, shared servers, the budget."""
+"""What a person should know although the server can be used: missing rights, weak TLS, shared servers, the budget,
+commits that wait for read replicas.
+"""
 
 from collections.abc import Iterable
 
@@ -6,6 +8,7 @@ from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.model.conditions import Finding
 from headroom.model.database import ConnectionBudget
 from headroom.policy.databaseguard.facts import GuardFacts
+from headroom.policy.synchronous import find_synchronous
 from headroom.reasons import Reason
 
 RESERVED_SINCE = 16
@@ -32,6 +35,7 @@ def find_notes(spec: DatabaseGuardSpec, facts: GuardFacts, budget: ConnectionBud
         describe_reserve(server.major, reserved, facts.role),
         None if spec.canary.enabled else canary_off,
         _describe_sharing(facts),
+        find_synchronous(server) if facts.has_sets else None,
         budget.finding if budget is not None else None,
     )
     return tuple(finding for finding in found if finding is not None)

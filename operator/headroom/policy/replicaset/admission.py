@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from headroom.model.conditions import Finding
 from headroom.model.database import NEWEST_MAJOR, OLDEST_MAJOR, ServerFacts
+from headroom.model.numbers import count_of
+from headroom.policy.synchronous import find_synchronous
 from headroom.reasons import Reason
 
 SENDERS_PER_COPY = 2
 """A copy with its WAL takes two senders; the replica keeps one of them."""
-OUR_NAMES = "hr_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,12 @@ class Admission:
     server: ServerFacts
     has_replication_login: bool
     max_slot_wal: int | None
+    wanted: int = 0
+    """Members that there are to be: serving ones and standbys."""
+    senders_held: int = 0
+    """WAL senders that serve our members."""
+    slots_held: int = 0
+    """Slots of our members."""
 
 
 Check = Callable[[Admission], Finding | None]
@@ -68,8 +75,9 @@ def _check_senders(admission: Admission) -> Finding | None:
     used = admission.server.wal_senders_used
     if most is None or most - used >= SENDERS_PER_COPY:
         return None
-    message = f"{used} of max_wal_senders = {most} are in use and a copy takes {SENDERS_PER_COPY}: raise it"
-    return Finding(Reason.WAL_SENDERS_EXHAUSTED, message)
+    # One for each member, and one more while a copy runs.
+    needed = max(used - admission.senders_held + admission.wanted + 1, used + SENDERS_PER_COPY)
+    return Finding(Reason.WAL_SENDERS_EXHAUSTED, _describe_limit(admission, "max_wal_senders", most, used, needed))
 
 
 def _check_slots(admission: Admission) -> Finding | None:
@@ -77,15 +85,21 @@ def _check_slots(admission: Admission) -> Finding | None:
     used = admission.server.slots_used
     if most is None or used < most:
         return None
-    return Finding(Reason.SLOTS_EXHAUSTED, f"all of max_replication_slots = {most} are in use: raise it")
+    needed = max(used - admission.slots_held + admission.wanted, used + 1)
+    return Finding(Reason.SLOTS_EXHAUSTED, _describe_limit(admission, "max_replication_slots", most, used, needed))
+
+
+def _describe_limit(admission: Admission, name: str, most: int, used: int, needed: int) -> str:
+    """The cause, then what to set; both settings take effect at a restart only."""
+    during = " while a copy runs" if name == "max_wal_senders" else ""
+    return (
+        f"{count_of(admission.wanted or 1, 'replica needs', 'replicas need')} {name} ≥ {needed}{during}, and it is "
+        f"{most}, of which {used} are in use: ALTER SYSTEM SET {name} = {needed}, then restart the primary"
+    )
 
 
 def _check_synchronous(admission: Admission) -> Finding | None:
-    names = admission.server.settings.get("synchronous_standby_names", "")
-    if not matches_our_names(names):
-        return None
-    message = f"synchronous_standby_names = {names} would make commits wait for read replicas: name the standbys in it"
-    return Finding(Reason.WOULD_BECOME_SYNCHRONOUS, message)
+    return find_synchronous(admission.server)
 
 
 def _check_wal_cap(admission: Admission) -> Finding | None:
@@ -106,13 +120,6 @@ def decide_wal_cap(server: ServerFacts, max_slot_wal: int | None) -> int | None:
     return megabytes * 1024**2 // 2 if megabytes is not None and megabytes > 0 else None
 
 
-def matches_our_names(synchronous_standby_names: str) -> bool:
-    """Whether the list of synchronous standbys contains a name of ours: by `*`, or by the name."""
-    text = re.sub(r"(?i)^\s*(first|any)?\s*\d+\s*\(", "", synchronous_standby_names)
-    names = [name.strip(' ")').lower() for name in text.split(",")]
-    return any(name == "*" or name.startswith(OUR_NAMES) for name in names)
-
-
 def _number(server: ServerFacts, name: str) -> int | None:
     text = server.settings.get(name, "")
     return int(text) if re.fullmatch(r"-?\d+", text) else None
@@ -122,8 +129,9 @@ CHECKS: tuple[Check, ...] = (
     _check_login,
     _check_version,
     _check_primary,
+    # Before all budgets: it concerns the members that there are, and each commit of the primary.
+    _check_synchronous,
     _check_senders,
     _check_slots,
-    _check_synchronous,
     _check_wal_cap,
 )

@@ -2,35 +2,31 @@
 
 With s sessions, a of them active, on n replicas of capacity c, a target utilization u and a tolerance t:
 
-* up to max(ceil(s / (u*c)), n + 1 if one replica is at 90 % of c)
+* up to max(ceil(s / (u*c)), n + 1 if one replica is at 90 % of c), the latter once for each full replica (`growth`)
 * down to max(ceil(a / (u*c)), ceil(s / (u*(1+t)*c))): idle sessions must still fit, or they would ask for it back
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from headroom.api.v1alpha1.autoscaling import Autoscaling, ReplicaBehavior, SignalType
 from headroom.model.conditions import Finding
 from headroom.model.numbers import count_of
+from headroom.policy.replicaset.growth import PLATEAU_SECONDS, Connections, Growth
 from headroom.reasons import Reason
 
 FULL = 0.90
 """One replica this full asks for another, even if the rest is empty: kube-proxy spreads connections at random."""
+EMPTY = 0.10
+"""If a replica holds no more than this beside a full one that has got another, new ones would stay empty as well."""
+GAIN_SECONDS = 60.0
+"""Time for sessions to spread to a new replica, before it is reported that they do not."""
 SATURATED = 0.95
 """Above this the reading is a lower bound of the load: more clients could not connect."""
 RULE_BY_HAND = "Replicas"
 RULE_BOUNDS = "Bounds"
-
-
-@dataclass(frozen=True, slots=True)
-class Connections:
-    """Client sessions of one serving replica: all, those that run a statement, and how many it allows."""
-
-    sessions: int
-    active: int
-    capacity: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +49,19 @@ class Recommendation:
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """What was wanted before, oldest first, since this process began; and what the sessions have shown."""
+
+    recommendations: Sequence[Recommendation] = ()
+    growth: Growth = field(default_factory=Growth)
+
+
+@dataclass(frozen=True, slots=True)
 class Goal:
-    """How many are to serve; `limit` is why it is not `wanted`, `missing` the signals that could not be read."""
+    """How many are to serve; `limit` is why it is not `wanted`, `missing` the signals that could not be read.
+
+    `relieved` names the full replicas that another one is added for, `notes` says what a signal may hide.
+    """
 
     desired: int
     wanted: int
@@ -63,6 +70,8 @@ class Goal:
     message: str
     limit: Reason | None = None
     missing: tuple[Finding, ...] = ()
+    relieved: tuple[str, ...] = ()
+    notes: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +92,11 @@ def decide_by_signals(
     scaling: Autoscaling,
     sizes: Sizes,
     readings: Sequence[Connections | None],
-    history: Sequence[Recommendation],
+    past: Past,
     now_monotonic: float,
 ) -> Goal:
-    """The signal that wants most wins; a missing one holds; then the windows, the step and the bounds.
-
-    `history` holds what was wanted before this reading, oldest first, since this process began.
-    """
-    wants, missing = _ask(scaling, sizes, readings)
+    """The signal that wants most wins; a missing one holds; then the windows, the step and the bounds."""
+    wants, missing = _ask(scaling, sizes, readings, past.growth, now_monotonic)
     if not wants:
         message = "; ".join(signal.message for signal in missing) or "no signal can be read"
         held = Goal(sizes.desired, sizes.desired, "Hold", Reason.STALE_SIGNAL, message, None, tuple(missing))
@@ -98,13 +104,33 @@ def decide_by_signals(
     want = max(wants, key=lambda want: want.count)
     wanted = max(want.count, sizes.desired) if missing else want.count
     goal = Goal(wanted, wanted, want.rule, want.reason, want.message, None, tuple(missing))
-    goal = _stabilize(goal, scaling.behavior, sizes, history, now_monotonic)
+    goal = _stabilize(goal, scaling.behavior, sizes, past.recommendations, now_monotonic)
     goal = _step(goal, scaling.behavior, sizes, is_urgent=want.is_lower_bound)
-    return _bound(goal, scaling)
+    goal = _bound(goal, scaling)
+    relieved = _find_full(readings, past.growth)[: max(goal.desired - sizes.desired, 0)]
+    return replace(goal, relieved=tuple(reading.name for reading in relieved), notes=_find_plateau(past, now_monotonic))
+
+
+def _find_full(readings: Iterable[Connections | None], growth: Growth) -> list[Connections]:
+    """Full replicas that no other was added for yet, the fullest first."""
+    known = [reading for reading in readings if reading is not None and reading.capacity > 0]
+    full = [reading for reading in known if reading.used >= FULL and reading.name not in growth.asked]
+    return sorted(full, key=lambda reading: -reading.used)
+
+
+def _find_plateau(past: Past, now: float) -> tuple[Finding, ...]:
+    sessions = past.growth.find_plateau(now)
+    if sessions is None:
+        return ()
+    message = (
+        f"exactly {sessions} sessions for {PLATEAU_SECONDS:.0f} s, and nearly all of them active: if they come from a "
+        "pooler at its limit, clients wait there and this signal does not grow; raise its pool size"
+    )
+    return (Finding(Reason.SIGNAL_AT_LIMIT, message),)
 
 
 def _ask(
-    scaling: Autoscaling, sizes: Sizes, readings: Sequence[Connections | None]
+    scaling: Autoscaling, sizes: Sizes, readings: Sequence[Connections | None], growth: Growth, now: float
 ) -> tuple[list[Want], list[Finding]]:
     wants: list[Want] = []
     missing: list[Finding] = []
@@ -116,6 +142,8 @@ def _ask(
                 readings,
                 target=signal.connections.utilization_percent / 100,
                 tolerance=scaling.behavior.tolerance_percent / 100,
+                growth=growth,
+                now=now,
             )
             if isinstance(answer, Want):
                 wants.append(answer)
@@ -127,7 +155,14 @@ def _ask(
 
 
 def want_by_connections(
-    name: str, desired: int, readings: Sequence[Connections | None], *, target: float, tolerance: float
+    name: str,
+    desired: int,
+    readings: Sequence[Connections | None],
+    *,
+    target: float,
+    tolerance: float,
+    growth: Growth,
+    now: float,
 ) -> Want | Finding:
     """What the sessions ask for; replicas without a reading only keep the count from falling."""
     known = [reading for reading in readings if reading is not None and reading.capacity > 0]
@@ -136,20 +171,45 @@ def want_by_connections(
     sessions = sum(reading.sessions for reading in known)
     capacity = sum(reading.capacity for reading in known) / len(known)
     used = sessions / (capacity * len(known))
-    fullest = max(reading.sessions / reading.capacity for reading in known)
-    grown = max(math.ceil(sessions / (target * capacity)), len(known) + 1 if fullest >= FULL else 0)
+    asking = _find_asking(known, growth)
+    grown = max(math.ceil(sessions / (target * capacity)), len(known) + 1 if asking is not None else 0)
     usage = (
         f"{count_of(sessions, 'session', 'sessions')} on {count_of(len(known), 'replica', 'replicas')}, "
         f"{used:.0%} of {capacity * len(known):.0f}, target {target:.0%}"
     )
-    if grown > desired and (used > target * (1 + tolerance) or fullest >= FULL):
-        one = f"one replica is at {fullest:.0%}, from {FULL:.0%} on it asks for another; " if fullest >= FULL else ""
+    if grown > desired and (used > target * (1 + tolerance) or asking is not None):
+        one = f"one replica is at {asking.used:.0%}, from {FULL:.0%} on it asks for another; " if asking else ""
         return Want(name, grown, Reason.UTILIZATION_ABOVE_TARGET, f"{one}{usage}", is_lower_bound=used >= SATURATED)
     active = sum(reading.active for reading in known)
     shrunk = max(math.ceil(active / (target * capacity)), math.ceil(sessions / (target * (1 + tolerance) * capacity)))
     if shrunk < desired and len(known) == len(readings):
         return Want(name, shrunk, Reason.UTILIZATION_BELOW_TARGET, f"{usage}, {active} active")
+    stuck = _describe_stuck(known, growth, now)
+    if stuck:
+        return Want(name, desired, Reason.NO_GAIN_FROM_MORE_REPLICAS, f"{stuck}; {usage}")
     return Want(name, desired, Reason.WITHIN_TOLERANCE, usage)
+
+
+def _find_asking(known: Sequence[Connections], growth: Growth) -> Connections | None:
+    """The full replica that asks for another one; None while one that was added before stays empty."""
+    full = _find_full(known, growth)
+    has_been_relieved = any(reading.used >= FULL and reading.name in growth.asked for reading in known)
+    if not full or (has_been_relieved and min(reading.used for reading in known) <= EMPTY):
+        return None
+    return full[0]
+
+
+def _describe_stuck(known: Sequence[Connections], growth: Growth, now: float) -> str:
+    """Names the full replica that another one did not help; empty if there is none."""
+    asked = {name: at for name, at in growth.asked.items() if now - at >= GAIN_SECONDS}
+    stuck = [reading for reading in known if reading.used >= FULL and reading.name in asked]
+    if not stuck:
+        return ""
+    worst = max(stuck, key=lambda reading: reading.used)
+    return (
+        f"{worst.name} stays at {worst.used:.0%} although another replica was added for it: pooled sessions do not "
+        "move by themselves; shorten the lifetime of the connections in the clients' pools, so that they connect again"
+    )
 
 
 def _miss(message: str) -> Finding:

@@ -1,7 +1,7 @@
 """From facts and memory to one decision: how many, who is where, and the steps of this pass. No reads, no writes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from headroom.api.v1alpha1.common import GROUP, Mode
@@ -12,15 +12,19 @@ from headroom.model.replica import Role
 from headroom.policy import Outcome
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.admission import Admission, decide_admission, decide_wal_cap
-from headroom.policy.replicaset.autoscaling import Connections, Goal, Sizes, decide_by_hand, decide_by_signals
+from headroom.policy.replicaset.autoscaling import Goal, Past, Sizes, decide_by_hand, decide_by_signals
 from headroom.policy.replicaset.drain import DrainLimits
 from headroom.policy.replicaset.facts import SetFacts
+from headroom.policy.replicaset.growth import Connections, Growth
+from headroom.policy.replicaset.libraries import describe_notes
 from headroom.policy.replicaset.members import EvaluatedMember, Member, StageContext
 from headroom.policy.replicaset.memory import SetMemory, assemble
-from headroom.policy.replicaset.plan import Plan, Targets, decide_plan
+from headroom.policy.replicaset.plan import Plan, decide_plan
 from headroom.policy.replicaset.replay_lag import is_within
-from headroom.policy.replicaset.stages import decide_stage
+from headroom.policy.replicaset.stages import decide_stage, is_over_cap
+from headroom.policy.replicaset.staleness import find_stale_reads
 from headroom.policy.replicaset.stream_loss import find_streaming
+from headroom.policy.replicaset.targets import Targets
 from headroom.policy.target_conflict import TargetId, find_autoscaler
 from headroom.reasons import Reason
 
@@ -32,7 +36,9 @@ class SetDecision:
     `refusal` is why no member can be begun, `is_waiting`: a failed attempt has to be waited out first. `outage` is set
     once it has lasted long enough to report. `unsettled` names members that another process left and that this new one
     has not measured yet, `is_settling`: it cannot evaluate the set yet. `conflict`: an autoscaler scales a set that
-    scales itself.
+    scales itself. `over_cap` names members whose slots keep more WAL than they may, also those that are going.
+    `stale_reads`: who may answer with old data while the primary answers. `library_notes`: what of the primary's
+    libraries is not compared, or is wrong on the primary itself.
     """
 
     goal: Goal
@@ -44,6 +50,9 @@ class SetDecision:
     unsettled: frozenset[str] = frozenset()
     is_settling: bool = False
     conflict: Finding | None = None
+    over_cap: frozenset[str] = frozenset()
+    stale_reads: Finding | None = None
+    library_notes: str = ""
 
     def find(self, name: str) -> EvaluatedMember:
         """The member of this name."""
@@ -56,22 +65,33 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
     found = assemble(facts, memory, now.monotonic)
     context = _build_context(spec, facts, found, now)
     members = tuple(EvaluatedMember(member, decide_stage(member, context)) for member in found)
+    memory = replace(memory, growth=_observe_growth(spec, members, memory, now.monotonic))
     goal = decide_goal(spec, members, memory, now.monotonic)
-    refusal = _find_refusal(spec, facts)
+    refusal = _find_refusal(spec, facts, goal.desired + spec.standbys)
     is_waiting = _is_waiting(memory, now.monotonic)
     is_young = _is_young(memory, now.monotonic)
     unsettled = frozenset(member.name for member in found if is_young and _is_unmeasured(member, memory))
+    outage = _find_lasting_outage(facts, memory, now.monotonic)
+    targets = replace(
+        _set_targets(spec, facts, goal, refusal, is_waiting=is_waiting),
+        outage_seconds=_count_outage(memory, now.monotonic) if outage is not None else None,
+    )
+    plan = decide_plan(members, targets, now.wall)
     decision = SetDecision(
         goal=goal,
         members=members,
-        plan=decide_plan(members, _set_targets(spec, facts, goal, refusal, is_waiting=is_waiting), now.wall),
+        plan=plan,
         refusal=refusal,
         is_waiting=is_waiting,
-        outage=_find_lasting_outage(facts, memory, now.monotonic),
+        outage=outage,
         unsettled=unsettled,
         is_settling=is_young and (facts.primary is None or bool(unsettled)),
         conflict=_find_conflict(spec, facts),
+        over_cap=frozenset(member.name for member in found if is_over_cap(member, context)),
+        stale_reads=find_stale_reads(members, spec.readiness, plan.lag_panic) if facts.primary is not None else None,
+        library_notes=describe_notes(facts.libraries),
     )
+    memory = replace(memory, growth=memory.growth.record_asked(goal.relieved, now.monotonic))
     return Outcome(decision, memory.recommend(goal.wanted, goal.desired, now.monotonic))
 
 
@@ -101,11 +121,23 @@ def _set_targets(
         drain=DrainLimits(spec.drain.timeout, spec.routing.eject_grace),
         why=goal.reason if goal.reason is Reason.UTILIZATION_BELOW_TARGET else Reason.REPLICAS_SET,
         is_acting=spec.mode is Mode.ACTIVE,
+        no_activation=_find_obstacle(spec, facts),
         may_reserve=refusal is None and can_begin,
         may_replace=(refusal is None or refusal.reason is Reason.SLOTS_EXHAUSTED) and can_begin,
         has_primary=facts.primary is not None,
         template=facts.template,
     )
+
+
+def _find_obstacle(spec: ReplicaSetSpec, facts: SetFacts) -> str:
+    """Why no standby may be put into the Service now; empty if one may."""
+    if spec.mode is not Mode.ACTIVE:
+        return f"spec.mode is {spec.mode}"
+    return "another object has the name of the read Service" if facts.is_service_refused else ""
+
+
+def _count_outage(memory: SetMemory, now: float) -> float:
+    return now - memory.outage_since if memory.outage_since is not None else 0.0
 
 
 def decide_goal(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], memory: SetMemory, now: float) -> Goal:
@@ -123,25 +155,45 @@ def decide_goal(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], memory
         ),
     )
     readings = [_count_connections(member) for member in serving]
-    return decide_by_signals(scaling, sizes, readings, memory.recommendations, now)
+    return decide_by_signals(scaling, sizes, readings, Past(memory.recommendations, memory.growth), now)
+
+
+def _observe_growth(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], memory: SetMemory, now: float) -> Growth:
+    signals = spec.autoscaling.signals if spec.autoscaling is not None else ()
+    targets = [signal.connections.utilization_percent / 100 for signal in signals if signal.connections is not None]
+    if not targets:
+        return Growth()
+    serving = [member.facts for member in members if member.facts.role is Role.SERVING and member.facts.is_alive]
+    names = [member.name for member in serving]
+    return memory.growth.observe(map(_count_connections, serving), names, min(targets), now)
 
 
 def _count_connections(member: Member) -> Connections | None:
     probe = member.probe
     if probe is None or member.unanswered:
         return None
-    return Connections(probe.sessions, probe.active_sessions, probe.max_connections)
+    return Connections(probe.sessions, probe.active_sessions, probe.max_connections, member.name)
 
 
-def _find_refusal(spec: ReplicaSetSpec, facts: SetFacts) -> Finding | None:
-    """Why no member can be added, None when one can."""
+def _find_refusal(spec: ReplicaSetSpec, facts: SetFacts, wanted: int) -> Finding | None:
+    """Why no member can be added, None when one can; `wanted` is how many there are to be."""
     if facts.primary is None:
         return facts.outage
     view = facts.primary.view
     if view.server is None:
         return Finding(Reason.GUARD_NOT_READY, "the DatabaseGuard has not read the server's facts yet")
     has_login = view.replication is not None and facts.primary.has_slot_link
-    return decide_admission(Admission(view.server, has_login, spec.provisioning.max_slot_wal))
+    slots = [member.slot for member in facts.members if member.slot is not None]
+    return decide_admission(
+        Admission(
+            server=view.server,
+            has_replication_login=has_login,
+            max_slot_wal=spec.provisioning.max_slot_wal,
+            wanted=wanted,
+            senders_held=sum(slot.is_active for slot in slots),
+            slots_held=len(slots),
+        )
+    )
 
 
 def _is_waiting(memory: SetMemory, now: float) -> bool:
@@ -168,10 +220,7 @@ def _find_lasting_outage(facts: SetFacts, memory: SetMemory, now: float) -> Find
 def _is_unmeasured(member: Member, memory: SetMemory) -> bool:
     """Its server can be asked, and was not asked often enough yet. All others are evaluated by their pods."""
     is_asked = member.is_alive and member.pod is not None and member.pod.is_ready
-    if not is_asked or member.name not in memory.inherited:
-        return False
-    known = memory.members.get(member.name)
-    return known is None or known.readings.counted < timeouts.READINGS_TO_LEAVE
+    return is_asked and member.name in memory.inherited
 
 
 def _find_conflict(spec: ReplicaSetSpec, facts: SetFacts) -> Finding | None:

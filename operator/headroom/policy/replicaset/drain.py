@@ -30,19 +30,21 @@ class DrainLimits:
 
 
 def decide_drain(member: Member, limits: DrainLimits, now: datetime) -> DrainStep:
-    """By choice: sessions may leave until the timeout. Ejected: idle ones end at once, all after the grace."""
+    """By choice: sessions may leave until the timeout. Ejected: idle ones end at once, all after the grace, even while
+    the Service still lists the member; before that an idle one would only come back.
+    """
     pod = member.pod
     if pod is None or pod.is_ended or pod.is_deleting:
         return DrainStep.DONE
     elapsed = now - (pod.draining_since or now)
-    if member.is_listed or elapsed < timeouts.DRAIN_SETTLES:
-        return DrainStep.WAIT
     is_by_choice = pod.why in BY_CHOICE
     limit = limits.timeout if is_by_choice else limits.eject_grace
-    if member.probe is not None and not member.unanswered and member.probe.sessions == 0:
+    is_empty = member.probe is not None and not member.unanswered and member.probe.sessions == 0
+    has_settled = not member.is_listed and elapsed >= timeouts.DRAIN_SETTLES
+    if has_settled and (is_empty or elapsed > limit + timeouts.DRAIN_ENDING_LIMIT):
         return DrainStep.DONE
-    if elapsed > limit + timeouts.DRAIN_ENDING_LIMIT:
-        return DrainStep.DONE
+    if is_empty or (is_by_choice and not has_settled):
+        return DrainStep.WAIT
     if elapsed >= limit:
         return DrainStep.END_ALL
-    return DrainStep.WAIT if is_by_choice else DrainStep.END_IDLE
+    return DrainStep.WAIT if is_by_choice or member.is_listed else DrainStep.END_IDLE

@@ -1,22 +1,26 @@
 """Which serving members must leave the read Service, and when that is too dangerous.
 
-Order of rank: disowned (never serves, whatever it costs) > unreachable, not streaming or due for replacement (never the
-last) > lag (only if the rest can carry the load).
+A disowned one never serves, whatever it costs. All others leave only if a standby has taken the place, or if those that
+serve well can carry the load. First goes one that is unreachable, has no stream, is due for replacement or has other
+libraries; then those that lag, the worst first. None of them is taken out as the last one that serves.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headroom.api.v1alpha1.serving import OnLagPanic, Readiness
+from headroom.model.conditions import Finding
 from headroom.model.numbers import count_of
 from headroom.model.replica import Role
 from headroom.policy.replicaset import timeouts
-from headroom.policy.replicaset.members import EvaluatedMember
-from headroom.policy.replicaset.replay_lag import ReplayLag
+from headroom.policy.replicaset.members import LIBRARY_REASONS, EvaluatedMember, Member
+from headroom.policy.replicaset.replay_lag import ReplayLag, describe_pause
 from headroom.reasons import Reason
 
 CARRIES = 0.90
 """The rest may take over if they stay below this share of their connections."""
+NAMED = 5
+"""Members that a message names one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,92 +34,151 @@ class Ejection:
 
 @dataclass(frozen=True, slots=True)
 class Ejections:
-    """Who leaves, who serves well, and why members beyond the bound stay if there are no others."""
+    """Who leaves, who serves well, and why others stay, or leave all the same, if the rest cannot carry their load."""
 
     gone: tuple[Ejection, ...]
     good: tuple[EvaluatedMember, ...]
     lag_panic: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Substitutes:
+    """Standbys that take a place in this pass, or have one and are not confirmed; `obstacle` is why no other may."""
+
+    count: int = 0
+    obstacle: str = ""
+
+
 def decide_ejections(
-    members: Sequence[EvaluatedMember], *, desired: int, bounds: Readiness, has_primary: bool, has_substitute: bool
-) -> Ejections:
-    """Evaluate the serving members; `has_substitute` says that a standby within the bounds is about to join them."""
-    serving = [member for member in members if member.facts.role is Role.SERVING and member.facts.is_alive]
-    disowned = [member for member in serving if member.verdict.is_failed]
-    rest = [member for member in serving if member not in disowned]
-    gone = [Ejection(member.name, member.verdict.reason, member.verdict.message) for member in disowned]
-    broken = [member for member in rest if has_primary and _find_breakage(member, bounds) is not None]
-    fit = [member for member in rest if member not in broken]
-    lagging = [member for member in fit if member.facts.beyond >= timeouts.READINGS_TO_LEAVE]
-    good = [member for member in fit if member not in lagging and _is_reachable(member)]
-    if good:
-        gone += [_broken_ejection(member, bounds) for member in broken]
-    late, lag_panic = _eject_lagging(lagging, good, desired=desired, bounds=bounds, has_substitute=has_substitute)
-    return Ejections((*gone, *late), tuple(good), lag_panic)
-
-
-def _eject_lagging(
-    lagging: Sequence[EvaluatedMember],
-    good: Sequence[EvaluatedMember],
+    members: Sequence[EvaluatedMember],
     *,
     desired: int,
     bounds: Readiness,
-    has_substitute: bool,
-) -> tuple[list[Ejection], str]:
-    if not lagging:
-        return [], ""
-    worst_first = sorted(lagging, key=lambda member: -(_seconds(member)))
-    gone = [_late_ejection(member) for member in worst_first]
-    least = max(1, min(bounds.min_serving, desired))
-    if len(good) >= max(desired, least) or (len(good) >= least and _can_carry(good, lagging)):
-        return gone, ""
-    if has_substitute:
-        return [], ""
-    message = (
-        f"{count_of(len(lagging), 'replica lags', 'replicas lag')} and the other {len(good)} could not carry their load"
-    )
-    if bounds.on_lag_panic is OnLagPanic.EJECT:
-        return gone if good else gone[:-1], message
-    return [], message
+    has_primary: bool,
+    substitutes: Substitutes = Substitutes(),
+) -> Ejections:
+    """Evaluate the serving members."""
+    serving = [member for member in members if member.facts.role is Role.SERVING and member.facts.is_alive]
+    disowned = [member for member in serving if member.verdict.is_failed]
+    rest = [member for member in serving if member not in disowned]
+    streaming = frozenset(member.name for member in rest if _is_streaming(member.facts))
+    troubles = {
+        member.name: trouble
+        for member in rest
+        if (trouble := _find_trouble(member, bounds, has_primary=has_primary, streaming=streaming)) is not None
+    }
+    # One that is not confirmed replaces nobody yet: the Service may not list it.
+    good = [
+        member
+        for member in rest
+        if member.name not in troubles and _is_reachable(member) and member.facts.activating_seconds is None
+    ]
+    troubled = sorted((member for member in rest if member.name in troubles), key=_rank)
+    load = _Load(tuple(good), desired, max(1, min(bounds.min_serving, desired)))
+    out, stuck = load.weigh(troubled, substitutes)
+    # Other libraries are not a lag: the member's verdict reports them, and `onLagPanic` does not decide about them.
+    stuck = [member for member in stuck if troubles[member.name].reason not in LIBRARY_REASONS]
+    message = load.describe(stuck, troubles, substitutes, bounds) if stuck else ""
+    if stuck and bounds.on_lag_panic is OnLagPanic.EJECT:
+        left = [member for member in troubled if member not in out and not member.facts.has_other_libraries]
+        out += left if good else left[:-1]
+    gone = [Ejection(member.name, member.verdict.reason, member.verdict.message) for member in disowned]
+    gone += [Ejection(member.name, troubles[member.name].reason, troubles[member.name].message) for member in out]
+    return Ejections(tuple(gone), tuple(good), message)
 
 
-def _can_carry(good: Sequence[EvaluatedMember], lagging: Sequence[EvaluatedMember]) -> bool:
-    probes = [member.facts.probe for member in (*good, *lagging)]
-    sessions = sum(probe.sessions for probe in probes if probe is not None)
-    capacity = sum(member.facts.probe.max_connections for member in good if member.facts.probe is not None)
-    return sessions < CARRIES * capacity
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What those that serve well can carry; `least` is how many must stay in the Service whatever their lag."""
+
+    good: tuple[EvaluatedMember, ...]
+    desired: int
+    least: int
+
+    def weigh(
+        self, troubled: Sequence[EvaluatedMember], substitutes: Substitutes
+    ) -> tuple[list[EvaluatedMember], list[EvaluatedMember]]:
+        """Who leaves now, of those in the order of preference, and who cannot and waits for no substitute either."""
+        if not self.good:
+            # None is taken out: one after the other may get a substitute.
+            return [], list(troubled[substitutes.count :])
+        # Kubernetes has taken one that is not ready out of the Service already.
+        out = [member for member in troubled if not _is_reachable(member)]
+        loaded = [member for member in troubled if member not in out]
+        surplus = max(len(self.good) + len(loaded) - max(self.desired, self.least), 0)
+        out, loaded = [*out, *loaded[:surplus]], loaded[surplus:]
+        if len(self.good) >= self.least and self._can_carry(loaded):
+            return [*out, *loaded], []
+        return out, loaded[substitutes.count :]
+
+    def _can_carry(self, others: Sequence[EvaluatedMember]) -> bool:
+        """Whether the sessions of all would fit; one that nobody could ask has as many as the fullest of the rest."""
+        probes = [member.facts.probe for member in self.good]
+        capacity = sum(probe.max_connections for probe in probes if probe is not None)
+        sessions = [probe.sessions for probe in probes if probe is not None]
+        most = max(sessions, default=0)
+        theirs = [member.facts.probe.sessions if member.facts.probe is not None else most for member in others]
+        return sum(sessions) + sum(theirs) < CARRIES * capacity
+
+    def describe(
+        self,
+        stuck: Sequence[EvaluatedMember],
+        troubles: dict[str, Finding],
+        substitutes: Substitutes,
+        bounds: Readiness,
+    ) -> str:
+        """Cause first: what is wrong with whom, why that stays, and what would change it."""
+        named = [_describe_stale(member, troubles[member.name]) for member in stuck[:NAMED]]
+        more = [f"{len(stuck) - NAMED} more"] if len(stuck) > NAMED else []
+        cause = "no other replica serves well"
+        if self.good:
+            cause = f"{count_of(len(self.good), 'other replica', 'other replicas')} could not carry the load"
+        stays = "out of the Service all the same" if bounds.on_lag_panic is OnLagPanic.EJECT else "kept in the Service"
+        obstacle = substitutes.obstacle or "no standby can take over"
+        return f"{', '.join([*named, *more])}; {stays}, since {cause} and {obstacle}"
 
 
-def _find_breakage(member: EvaluatedMember, bounds: Readiness) -> Reason | None:
-    facts = member.facts
-    if member.verdict.is_due_for_replacement:
-        return member.verdict.reason
+def _find_trouble(
+    member: EvaluatedMember, bounds: Readiness, *, has_primary: bool, streaming: frozenset[str]
+) -> Finding | None:
+    """Why a member should leave, if others can take its load; None if it serves as it should."""
+    facts, verdict = member.facts, member.verdict
+    bound = bounds.eject_replay_lag.total_seconds()
+    if not has_primary:
+        # Nobody knows how far any of them is behind, but one that is cut off falls back behind those that are not.
+        is_cut_off = facts.cut_seconds >= bound and not facts.unanswered and bool(streaming - {member.name})
+        return Finding(Reason.NOT_STREAMING, "its WAL receiver is not connected") if is_cut_off else None
+    if verdict.is_due_for_replacement:
+        return Finding(verdict.reason, verdict.message)
+    if facts.library_fault is not None and facts.has_other_libraries:
+        return facts.library_fault
     if facts.unanswered >= timeouts.PROBES_TO_LEAVE:
-        return Reason.MEMBER_UNREACHABLE
-    if facts.ineligible is None:
-        return None
+        cause = f": {facts.silence}" if facts.silence else ""
+        return Finding(Reason.MEMBER_UNREACHABLE, f"it does not answer probes{cause}")
     # A replica without a stream falls behind by a second each second.
-    return facts.ineligible.reason if facts.refused_seconds >= bounds.eject_replay_lag.total_seconds() else None
+    if facts.ineligible is not None and facts.refused_seconds >= bound:
+        return Finding(facts.ineligible.reason, facts.ineligible.message)
+    if facts.beyond >= timeouts.READINGS_TO_LEAVE:
+        return Finding(Reason.REPLAY_LAG_ABOVE_LIMIT, verdict.message)
+    return None
+
+
+def _is_streaming(facts: Member) -> bool:
+    return facts.probe is not None and facts.probe.is_streaming and not facts.unanswered
 
 
 def _is_reachable(member: EvaluatedMember) -> bool:
     return member.facts.pod is not None and member.facts.pod.is_ready
 
 
-def _broken_ejection(member: EvaluatedMember, bounds: Readiness) -> Ejection:
-    reason = _find_breakage(member, bounds) or Reason.MEMBER_UNREACHABLE
-    if member.verdict.is_due_for_replacement:
-        return Ejection(member.name, reason, member.verdict.message)
+def _rank(member: EvaluatedMember) -> tuple[bool, float]:
+    """Those that cannot be measured first, then the most lagged."""
     lag = member.facts.lag
-    message = "" if lag is None or isinstance(lag, ReplayLag) else lag.message
-    return Ejection(member.name, reason, message or "it does not answer probes")
+    return isinstance(lag, ReplayLag), -lag.seconds if isinstance(lag, ReplayLag) else 0.0
 
 
-def _late_ejection(member: EvaluatedMember) -> Ejection:
-    return Ejection(member.name, Reason.REPLAY_LAG_ABOVE_LIMIT, member.verdict.message)
-
-
-def _seconds(member: EvaluatedMember) -> float:
-    measured = member.facts.measured
-    return measured.seconds if measured is not None else 0.0
+def _describe_stale(member: EvaluatedMember, trouble: Finding) -> str:
+    lag = member.facts.measured
+    if trouble.reason is Reason.REPLAY_LAG_ABOVE_LIMIT and lag is not None:
+        return f"{member.name} serves data {lag.seconds:.0f} s old{describe_pause(member.facts.probe)}"
+    return f"{member.name}: {trouble.message}"

@@ -5,7 +5,9 @@ from datetime import datetime
 
 from headroom.model.conditions import Finding
 from headroom.model.database import BackupProgress, DatabaseView, Mark, ReplicaProbe, SlotFacts
+from headroom.model.libraries import ServerLibraries
 from headroom.model.replica import ClaimFacts, MemberId, PodFacts
+from headroom.model.timelines import TimelineHistory
 from headroom.policy.target_conflict import AutoscalerClaim
 
 
@@ -18,16 +20,20 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A member did not answer; `message` is the error of the probe, empty while it still waits.
+    """A member gave no reading; `message` is the error of the probe, empty while it still waits.
 
-    `is_excused`: our own loop woke too late, so the silence does not count against the member.
+    `is_excused`: our own loop was late, so that this says nothing about the member. `late` is an answer that came in
+    this pass to a question from before the primary's position was read: no reading, but a sign of life.
     """
 
     message: str = ""
     is_excused: bool = False
+    late: ReplicaProbe | None = None
 
 
 Reading = Answer | Silence
+LibraryReading = ServerLibraries | Finding | None
+"""The last reading of a server's libraries, else why the last question failed; None until there was an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class MemberFacts:
     is_listed: bool = False
     is_node_lost: bool = False
     reading: Reading | None = None
+    libraries: LibraryReading = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,8 @@ class PrimaryFacts:
     view: DatabaseView
     marks: tuple[Mark, ...]
     has_slot_link: bool = True
+    history: TimelineHistory | None = None
+    """Of the timeline that it writes; None while that is not known, or nobody has to know."""
 
     @property
     def position(self) -> Mark:
@@ -65,10 +74,14 @@ class PrimaryFacts:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """The set is being deleted; `is_abandoned`: a person asked not to wait for slots that cannot be dropped."""
+    """The set is being deleted; `is_abandoned`: a person asked not to wait for slots that cannot be dropped.
+
+    `is_namespace_ending`: so is its whole namespace. It is only looked up while the primary does not answer.
+    """
 
     requested_at: datetime
     is_abandoned: bool = False
+    is_namespace_ending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +89,7 @@ class SetFacts:
     """One pass's facts; `primary` is None while it does not answer or is another server, and then `outage` says why.
 
     `template` is the hash that a pod created now would have, None while it is not known. `is_service_refused`: another
-    object has the name of the read Service. `autoscalers` are those of the namespace.
+    object has the name of the read Service. `autoscalers` are those of the namespace, `libraries` those of the primary.
     """
 
     name: str
@@ -89,3 +102,4 @@ class SetFacts:
     is_service_refused: bool = False
     autoscalers: tuple[AutoscalerClaim, ...] = ()
     deletion: Deletion | None = None
+    libraries: LibraryReading = None

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from headroom.api.v1alpha1.serving import Readiness
+from headroom.model.conditions import Finding
 from headroom.model.database import BackupProgress, ReplicaProbe, SlotFacts
 from headroom.model.replica import ClaimFacts, MemberId, PodFacts, Role, Stage
 from headroom.policy.replicaset.replay_lag import LagVerdict, NotEligible, ReplayLag
 from headroom.reasons import Reason
+
+LIBRARY_REASONS = (Reason.COLLATION_MISMATCH, Reason.EXTENSION_MISSING, Reason.LIBRARY_NOT_PRELOADED)
+"""What was found of a member's libraries that keeps it out of the Service; first what does most harm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +47,36 @@ class Member:
     """How long it has been ineligible for the same reason."""
     broken_seconds: float = 0.0
     """How long it has received and replayed nothing because it has no stream."""
+    cut_seconds: float = 0.0
+    """How long its answers have shown no stream, whether the primary answered or not."""
+    judged: LagVerdict | None = None
+    """The last verdict on it while the primary answered; never an unknown lag."""
+    judged_seconds: float = 0.0
+    """How long ago that was; if never, how long it has been asked."""
     slot_idle_seconds: float = 0.0
     """How long nobody has used its slot."""
     server_restarts: int = 0
     """Restarts since its server last ran for long enough (`timeouts`)."""
+    library_fault: Finding | None = None
+    """Why its image does not let it serve, or why that is not known yet (`libraries`)."""
+    activating_seconds: float | None = None
+    """How long ago it was put into the Service, while no pass has confirmed it yet; None for all others."""
+    divergence: Finding | None = None
+    """Why it can never follow the primary again (`failover`)."""
+    can_follow: bool = False
+    """It is on an earlier timeline than the primary, and not past the point where that one forked off."""
+    is_resting: bool = False
+    """It did not come into the Service in time, and is not tried again yet."""
 
     @property
     def role(self) -> Role | None:
         """The role label of its pod; None without a pod."""
         return self.pod.role if self.pod else None
+
+    @property
+    def has_other_libraries(self) -> bool:
+        """Its image reads the data in another way than the primary's, as was seen; it must not serve."""
+        return self.library_fault is not None and self.library_fault.reason in LIBRARY_REASONS
 
     @property
     def is_going(self) -> bool:

@@ -1,151 +1,39 @@
-"""What a row of passes shows of a set and its members: values, and each pass returns the next one.
+"""What a row of passes shows of a set: a value, and each pass returns the next one.
 
-Kept in memory only, apart from what `checkpoint` puts into status: a new process begins to count again, so that it
-gives nothing up sooner than an old one would have. All times are monotonic seconds unless named.
+Kept in memory only, apart from what `checkpoint` puts into status. All times are monotonic seconds unless named.
 """
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
 from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.conditions import Finding
-from headroom.model.database import BackupProgress, Mark, ReplicaProbe
+from headroom.model.database import Mark
 from headroom.model.moments import Moment
-from headroom.model.replica import PodFacts
+from headroom.model.timelines import TimelineHistory, WalPosition
 from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.activation import Activations
 from headroom.policy.replicaset.autoscaling import Recommendation
-from headroom.policy.replicaset.facts import Answer, MemberFacts, PrimaryFacts, Reading, SetFacts, Silence
-from headroom.policy.replicaset.members import Member
-from headroom.policy.replicaset.replay_lag import (
-    LagUnknown,
-    LagVerdict,
-    NotEligible,
-    is_beyond,
-    is_within,
-    measure_replay_lag,
+from headroom.policy.replicaset.facts import MemberFacts, PrimaryFacts, SetFacts
+from headroom.policy.replicaset.failover import find_divergence, may_follow, observe_positions
+from headroom.policy.replicaset.growth import Growth
+from headroom.policy.replicaset.libraries import LibraryFault, find_fault, observe_faults
+from headroom.policy.replicaset.member_memory import (
+    CopyProgress,
+    MemberMemory,
+    ReadingHistory,
+    count_peaceful,
+    count_restarts,
+    idle_seconds,
+    observe_copies,
+    still_seconds,
 )
-from headroom.policy.replicaset.stream_loss import find_position
+from headroom.policy.replicaset.members import Member
 from headroom.reasons import Reason
 
 LEAD_TIMES_KEPT = 20
 LONGEST_WINDOW_SECONDS = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class ReadingHistory:
-    """What the probes of one pod show. `lag` is this pass's verdict, None without an answer; `chain` is the last
-    verdict, on which the next measurement builds. `counted` is the number of readings that say something, answers and
-    silences alike.
-    """
-
-    probe: ReplicaProbe | None = None
-    lag: LagVerdict | None = None
-    chain: LagVerdict | None = None
-    answered_at: float | None = None
-    unanswered: int = 0
-    silence: str = ""
-    silence_counted_at: float = 0.0
-    within: int = 0
-    beyond: int = 0
-    refusal: Reason | None = None
-    refused_since: float = 0.0
-    counted: int = 0
-
-    def observe(
-        self, reading: Reading | None, marks: tuple[Mark, ...], bounds: Readiness, now: float
-    ) -> "ReadingHistory":
-        """Record the reading of one pass; `marks` are the primary's newest positions, none while it is silent."""
-        if reading is None:
-            return self
-        if isinstance(reading, Silence):
-            return self._observe_silence(reading, now)
-        return self._observe_answer(reading, marks, bounds, now)
-
-    def _observe_answer(
-        self, reading: Answer, marks: tuple[Mark, ...], bounds: Readiness, now: float
-    ) -> "ReadingHistory":
-        lag = measure_replay_lag(marks, reading.probe, now, previous=self.chain)
-        refusal = lag.reason if isinstance(lag, NotEligible) else None
-        return replace(
-            self,
-            probe=reading.probe,
-            lag=lag,
-            chain=lag,
-            answered_at=now,
-            unanswered=0,
-            silence="",
-            within=self.within + 1 if is_within(lag, bounds) else 0,
-            beyond=self.beyond + 1 if is_beyond(lag, bounds) else 0,
-            refusal=refusal,
-            refused_since=self.refused_since if refusal is self.refusal else now,
-            counted=self.counted + 1,
-        )
-
-    def _observe_silence(self, silence: Silence, now: float) -> "ReadingHistory":
-        """Count at most one unanswered probe a second, however fast passes follow each other."""
-        after = replace(self, within=0, beyond=0, lag=None, silence=silence.message or self.silence)
-        is_counted_already = self.unanswered > 0 and now - self.silence_counted_at < timeouts.SILENCE_STEP_SECONDS
-        if silence.is_excused or is_counted_already:
-            return after
-        return replace(after, unanswered=self.unanswered + 1, silence_counted_at=now, counted=self.counted + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class StreamHistory:
-    """How long a pod's stream was seen broken; silence says nothing, and any WAL that arrives ends the count."""
-
-    position: int | None = None
-    broken_seconds: float = 0.0
-    streams_since: float | None = None
-    observed_at: float | None = None
-
-    def observe(self, readings: ReadingHistory, now: float) -> "StreamHistory":
-        """Take up one pass."""
-        step = min(now - self.observed_at, timeouts.LONGEST_STEP_SECONDS) if self.observed_at is not None else 0.0
-        after = replace(self, observed_at=now)
-        if readings.unanswered or readings.probe is None:
-            return after
-        position = find_position(readings.probe)
-        has_moved = position != self.position
-        if isinstance(readings.lag, NotEligible) and readings.lag.reason is Reason.NOT_STREAMING:
-            broken = 0.0 if has_moved else self.broken_seconds + step
-            return replace(after, position=position, broken_seconds=broken, streams_since=None)
-        since = self.streams_since if self.streams_since is not None else now
-        # While the primary is not asked, or does not answer, a stream that is down is not the member's fault.
-        is_unknown = readings.lag is None or isinstance(readings.lag, LagUnknown)
-        is_restored = has_moved or is_unknown or now - since >= timeouts.STREAM_LASTS_SECONDS
-        broken = 0.0 if is_restored else self.broken_seconds
-        return replace(after, position=position, broken_seconds=broken, streams_since=since)
-
-
-@dataclass(frozen=True, slots=True)
-class MemberMemory:
-    """One pod of a member, as this process saw it."""
-
-    pod_uid: str
-    seen_since: float
-    readings: ReadingHistory = ReadingHistory()
-    stream: StreamHistory = StreamHistory()
-
-    def observe(
-        self, reading: Reading | None, marks: tuple[Mark, ...], bounds: Readiness, now: float
-    ) -> "MemberMemory":
-        """Take up one pass."""
-        readings = self.readings.observe(reading, marks, bounds, now)
-        return replace(self, readings=readings, stream=self.stream.observe(readings, now))
-
-    def silent_seconds(self, now: float) -> float:
-        """How long no probe was answered; 0 while they are."""
-        if not self.readings.unanswered:
-            return 0.0
-        answered_at = self.readings.answered_at
-        return now - (answered_at if answered_at is not None else self.seen_since)
-
-    def refused_seconds(self, now: float) -> float:
-        """How long it has been ineligible for the same reason."""
-        return now - self.readings.refused_since if self.readings.refusal is not None else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,23 +69,17 @@ class Attempts:
 
 
 @dataclass(frozen=True, slots=True)
-class CopyProgress:
-    """How far a copy was, and since when it has made no progress."""
-
-    progress: tuple[str, int]
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
 class SetMemory:
     """All of one set; `began_at` is the first pass of this process over it.
 
-    `inherited` names the members that another process left, each with the second since which it has had no stream,
-    None where it had one.
+    `inherited` names the members that another process left, until this one has measured them or their pod is gone; each
+    with the second since which it has had no stream, None where it had one.
     `members` is by name of the member, `copies` and `peaceful_restarts` (the restarts of a server that no longer count)
     by uid of its pod, `idle_slots` (since when nobody uses it) by name of the slot. `slot_names` are the slots as last
     seen on the primary, and those asked for since. `system_identifier` and `timeline` are those of the primary that the
     members are copies of. `desired` is None before the first decision.
+    `library_faults` are by name of the member, and so are `positions`: how far each of them was ever seen. `timeline`
+    is the highest that the primary or a member was on; `history` is of the last one whose history was asked for.
     """
 
     began_at: float = 0.0
@@ -209,6 +91,8 @@ class SetMemory:
     slot_names: frozenset[str] = frozenset()
     system_identifier: str | None = None
     timeline: int = 0
+    history: TimelineHistory | None = None
+    positions: Mapping[str, WalPosition] = field(default_factory=dict)
     outage_since: float | None = None
     has_seen_primary: bool = False
     generation: int | None = None
@@ -217,17 +101,27 @@ class SetMemory:
     warm: LeadTimes = LeadTimes()
     base_backup: LeadTimes = LeadTimes()
     attempts: Attempts = Attempts()
+    library_faults: Mapping[str, LibraryFault] = field(default_factory=dict)
+    activations: Activations = field(default_factory=Activations)
+    growth: Growth = field(default_factory=Growth)
 
     def observe(self, facts: SetFacts, bounds: Readiness, now: Moment) -> "SetMemory":
         """Record what one pass found."""
         at, marks = now.monotonic, facts.primary.marks if facts.primary is not None else ()
         pods = [member.pod for member in facts.members if member.pod is not None]
+        members = self._observe_members(facts.members, marks, bounds, at)
         is_other_spec = self.generation not in (None, facts.generation)
+        after = self._observe_primary(facts.primary, at)
+        positions = observe_positions(self.positions, facts.members, after.system_identifier)
         return replace(
-            self._observe_primary(facts.primary, at),
-            members=self._observe_members(facts.members, marks, bounds, at),
-            copies=_observe_copies(self.copies, facts.members, at),
-            peaceful_restarts={pod.uid: _count_peaceful(self.peaceful_restarts, pod, now.wall) for pod in pods},
+            after,
+            positions=positions,
+            # A member may follow a new primary before its guard does: an old one that still answers is not believed.
+            timeline=max([after.timeline, *(position.timeline for position in positions.values())]),
+            inherited=self._keep_inherited(facts.members, members),
+            members=members,
+            copies=observe_copies(self.copies, facts.members, at),
+            peaceful_restarts={pod.uid: count_peaceful(self.peaceful_restarts, pod, now.wall) for pod in pods},
             idle_slots={
                 member.slot.name: self.idle_slots.get(member.slot.name, at)
                 for member in facts.members
@@ -236,6 +130,8 @@ class SetMemory:
             slot_names=self._observe_slots(facts),
             generation=facts.generation,
             attempts=Attempts() if is_other_spec else self.attempts,
+            library_faults=observe_faults(self.library_faults, facts, bounds.ignore_libraries),
+            activations=self.activations.observe(facts.members, at),
         )
 
     def _observe_primary(self, primary: PrimaryFacts | None, at: float) -> "SetMemory":
@@ -247,6 +143,7 @@ class SetMemory:
             has_seen_primary=True,
             system_identifier=self.system_identifier or primary.position.system_identifier,
             timeline=max(self.timeline, primary.position.timeline),
+            history=primary.history if primary.history is not None else self.history,
         )
 
     def _observe_members(
@@ -273,6 +170,21 @@ class SetMemory:
             ReadingHistory() if since is None else ReadingHistory(refusal=Reason.NOT_STREAMING, refused_since=since)
         )
         return MemberMemory(member.pod.uid, seen_since=now, readings=readings)
+
+    def _keep_inherited(
+        self, found: Iterable[MemberFacts], members: Mapping[str, MemberMemory]
+    ) -> dict[str, float | None]:
+        """A pod that comes later under the same name is another pod: what was inherited says nothing about it."""
+        after = {}
+        for member in found:
+            if member.name not in self.inherited or member.pod is None:
+                continue
+            before, known = self.members.get(member.name), members.get(member.name)
+            is_recreated = before is not None and before.pod_uid != member.pod.uid
+            is_measured = known is not None and known.readings.counted >= timeouts.READINGS_TO_LEAVE
+            if not is_recreated and not is_measured:
+                after[member.name] = self.inherited[member.name]
+        return after
 
     def _observe_slots(self, facts: SetFacts) -> frozenset[str]:
         """Names of slots for the time when pods and claims are gone: those on the primary, else every member's."""
@@ -305,11 +217,16 @@ class SetMemory:
 
 def assemble(facts: SetFacts, memory: SetMemory, now: float) -> tuple[Member, ...]:
     """The members as found, each with its history in `memory`, which has observed these facts."""
-    return tuple(_assemble(member, memory, now) for member in facts.members)
+    return tuple(
+        _assemble(member, memory, now, find_fault(member, facts, memory.library_faults)) for member in facts.members
+    )
 
 
-def _assemble(found: MemberFacts, memory: SetMemory, now: float) -> Member:
-    known = memory.members.get(found.name)
+def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: Finding | None) -> Member:
+    known, position = memory.members.get(found.name), memory.positions.get(found.name)
+    # Where a newer timeline forked off is not known yet: nobody is condemned by an older one.
+    is_newest = memory.history is not None and memory.history.timeline == memory.timeline
+    history = memory.history if is_newest else None
     member = Member(
         id=found.id,
         name=found.name,
@@ -320,9 +237,14 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float) -> Member:
         backup=found.backup,
         is_listed=found.is_listed,
         is_node_lost=found.is_node_lost,
-        still_seconds=_still_seconds(memory.copies, found.pod, now),
-        slot_idle_seconds=_idle_seconds(memory.idle_slots, found, now),
-        server_restarts=_count_restarts(memory.peaceful_restarts, found.pod),
+        still_seconds=still_seconds(memory.copies, found.pod, now),
+        slot_idle_seconds=idle_seconds(memory.idle_slots, found, now),
+        server_restarts=count_restarts(memory.peaceful_restarts, found.pod),
+        activating_seconds=memory.activations.seconds(found.pod, now),
+        is_resting=memory.activations.is_resting(found.pod, now),
+        library_fault=library_fault,
+        divergence=find_divergence(position, history),
+        can_follow=may_follow(position, history),
     )
     if known is None:
         return member
@@ -338,45 +260,7 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float) -> Member:
         silent_seconds=known.silent_seconds(now),
         refused_seconds=known.refused_seconds(now),
         broken_seconds=known.stream.broken_seconds,
+        cut_seconds=known.cut_seconds(now),
+        judged=readings.judged,
+        judged_seconds=known.judged_seconds(now),
     )
-
-
-def _observe_copies(
-    before: Mapping[str, CopyProgress], found: Iterable[MemberFacts], now: float
-) -> dict[str, CopyProgress]:
-    after = {}
-    for member in found:
-        pod = member.pod
-        if pod is None or pod.seed.is_done:
-            continue
-        progress, known = _measure_progress(pod, member.backup), before.get(pod.uid)
-        is_still = known is not None and known.progress == progress
-        after[pod.uid] = known if known is not None and is_still else CopyProgress(progress, now)
-    return after
-
-
-def _measure_progress(pod: PodFacts, backup: BackupProgress | None) -> tuple[str, int]:
-    return (backup.phase, backup.streamed_bytes) if backup is not None else ("", pod.seed.restarts)
-
-
-def _still_seconds(copies: Mapping[str, CopyProgress], pod: PodFacts | None, now: float) -> float:
-    """How long a copy has made no progress, as far as this process saw it."""
-    known = copies.get(pod.uid) if pod is not None else None
-    return now - known.since if known is not None else 0.0
-
-
-def _idle_seconds(idle_slots: Mapping[str, float], found: MemberFacts, now: float) -> float:
-    slot = found.slot
-    return 0.0 if slot is None else slot.idle_seconds(now - idle_slots.get(slot.name, now))
-
-
-def _count_restarts(peaceful: Mapping[str, int], pod: PodFacts | None) -> int:
-    """How often the server of a pod ended since it last ran for long enough, as far as this process saw it."""
-    return 0 if pod is None else pod.server.restarts - peaceful.get(pod.uid, 0)
-
-
-def _count_peaceful(before: Mapping[str, int], pod: PodFacts, now: datetime) -> int:
-    """Restarts that no longer count, among them all from before the first pass."""
-    server = pod.server
-    is_in_peace = pod.is_ready and server.started_at is not None and now - server.started_at >= timeouts.PEACE
-    return server.restarts if is_in_peace else before.get(pod.uid, server.restarts)

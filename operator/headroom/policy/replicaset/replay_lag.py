@@ -3,6 +3,9 @@
 A mark (t, L) says that everything the primary had flushed before `t` lies at or before `L`. A replica that has
 replayed L at time `now` was therefore, at most, `now - t` behind; one that has not is at least `now - t` behind.
 No clock is compared with another, and an idle primary gives a small lag because its canary moves the WAL.
+
+A probe counts only if it was sent after the newest mark was taken: an older one says nothing about now. The round trip
+is exact, so a replica leaves by seconds alone; to enter, bytes count too, since they foresee a replay that falls back.
 """
 
 from collections.abc import Sequence
@@ -23,6 +26,8 @@ class ReplayLag:
     `replayed` is the newest mark seen replayed and `replayed_within_seconds` how long that took at most; `pending` is
     the oldest mark not yet replayed. Hand the value to the next measurement as `previous`: a mark that was
     seen replayed at once then stays so between two marks, and a lag longer than the window of marks keeps growing.
+    `is_bounded`: it is not more. If no known mark was replayed, the replica may lack much that is older than the first
+    mark: after a change of leader or of the timeline, one that stands still would seem to be milliseconds behind.
     """
 
     seconds: float
@@ -30,6 +35,7 @@ class ReplayLag:
     replayed: Mark | None = None
     replayed_within_seconds: float = 0.0
     pending: Mark | None = None
+    is_bounded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +67,8 @@ def measure_replay_lag(
     """Evaluate one probe of a replica by the primary's newest marks (oldest first).
 
     Lag = max(time the newest replayed mark took, now - time of the oldest mark not replayed); bytes = newest mark's LSN
-    - replay LSN. Marks of another timeline than the newest are left out. Probe shortly after a mark (or take a fresh
-    one with `PrimaryLink.position`): the time between the two is part of what is measured.
+    - replay LSN. Marks of another timeline than the newest are left out. The newest mark is the primary's position of
+    this pass, read just before the probe: the time between the two is part of what is measured.
     """
     if not marks:
         return LagUnknown(Reason.READS_UNBOUNDED, "the primary has not been measured yet")
@@ -73,6 +79,8 @@ def measure_replay_lag(
     age = now_monotonic - newest.taken_at
     if age > OLDEST_USABLE_MARK_SECONDS:
         return LagUnknown(Reason.READS_UNBOUNDED, f"the primary last answered {age:.0f} s ago")
+    if probe.probed_at < newest.taken_at:
+        return LagUnknown(Reason.REPLAY_LAG_UNKNOWN, "its answer is older than the primary's position")
     if probe.replay_lsn is None:
         return NotEligible(Reason.REPLAYING, "the replica has not replayed anything yet")
     known = previous if isinstance(previous, ReplayLag) else None
@@ -115,7 +123,13 @@ def _measure(marks: Sequence[Mark], probe: ReplicaProbe, replay: int, previous: 
         replayed=replayed,
         replayed_within_seconds=within,
         pending=pending,
+        is_bounded=replayed is not None or _is_known_from_before(previous, pending),
     )
+
+
+def _is_known_from_before(previous: ReplayLag | None, pending: Mark | None) -> bool:
+    """The oldest mark that is not replayed was so before as well, and all that is older was seen replayed."""
+    return previous is not None and previous.is_bounded and pending is not None and previous.pending == pending
 
 
 def _replayed_within(replayed: Mark | None, previous: ReplayLag | None, at: float) -> float:
@@ -136,23 +150,27 @@ def _find_pending(marks: Sequence[Mark], replay: int, previous: ReplayLag | None
 
 
 def is_within(lag: LagVerdict | None, bounds: Readiness) -> bool:
-    """Under both enter bounds, measured now; unknown is not within."""
-    if not isinstance(lag, ReplayLag):
+    """Under both enter bounds, measured now; unknown is not within, and neither is a lag that may be more."""
+    if not (isinstance(lag, ReplayLag) and lag.is_bounded):
         return False
     return lag.seconds <= bounds.max_replay_lag.total_seconds() and lag.bytes <= bounds.max_replay_backlog
 
 
 def is_beyond(lag: LagVerdict | None, bounds: Readiness) -> bool:
-    """Over both leave bounds, measured now; unknown is not beyond."""
-    if not isinstance(lag, ReplayLag):
-        return False
-    return lag.seconds > bounds.eject_replay_lag.total_seconds() and lag.bytes > bounds.eject_replay_backlog
+    """Over the leave bound, which is in seconds; measured now, and unknown is not beyond."""
+    return isinstance(lag, ReplayLag) and lag.seconds > bounds.eject_replay_lag.total_seconds()
+
+
+def is_bounded(lag: LagVerdict | None) -> bool:
+    """Measured now, and not more than that."""
+    return isinstance(lag, ReplayLag) and lag.is_bounded
 
 
 def describe_lag(lag: LagVerdict | None) -> str:
     """The reading as text."""
     if isinstance(lag, ReplayLag):
-        return f"replay lag {lag.seconds:.1f} s, {lag.bytes / 1024**2:.1f} MiB to replay"
+        least = "" if lag.is_bounded else "at least "
+        return f"replay lag {least}{lag.seconds:.1f} s, {lag.bytes / 1024**2:.1f} MiB to replay"
     return (lag.message if lag else "") or "the replay lag is not known"
 
 

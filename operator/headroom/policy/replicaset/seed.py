@@ -11,14 +11,17 @@ STREAMING_PHASE = "streaming database files"
 LOGIN_FAILURES = ("password authentication failed", "no pg_hba.conf entry", "permission denied to start WAL sender")
 SEED_REFUSED = 3
 """The seed step's exit status for an error that no second try can correct."""
+SEED_VOLUME_IN_USE = 4
+"""Its exit status when another pod's server kept the volume for as long as it waited."""
 
 
 def check_volume(member: Member, context: StageContext) -> StageVerdict | None:
-    """Past it once the claim has a volume."""
+    """Past it once the claim has a volume, or while it only waits until a node takes its pod (`check_pod`)."""
     claim, pod = member.claim, member.pod
     if claim is None:
         return _seeding(Reason.IN_PROGRESS, "its claim is being created")
-    if claim.is_bound:
+    # With late binding a volume is created only once a node was chosen: until then its absence says nothing.
+    if claim.is_bound or (pod is not None and pod.unschedulable and not _is_about_volumes(pod.unschedulable)):
         return None
     age = context.now - claim.created_at
     if age <= timeouts.CLAIM_NOTICE:
@@ -29,7 +32,13 @@ def check_volume(member: Member, context: StageContext) -> StageVerdict | None:
         f"claim {claim.name} has had no volume for {age.total_seconds():.0f} s{why}; check storage.storageClassName, "
         "its provisioner and the namespace's quota"
     )
-    return _seeding(Reason.VOLUME_NOT_BOUND, message, is_failed=age > timeouts.CLAIM_LIMIT)
+    return _seeding(Reason.VOLUME_NOT_BOUND, message, is_failed=age > timeouts.PLACE_LIMIT)
+
+
+def _is_about_volumes(unschedulable: str) -> bool:
+    """Whether the scheduler names volumes or their class as a cause."""
+    text = unschedulable.lower()
+    return any(word in text for word in ("volume", "storage", "unbound"))
 
 
 def check_pod(member: Member, context: StageContext) -> StageVerdict | None:
@@ -42,11 +51,11 @@ def check_pod(member: Member, context: StageContext) -> StageVerdict | None:
     if pod.is_ended:
         return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} ended ({pod.phase}) and is recreated")
     if pod.unschedulable:
-        is_failed = context.now - pod.created_at > timeouts.SCHEDULE_LIMIT and pod.role is Role.PROVISIONING
+        is_failed = context.now - pod.created_at > timeouts.PLACE_LIMIT and pod.role is Role.PROVISIONING
         return _seeding(Reason.POD_UNSCHEDULABLE, f"no node takes it: {pod.unschedulable}", is_failed=is_failed)
     waiting = next((box.waiting for box in (pod.seed, pod.server) if box.waiting in IMAGE_ERRORS), None)
     if waiting is not None:
-        is_failed = context.now - pod.created_at > timeouts.IMAGE_LIMIT and pod.role is Role.PROVISIONING
+        is_failed = context.now - pod.created_at > timeouts.PLACE_LIMIT and pod.role is Role.PROVISIONING
         return _seeding(Reason.IMAGE_NOT_PULLED, f"{waiting}: check spec.image", is_failed=is_failed)
     return None
 
@@ -61,9 +70,13 @@ def check_seed(member: Member, context: StageContext) -> StageVerdict | None:
     if pod.seed.exit_code == SEED_REFUSED:
         reason = _find_reason(cause)
         # Only the image is wrong: a copy that may be complete is not discarded for a typing error.
-        is_young = context.now - pod.created_at <= timeouts.IMAGE_LIMIT
+        is_young = context.now - pod.created_at <= timeouts.PLACE_LIMIT
         is_kept = reason is Reason.MAJOR_VERSION_MISMATCH and is_young
         return _seeding(reason, cause, is_failed=not is_kept)
+    if pod.seed.exit_code == SEED_VOLUME_IN_USE and member.backup is None:
+        is_late = context.now - pod.created_at > timeouts.PLACE_LIMIT
+        message = "a server of an earlier pod still uses the volume; it ends with that pod's grace period"
+        return _seeding(Reason.VOLUME_IN_USE, message, is_failed=is_copying and is_late)
     if is_copying and pod.seed.restarts > timeouts.SEED_RUNS:
         return _seeding(_find_reason(cause), f"the copy failed repeatedly: {_add_remedy(cause)}", is_failed=True)
     if member.backup is not None:

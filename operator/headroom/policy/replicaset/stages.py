@@ -39,10 +39,21 @@ def _check_disowned(member: Member, _: StageContext) -> StageVerdict | None:
         return None
     if refusal.reason in DISOWNED:
         return StageVerdict(Stage.STREAMING, refusal.reason, refusal.message, is_failed=True)
-    is_lasting = member.refused_seconds > timeouts.DIVERGED_LIMIT.total_seconds()
-    if refusal.reason is Reason.TIMELINE_DIVERGED and is_lasting:
-        return StageVerdict(Stage.STREAMING, refusal.reason, f"{refusal.message}; it is recreated", is_failed=True)
     return None
+
+
+def _check_timeline(member: Member, context: StageContext) -> StageVerdict | None:
+    """Before its slot is looked at: a slot recreated on a new primary says nothing about what the member holds."""
+    if member.divergence is not None:
+        # Its slot may keep WAL while it waits for its turn, and the primary's disk does not wait.
+        finding = member.divergence
+        over_cap = _check_kept_wal(member, context)
+        return over_cap or StageVerdict(Stage.STREAMING, finding.reason, finding.message, is_failed=True)
+    refusal, is_lasting = member.ineligible, member.refused_seconds > timeouts.DIVERGED_LIMIT.total_seconds()
+    if refusal is None or refusal.reason is not Reason.TIMELINE_DIVERGED or member.can_follow or not is_lasting:
+        return None
+    message = f"{refusal.message}; whether it can follow is not known, so it is replaced"
+    return StageVerdict(Stage.STREAMING, refusal.reason, message, is_due_for_replacement=True)
 
 
 def _check_deleted_claim(member: Member, _: StageContext) -> StageVerdict | None:
@@ -74,12 +85,23 @@ def _check_slot(member: Member, context: StageContext) -> StageVerdict | None:
     return _check_kept_wal(member, context)
 
 
+def is_over_cap(member: Member, context: StageContext) -> bool:
+    """Whether its slot keeps more WAL than one may."""
+    kept = _find_kept(member, context)
+    return kept is not None and context.wal_cap is not None and kept > context.wal_cap
+
+
+def _find_kept(member: Member, context: StageContext) -> int | None:
+    """Bytes of WAL that its slot keeps on the primary; None if that is not known."""
+    if member.slot is None or member.slot.restart_lsn is None or context.flush_lsn is None:
+        return None
+    return context.flush_lsn - member.slot.restart_lsn
+
+
 def _check_kept_wal(member: Member, context: StageContext) -> StageVerdict | None:
     """The primary's disk has priority over any replica."""
-    if member.slot is None or member.slot.restart_lsn is None or context.flush_lsn is None or context.wal_cap is None:
-        return None
-    kept = context.flush_lsn - member.slot.restart_lsn
-    if kept <= context.wal_cap:
+    kept = _find_kept(member, context)
+    if kept is None or context.wal_cap is None or not is_over_cap(member, context):
         return None
     message = (
         f"slot {member.slot_name} keeps {kept / 1024**2:.0f} MiB of WAL, {context.wal_cap / 1024**2:.0f} MiB are "
@@ -155,6 +177,24 @@ def _check_lag(member: Member, context: StageContext) -> StageVerdict | None:
         return StageVerdict(Stage.CAUGHT_UP, reason, _describe(member))
     if pod.role is Role.STANDBY and is_beyond(member.lag, context.readiness):
         return StageVerdict(Stage.CAUGHT_UP, Reason.REPLAY_LAG_ABOVE_LIMIT, _describe(member))
+    if pod.role is Role.SERVING and is_beyond(member.lag, context.readiness):
+        return StageVerdict(Stage.SERVING, Reason.REPLAY_LAG_ABOVE_LIMIT, _describe(member))
+    return None
+
+
+def _check_libraries(member: Member, _: StageContext) -> StageVerdict | None:
+    """A new member must have been compared; one that was in use before stays so until a comparison speaks against it.
+
+    One that serves stays in the Service until another takes its place: no replica at all would fail every read.
+    """
+    fault = member.library_fault
+    if fault is None or member.role is Role.DRAINING:
+        return None
+    if member.has_other_libraries and member.role is Role.SERVING:
+        message = f"{fault.message}; it serves until another can take its place"
+        return StageVerdict(Stage.SERVING, fault.reason, message)
+    if member.has_other_libraries or member.role is Role.PROVISIONING:
+        return StageVerdict(Stage.CAUGHT_UP, fault.reason, fault.message)
     return None
 
 
@@ -174,6 +214,7 @@ def _describe(member: Member) -> str:
 CHECKS: tuple[Check, ...] = (
     _check_retired,
     _check_disowned,
+    _check_timeline,
     _check_deleted_claim,
     _check_slot,
     _check_lost,
@@ -184,4 +225,5 @@ CHECKS: tuple[Check, ...] = (
     _check_server,
     _check_streaming,
     _check_lag,
+    _check_libraries,
 )

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from headroom.model.conditions import Finding
-from headroom.model.database import Lsn, ReplicaProbe
+from headroom.model.database import Lsn
+from headroom.model.timelines import find_position
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import Member
 from headroom.reasons import Reason
@@ -20,12 +21,6 @@ def find_streaming(members: Iterable[Member]) -> frozenset[str]:
     return frozenset(
         member.name for member in members if member.measured is not None and not (member.unanswered or member.is_going)
     )
-
-
-def find_position(probe: ReplicaProbe | None) -> int | None:
-    """Where the WAL that a replica holds ends: after a restart it replays before it receives."""
-    known = [int(lsn) for lsn in (probe.receive_lsn, probe.replay_lsn) if lsn is not None] if probe else []
-    return max(known, default=None)
 
 
 def find_stream_loss(

@@ -11,6 +11,7 @@ from headroom.model.replica import ABANDON_AFTER, ABANDON_ANNOTATION
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.facts import SetFacts
 from headroom.policy.replicaset.memory import SetMemory
+from headroom.policy.synchronous import find_synchronous
 from headroom.reasons import Reason
 
 NEVER_COMES_BACK = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.GUARD_NOT_FOUND})
@@ -21,16 +22,20 @@ class TeardownDecision:
     """What to do about a set that is being deleted, after its members came a step closer to their end.
 
     `is_over`: the finalizer may go. `gives_up` says why what is left is reported and abandoned; empty if it is not.
-    `message` is what the deletion waits for, and how to end it.
+    `message` is what the deletion waits for, and how to end it. `hold` says why no member goes yet.
     """
 
     is_over: bool
     gives_up: str
     message: str
+    hold: Finding | None = None
 
 
 def decide_teardown(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment) -> TeardownDecision:
     """`memory` has observed these facts."""
+    hold = _find_hold(facts, now)
+    if hold is not None:
+        return TeardownDecision(is_over=False, gives_up="", message=hold.message, hold=hold)
     gives_up = _find_reason_to_give_up(facts, now)
     is_over = _is_nothing_left(facts, memory) or (not gives_up and _is_left_to_kubernetes(spec, facts, now))
     return TeardownDecision(is_over, gives_up, _describe(facts))
@@ -45,6 +50,23 @@ def _is_nothing_left(facts: SetFacts, memory: SetMemory) -> bool:
     return not facts.members and (facts.primary is not None or not may_have_slots(memory))
 
 
+def _find_hold(facts: SetFacts, now: Moment) -> Finding | None:
+    """Commits may wait for members that stream, and would hang without them; a person has some time to end that."""
+    deletion, primary = facts.deletion, facts.primary
+    if primary is None or primary.view.server is None or deletion is None or deletion.is_abandoned:
+        return None
+    is_streaming = any(member.slot is not None and member.slot.is_active for member in facts.members)
+    found = find_synchronous(primary.view.server)
+    if found is None or not is_streaming or now.wall - deletion.requested_at >= ABANDON_AFTER:
+        return None
+    message = (
+        f"it is being deleted, and its replicas stay for now: {found.message}; annotate it with "
+        f"{ABANDON_ANNOTATION}=true to delete them as it is, which happens by itself after "
+        f"{ABANDON_AFTER.total_seconds() / 60:.0f} minutes"
+    )
+    return Finding(found.reason, message)
+
+
 def _find_reason_to_give_up(facts: SetFacts, now: Moment) -> str:
     if facts.deletion is not None and facts.deletion.is_abandoned:
         return f"{ABANDON_ANNOTATION} asks for it"
@@ -55,7 +77,12 @@ def _find_reason_to_give_up(facts: SetFacts, now: Moment) -> str:
         return "its DatabaseGuard is gone"
     if obstacle.reason in NEVER_COMES_BACK:
         return obstacle.message
-    if facts.deletion is not None and now.wall - facts.deletion.requested_at >= ABANDON_AFTER:
+    if facts.deletion is None:
+        return ""
+    elapsed = now.wall - facts.deletion.requested_at
+    if facts.deletion.is_namespace_ending and elapsed >= timeouts.NAMESPACE_PATIENCE:
+        return f"its namespace is being deleted: {obstacle.message}"
+    if elapsed >= ABANDON_AFTER:
         minutes = ABANDON_AFTER.total_seconds() / 60
         return f"for {minutes:.0f} minutes no slot could be dropped on the primary: {obstacle.message}"
     return ""

@@ -32,8 +32,11 @@ _OF_CLIENTS = re.compile(
     r"|canceling authentication|connection |unsupported frontend|invalid startup packet|unrecognized configuration"
 )
 """How sessions end, and how attempts to reach the primary fail, while the server continues."""
+_MISSING_LIBRARY = re.compile(r'could not access file "')
 _SEED_REFUSAL = re.compile(r"seed: (?!copy \d)")
 """What the seed step reports when it gives up, unlike the count of its tries."""
+_START_REFUSAL = re.compile(r"start: (.*)")
+"""What start.sh reports when it starts no server: it is the last to write."""
 _COPY_FAILURE = re.compile(r": FATAL: +(?!the database system is |terminating )")
 
 
@@ -43,7 +46,12 @@ def describe_end(server: ContainerFacts) -> str:
         return "it ran out of memory and was killed (OOMKilled): raise resources.limits.memory"
     if server.exit_code == KILLED:
         return "it was killed from outside (SIGKILL)"
-    return _find_server_cause(server.message) or f"exit status {server.exit_code}, read its log for the cause"
+    cause = _find_server_cause(server.message)
+    library = _MISSING_LIBRARY.match(cause)
+    if library:
+        remedy = "set spec.image to one that has it, or, if no read on the replicas needs it, name it in"
+        return f"{cause}; the image lacks this library: {remedy} readiness.ignoreLibraries"
+    return cause or f"exit status {server.exit_code}, read its log for the cause"
 
 
 def find_copy_cause(text: str) -> str:
@@ -57,7 +65,10 @@ def find_copy_cause(text: str) -> str:
 
 
 def _find_server_cause(text: str) -> str:
-    """A setting, else the last line that ended it; empty if there is neither."""
+    """What start.sh refused, a setting, else the last line that ended it; empty if there is none of them."""
+    last = text.rstrip().rpartition("\n")[2]
+    if refusal := _START_REFUSAL.match(last):
+        return refusal[1][:_LONGEST]
     found = [(line[1], line[2]) for line in map(_LINE.match, text.splitlines()) if line]
     for level, message in found:
         if level == "LOG" and _CONFIGURATION.match(message):

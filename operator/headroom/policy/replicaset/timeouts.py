@@ -4,10 +4,9 @@ from datetime import timedelta
 
 CLAIM_NOTICE = timedelta(seconds=15)
 """A claim without a volume is reported after this; with late binding a few seconds are normal."""
-CLAIM_LIMIT = timedelta(minutes=3)
-"""Then the attempt ends and its slot is released: a slot nobody reads keeps WAL on the primary."""
-SCHEDULE_LIMIT = timedelta(minutes=5)
-IMAGE_LIMIT = timedelta(minutes=10)
+PLACE_LIMIT = timedelta(minutes=15)
+"""Then an attempt without a volume, a node or an image ends and its slot is released: a slot nobody reads keeps WAL.
+Not sooner: a node autoscaler may take ten minutes until a node has joined, has its storage driver and pulls images."""
 PREPARE_LIMIT = timedelta(minutes=10)
 """Time for each of: connecting, the primary's checkpoint, the estimate and the final fsync. None of them is a stall."""
 SEED_RUNS = 2
@@ -18,7 +17,10 @@ SERVER_RESTARTS = 6
 PEACE = timedelta(minutes=10)
 """Uptime after which restarts no longer count as a crash loop; the kubelet forgets its back-off after the same time."""
 DIVERGED_LIMIT = timedelta(minutes=1)
-"""A failover moves all members to the new timeline within seconds; one that stays behind received past the fork."""
+"""A failover moves all members to the new timeline within seconds. One that stays behind is then replaced if nobody can
+tell where the timeline forked off."""
+RECONNECT_LIMIT = timedelta(seconds=10)
+"""A member that can follow the new primary and still streams from the old one is restarted after this."""
 NODE_LOST_AFTER = timedelta(seconds=60)
 GAP_LIMIT = timedelta(minutes=2)
 """A stream may still find WAL that no slot keeps, while the file exists: it tries every 5 s."""
@@ -49,8 +51,12 @@ DRAIN_SETTLES = timedelta(seconds=2)
 """A connection may still arrive for a moment after the Service stopped listing the member."""
 DRAIN_ENDING_LIMIT = timedelta(seconds=10)
 """How long to wait for sessions that are to end; one that is left then is not a client."""
+LAG_UNKNOWN_NOTICE = timedelta(seconds=10)
+"""A serving replica whose lag is not known for so long is reported; the lag may have left the bound by then."""
 OUTAGE_NOTICE = timedelta(seconds=5)
 """How long a primary may be silent before it is reported. No decision relies on it in that time either."""
+NAMESPACE_PATIENCE = timedelta(seconds=30)
+"""A primary that does not answer for so long in a namespace that ends has probably ended with it."""
 POD_PATIENCE = timedelta(minutes=1)
 """A pod that outlives its grace period by this is on a node that does not answer: Kubernetes keeps it, not we."""
 

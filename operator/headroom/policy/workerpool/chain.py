@@ -121,7 +121,10 @@ def _decision(chain_input: ChainInput, count: int, allowed: int, binding: Ruling
     if binding is None or (allowed == count and not binding.is_final and not is_below_minimum):
         reason = wanted.reason if wanted else Reason.STALE_SIGNAL
         return ScalingDecision(count, allowed, rule, None, reason, asked)
-    message = "; ".join(part for part in (asked, _describe_ruling(chain_input, count, allowed, binding)) if part)
+    ruled = _describe_ruling(chain_input, count, allowed, binding)
+    # Who else scales the target is the cause of all else: it comes first.
+    parts = (ruled, asked) if binding.rule is Rule.TARGET_CONFLICT else (asked, ruled)
+    message = "; ".join(part for part in parts if part)
     return ScalingDecision(count, allowed, rule, binding.rule, binding.reason, message)
 
 
@@ -130,7 +133,7 @@ def _describe_ruling(chain_input: ChainInput, count: int, allowed: int, binding:
     autoscaler scales is only present.
     """
     if binding.rule is Rule.TARGET_CONFLICT:
-        return f"{allowed} present{_describe_bounds(chain_input)}, left alone: {binding.message}"
+        return f"{binding.message}; {allowed} present{_describe_bounds(chain_input)}, left alone"
     if binding.rule is Rule.STALE_SIGNAL:
         return f"{allowed} present: {binding.message}"
     is_held = binding.rule in (Rule.STEP, Rule.TOLERANCE) or binding.reason in UNKNOWN_BUDGET

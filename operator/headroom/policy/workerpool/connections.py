@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from headroom.model.conditions import Finding
 from headroom.model.database import VIEW_FRESH_SECONDS, Allocation, DatabaseView, PoolDemand
 from headroom.model.numbers import count_of
+from headroom.policy.target_conflict import TargetId
 from headroom.policy.workerpool.constants import ALLOCATION_SECONDS
 from headroom.policy.workerpool.facts import PoolFacts, ScalingLimits, Target
 from headroom.policy.workerpool.memory import PoolMemory
@@ -45,7 +46,7 @@ def cap_workers(
     allocation = find_allocation(facts.database, facts.own.uid, now)
     if allocation is not None:
         has_waited = memory.capped_since is not None and now - memory.capped_since >= ALLOCATION_SECONDS
-        free = 0 if is_active else (allocation.budget - allocation.held_by_others) // limits.connections_per_worker
+        free = 0 if is_active else _find_free(allocation) // limits.connections_per_worker
         workers = max(allocation.workers, free)
         is_awaited = is_active and not allocation.is_short and not has_waited
         return ConnectionCap(workers, _describe_budget(workers, allocation, limits), is_awaited=is_awaited)
@@ -70,7 +71,9 @@ def claim_connections(
     """
     target = facts.workload
     running = memory.running if target is None else target.running
+    terminating = memory.terminating if target is None else target.pods.terminating
     present = running if target is None else target.present
+    is_seen = target is not None or running + terminating > 0
     demand = PoolDemand(
         uid=facts.own.uid,
         rank=limits.rank,
@@ -81,6 +84,9 @@ def claim_connections(
         wanted=present,
         maximum=running,
         guard=guard,
+        ready=running if target is None else min(target.pods.ready, running),
+        terminating=terminating,
+        workload=_name_workload(facts.own.target) if is_seen else None,
     )
     if allowed is None or target is None:
         return demand
@@ -97,6 +103,15 @@ def claim_connections(
     )
 
 
+def _name_workload(target: TargetId | None) -> str | None:
+    return None if target is None else f"{target.group}/{target.kind}/{target.name}"
+
+
+def _find_free(allocation: Allocation) -> int:
+    """Connections of the budget that the pool's own workers use or could use."""
+    return allocation.budget - allocation.held_by_others - allocation.terminating
+
+
 def _busy_workers(target: Target, facts: PoolFacts, limits: ScalingLimits, running: int) -> int:
     """Workers that handle a job now; all of them while that is not known, since a busy one must not count as idle."""
     in_flight = None if facts.sample is None else facts.sample.in_flight
@@ -111,9 +126,10 @@ def _describe_budget(workers: int, allocation: Allocation, limits: ScalingLimits
     owner, others = "the database", "other pools hold"
     if allocation.is_pooled:
         owner, others = "the pooler of the database", "other pools behind it hold"
+    terminating = f" terminating workers {allocation.terminating}," if allocation.terminating else ""
     message = (
-        f"{owner} has {count_of(allocation.budget, 'connection')} for workers; {others} {allocation.held_by_others}, "
-        f"and one worker takes {limits.connections_per_worker}"
+        f"{owner} has {count_of(allocation.budget, 'connection')} for workers; {others} {allocation.held_by_others},"
+        f"{terminating} and one worker takes {limits.connections_per_worker}"
     )
     if allocation.ahead:
         message += f"; pools of a higher priority come first, with {allocation.ahead}"

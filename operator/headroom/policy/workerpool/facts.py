@@ -65,7 +65,8 @@ class PodCounts:
     """The pods of a target.
 
     `running` could hold jobs, `ready` are Ready, `in_time` are ready or will be soon. `lead_seconds` is how long a
-    start takes (None: none was seen), `stuck` why new pods do not come up.
+    start takes (None: none was seen), `stuck` why new pods do not come up. `waiting` do not run yet. `terminating` are
+    in none of these: they take no job any more, and hold their connections until they are gone.
     """
 
     running: int
@@ -73,6 +74,8 @@ class PodCounts:
     in_time: int
     lead_seconds: float | None = None
     stuck: str | None = None
+    waiting: int = 0
+    terminating: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +90,14 @@ class Target:
 
     @property
     def running(self) -> int:
-        """Workers that hold connections now or soon: those asked for connect before anybody counts again."""
-        return max(self.existing, self.pods.running, self.present)
+        """Workers that hold connections now or soon, without those that terminate.
+
+        Those asked for connect before anybody counts again.
+        """
+        going = self.pods.terminating
+        # A Deployment's own count is without pods that terminate, that of other kinds may be with them.
+        there = max(self.existing, self.pods.running + self.pods.waiting + going, self.present + going)
+        return there - going
 
     def __str__(self) -> str:
         return str(self.id)

@@ -80,6 +80,7 @@ class PoolMemory:
     `late_since` is when lag passed its target; `is_late` keeps until lag is clearly below it. `has_answered` is true
     once a sample was taken by any process, `blind_since` is when samples began to fail. `wanted` is the last count the
     queue asked for, `allocation` the last one that the guard made, and `capped_since` is when it became too small.
+    `running` and `terminating` are the workers of the last pass that could read the target.
     """
 
     window: tuple[Observation, ...] = ()
@@ -100,6 +101,7 @@ class PoolMemory:
     allocation: Allocation | None = None
     capped_since: float | None = None
     running: int = 0
+    terminating: int = 0
 
     def follow(self, target: Target) -> "PoolMemory":
         """The memory of this target, without what was written to another one and how long that was watched."""
@@ -108,6 +110,7 @@ class PoolMemory:
             target_uid=target.uid,
             lead_seconds=target.pods.lead_seconds or self.lead_seconds,
             running=target.running,
+            terminating=target.pods.terminating,
         )
         if self.target_uid in (None, target.uid):
             return memory

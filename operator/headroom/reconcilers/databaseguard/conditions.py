@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from headroom.model.conditions import Condition, Truth, unknown_conditions
+from headroom.model.database import VIEW_FRESH_SECONDS
 from headroom.policy.databaseguard.describe import StateTimes, describe_state
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.databaseguard.apply import GuardContext
@@ -24,7 +25,6 @@ ONLY_A_PERSON_HELPS = SECRET_REASONS | {
     Reason.PRIMARY_STALE,
     Reason.HOST_NOT_FOUND,
 }
-STALE_CANARY_SECONDS = 10.0
 UNKNOWN = unknown_conditions(KINDS, "the server has not been observed yet")
 
 
@@ -68,7 +68,7 @@ def _build_signal(context: GuardContext) -> Iterator[Condition]:
         if not decision.is_early:
             yield Condition(kind, Truth.UNKNOWN, Reason.IN_PROGRESS, "the first canary is under way")
         return
-    if age > max(STALE_CANARY_SECONDS, 3 * _interval_of(context)):
+    if age > max(VIEW_FRESH_SECONDS, 3 * _interval_of(context)):
         yield Condition(kind, Truth.FALSE, Reason.PRIMARY_TIMEOUT, "the canary's COMMIT is not answered")
     off = next((note for note in decision.notes if note.reason is Reason.CANARY_DISABLED), None)
     if off is not None:

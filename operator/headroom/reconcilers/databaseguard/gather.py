@@ -49,7 +49,15 @@ async def gather(
         facts = await _gather_slots(services, handles, facts)
     # Last, so that nothing is waited for between these reads and the decision: another guard may plan meanwhile.
     group = services.servers.read_budget_group(handles.uid)
+    facts = replace(facts, has_sets=_has_sets(services, handles.key))
     return replace(facts, limits=group.limits, demands=group.demands, planned=group.planned)
+
+
+def _has_sets(services: Services, key: tuple[str, str]) -> bool:
+    """Whether a ReplicaSet names this guard."""
+    specs = (item.get("spec") for item in services.cache.list(REPLICA_SET, key[0]))
+    refs = (spec.get("databaseRef") for spec in specs if isinstance(spec, Mapping))
+    return any(isinstance(ref, Mapping) and ref.get("name") == key[1] for ref in refs)
 
 
 async def _observe(
@@ -284,11 +292,13 @@ async def _gather_slots(services: Services, handles: GuardHandles, facts: GuardF
     except (Refused, Unavailable, TimeoutError) as error:
         logger.info("dbg/%s in %s: slots cannot be listed: %s", handles.key[1], handles.key[0], error)
         return facts
-    prefix = slot_prefix(services.install_id)
+    # Another release may have had the same former id: whether a set of its is gone only who sees all sets can tell.
+    former = () if services.watch_namespaces else services.former_ids
+    prefixes = tuple(slot_prefix(each) for each in (services.install_id, *former))
     namespaces = services.watch_namespaces or ("",)
     sets = [item for namespace in namespaces for item in services.cache.list(REPLICA_SET, namespace)]
     return replace(
         facts,
-        slots=tuple(slot for slot in found if slot.name.startswith(prefix)),
+        slots=tuple(slot for slot in found if slot.name.startswith(prefixes)),
         live_sets=frozenset(hash8(item["metadata"]["uid"]) for item in sets),
     )

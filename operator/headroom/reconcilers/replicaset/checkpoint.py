@@ -7,6 +7,9 @@ from typing import Any
 from headroom.model.conditions import Finding, Truth
 from headroom.model.moments import Moment
 from headroom.model.replica import MemberId
+from headroom.policy.replicaset.growth import Growth
+from headroom.policy.replicaset.libraries import LibraryFault
+from headroom.policy.replicaset.members import LIBRARY_REASONS
 from headroom.policy.replicaset.memory import Attempts, LeadTimes, SetMemory
 from headroom.policy.replicaset.timeouts import ATTEMPTS_BEFORE_STALLED
 from headroom.reasons import ConditionType, Reason
@@ -23,9 +26,13 @@ def checkpoint(memory: SetMemory) -> dict[str, Any]:
     * the moment of a failed attempt: it is waited out again
     * single lead times: their 90th percentile stays
     * whether the primary was seen
+    * how far each member got, and where the primary's timeline forked off: both are asked again
+    * activations: what a new process finds in the Service is confirmed, and the rest gets its time again
+    * since when the number of sessions has not changed
 
     Members in provisioning keep the failed attempts, and so does the condition Stalled once there are three. The names
-    of slots are those of the members, and a member's condition says since when it has had no stream.
+    of slots are those of the members. A full member says since when another was added for it, and a member's conditions
+    since when it has had no stream, and what was found of its libraries.
     """
     lead_time = {"warmSeconds": memory.warm.p90, "baseBackupSeconds": memory.base_backup.p90}
     return {
@@ -50,6 +57,8 @@ def restore(status: Mapping[str, Any], now: Moment, *, name: str, uid: str, inst
         warm=_restore_times(lead_time.get("warmSeconds")),
         base_backup=_restore_times(lead_time.get("baseBackupSeconds")),
         attempts=_restore_attempts(status, now.monotonic),
+        library_faults=_restore_library_faults(status),
+        growth=Growth(_restore_asked(status, now)),
         slot_names=frozenset(member.slot_name(install_id, uid) for member in ids if member is not None),
     )
 
@@ -64,6 +73,25 @@ def _restore_stream_loss(member: Mapping[str, Any], now: Moment) -> float | None
     if streaming.get("status") != Truth.FALSE or streaming.get("reason") != Reason.NOT_STREAMING:
         return None
     return now.to_monotonic(streaming["lastTransitionTime"])
+
+
+def _restore_asked(status: Mapping[str, Any], now: Moment) -> dict[str, float]:
+    """Else each new process would add one more replica for a full one."""
+    entries = status.get("members") or ()
+    return {str(entry["name"]): now.to_monotonic(entry["fullSince"]) for entry in entries if entry.get("fullSince")}
+
+
+def _restore_library_faults(status: Mapping[str, Any]) -> dict[str, LibraryFault]:
+    """Else a new process could put a member into the Service before it has read its libraries again."""
+    found = {
+        str(entry["name"]): _find_condition(entry.get("conditions") or (), ConditionType.CAUGHT_UP)
+        for entry in status.get("members") or ()
+    }
+    return {
+        name: LibraryFault(None, Finding(Reason(condition["reason"]), condition.get("message", "")))
+        for name, condition in found.items()
+        if condition.get("status") == Truth.FALSE and condition.get("reason") in LIBRARY_REASONS
+    }
 
 
 def _restore_attempts(status: Mapping[str, Any], now: float) -> Attempts:

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from headroom.manifests.pod import SEED, SERVER
+from headroom.manifests.pod import SEED, SERVER, SERVER_TLS_VOLUME
 from headroom.model.replica import (
     CONFIG_ANNOTATION,
     DRAINING_SINCE_ANNOTATION,
     DRAINING_WHY_ANNOTATION,
     RETIRE_ANNOTATION,
     ROLE_LABEL,
+    SEEDED_ANNOTATION,
     SLOT_ANNOTATION,
     TEMPLATE_ANNOTATION,
     ClaimFacts,
@@ -47,6 +48,7 @@ def parse_pod(manifest: Manifest) -> PodFacts:
         ends_at=parse_time(metadata.get("deletionTimestamp")),
         ip=status.get("podIP", ""),
         node=manifest.get("spec", {}).get("nodeName", ""),
+        has_tls=any(volume["name"] == SERVER_TLS_VOLUME for volume in manifest.get("spec", {}).get("volumes") or ()),
         config=annotations.get(CONFIG_ANNOTATION, ""),
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
         role_label=metadata.get("labels", {}).get(ROLE_LABEL),
@@ -70,6 +72,7 @@ def parse_claim(manifest: Manifest) -> ClaimFacts:
         is_deleting="deletionTimestamp" in metadata,
         retire=parse_reason(metadata.get("annotations", {}).get(RETIRE_ANNOTATION)),
         slot=metadata.get("annotations", {}).get(SLOT_ANNOTATION, ""),
+        is_seeded=metadata.get("annotations", {}).get(SEEDED_ANNOTATION) == "true",
     )
 
 

@@ -20,6 +20,9 @@ ONLY_A_PERSON_CAN_HELP = frozenset(
         Reason.IMAGE_NOT_PULLED,
         Reason.MAJOR_VERSION_MISMATCH,
         Reason.POD_FAILING,
+        Reason.COLLATION_MISMATCH,
+        Reason.EXTENSION_MISSING,
+        Reason.LIBRARY_NOT_PRELOADED,
     }
 )
 CALM = frozenset({Reason.IN_PROGRESS, Reason.SEEDING, Reason.AS_EXPECTED, Reason.SLOT_PENDING, Reason.REPLAYING})
@@ -33,6 +36,14 @@ SET_CONDITIONS = (
     ConditionType.READS_MAY_BE_STALE,
     ConditionType.SNAPSHOT_FRESH,
 )
+URGENT = ((ConditionType.STALLED, Truth.TRUE), (ConditionType.READS_MAY_BE_STALE, Truth.TRUE))
+WRONG_WHEN = {
+    **dict(URGENT),
+    ConditionType.SIGNAL_AVAILABLE: Truth.FALSE,
+    ConditionType.SCALING_LIMITED: Truth.TRUE,
+    ConditionType.WARM_POOL_READY: Truth.FALSE,
+}
+"""The status of each condition that a person should hear of, the worst first. Snapshots are an offer, not a fault."""
 STAGE_CONDITIONS = {
     Stage.ADMITTED: ConditionType.ADMITTED,
     Stage.SLOT_RESERVED: ConditionType.SLOT_RESERVED,
@@ -58,6 +69,23 @@ def describe_conditions(context: SetContext) -> tuple[Condition, ...]:
     return tuple(_keep_verdict(context, condition) for condition in conditions)
 
 
+def find_foremost(conditions: Iterable[Condition]) -> str:
+    """What a person should know first of a set, in one word: why it is not Ready, else what else is wrong with it.
+
+    The reason of Ready while that is not True, else `Type:Reason` of the first other condition that is not as it should
+    be.
+    """
+    found = {condition.type: condition for condition in conditions}
+    ready = found[ConditionType.READY]
+    if ready.status is Truth.TRUE:
+        # A paused set is not refilled: then that is not news.
+        is_calm = ready.reason in (Reason.AS_EXPECTED, Reason.IN_PROGRESS)
+        for kind, wrong in WRONG_WHEN.items() if is_calm else URGENT:
+            if kind in found and found[kind].status is wrong:
+                return f"{kind}:{found[kind].reason}"
+    return str(ready.reason)
+
+
 def describe_deletion(message: str) -> tuple[Condition, ...]:
     """All of a set's conditions while it is being deleted: nothing is measured any more."""
     others = (Condition(kind, Truth.UNKNOWN, Reason.DELETING, "it is being deleted") for kind in SET_CONDITIONS[1:])
@@ -81,21 +109,35 @@ def _ready(context: SetContext) -> Condition:
     if obstacle is not None:
         return Condition(kind, Truth.FALSE, obstacle.reason, obstacle.message)
     least = min(goal.desired, spec.readiness.min_serving)
+    unfit = next((member for member in context.decision.members if _is_unfit(member)), None)
+    if plan.good < least and unfit is not None:
+        return Condition(kind, Truth.FALSE, unfit.verdict.reason, f"{unfit.name}: {unfit.verdict.message}")
     if plan.good < least:
         wanted = count_of(least, "replica serves", "replicas serve")
-        unstreamed = _describe_unstreamed(context)
+        unstreamed = _describe_unstreamed(context) or _describe_unlisted(context)
         cause = f"; {unstreamed}" if unstreamed else _describe_most_advanced(context)
         return Condition(kind, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM, f"{plan.good} of at least {wanted}{cause}")
     known = context.condition(kind)
     if known.get("reason") == Reason.SERVING_BELOW_MINIMUM and any(map(_may_lag, context.decision.members)):
         return Condition(kind, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM, str(known["message"]))
-    asides = (_describe_unused_count(context), _describe_drifted(context), describe_not_yet(spec))
+    asides = (
+        _describe_unused_count(context),
+        _describe_drifted(context),
+        context.decision.library_notes,
+        describe_not_yet(spec),
+    )
     ignored = "".join(f"; {aside}" for aside in asides if aside)
     if spec.mode is not Mode.ACTIVE:
         reason = Reason.PAUSED if spec.mode is Mode.PAUSED else Reason.DRY_RUN
         return Condition(kind, Truth.TRUE, reason, f"spec.mode is {spec.mode}{ignored}")
     tls = "" if spec.tls is not None or not plan.good else "; without TLS, see spec.tls"
-    return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, f"{_describe_serving(context)}{tls}{ignored}")
+    reason = Reason.IN_PROGRESS if plan.good < goal.desired else Reason.AS_EXPECTED
+    return Condition(kind, Truth.TRUE, reason, f"{_describe_serving(context)}{tls}{ignored}")
+
+
+def _is_unfit(member: EvaluatedMember) -> bool:
+    """It serves with other libraries than the primary's, as no other can."""
+    return member.facts.role is Role.SERVING and member.facts.has_other_libraries
 
 
 def _find_obstacle(context: SetContext) -> Finding | None:
@@ -162,6 +204,9 @@ def count_warm(members: Iterable[EvaluatedMember]) -> int:
 
 def _stalled(context: SetContext) -> Condition:
     kind, decision, attempts = ConditionType.STALLED, context.decision, context.memory.attempts
+    refusal = decision.refusal
+    if refusal is not None and refusal.reason is Reason.WOULD_BECOME_SYNCHRONOUS:
+        return Condition(kind, Truth.TRUE, refusal.reason, refusal.message)
     if attempts.count >= timeouts.ATTEMPTS_BEFORE_STALLED and attempts.failure is not None:
         again = timeouts.retry_after(attempts.count)
         message = (
@@ -207,6 +252,8 @@ def _scaling_limited(context: SetContext) -> Condition:
     if outage is not None and goal.desired != good:
         message = f"{good} serve, {goal.desired} wanted: held until dbg/{context.spec.database_ref.name} is Ready"
         return Condition(kind, Truth.TRUE, outage.reason, message)
+    if goal.reason is Reason.NO_GAIN_FROM_MORE_REPLICAS:
+        return Condition(kind, Truth.TRUE, goal.reason, goal.message)
     if goal.limit is None or goal.wanted <= goal.desired:
         return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "no more are wanted than are allowed")
     message = f"{goal.rule} asks for {goal.wanted}, {goal.desired} are allowed"
@@ -219,19 +266,21 @@ def _signal_available(context: SetContext) -> Condition:
         return Condition(kind, Truth.FALSE, Reason.STALE_SIGNAL, "; ".join(signal.message for signal in missing))
     if context.spec.autoscaling is None:
         return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, "spec.replicas decides, no signal is needed")
+    for note in context.decision.goal.notes:
+        return Condition(kind, Truth.TRUE, note.reason, note.message)
     return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, "every signal can be read")
 
 
 def _stale_reads(context: SetContext) -> Condition:
-    kind, outage, lag_panic = ConditionType.READS_MAY_BE_STALE, context.decision.outage, context.decision.plan.lag_panic
+    kind, outage, stale = ConditionType.READS_MAY_BE_STALE, context.decision.outage, context.decision.stale_reads
     if outage is not None and any(member.facts.role is Role.SERVING for member in context.decision.members):
         message = f"no replay lag can be measured: {outage.message}"
         return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, message)
     unstreamed = _describe_unstreamed(context)
     if unstreamed:
         return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, unstreamed)
-    if lag_panic:
-        return Condition(kind, Truth.TRUE, Reason.LAG_PANIC, lag_panic)
+    if stale is not None:
+        return Condition(kind, Truth.TRUE, stale.reason, stale.message)
     known = context.condition(kind)
     if known.get("reason") == Reason.LAG_PANIC and any(map(_may_lag, context.decision.members)):
         return Condition(kind, Truth.TRUE, Reason.LAG_PANIC, str(known["message"]))
@@ -242,6 +291,16 @@ def _may_lag(member: EvaluatedMember) -> bool:
     """Whether a serving member has replayed no mark of this process yet, so that its real lag may be any longer."""
     lag = member.facts.measured
     return member.facts.role is Role.SERVING and lag is not None and lag.pending is not None and lag.replayed is None
+
+
+def _describe_unlisted(context: SetContext) -> str:
+    """Names a member that the Service should list by now; empty if there is none."""
+    late = next((context.member(name) for name in context.decision.plan.late), None)
+    if late is None:
+        return ""
+    if late.is_listed:
+        return f"{late.name} does not answer reads"
+    return f"Service {context.service_name} does not list {late.name}: check its pod and kube-controller-manager"
 
 
 def _describe_unstreamed(context: SetContext) -> str:
@@ -300,10 +359,16 @@ def describe_member_conditions(member: EvaluatedMember) -> tuple[Condition, ...]
 
 
 def _find_stage(member: EvaluatedMember) -> tuple[Stage, Reason, str]:
-    """The stage of a member; one that serves without a stream is back at the stage in which its stream begins."""
-    verdict, refusal = member.verdict, member.facts.ineligible
+    """The stage of a member; one that serves without a stream is back at the stage in which its stream begins, and one
+    that serves beyond the bound at the one in which it catches up.
+    """
+    verdict, refusal, fault = member.verdict, member.facts.ineligible, member.facts.library_fault
     if verdict.stage in (Stage.SERVING, Stage.DRAINING) and refusal is not None:
         return Stage.STREAMING, refusal.reason, refusal.message
+    if verdict.stage in (Stage.SERVING, Stage.DRAINING) and fault is not None and member.facts.has_other_libraries:
+        return Stage.CAUGHT_UP, fault.reason, fault.message
+    if verdict.stage is Stage.SERVING and verdict.reason is Reason.REPLAY_LAG_ABOVE_LIMIT:
+        return Stage.CAUGHT_UP, verdict.reason, verdict.message
     return verdict.stage, verdict.reason, verdict.message
 
 

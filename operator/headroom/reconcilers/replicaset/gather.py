@@ -9,17 +9,19 @@ from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.errors import Refused, Unavailable
 from headroom.manifests.children import Owner, read_service_name
 from headroom.model.conditions import Finding
-from headroom.model.database import VIEW_FRESH_SECONDS, BackupProgress, ConnectionTarget, DatabaseView, SlotFacts
+from headroom.model.database import VIEW_FRESH_SECONDS, BackupProgress, ConnectionTarget, DatabaseView, Mark, SlotFacts
 from headroom.model.replica import ABANDON_ANNOTATION, SET_LABEL, ClaimFacts, MemberId, PodFacts
 from headroom.policy.databaseguard.identity import find_identity_mismatch
 from headroom.policy.replicaset.facts import Deletion, MemberFacts, PrimaryFacts, Reading, SetFacts
+from headroom.policy.replicaset.failover import must_know_history
 from headroom.policy.replicaset.memory import SetMemory
 from headroom.policy.replicaset.timeouts import NODE_LOST_AFTER
 from headroom.policy.target_conflict import AutoscalerClaim
-from headroom.ports.kube import CLAIM, DATABASE_GUARD, ENDPOINT_SLICE, NODE, POD, Kind, Manifest, ObjectRef
+from headroom.ports.kube import CLAIM, DATABASE_GUARD, ENDPOINT_SLICE, NAMESPACE, NODE, POD, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.context import Services
 from headroom.reconcilers.namespace_view import read_autoscalers
+from headroom.reconcilers.readings import POSITION_AGE_SECONDS
 from headroom.reconcilers.replicaset.children import (
     is_node_lost,
     is_owned,
@@ -28,9 +30,10 @@ from headroom.reconcilers.replicaset.children import (
     parse_pod,
     parse_time,
 )
+from headroom.reconcilers.replicaset.library_reader import Library, LibraryReader
 from headroom.reconcilers.replicaset.memory import SetHandles
 from headroom.reconcilers.replicaset.pod_template import build_pod_template, build_upstream
-from headroom.reconcilers.replicaset.prober import Prober
+from headroom.reconcilers.replicaset.prober import LoopWatch, Prober, excuse
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 
@@ -65,15 +68,20 @@ class Gatherer:
     is_live: bool = False
 
     async def gather(self) -> SetFacts:
-        """Read everything; the probes come last, with nothing between them and the position of the primary's WAL."""
+        """Read everything: what the API server is asked comes first, then the primary, its position last, and at once
+        the probes.
+        """
         children = await self._read_children()
         # First, so that no probe goes to a pod that was recreated under the same name.
         await self._prober.forget_missing(children.pods.values())
         lost_nodes = await self._read_lost_nodes(children.pods.values())
-        remote = await self._read_remote()
-        readings = await self._probe(children.pods, remote.primary)
+        with LoopWatch(self.services.clock) as watch:
+            remote = await self._read_remote(watch)
+            readings = await self._probe(children.pods, remote.primary)
+            if watch.is_late:
+                readings = excuse(readings)
         view = remote.primary.view if remote.primary is not None else None
-        return SetFacts(
+        facts = SetFacts(
             name=self._owner.name,
             generation=self.body["metadata"]["generation"],
             members=tuple(self._join(children, remote, lost_nodes, readings)),
@@ -83,8 +91,19 @@ class Gatherer:
             has_guard=children.guard is not None,
             is_service_refused=self.handles.is_service_refused,
             autoscalers=self._read_autoscalers(),
-            deletion=_parse_deletion(self.body),
+            deletion=await self._read_deletion(has_primary=remote.primary is not None),
         )
+        return self._add_libraries(await self._add_history(facts))
+
+    async def _read_deletion(self, *, has_primary: bool) -> Deletion | None:
+        deletion = _parse_deletion(self.body)
+        if deletion is None or has_primary:
+            return deletion
+        with suppress(Refused):
+            found = await self.services.kube.get(ObjectRef(NAMESPACE, "", self._owner.namespace))
+            is_ending = found is not None and "deletionTimestamp" in found["metadata"]
+            return replace(deletion, is_namespace_ending=is_ending)
+        return deletion
 
     @property
     def _owner(self) -> Owner:
@@ -129,19 +148,21 @@ class Gatherer:
         """Lost nodes, of members that are silent for long and not ready; none without the right to read nodes."""
         now = self.services.clock.monotonic()
         suspects = {pod.node for pod in pods if pod.node and not pod.is_ready and self._is_silent(pod, now)}
-        lost = set()
-        for node in sorted(suspects):
-            with suppress(Refused):
-                if is_node_lost(await self.services.kube.get(ObjectRef(NODE, "", node))):
-                    lost.add(node)
-        return frozenset(lost)
+        found = await asyncio.gather(*map(self._is_node_lost, sorted(suspects)))
+        return frozenset(node for node, is_lost in zip(sorted(suspects), found, strict=True) if is_lost)
+
+    async def _is_node_lost(self, name: str) -> bool:
+        """False where nobody can tell: a busy API server must not keep a pass from its ejections."""
+        with suppress(Refused, Unavailable):
+            return is_node_lost(await self.services.kube.get(ObjectRef(NODE, "", name)))
+        return False
 
     def _is_silent(self, pod: PodFacts, now: float) -> bool:
         known = self.memory.members.get(pod.name)
         is_known = known is not None and known.pod_uid == pod.uid
         return known is not None and is_known and known.silent_seconds(now) > NODE_LOST_AFTER.total_seconds()
 
-    async def _read_remote(self) -> _Remote:
+    async def _read_remote(self, watch: LoopWatch) -> _Remote:
         servers, key = self.services.servers, self._guard_key
         view, links = servers.view(key), servers.links(key)
         outage = _find_outage(view, has_links=links is not None, now=self.services.clock.monotonic())
@@ -150,7 +171,8 @@ class Gatherer:
         try:
             slots, backups = await asyncio.gather(servers.read_slots(key), servers.read_backups(key))
             # The last read before the probes: no wait of ours may become part of a member's lag.
-            position = await servers.read_position(key)
+            watch.begin()
+            position = await self._read_position()
         except Unavailable as error:
             return _Remote(None, Finding(error.reason, str(error)))
         mismatch = find_identity_mismatch(
@@ -164,13 +186,46 @@ class Gatherer:
         primary = PrimaryFacts(view, (*view.marks, position), has_slot_link=links.slots is not None)
         return _Remote(primary, None, slots, backups)
 
+    async def _read_position(self) -> Mark:
+        """Asked for now: a question of another set's that was on its way before would count its wait as lag."""
+        asked_at = self.services.clock.monotonic()
+        position = await self.services.servers.read_position(self._guard_key)
+        if asked_at - position.taken_at <= POSITION_AGE_SECONDS:
+            return position
+        return await self.services.servers.read_position(self._guard_key)
+
     async def _probe(self, pods: Mapping[str, PodFacts], primary: PrimaryFacts | None) -> dict[str, Reading]:
         # Kept: members are still probed with the last known login while the primary does not answer.
         if primary is not None and primary.view.target is not None:
-            self.handles.target = _member_target(primary.view.target, self.spec)
+            self.handles.target = _member_target(primary.view.target)
         if self.handles.target is None:
             return {}
-        return await self._prober.probe_all(pods.values(), self.handles.target)
+        position = primary.position if primary is not None else None
+        return await self._prober.probe_all(pods.values(), self.handles.target, position)
+
+    async def _add_history(self, facts: SetFacts) -> SetFacts:
+        """Add where the primary's timeline forked off, once a member is seen that is not on it."""
+        primary = facts.primary
+        if primary is None or not must_know_history(self.memory.positions, facts.members, primary.position):
+            return facts
+        history = await self.services.servers.read_history(self._guard_key, primary.position)
+        return replace(facts, primary=replace(primary, history=history))
+
+    def _add_libraries(self, facts: SetFacts) -> SetFacts:
+        """What has arrived of them by now; the questions run beside the passes, and none of their work is in a lag."""
+        if self.is_live:
+            return facts
+        key, primary = self._guard_key, facts.primary
+        members = [
+            Library(member.pod, known.libraries, known.link)
+            for member in facts.members
+            if member.pod is not None and (known := self.handles.members.get(member.name)) is not None
+        ]
+        reader = LibraryReader(self.services.clock, self.handles.libraries, self.spec.readiness.ignore_libraries)
+        ask = None if primary is None else lambda: self.services.servers.read_libraries(key)
+        libraries, found = reader.read(members, ask, None if primary is None else _identify(primary))
+        joined = (replace(member, libraries=found.get(member.name)) for member in facts.members)
+        return replace(facts, libraries=libraries, members=tuple(joined))
 
     def _join(
         self, children: _Children, remote: _Remote, lost_nodes: frozenset[str], readings: Mapping[str, Reading]
@@ -179,16 +234,19 @@ class Gatherer:
         install, uid, set_name = self.services.install_id, self._owner.uid, self._owner.name
         slots = {slot.name: slot for slot in remote.slots}
         backups = {backup.application_name: backup for backup in remote.backups}
+        # Also those of an earlier version of this installation: the set's uid is in them, and nobody else has that.
+        ids = (*self.services.former_ids, install)
+        slot_names = {MemberId.parse_slot(each, uid, slot): slot for each in ids for slot in slots}
         found = {
             *(MemberId.parse_object(set_name, child) for child in (*children.pods, *children.claims)),
-            *(MemberId.parse_slot(install, uid, slot) for slot in slots),
+            *slot_names,
         }
         for member in sorted(member for member in found if member is not None):
             name = member.object_name(set_name)
             pod, claim = children.pods.get(name), children.claims.get(name)
             # A claim from an installation with another name keeps the slot it was created with: the copy is bound to
             # it.
-            slot_name = (claim and claim.slot) or member.slot_name(install, uid)
+            slot_name = (claim and claim.slot) or slot_names.get(member) or member.slot_name(install, uid)
             yield MemberFacts(
                 id=member,
                 name=name,
@@ -215,6 +273,12 @@ class Gatherer:
         return rendered[1].template
 
 
+def _identify(primary: PrimaryFacts) -> tuple[object, ...]:
+    """Changes with another primary, and with a restart, after which its image may be another."""
+    server = primary.view.server
+    return primary.position.system_identifier, primary.position.timeline, server.started_at if server else None
+
+
 def _find_outage(view: DatabaseView | None, *, has_links: bool, now: float) -> Finding | None:
     """Why the primary is not asked; None where it can be."""
     if view is None:
@@ -226,10 +290,11 @@ def _find_outage(view: DatabaseView | None, *, has_links: bool, now: float) -> F
     return None if has_links else Finding(Reason.GUARD_NOT_READY, "the DatabaseGuard has no connection to its server")
 
 
-def _member_target(primary: ConnectionTarget, spec: ReplicaSetSpec) -> ConnectionTarget:
-    """A member is reached by its pod address, which is in no certificate."""
-    mode = "require" if spec.tls is not None else "disable"
-    return replace(primary, port=5432, tls_mode=mode, ca_pem=None, client_certificate_pem=None, client_key_pem=None)
+def _member_target(primary: ConnectionTarget) -> ConnectionTarget:
+    """What is the same for all members; `prober.reach` adds what each pod has of its own."""
+    return replace(
+        primary, port=5432, tls_mode="disable", ca_pem=None, client_certificate_pem=None, client_key_pem=None
+    )
 
 
 def _parse_deletion(body: Manifest) -> Deletion | None:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
-from headroom.errors import Conflict, HeadroomError
+from headroom.errors import Conflict
 from headroom.manifests.children import Owner, read_service_name
 from headroom.model.database import ConnectionTarget, ReplicaProbe
 from headroom.policy.replicaset.decide import SetDecision
@@ -15,27 +15,36 @@ from headroom.policy.replicaset.memory import SetMemory
 from headroom.ports.kube import REPLICA_SET, ObjectRef
 from headroom.ports.postgres import ReplicaLink, SlotLink
 from headroom.reconcilers.context import ReconcileContext
+from headroom.reconcilers.replicaset.library_reader import LibraryTask
 from headroom.reconcilers.replicaset.pod_template import PodTemplate
 from headroom.reconcilers.servers import GuardKey
 
 
 @dataclass(slots=True)
 class MemberHandles:
-    """The connection to one pod's server, and the probe that is on its way."""
+    """The connection to one pod's server, and the probe that is on its way.
+
+    `unplanned` is the last error of a probe that no code foresaw, empty once one was answered.
+    """
 
     pod_uid: str
     link: ReplicaLink | None = None
     link_target: ConnectionTarget | None = None
     pending: "asyncio.Task[ReplicaProbe] | None" = None
+    unplanned: str = ""
+    libraries: LibraryTask = field(default_factory=LibraryTask)
 
     async def close(self) -> None:
-        """End the probe and the connection."""
+        """End the questions and the connection."""
+        await self.libraries.close()
         if self.pending is not None:
             self.pending.cancel()
-            with suppress(asyncio.CancelledError, HeadroomError, TimeoutError):
+            # Whatever the probe met: it must not cost the pass of the set.
+            with suppress(asyncio.CancelledError, Exception):
                 await self.pending
         if self.link is not None:
-            await self.link.close()
+            with suppress(Exception):
+                await self.link.close()
 
 
 @dataclass(slots=True)
@@ -44,19 +53,23 @@ class SetHandles:
 
     `members` is by name. `target` is how a member is reached, with the primary's login. `spec` and `pod_template` are
     kept with what they were built from. `applied` has, for each object that a set has once, what was last written and
-    when (monotonic seconds). `measured` names the members that have metrics.
+    when (monotonic seconds). `measured` names the members that have metrics. `unanswered` has the slots whose creation
+    was asked for without an answer, and when: the server may still create them.
     """
 
     members: dict[str, MemberHandles] = field(default_factory=dict)
+    libraries: LibraryTask = field(default_factory=LibraryTask)
     target: ConnectionTarget | None = None
     spec: tuple[int, ReplicaSetSpec] | None = None
     pod_template: tuple[object, PodTemplate] | None = None
     applied: dict[ObjectRef, tuple[str, float]] = field(default_factory=dict)
     is_service_refused: bool = False
     measured: frozenset[str] = frozenset()
+    unanswered: dict[str, float] = field(default_factory=dict)
 
     async def close(self) -> None:
         """End all connections."""
+        await self.libraries.close()
         for member in self.members.values():
             await member.close()
 

@@ -60,6 +60,7 @@ def build_pod_template(owner: Owner, spec: ReplicaSetSpec, server: ServerFacts, 
         eject_replay_lag=spec.readiness.eject_replay_lag,
         has_certificate=spec.tls is not None,
         monitor_role=upstream.monitor_role,
+        ignored_libraries=spec.readiness.ignore_libraries,
     )
     config = build_config(owner, settings, server, upstream.target.ca_pem)
     name = str(config["metadata"]["name"])

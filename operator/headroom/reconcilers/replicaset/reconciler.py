@@ -13,15 +13,17 @@ from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition, Truth, unknown_conditions
 from headroom.model.moments import Moment
 from headroom.model.replica import Role, Stage
+from headroom.policy.replicaset.activation import is_late
 from headroom.policy.replicaset.decide import decide
 from headroom.policy.replicaset.members import EvaluatedMember
 from headroom.policy.replicaset.memory import SetMemory
+from headroom.policy.replicaset.timeouts import READINGS_TO_LEAVE
 from headroom.ports.kube import REPLICA_SET, Manifest, ObjectRef
 from headroom.reasons import ConditionType, Reason
-from headroom.reconcilers.context import INVALID_PAUSE, Services
+from headroom.reconcilers.context import INVALID_PAUSE, Services, carry_out
 from headroom.reconcilers.replicaset import actions, metrics
 from headroom.reconcilers.replicaset.checkpoint import restore
-from headroom.reconcilers.replicaset.conditions import SET_CONDITIONS, describe_deletion
+from headroom.reconcilers.replicaset.conditions import SET_CONDITIONS, describe_deletion, find_foremost
 from headroom.reconcilers.replicaset.gather import Gatherer
 from headroom.reconcilers.replicaset.memory import SetContext, SetHandles
 from headroom.reconcilers.replicaset.routing import ensure_routing
@@ -33,6 +35,8 @@ STARTS_WITHIN = timedelta(seconds=10)
 """A server with a copy accepts connections by then, unless it has much to replay."""
 WRITTEN_BY_REPORTER = ("conditions", "observedGeneration")
 VERDICTS = (Truth.TRUE, Truth.FALSE)
+WARN_WHILE_TRUE = (ConditionType.STALLED, ConditionType.READS_MAY_BE_STALE)
+"""These do not turn Ready, and a person must hear of them all the same."""
 
 
 @dataclass(slots=True)
@@ -140,7 +144,8 @@ class ReplicaSetReconciler:
         kept: Mapping[str, Any] = {
             key: value for key, value in (body.get("status") or {}).items() if key not in WRITTEN_BY_REPORTER
         }
-        await self.services.reporter.report(body, DesiredStatus(conditions, facts=kept))
+        facts = {**kept, "reason": find_foremost(conditions)}
+        await self.services.reporter.report(body, DesiredStatus(conditions, facts=facts))
 
 
 def _read_spec(body: Manifest, handles: SetHandles) -> ReplicaSetSpec:
@@ -156,15 +161,18 @@ async def _act(context: SetContext) -> None:
 
     A conflict in a step that moves members ends the pass there: the next one gathers again.
     """
-    await actions.eject(context)
+    await actions.confirm(context)
+    # Slots at the same time: a new primary recycles the WAL that no slot keeps, and does not wait for the API server.
+    await carry_out([actions.eject(context), actions.restore_slots(context)])
+    await actions.put_back(context)
     await actions.activate(context)
     await actions.accept(context)
     await actions.pool(context)
+    await actions.record_seeded(context)
     await context.attempt(_take_away(context))
     await actions.end_sessions(context)
     await actions.remove(context)
     await context.attempt(ensure_routing(context))
-    await actions.restore_slots(context)
     await actions.seed(context)
     await actions.reserve(context)
 
@@ -173,6 +181,10 @@ async def _take_away(context: SetContext) -> None:
     """Remove what the spec no longer asks for; a spec from a late watch must not decide that."""
     plan = context.decision.plan
     if not (plan.drain or plan.retire or plan.recreate):
+        return
+    if context.memory.timeline > (context.status.get("timeline") or 0):
+        # First the status names the timeline: else a process that follows this one could believe an old primary.
+        context.has_moved = True
         return
     await context.confirm_spec()
     await actions.drain(context)
@@ -184,6 +196,10 @@ def _pause(context: SetContext) -> timedelta:
     """How long until the next pass: at once while something moves, a second under autoscaling, else two."""
     if context.has_moved:
         return timedelta(milliseconds=50)
+    if any(map(_is_activating, context.decision.members)):
+        return timedelta(milliseconds=200)
+    if any(map(_is_about_to_leave, context.decision.members)):
+        return timedelta(milliseconds=200)
     if any(_is_about_to_stand_by(context, member) for member in context.decision.members):
         return timedelta(milliseconds=200)
     stages = [member.verdict.stage for member in context.decision.members]
@@ -191,18 +207,33 @@ def _pause(context: SetContext) -> timedelta:
     return timedelta(seconds=2 if is_calm and context.spec.autoscaling is None else 1)
 
 
+def _is_activating(member: EvaluatedMember) -> bool:
+    """The watch reports that the Service lists it; only a read that was not answered needs another pass soon."""
+    return member.facts.activating_seconds is not None and not is_late(member)
+
+
+def _is_about_to_leave(member: EvaluatedMember) -> bool:
+    """One more reading like the last takes it out of the Service; two calm passes would be later than is promised."""
+    return member.facts.role is Role.SERVING and 0 < member.facts.beyond < READINGS_TO_LEAVE
+
+
 def _is_about_to_stand_by(context: SetContext, member: EvaluatedMember) -> bool:
     """No watch reports that a server accepts its first connections, so the pass comes back soon."""
     pod = member.facts.pod
     if pod is None or member.facts.role is not Role.PROVISIONING:
         return False
-    started = pod.server.started_at
-    return member.facts.within > 0 or (started is not None and context.now.wall - started < STARTS_WITHIN)
+    started, fault = pod.server.started_at, member.facts.library_fault
+    is_held = fault is not None and fault.reason is not Reason.IN_PROGRESS
+    is_starting = started is not None and context.now.wall - started < STARTS_WITHIN
+    return is_starting or (member.facts.within > 0 and not is_held)
 
 
 def emit_changes(context: SetContext, desired: DesiredStatus) -> None:
     """Emit the events about a set as a whole; an action itself emits what it did to a member."""
     _emit_readiness(context, desired.conditions)
+    for condition in desired.conditions:
+        if condition.type in WARN_WHILE_TRUE:
+            _emit_trouble(context, condition)
     _emit_decision(context, desired.facts["lastDecision"])
 
 
@@ -213,6 +244,16 @@ def _emit_readiness(context: SetContext, conditions: Iterable[Condition]) -> Non
     if before not in VERDICTS or ready.status not in VERDICTS or before == ready.status:
         return
     context.emit(ready.reason, f"Ready: {ready.message}", "Normal" if ready.status is Truth.TRUE else "Warning")
+
+
+def _emit_trouble(context: SetContext, condition: Condition) -> None:
+    """If it has begun, has another cause now, or is over."""
+    before = context.condition(condition.type)
+    was_true = before.get("status") == Truth.TRUE
+    if condition.status is Truth.TRUE and not (was_true and before.get("reason") == condition.reason):
+        context.emit(condition.reason, f"{condition.type}: {condition.message}", "Warning")
+    elif condition.status is Truth.FALSE and was_true:
+        context.emit(condition.reason, f"{condition.type} no more: {condition.message}")
 
 
 def _emit_decision(context: SetContext, decision: Mapping[str, Any]) -> None:

@@ -5,13 +5,18 @@ from typing import Any
 
 from headroom.manifests.children import build_serving_labels
 from headroom.model.conditions import merge_conditions
-from headroom.model.moments import format_moment, format_time
+from headroom.model.moments import format_moment, format_time, keep_time
 from headroom.model.numbers import settle_above
 from headroom.model.replica import Role
 from headroom.policy.replicaset.members import EvaluatedMember
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.checkpoint import checkpoint
-from headroom.reconcilers.replicaset.conditions import count_warm, describe_conditions, describe_member_conditions
+from headroom.reconcilers.replicaset.conditions import (
+    count_warm,
+    describe_conditions,
+    describe_member_conditions,
+    find_foremost,
+)
 from headroom.reconcilers.replicaset.memory import SetContext
 from headroom.reconcilers.replicaset.metrics import count_kept_wal, role_of
 from headroom.reconcilers.reporter import DesiredStatus
@@ -37,10 +42,13 @@ def describe_status(context: SetContext) -> DesiredStatus:
     labels = build_serving_labels(context.owner)
     before = {entry["name"]: entry for entry in context.status.get("members", ())}
     entries = [_describe_member(context, member, before.get(member.name, {})) for member in members]
+    conditions = describe_conditions(context)
     return DesiredStatus(
-        conditions=describe_conditions(context),
+        conditions=conditions,
         facts={
             **kept,
+            "reason": find_foremost(conditions),
+            "method": METHOD if members else None,
             "selector": ",".join(f"{name}={value}" for name, value in labels.items()),
             "members": [_pick(entry, numbers=False) for entry in entries],
             "lastDecision": _describe_last_decision(context),
@@ -83,6 +91,7 @@ def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[
         "node": facts.pod.node or None if facts.pod else None,
         "timeline": facts.probe.timeline if facts.probe else None,
         "attempts": context.memory.attempts.count or None if role == PROVISIONING else None,
+        "fullSince": _format_asked(context, member.name, old.get("fullSince")),
         "conditions": merge_conditions(
             old.get("conditions", []), describe_member_conditions(member), generation=generation, now=context.now.wall
         ),
@@ -90,6 +99,11 @@ def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[
         **_describe_lag(member, old, _lag_floor(context)),
         "sessions": facts.probe.sessions if facts.probe and facts.role in (Role.SERVING, Role.DRAINING) else None,
     }
+
+
+def _format_asked(context: SetContext, name: str, old: str | None) -> str | None:
+    asked_at = context.memory.growth.asked.get(name)
+    return keep_time(context.now.to_wall(asked_at), old) if asked_at is not None else None
 
 
 def _describe_lag(member: EvaluatedMember, old: Mapping[str, Any], floor_seconds: float) -> dict[str, float | None]:

@@ -15,14 +15,16 @@ from headroom.model.replica import slot_prefix
 from headroom.policy.replicaset.members import Member
 from headroom.policy.replicaset.teardown import TeardownDecision, decide_teardown, may_have_slots
 from headroom.ports.kube import Manifest
-from headroom.reasons import Reason
+from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset import metrics
-from headroom.reconcilers.replicaset.actions.retire import mark_claim, release_claim, remove_member
+from headroom.reconcilers.replicaset.actions.retire import has_copy, mark_claim, release_claim, remove_member
 from headroom.reconcilers.replicaset.memory import SetContext
 
 logger = logging.getLogger(__name__)
 
 COME_BACK = timedelta(milliseconds=500)
+LATE_SECONDS = 15.0
+"""A statement that got no answer takes effect within this time or not at all: then its connection is dead."""
 NEEDED = ("databaseRef", "drain", "retention", "routing")
 PLACEHOLDERS: Mapping[str, Any] = {
     "databaseRef": {"name": "headroom-unreadable"},
@@ -62,10 +64,14 @@ def _is_readable(name: str, part: object) -> bool:
 async def teardown_pass(context: SetContext) -> tuple[timedelta | None, TeardownDecision]:
     """One pass; None when the finalizer may go."""
     decision = decide_teardown(context.spec, context.facts, context.memory, context.now)
+    if decision.hold is not None:
+        if context.condition(ConditionType.READY).get("message") != decision.message:
+            context.emit(decision.hold.reason, decision.message, "Warning")
+        return COME_BACK, decision
     for member in context.decision.members:
         await context.attempt(_remove(context, member.facts, gives_up=bool(decision.gives_up)))
     if decision.is_over:
-        return None, decision
+        return (COME_BACK if _is_awaited(context) else None), decision
     if decision.gives_up:
         await _report_what_is_left(context, decision.gives_up)
         return None, decision
@@ -81,17 +87,29 @@ async def _remove(context: SetContext, member: Member, *, gives_up: bool) -> Non
     if is_blind and not gives_up and not _is_found_again(context, member.slot_name):
         await remove_member(context, member)
         return
-    if member.claim is not None and context.spec.retention.volumes is VolumeRetention.RETAIN:
-        await release_claim(context, member.claim)
+    is_retained = context.spec.retention.volumes is VolumeRetention.RETAIN and has_copy(member)
+    if member.claim is not None and is_retained:
+        await release_claim(context, member.claim, is_kept=True)
         member = replace(member, claim=None)
     if member.claim is not None and member.claim.retire is None and not member.claim.is_deleting:
-        await mark_claim(context, member.claim, Reason.DELETING)
+        await mark_claim(context, member, Reason.DELETING, is_kept=False)
     await remove_member(context, member, must_drop_slot=not gives_up and not is_blind)
 
 
+def _is_awaited(context: SetContext) -> bool:
+    """Whether the primary may still create a slot that this process asked for: nobody would drop it afterwards."""
+    now = context.services.clock.monotonic()
+    return any(now - asked_at < LATE_SECONDS for asked_at in context.handles.unanswered.values())
+
+
 def _is_found_again(context: SetContext, slot_name: str) -> bool:
-    """Whether our prefix finds it. If an installation with another name created it, only the claim names it."""
-    return slot_name.startswith(slot_prefix(context.services.install_id, context.uid))
+    """Whether a prefix of ours finds it. If an installation with another name created it, only the claim names it."""
+    return slot_name.startswith(_find_prefixes(context))
+
+
+def _find_prefixes(context: SetContext) -> tuple[str, ...]:
+    ids = (context.services.install_id, *context.services.former_ids)
+    return tuple(slot_prefix(each, context.uid) for each in ids)
 
 
 async def _report_what_is_left(context: SetContext, why: str) -> None:
@@ -117,7 +135,6 @@ async def _find_left(context: SetContext) -> frozenset[str]:
 
 
 def _describe_left(context: SetContext, names: Iterable[str]) -> str:
-    prefix = slot_prefix(context.services.install_id, context.uid)
-    listed = ", ".join(names)
+    prefix, listed = " or ".join(_find_prefixes(context)), ", ".join(names)
     are_left = f"are left on the primary: {listed}" if listed else "may be left on the primary"
     return f"slots that begin with {prefix} {are_left}; they are swept later, else drop them by hand"

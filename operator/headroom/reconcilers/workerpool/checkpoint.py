@@ -20,7 +20,7 @@ def restore(status: Mapping[str, Any], now: Moment) -> PoolMemory:
     Lost on purpose: samples and wants, since a new process watches a full window before it lowers a count. Also since
     when the queue is late or cannot be read, foreign writes that led to no hold, and all moves except the last start.
     The lead time is measured again, the guard allocates connections again, and since when it caps the pool, and how
-    many workers run, is seen again.
+    many workers run and terminate, is seen again.
     """
     scaling, desired = status.get("scaling") or {}, status.get("desiredWorkers")
     ready, keeping_up = (_condition(status, kind) for kind in (ConditionType.READY, ConditionType.KEEPING_UP))

@@ -1,6 +1,6 @@
 """The handles of a pool in this process: its probe, its login and link, and when its pods were counted."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 from zlib import crc32
 
@@ -16,6 +16,8 @@ from headroom.reconcilers.logins import CachedLogin, LoginBackoff
 
 COUNT_EVERY_SECONDS = 4.0
 """How often pods that start are counted at most, unless their workload reports a change."""
+COUNT_TERMINATING_EVERY_SECONDS = 10.0
+"""How often pods are counted while some terminate: they hold their connections, and a grace period may be an hour."""
 FIRST_COUNT_WITHIN_SECONDS = 60
 """The pods of a settled workload are counted once, to measure their start; all pools of a leader spread over this
 time."""
@@ -42,13 +44,17 @@ class QueueHandles:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A target according to its own status; `ready` and `labels` are None if it does not report them."""
+    """A target according to its own status; `ready` and `labels` are None if it does not report them.
+
+    `version` changes with every change of the object; it is empty for a kind that no watch brings.
+    """
 
     uid: str
     present: int
     existing: int
     ready: int | None
     labels: tuple[tuple[str, str], ...] | None
+    version: str = field(default="", compare=False)
 
     @property
     def is_settled(self) -> bool:
@@ -58,7 +64,7 @@ class Workload:
 
 @dataclass(slots=True)
 class PodCensus:
-    """The last count of a target's pods. Pods are listed only while they start or stop, and once after that.
+    """The last count of a target's pods. Pods are listed only while they start or terminate, and once after that.
 
     `workload` has the ready pods of that count where it does not report them itself.
     """
@@ -85,9 +91,23 @@ class PodCensus:
             # Nothing reports that a pod is no longer ready, and now it matters.
             return now - self.counted_at >= COUNT_EVERY_SECONDS
         if workload.is_settled:
-            # Once more, so that the last pod that became ready is measured too.
-            return not last.is_settled
+            # Once more, so that the last pod that became ready is measured too, and those that terminate are seen.
+            return workload != last or self._is_recount_due(workload, last, now)
         return workload != last or now - self.counted_at >= COUNT_EVERY_SECONDS
+
+    @property
+    def terminating(self) -> int:
+        """Pods that terminated at the last count."""
+        return 0 if self.counts is None else self.counts.terminating
+
+    def _is_recount_due(self, workload: Workload, last: Workload, now: float) -> bool:
+        """Whether a settled workload may have other terminating pods than at the last count.
+
+        Its numbers are the same again when a pod was replaced between two passes; its version is not.
+        """
+        seconds = now - self.counted_at
+        is_over = self.terminating > 0 and seconds >= COUNT_TERMINATING_EVERY_SECONDS
+        return is_over or (workload.version != last.version and seconds >= COUNT_EVERY_SECONDS)
 
     def record(self, workload: Workload, counts: PodCounts, now: float) -> None:
         """Keep a count."""

@@ -94,7 +94,8 @@ class TargetReader:
             census.record(workload, counts, now.monotonic)
             return counts
         if census.complete(workload).is_settled or census.counts is None:
-            return PodCounts(workload.existing, workload.existing, workload.existing)
+            there = workload.existing
+            return PodCounts(there, there, there, terminating=census.terminating)
         return census.counts
 
 
@@ -109,6 +110,7 @@ def parse_workload(manifest: Manifest) -> Workload:
         existing=status.get("replicas", 0),
         ready=status.get("readyReplicas", 0),
         labels=None if selector.get("matchExpressions") or not labels else tuple(sorted(labels.items())),
+        version=manifest["metadata"].get("resourceVersion", ""),
     )
 
 
@@ -124,8 +126,10 @@ def parse_selector(text: str) -> tuple[tuple[str, str], ...] | None:
 
 
 def count_pods(pods: Iterable[Manifest], *, now: datetime, known_lead_seconds: float | None) -> PodCounts:
-    """Count pods that are not being deleted; `now` is wall time, as the pods' own times are."""
-    present = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and not _has_ended(pod)]
+    """Count pods, those that terminate apart; `now` is wall time, as the pods' own times are."""
+    existing = [pod for pod in pods if not _has_ended(pod)]
+    present = [pod for pod in existing if not pod["metadata"].get("deletionTimestamp")]
+    running = sum(pod.get("status", {}).get("phase") == "Running" for pod in present)
     # The pods of now come first: an image or a node type may have changed since the last measurement.
     lead = measure_lead(present) or known_lead_seconds
     patience = STARTING_LEAD_TIMES * (lead or DEFAULT_LEAD_SECONDS)
@@ -140,11 +144,13 @@ def count_pods(pods: Iterable[Manifest], *, now: datetime, known_lead_seconds: f
     if stuck is None and old:
         stuck = f"pod {old[0]['metadata']['name']} is not ready after {_age(old[0], now):.0f} s"
     return PodCounts(
-        running=sum(pod.get("status", {}).get("phase") == "Running" for pod in present),
+        running=running,
         ready=len(ready),
         in_time=len(ready) + len(young),
         lead_seconds=lead,
         stuck=stuck,
+        waiting=len(present) - running,
+        terminating=len(existing) - len(present),
     )
 
 

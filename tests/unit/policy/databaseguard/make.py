@@ -42,9 +42,11 @@ def make_counts(used: int = 10, limit: int = 97, **counts: Any) -> ConnectionCou
     return ConnectionCounts(used=used, limit=limit, **{**values, **counts})
 
 
-def make_demand(uid: str = "a", rank: int = 1, size: int = 1, **counts: int) -> PoolDemand:
-    values = {"minimum": 0, "running": 0, "busy": 0, "wanted": 0}
-    return PoolDemand(uid, rank, size, **{**values, **counts})
+def make_demand(uid: str = "a", rank: int = 1, size: int = 1, **values: Any) -> PoolDemand:
+    """The demand of a pool whose workers are all ready, but for the values that are given."""
+    counts = {"minimum": 0, "running": 0, "busy": 0, "wanted": 0, "maximum": 10_000, "terminating": 0}
+    rest = {"guard": "store", "ready": values.get("running", 0), "workload": f"apps/Deployment/{uid}"}
+    return PoolDemand(uid, rank, size, **{**counts, **rest, **values})
 
 
 def make_mark(at: float, seconds: float | None = 0.002, *, timeline: int = 3, system: str = SYSTEM) -> Mark:

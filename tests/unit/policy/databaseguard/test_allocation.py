@@ -1,63 +1,14 @@
 """Who gets how much of the budget: by need and rank, never from what somebody still holds, never for headroom."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from headroom.model.database import Allocation, PoolDemand
 from headroom.policy.databaseguard.allocation import allocate
+from tests.unit.policy.databaseguard.allocations import BACKGROUND, CRITICAL, STANDARD, settled, share
 from tests.unit.policy.databaseguard.make import make_demand
-
-CRITICAL, STANDARD, BACKGROUND = 0, 1, 2
-RANKS = 3
-MOST_ROUNDS = RANKS + 1
-LAYERS: tuple[Callable[[PoolDemand], int], ...] = (
-    lambda demand: demand.minimum,
-    lambda demand: demand.busy,
-    lambda demand: min(1, demand.wanted),
-    lambda demand: demand.wanted,
-    lambda demand: demand.running,
-)
-
-
-def share(budget: int, *demands: PoolDemand, **more: object) -> dict[str, int]:
-    return {uid: allocation.workers for uid, allocation in allocate(budget, demands, **more).items()}
-
-
-def follow(demands: Sequence[PoolDemand], workers: dict[str, int]) -> tuple[PoolDemand, ...]:
-    """All pools run at once what they were given."""
-    return tuple(replace(demand, running=workers[demand.uid]) for demand in demands)
-
-
-def settle(budget: int, *demands: PoolDemand, **more: object) -> tuple[dict[str, int], int]:
-    """What pools run that follow their allocations until nothing changes, and after how many rounds that is so."""
-    workers = share(budget, *demands, **more)
-    for number in range(20):
-        demands = follow(demands, workers)
-        after = share(budget, *demands, **more)
-        if after == workers:
-            return workers, number
-        workers = after
-    raise AssertionError("the allocations never settle")
-
-
-def settled(budget: int, *demands: PoolDemand, **more: object) -> dict[str, int]:
-    return settle(budget, *demands, **more)[0]
-
-
-def used(demands: Sequence[PoolDemand], workers: dict[str, int]) -> int:
-    return sum(workers[demand.uid] * demand.connections_per_worker for demand in demands)
-
-
-def held(demands: Sequence[PoolDemand]) -> int:
-    return sum(demand.running * demand.connections_per_worker for demand in demands)
-
-
-def needed(demand: PoolDemand) -> int:
-    return min(max(demand.minimum, demand.busy, demand.wanted), demand.maximum)
 
 
 def test_one_pool_may_have_all_of_it_up_to_its_maximum() -> None:
@@ -141,7 +92,51 @@ def test_a_pool_that_wants_a_worker_gets_one_before_its_class_keeps_idle_ones() 
 def test_work_in_hand_is_not_cut_for_a_pool_that_has_none() -> None:
     demands = (make_demand("a", running=10, busy=10, wanted=10), make_demand("b", wanted=10))
     assert settled(10, *demands) == {"a": 10, "b": 0}
-    assert settled(10, demands[0], replace(demands[1], minimum=1)) == {"a": 9, "b": 1}, "but for a minimum it is"
+    assert settled(10, demands[0], replace(demands[1], minimum=1)) == {"a": 10, "b": 0}, "not for a minimum either"
+
+
+def test_a_minimum_without_workers_takes_no_busy_worker_of_a_higher_class() -> None:
+    bills = make_demand("bills", CRITICAL, running=40, busy=40, wanted=40)
+    report = make_demand("report", BACKGROUND, minimum=30, wanted=30)
+    assert settled(55, bills, report) == {"bills": 40, "report": 15}
+    assert settled(40, bills, report) == {"bills": 40, "report": 0}
+    assert settled(55, replace(bills, busy=20), report) == {"bills": 25, "report": 30}, "idle workers yield to it"
+    assert settled(55, bills, replace(report, running=30)) == {"bills": 25, "report": 30}, "a minimum that runs stays"
+
+
+def test_the_missing_part_of_a_minimum_comes_before_wants_and_by_class() -> None:
+    demands = (
+        make_demand("critical", CRITICAL, minimum=8, running=5, busy=2, wanted=20),
+        make_demand("standard", STANDARD, minimum=4, wanted=20),
+        make_demand("background", BACKGROUND, minimum=6, running=3, busy=3, wanted=20),
+    )
+    assert settled(8, *demands) == {"critical": 5, "standard": 0, "background": 3}
+    assert settled(11, *demands) == {"critical": 8, "standard": 0, "background": 3}
+    assert settled(17, *demands) == {"critical": 8, "standard": 4, "background": 5}
+    assert settled(20, *demands) == {"critical": 10, "standard": 4, "background": 6}
+
+
+class TestTerminating:
+    """Workers that terminate hold their connections and serve nobody."""
+
+    def test_nobody_grows_into_their_connections(self) -> None:
+        demands = (make_demand("bills", CRITICAL, running=2, wanted=28), make_demand("mail", running=4, terminating=20))
+        assert share(32, *demands) == {"bills": 8, "mail": 4}
+        assert share(32, demands[0], replace(demands[1], terminating=0)) == {"bills": 28, "mail": 4}
+
+    def test_their_own_pool_does_not_grow_into_them_either(self) -> None:
+        made = allocate(32, [make_demand(size=2, running=5, terminating=9, wanted=16)])["a"]
+        assert (made.workers, made.is_short) == (7, False), "they are on their way"
+        assert (made.held_by_others, made.terminating) == (0, 18)
+
+    def test_they_take_no_worker_from_anybody(self) -> None:
+        demands = (make_demand("a", running=24, terminating=20), make_demand("b", running=8))
+        assert share(32, *demands) == {"a": 24, "b": 8}
+
+    def test_others_are_told_that_they_are_held(self) -> None:
+        made = allocate(32, (make_demand("a", size=2, running=3, terminating=1), make_demand("b", size=5, running=2)))
+        assert (made["a"].held_by_others, made["b"].held_by_others) == (10, 8)
+        assert (made["a"].terminating, made["b"].terminating) == (2, 0)
 
 
 def test_what_is_held_comes_first_within_a_class() -> None:
@@ -230,178 +225,6 @@ class TestPooler:
         made = allocate(82, [direct, *self.pools()[1:]], pool_sizes={"pooled": 40})
         assert made["two"].is_short
         assert (made["two"].budget, made["two"].held_by_others, made["two"].is_pooled) == (82, 83, False)
-
-
-ANY_SIZE = st.integers(1, 12)
-
-
-@st.composite
-def pools(draw: st.DrawFn, sizes: st.SearchStrategy[int] = ANY_SIZE, least: int = 0) -> tuple[PoolDemand, ...]:
-    """Pools that run anything up to their maximum, and one in four that scales nothing."""
-    made, common = [], draw(sizes)
-    for number in range(draw(st.integers(least, 6))):
-        maximum = draw(st.integers(1, 40))
-        running = draw(st.integers(0, maximum))
-        is_fixed = draw(st.integers(0, 3)) == 0
-        made.append(
-            PoolDemand(
-                uid=f"pool-{number}",
-                rank=draw(st.integers(0, RANKS - 1)),
-                connections_per_worker=draw(sizes) if sizes is ANY_SIZE else common,
-                minimum=draw(st.integers(0, min(10, running if is_fixed else maximum))),
-                running=running,
-                busy=running if is_fixed else draw(st.integers(0, running)),
-                wanted=running if is_fixed else draw(st.integers(0, maximum)),
-                maximum=running if is_fixed else maximum,
-            )
-        )
-    return tuple(made)
-
-
-budgets = st.integers(0, 200)
-alike = pools(sizes=st.integers(1, 5))
-
-
-@given(budgets, pools())
-def test_nobody_grows_into_connections_that_are_held(budget: int, demands: tuple[PoolDemand, ...]) -> None:
-    workers = share(budget, *demands)
-    most = {demand.uid: max(demand.running, workers[demand.uid]) for demand in demands}
-    assert used(demands, most) <= max(budget, held(demands))
-
-
-@given(budgets, pools())
-def test_the_sum_never_exceeds_the_budget_and_nobody_its_maximum(budget: int, demands: tuple[PoolDemand, ...]) -> None:
-    workers = share(budget, *demands)
-    assert used(demands, workers) <= budget
-    assert all(0 <= workers[demand.uid] <= demand.maximum for demand in demands)
-
-
-@given(budgets, pools())
-def test_in_the_end_no_connection_is_left_that_a_worker_would_fit_into(
-    budget: int, demands: tuple[PoolDemand, ...]
-) -> None:
-    workers = settled(budget, *demands)
-    left = budget - used(demands, workers)
-    assert all(workers[demand.uid] == demand.maximum or demand.connections_per_worker > left for demand in demands)
-
-
-@given(budgets, pools())
-def test_pools_that_follow_soon_are_given_the_same(budget: int, demands: tuple[PoolDemand, ...]) -> None:
-    workers, rounds = settle(budget, *demands)
-    assert rounds < MOST_ROUNDS
-    assert share(budget, *follow(demands, workers)) == workers
-
-
-def layered(budget: int, demands: Sequence[PoolDemand]) -> dict[str, int]:
-    """The layers without headroom, worker by worker, for pools whose workers take equally many connections."""
-    workers = dict.fromkeys((demand.uid for demand in demands), 0)
-    left = budget // max((demand.connections_per_worker for demand in demands), default=1)
-    for layer in LAYERS:
-        for rank in range(RANKS):
-            members = [demand for demand in demands if demand.rank == rank]
-            for goals in (
-                {one.uid: min(layer(one), one.running, one.maximum) for one in members},
-                {one.uid: min(layer(one), one.maximum) for one in members},
-            ):
-                while left > 0 and (below := [uid for uid, goal in goals.items() if workers[uid] < goal]):
-                    workers[min(below, key=lambda uid: (workers[uid], uid))] += 1
-                    left -= 1
-    return workers
-
-
-@given(budgets, alike)
-def test_all_soon_have_what_the_layers_give_them(budget: int, demands: tuple[PoolDemand, ...]) -> None:
-    tight = [replace(one, maximum=min(one.maximum, max(one.running, needed(one)))) for one in demands]
-    workers, rounds = settle(budget, *tight)
-    assert workers == layered(budget, demands)
-    assert rounds < MOST_ROUNDS
-
-
-@given(st.integers(0, 150), st.integers(1, 40), alike)
-def test_a_larger_budget_takes_from_nobody_where_workers_are_alike(
-    budget: int, more: int, demands: tuple[PoolDemand, ...]
-) -> None:
-    before, after = share(budget, *demands), share(budget + more, *demands)
-    assert all(after[uid] >= workers for uid, workers in before.items())
-
-
-@given(st.integers(0, 150), pools())
-def test_a_larger_budget_is_used_by_more(budget: int, demands: tuple[PoolDemand, ...]) -> None:
-    before, after = settled(budget, *demands), settled(budget + 1, *demands)
-    smallest = min((demand.connections_per_worker for demand in demands), default=0)
-    assert used(demands, after) >= used(demands, before) - smallest + 1 or not demands
-
-
-@given(budgets, pools())
-def test_headroom_costs_nobody_a_worker(budget: int, demands: tuple[PoolDemand, ...]) -> None:
-    """Without headroom, each pool is bounded by what it runs or needs."""
-    tight = [replace(one, maximum=min(one.maximum, max(one.running, needed(one)))) for one in demands]
-    with_headroom, without = share(budget, *demands), share(budget, *tight)
-    assert all(with_headroom[uid] >= workers for uid, workers in without.items())
-
-
-@given(budgets, alike)
-def test_minimums_are_met_by_rank(budget: int, demands: tuple[PoolDemand, ...]) -> None:
-    workers = settled(budget, *demands)
-    short = [demand.rank for demand in demands if workers[demand.uid] < demand.minimum]
-    if short:
-        lower = [demand for demand in demands if demand.rank > min(short)]
-        assert all(workers[demand.uid] == 0 for demand in lower), "nothing for a lower class before a minimum is met"
-        others = [demand for demand in demands if demand.rank <= min(short)]
-        assert all(workers[demand.uid] <= demand.minimum for demand in others)
-
-
-@given(budgets, alike)
-def test_no_pool_keeps_idle_workers_while_one_of_its_class_has_none(
-    budget: int, demands: tuple[PoolDemand, ...]
-) -> None:
-    workers = settled(budget, *demands)
-    for starved in (demand for demand in demands if demand.wanted > 0 and workers[demand.uid] == 0):
-        for other in demands:
-            if other.rank == starved.rank:
-                assert workers[other.uid] <= max(other.minimum, other.busy, 1)
-
-
-@given(budgets, alike)
-def test_growth_within_a_class_is_even(budget: int, demands: tuple[PoolDemand, ...]) -> None:
-    """A pool that grew has at most one worker more than one of its class that still wants to."""
-    workers = settled(budget, *demands)
-    for one in demands:
-        for other in demands:
-            grew = workers[one.uid] > max(one.running, one.minimum, one.busy, 1)
-            if grew and one.rank == other.rank and workers[other.uid] < other.wanted:
-                assert workers[one.uid] <= workers[other.uid] + 1
-
-
-@given(budgets, alike)
-def test_a_lower_class_gets_no_more_than_a_higher_one_leaves(budget: int, demands: tuple[PoolDemand, ...]) -> None:
-    """Once a class is short of what its queues ask for, a lower one has its minimum, its work in hand, and one."""
-    workers = settled(budget, *demands)
-    short = [demand.rank for demand in demands if workers[demand.uid] < demand.wanted]
-    for demand in demands:
-        if short and demand.rank > min(short):
-            assert workers[demand.uid] <= max(demand.minimum, demand.busy, 1)
-
-
-@given(budgets, pools(), st.randoms(use_true_random=False))
-def test_it_is_deterministic(budget: int, demands: tuple[PoolDemand, ...], random: object) -> None:
-    shuffled = list(demands)
-    random.shuffle(shuffled)
-    assert share(budget, *shuffled) == share(budget, *demands)
-
-
-@given(budgets, st.integers(1, 200), pools(least=1))
-def test_the_pools_of_a_pooler_stay_within_its_size(
-    budget: int, pool_size: int, demands: tuple[PoolDemand, ...]
-) -> None:
-    demands = tuple(replace(demand, guard="ab"[index % 2]) for index, demand in enumerate(demands))
-    behind = [demand for demand in demands if demand.guard == "a"]
-    workers = share(budget, *demands, pool_sizes={"a": pool_size})
-    assert used(behind, workers) <= pool_size
-    most = {demand.uid: max(demand.running, workers[demand.uid]) for demand in demands}
-    assert used(behind, most) <= max(pool_size, held(behind))
-    assert used(demands, most) <= max(budget, held(demands))
-    assert settle(budget, *demands, pool_sizes={"a": pool_size})[1] <= MOST_ROUNDS
 
 
 @pytest.mark.parametrize("number", [1, 10, 100, 1000])

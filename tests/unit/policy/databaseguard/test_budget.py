@@ -6,15 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headroom.model.database import PoolDemand
 from headroom.policy.databaseguard.budget import (
     ConnectionLimits,
-    ConnectionPlan,
     OthersHistory,
     count_held,
     decide_budget,
     merge_limits,
-    plan_connections,
 )
 from headroom.policy.databaseguard.facts import limits_of
 from headroom.reasons import Reason
@@ -117,197 +114,10 @@ def test_through_a_pooler_only_the_pools_of_its_guard_hold_at_most_its_size() ->
     assert count_held(demands, {"pooled": 200}) == 184
 
 
-class TestHistory:
-    def test_one_count_every_ten_seconds(self) -> None:
-        history = OthersHistory()
-        for second in range(35):
-            history = history.observe(float(second), second)
-        assert history.counts == ((0.0, 0), (10.0, 10), (20.0, 20), (30.0, 30))
-
-    def test_nothing_is_known_before_the_first(self) -> None:
-        assert OthersHistory().high() is None
-
-    def test_an_hour_is_remembered(self) -> None:
-        history = OthersHistory()
-        for step in range(1000):
-            history = history.observe(step * 10.0, 50 if step < 500 else 3)
-        assert len(history.counts) == 360
-        assert history.high() == 3
-
-    def test_the_rare_peak_does_not_count_and_the_frequent_one_does(self) -> None:
-        rare = OthersHistory(tuple((10.0 * number, 90 if number % 25 == 0 else 10) for number in range(360)))
-        frequent = OthersHistory(tuple((10.0 * number, 90 if number % 10 == 0 else 10) for number in range(360)))
-        assert rare.high() == 10
-        assert frequent.high() == 90
-
-    def test_in_a_short_history_a_peak_is_no_more_than_in_a_long_one(self) -> None:
-        counts = tuple((10.0 * number, 90 if number >= 20 else 10) for number in range(100))
-        assert [OthersHistory(counts[:length]).high() for length in (1, 20, 38, 39)] == [10, 10, 10, 90]
-
-    @given(st.lists(st.integers(0, 500), min_size=1, max_size=400))
-    def test_it_is_one_of_the_counts_and_few_are_above(self, values: list[int]) -> None:
-        high = OthersHistory(tuple((float(number), value) for number, value in enumerate(values))).high()
-        assert high in values
-        assert sum(value > high for value in values) <= 0.05 * 360
-
-    def test_connections_that_turn_out_to_be_ours_are_taken_out(self) -> None:
-        history = OthersHistory(((0.0, 40), (10.0, 12), (20.0, 45)))
-        assert history.without(15) == OthersHistory(((0.0, 25), (10.0, 0), (20.0, 30)))
-        assert history.without(0) == history
-
-
 def history_of(world: GuardPolicyWorld) -> OthersHistory:
     planned = world.memory.server.planned
     assert planned is not None
     return planned.plan.history
-
-
-class Plans:
-    """Plans one after the other, each second; `others` and what the pools hold are what the server counts."""
-
-    def __init__(self, *demands: PoolDemand, others: int = 10, **limits: ConnectionLimits) -> None:
-        self.demands, self.others, self.limits = list(demands), others, limits or {"store": DEFAULT}
-        self.now, self.plan = 100.0, None
-
-    def step(self, guard: str = "store") -> ConnectionPlan:
-        poolers = {name: limit.pool_size for name, limit in self.limits.items() if limit.pool_size is not None}
-        used = self.others + count_held(self.demands, poolers)
-        self.plan = plan_connections(
-            guard, make_counts(used), self.limits, self.demands, now=self.now, previous=self.plan
-        )
-        self.now += 1.0
-        return self.plan
-
-    def run(self, seconds: int) -> ConnectionPlan:
-        for _ in range(seconds):
-            self.step()
-        assert self.plan is not None
-        return self.plan
-
-    def follow(self) -> None:
-        """All pools run what they were given; workers that end are gone at once."""
-        self.demands = [replace(demand, running=self.workers[demand.uid]) for demand in self.demands]
-
-    @property
-    def workers(self) -> dict[str, int]:
-        assert self.plan is not None
-        return {uid: part.workers for uid, part in self.plan.allocations.items()}
-
-
-class TestOthers:
-    """They count as they are now, and as they were in the last hour."""
-
-    def test_others_that_have_just_come_leave_less_to_grow_into(self) -> None:
-        plans = Plans(make_demand(running=20, busy=20, wanted=80))
-        plans.run(120)
-        assert plans.workers == {"a": 55}
-        plans.others = 60
-        assert plans.step().budget.budget == 32
-        assert plans.workers == {"a": 32}
-
-    @pytest.mark.parametrize("seconds", [60, 3600])
-    def test_but_take_no_worker_away_before_they_have_stayed_for_minutes(self, seconds: int) -> None:
-        """An API that is rolled out holds its connections twice for a minute."""
-        plans = Plans(make_demand(running=50, busy=50, wanted=50))
-        plans.run(seconds)
-        plans.others = 70
-        assert plans.run(60).budget.budget == 50, "what is held is the budget, and nobody may grow"
-        assert plans.workers == {"a": 50}
-        assert plans.run(300).budget.budget == 22
-
-    def test_workers_that_end_do_not_take_others_with_them(self) -> None:
-        """50 workers of a budget of 30: 20 have to go, and keep their connections until their job is done."""
-        plans = Plans(make_demand(running=50, busy=50, wanted=50), others=62)
-        plans.run(120)
-        assert plans.workers == {"a": 30}
-        plans.demands, plans.others = [make_demand(running=30, busy=30, wanted=50)], 82
-        assert plans.run(60).budget.budget == 30
-        assert plans.workers == {"a": 30}
-
-    def test_nor_are_their_connections_given_to_another(self) -> None:
-        bills = make_demand("bills", 0, wanted=40)
-        plans = Plans(bills, make_demand("idle", 2, running=40), others=37)
-        plans.run(120)
-        assert plans.workers == {"bills": 15, "idle": 15}
-        plans.demands, plans.others = [replace(bills, running=15), make_demand("idle", 2, running=15)], 62
-        plans.step()
-        assert plans.workers == {"bills": 15, "idle": 0}, "25 workers are ending"
-        plans.others = 37
-        plans.step()
-        assert plans.workers["bills"] == 40
-
-
-class TestPools:
-    """A process that starts, and pools that come."""
-
-    def test_connections_of_a_new_pool_were_counted_as_others_and_are_not_any_more(self) -> None:
-        """A pool for a Deployment of 30 that has run all the time beside one of 25."""
-        plans = Plans(make_demand("a", running=25, minimum=25, busy=25, wanted=25), others=40)
-        assert plans.run(400).budget.budget == 52
-        plans.demands.append(make_demand("b", running=30, minimum=30, busy=30, wanted=30))
-        plans.others = 10
-        assert plans.step().budget.budget == 55
-        assert plans.workers == {"a": 25, "b": 30}
-        assert plans.run(600).budget.budget == 55
-
-    def test_a_pool_that_is_known_changes_nothing_in_the_history(self) -> None:
-        plans = Plans(make_demand("a", running=5), others=40)
-        plans.run(400)
-        plans.demands = [make_demand("a", running=25)]
-        assert plans.step().history.high() == 40
-
-    def test_the_same_pools_and_the_same_budget_make_the_same_plan(self) -> None:
-        plans = Plans(make_demand("a", wanted=5))
-        before = plans.run(30).allocations
-        assert plans.step().allocations is before
-        plans.others = 11
-        assert plans.step().allocations is before, "the share is less than what is free"
-        plans.others = 70
-        assert plans.step().allocations is not before
-
-    def test_a_process_that_starts_cuts_nobody(self) -> None:
-        plans = Plans(make_demand("a", running=30, wanted=30), others=70)
-        assert plans.run(8).allocations == {}
-        plans.demands, plans.others = [make_demand(uid, running=30, wanted=30) for uid in "ab"], 20
-        assert plans.run(2).allocations == {}
-        plans.step()
-        assert plans.workers == {"a": 28, "b": 27}
-
-
-class TestPoolers:
-    """`via` of one guard is about the pools that refer to it."""
-
-    def plans(self, pool_size: int) -> Plans:
-        demands = (
-            replace(make_demand("direct", running=55, busy=55, wanted=55), guard="store"),
-            replace(make_demand("behind", wanted=30), guard="pooled"),
-        )
-        return Plans(*demands, store=DEFAULT, pooled=ConnectionLimits(90, 5, pool_size))
-
-    def test_it_takes_nothing_from_a_pool_of_another_guard(self) -> None:
-        plans = self.plans(pool_size=7)
-        plans.run(30)
-        assert plans.workers["direct"] >= 54, "one worker for a pool that has none"
-        assert plans.plan.budget.budget == 55
-
-    def test_its_own_pools_stay_below_its_size(self) -> None:
-        plans = self.plans(pool_size=7)
-        plans.demands[0] = replace(plans.demands[0], running=20, busy=20, wanted=20)
-        plans.run(30)
-        assert plans.workers == {"direct": 48, "behind": 7}
-
-    def test_each_guard_shows_its_own_budget(self) -> None:
-        plans = self.plans(pool_size=7)
-        plans.run(30)
-        assert (plans.step("pooled").budget.budget, plans.step("store").budget.budget) == (7, 55)
-
-    def test_only_the_guard_that_has_it_advises_to_lower_its_size(self) -> None:
-        plans = self.plans(pool_size=200)
-        plans.run(30)
-        assert plans.step("store").budget.finding is None
-        finding = plans.step("pooled").budget.finding
-        assert finding is not None
-        assert "poolSize is 200, and the server has 55" in finding.message
 
 
 class TestInThePass:
@@ -360,7 +170,7 @@ class TestInThePass:
         world.run(9)
         assert history_of(world).counts == ()
         world.run(3)
-        assert [count for _, count in history_of(world).counts] == [80]
+        assert [count.others for count in history_of(world).counts] == [80]
 
     def test_a_blind_guard_keeps_the_last_counts_budget_and_allocations(self) -> None:
         world = GuardPolicyWorld(counts=make_counts(60), demands=(make_demand("a", running=10, wanted=80),))

@@ -18,14 +18,15 @@ from headroom.model.database import (
     ServerFacts,
     SlotFacts,
 )
+from headroom.model.libraries import CollationFacts, DatabaseLibraries, ServerLibraries
 from headroom.model.replica import ClaimFacts, ContainerFacts, MemberId, PodFacts, Role
 from headroom.policy.replicaset.drain import DrainLimits
-from headroom.policy.replicaset.facts import MemberFacts, PrimaryFacts, SetFacts
+from headroom.policy.replicaset.facts import Answer, MemberFacts, PrimaryFacts, SetFacts
 from headroom.policy.replicaset.members import EvaluatedMember, Member, StageContext
-from headroom.policy.replicaset.plan import Targets
 from headroom.policy.replicaset.replay_lag import LagUnknown, NotEligible, ReplayLag
 from headroom.policy.replicaset.stages import decide_stage
 from headroom.policy.replicaset.stream_loss import find_streaming
+from headroom.policy.replicaset.targets import Targets
 from headroom.reasons import Reason
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -123,6 +124,22 @@ def make_targets(**changes: Any) -> Targets:
     return replace(targets, **changes)
 
 
+LIBRARIES = ServerLibraries(
+    server_name="",
+    preloaded="pg_stat_statements, pg_cron",
+    available=frozenset({("plpgsql", "1.0"), ("postgis", "3.4.0"), ("postgis", "3.5.0")}),
+    databases=(
+        DatabaseLibraries(
+            "store",
+            (
+                CollationFacts("default", "c", "2.36", "2.36"),
+                CollationFacts("public.german", "i", "153.120", "153.120"),
+            ),
+            (("plpgsql", "1.0"), ("postgis", "3.4.0")),
+        ),
+        DatabaseLibraries("stock", (CollationFacts("default", "c", "2.36", "2.36"),), (("plpgsql", "1.0"),)),
+    ),
+)
 SYSTEM = "1"
 SERVER = ServerFacts(
     system_identifier=SYSTEM,
@@ -163,6 +180,12 @@ def make_primary(at: float = 0.0, *, timeline: int = 1, has_slot_link: bool = Tr
     return PrimaryFacts(replace(view, **changes), (make_mark(at, timeline=timeline),), has_slot_link)
 
 
+def answer(at: float, lsn: int = 500, **changes: Any) -> Answer:
+    """What a member of the primary that `make_mark` marks answers; caught up unless told."""
+    position = {"receive_lsn": Lsn(lsn), "replay_lsn": Lsn(lsn)}
+    return Answer(make_probe(probed_at=at, answered_at=at, system_identifier=SYSTEM, **{**position, **changes}))
+
+
 def make_found(ordinal: int = 0, **changes: Any) -> MemberFacts:
     """A member as found: a standby that nobody asked."""
     member = MemberId(ordinal, "a")
@@ -174,13 +197,14 @@ def make_found(ordinal: int = 0, **changes: Any) -> MemberFacts:
         pod=make_pod(name=name, uid=f"u{ordinal}"),
         claim=make_claim(name=name),
         slot=make_slot(name=slot),
+        libraries=replace(LIBRARIES, server_name=name),
     )
     return replace(facts, **changes)
 
 
 def make_facts(*found: MemberFacts, at: float = 0.0, **changes: Any) -> SetFacts:
     """Facts of a set whose primary answers at that monotonic second."""
-    facts = SetFacts("store", 1, found, make_primary(at), None, template="new")
+    facts = SetFacts("store", 1, found, make_primary(at), None, template="new", libraries=LIBRARIES)
     return replace(facts, **changes)
 
 
@@ -214,6 +238,7 @@ def members(draw: st.DrawFn, ordinal: int) -> Member:
         slot=draw(st.sampled_from([make_slot(), make_slot(), make_slot(restart_lsn=Lsn(9)), None])),
         silent_seconds=draw(st.sampled_from([0.0, 30.0, 90.0])),
         is_listed=draw(st.booleans()),
+        library_fault=draw(st.sampled_from([None, None, None, Finding(Reason.EXTENSION_MISSING, "postgis")])),
         probe=make_probe(sessions=draw(st.integers(0, 100)), active_sessions=0),
     )
 

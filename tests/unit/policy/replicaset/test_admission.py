@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from headroom.model.database import ServerFacts
-from headroom.policy.replicaset.admission import Admission, decide_admission, matches_our_names
+from headroom.policy.replicaset.admission import Admission, decide_admission
+from headroom.policy.synchronous import matches_our_names
 from headroom.reasons import Reason
 from tests.unit.policy.replicaset.make import SERVER
 
@@ -29,15 +30,31 @@ def test_a_primary_with_room_admits() -> None:
         (admit(wal_level="minimal"), Reason.REPLICATION_NOT_OFFERED, "set it to replica"),
         (admit(full_page_writes="off"), Reason.UNSUPPORTED_PRIMARY, "turn it on"),
         (admit(replace(SERVER, has_user_tablespaces=True)), Reason.UNSUPPORTED_PRIMARY, "tablespaces"),
-        (admit(replace(SERVER, wal_senders_used=9)), Reason.WAL_SENDERS_EXHAUSTED, "raise it"),
-        (admit(replace(SERVER, slots_used=10)), Reason.SLOTS_EXHAUSTED, "raise it"),
-        (admit(synchronous_standby_names="*"), Reason.WOULD_BECOME_SYNCHRONOUS, "name the standbys"),
+        (admit(replace(SERVER, wal_senders_used=9)), Reason.WAL_SENDERS_EXHAUSTED, "SET max_wal_senders = 11, then"),
+        (admit(replace(SERVER, slots_used=10)), Reason.SLOTS_EXHAUSTED, "SET max_replication_slots = 11, then"),
+        (admit(synchronous_standby_names="*"), Reason.WOULD_BECOME_SYNCHRONOUS, "name only standbys"),
         (admit(max_slot_wal_keep_size="-1"), Reason.WAL_CAP_REQUIRED, "provisioning.maxSlotWAL"),
     ],
 )
 def test_each_refusal_names_the_remedy(refusal: Any, reason: Reason, remedy: str) -> None:
     assert refusal.reason is reason
     assert remedy in refusal.message
+
+
+def test_what_is_missing_is_counted_for_the_whole_set() -> None:
+    """Three replicas and a standby beside one of somebody else: what one more would need helps for a minute only."""
+    server = replace(SERVER, wal_senders_used=2, slots_used=2)
+    few = replace(server, settings={**server.settings, "max_wal_senders": "3", "max_replication_slots": "2"})
+    refusal = decide_admission(Admission(few, True, None, wanted=4, senders_held=1, slots_held=1))
+    assert refusal is not None
+    assert refusal.message == (
+        "4 replicas need max_wal_senders ≥ 6 while a copy runs, and it is 3, of which 2 are in use: "
+        "ALTER SYSTEM SET max_wal_senders = 6, then restart the primary"
+    )
+    enough = replace(few, settings={**few.settings, "max_wal_senders": "10"})
+    refusal = decide_admission(Admission(enough, True, None, wanted=4, senders_held=1, slots_held=1))
+    assert refusal is not None
+    assert "max_replication_slots ≥ 5" in refusal.message
 
 
 def test_a_cap_of_our_own_stands_in_for_the_primarys() -> None:

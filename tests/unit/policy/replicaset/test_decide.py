@@ -14,7 +14,7 @@ from headroom.model.conditions import Finding
 from headroom.model.moments import Moment
 from headroom.model.replica import Role
 from headroom.policy.replicaset.decide import SetDecision, decide
-from headroom.policy.replicaset.facts import Answer, MemberFacts, Reading, SetFacts, Silence
+from headroom.policy.replicaset.facts import MemberFacts, Reading, SetFacts, Silence
 from headroom.policy.replicaset.memory import SetMemory
 from headroom.policy.target_conflict import AutoscalerClaim, TargetId
 from headroom.reasons import Reason
@@ -22,13 +22,12 @@ from tests.unit.policy.purity import find_impure
 from tests.unit.policy.replicaset.make import (
     NOW,
     SERVER,
-    SYSTEM,
+    answer,
     make_claim,
     make_facts,
     make_found,
     make_pod,
     make_primary,
-    make_probe,
 )
 
 OUTAGE = Finding(Reason.PRIMARY_UNREACHABLE, "nothing answers")
@@ -42,10 +41,6 @@ def make_spec(**changes: Any) -> ReplicaSetSpec:
 def scaling(**changes: Any) -> dict[str, Any]:
     signal = {"name": "conns", "type": "Connections", "connections": {"utilizationPercent": 70}}
     return {"minReplicas": 1, "maxReplicas": 3, "signals": [signal], **changes}
-
-
-def answer(at: float, **changes: Any) -> Answer:
-    return Answer(make_probe(probed_at=at, answered_at=at, system_identifier=SYSTEM, **{"replay_lsn": 500, **changes}))
 
 
 def member(role: Role, ordinal: int = 0, reading: Reading | None = None, **changes: Any) -> MemberFacts:
@@ -248,6 +243,28 @@ def test_an_autoscaler_on_a_set_that_scales_itself_is_a_conflict() -> None:
     assert "HorizontalPodAutoscaler hpa scales dbrs/store" in conflict.message
 
 
+def test_a_lag_that_no_pass_could_know_is_news_after_ten_seconds() -> None:
+    """The member lives, but each of its answers comes too late for its pass."""
+    passes = Passes(replicas=1, standbys=0)
+    passes.answered(Role.SERVING, count=2)
+    news = []
+    for _ in range(12):
+        late = Silence("its answer took 0.9 s", late=answer(passes.at - 0.9).probe)
+        news.append(passes.make(member(Role.SERVING, 0, late)).stale_reads)
+    assert news[:9] == [None] * 9
+    assert news[-1] is not None
+    assert news[-1].reason is Reason.REPLAY_LAG_UNKNOWN
+    assert passes.answered(Role.SERVING).stale_reads is None
+
+
+def test_a_member_that_was_promoted_leaves_even_if_its_answers_are_late() -> None:
+    passes = Passes(replicas=1, standbys=0)
+    passes.answered(Role.SERVING, count=2)
+    late = Silence(late=answer(passes.at - 0.9, is_in_recovery=False).probe)
+    plan = passes.make(member(Role.SERVING, 0, late)).plan
+    assert [entry.reason for entry in plan.eject] == [Reason.MEMBER_PROMOTED]
+
+
 INHERITED = SetMemory(began_at=0.0, inherited={"store-0-a": None, "store-1-a": None})
 
 
@@ -291,7 +308,7 @@ def test_every_field_of_a_plan_is_a_step_or_is_left_out_of_emptiness_on_purpose(
     one = {"needed": 1, "reserve": 1, "lag_panic": "late", "good": 1}
     names = [field.name for field in fields(plan)]
     full = {name: replace(plan, **{name: one.get(name, ("store-0-a",))}).is_empty for name in names}
-    assert [name for name, is_empty in full.items() if is_empty] == ["needed", "activate", "lag_panic", "good"]
+    assert [name for name, is_empty in full.items() if is_empty] == ["needed", "activate", "late", "lag_panic", "good"]
     assert not replace(plan, needed=1, activate=("store-0-a",)).is_empty
 
 

@@ -23,9 +23,21 @@ def draining(seconds: float, why: Reason | None, sessions: int = 4, **changes: A
     return make_member(Role.DRAINING, pod=pod, probe=make_probe(sessions=sessions), **changes)
 
 
-@pytest.mark.parametrize("why", REASONS)
-def test_while_the_service_lists_it_nothing_is_ended(why: Reason | None) -> None:
+EJECTED = [reason for reason in REASONS if reason not in BY_CHOICE]
+
+
+@pytest.mark.parametrize("why", sorted(BY_CHOICE))
+def test_by_choice_nothing_is_ended_while_the_service_lists_it(why: Reason) -> None:
     assert decide_drain(draining(3600, why, is_listed=True), LIMITS, NOW) is DrainStep.WAIT
+
+
+@pytest.mark.parametrize("why", EJECTED)
+def test_of_an_ejected_one_idle_sessions_end_at_once_and_none_outlives_the_grace(why: Reason | None) -> None:
+    assert decide_drain(draining(0.1, why), LIMITS, NOW) is DrainStep.END_IDLE
+    assert decide_drain(draining(0.1, why, is_listed=True), LIMITS, NOW) is DrainStep.WAIT
+    assert decide_drain(draining(10, why, is_listed=True), LIMITS, NOW) is DrainStep.END_ALL
+    no_grace = DrainLimits(LIMITS.timeout, timedelta())
+    assert decide_drain(draining(0.1, why), no_grace, NOW) is DrainStep.END_ALL
 
 
 @pytest.mark.parametrize("why", REASONS)

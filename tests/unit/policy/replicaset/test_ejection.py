@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headroom.api.v1alpha1.serving import OnLagPanic, Readiness
 from headroom.model.replica import Role
-from headroom.policy.replicaset.ejection import Ejections, decide_ejections
+from headroom.policy.replicaset.ejection import Ejections, Substitutes, decide_ejections
 from headroom.policy.replicaset.members import Member
 from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag
 from headroom.reasons import Reason
@@ -43,14 +43,15 @@ def decide(
     desired: int = 2,
     bounds: Readiness = BOUNDS,
     has_primary: bool = True,
-    has_substitute: bool = False,
+    substitutes: int = 0,
+    obstacle: str = "",
 ) -> Ejections:
     return decide_ejections(
         judge(*found, has_primary=has_primary),
         desired=desired,
         bounds=bounds,
         has_primary=has_primary,
-        has_substitute=has_substitute,
+        substitutes=Substitutes(substitutes, obstacle),
     )
 
 
@@ -150,21 +151,113 @@ def test_the_minimum_that_is_to_serve_is_kept_in_spite_of_lag() -> None:
     bounds = Readiness(min_serving=2)
     ejections = decide(late(0), serving(1), bounds=bounds, desired=3)
     assert gone(ejections) == []
-    assert ejections.lag_panic == "1 replica lags and the other 1 could not carry their load"
+    assert ejections.lag_panic == (
+        "store-0-a serves data 60 s old; kept in the Service, since 1 other replica could not carry the load "
+        "and no standby can take over"
+    )
     assert gone(decide(late(0), serving(1), desired=3))
 
 
 def test_a_substitute_is_waited_for_without_panic() -> None:
-    ejections = decide(late(0, 90), serving(1, probe=make_probe(sessions=90)), has_substitute=True)
+    ejections = decide(late(0, 90), serving(1, probe=make_probe(sessions=90)), substitutes=1)
     assert gone(ejections) == []
     assert ejections.lag_panic == ""
+
+
+def test_a_standby_that_may_not_be_activated_is_no_substitute() -> None:
+    obstacle = "store-2-a may not take over: spec.mode is Paused"
+    ejections = decide(late(0, seconds=110.0), desired=1, obstacle=obstacle)
+    assert gone(ejections) == []
+    assert ejections.lag_panic == (
+        "store-0-a serves data 110 s old; kept in the Service, since no other replica serves well and "
+        "store-2-a may not take over: spec.mode is Paused"
+    )
+
+
+def test_one_standby_replaces_one_the_most_lagged_first() -> None:
+    lagging = late(0, 90, 20.0), late(1, 90, 50.0), late(2, 90, 40.0)
+    waiting = decide(*lagging, desired=3, substitutes=1)
+    assert gone(waiting) == []
+    assert "store-2-a" in waiting.lag_panic
+    assert "store-0-a" in waiting.lag_panic
+    assert "store-1-a" not in waiting.lag_panic, "its place is about to be taken"
+    after = decide(*lagging, serving(3, probe=make_probe(sessions=0)), desired=3)
+    assert gone(after) == [("store-1-a", Reason.REPLAY_LAG_ABOVE_LIMIT)]
+
+
+def test_one_that_is_not_confirmed_in_the_service_replaces_nobody_yet() -> None:
+    coming = serving(1, activating_seconds=0.1, is_listed=False)
+    ejections = decide(late(0), coming, desired=1, substitutes=1)
+    assert gone(ejections) == []
+    assert ejections.lag_panic == ""
+    assert good(ejections) == []
+
+
+def unreachable(ordinal: int, sessions: int) -> Member:
+    return serving(ordinal, unanswered=3, lag=None, probe=make_probe(sessions=sessions))
+
+
+def test_unreachable_ones_leave_only_if_the_rest_can_carry_their_load() -> None:
+    rest = serving(3, probe=make_probe(sessions=60))
+    silent = [unreachable(number, 60) for number in range(3)]
+    kept = decide(*silent, rest, desired=4)
+    assert gone(kept) == []
+    assert "3 of" not in kept.lag_panic
+    assert kept.lag_panic.startswith("store-0-a: it does not answer probes, store-1-a: ")
+    idle = [unreachable(number, 5) for number in range(3)]
+    assert len(gone(decide(*idle, rest, desired=4))) == 3
+
+
+def test_one_that_nobody_could_ask_counts_as_the_fullest_of_the_rest() -> None:
+    unknown = serving(0, unanswered=3, lag=None, probe=None)
+    assert gone(decide(unknown, serving(1, probe=make_probe(sessions=45)))) == []
+    assert gone(decide(unknown, serving(1, probe=make_probe(sessions=44))))
+
+
+def test_one_that_kubernetes_took_out_already_carries_nothing() -> None:
+    pod = make_pod(Role.SERVING, name="store-0-a", is_ready=False)
+    dead = replace(unreachable(0, 90), pod=pod)
+    full = serving(1, probe=make_probe(sessions=90))
+    assert gone(decide(dead, full)) == [("store-0-a", Reason.MEMBER_UNREACHABLE)]
+
+
+def test_the_cause_of_a_silence_is_told() -> None:
+    silent = serving(0, unanswered=3, lag=None, silence="connection refused")
+    assert decide(silent, serving(1)).gone[0].message == "it does not answer probes: connection refused"
+
+
+def test_replay_that_stands_still_on_a_quiet_primary_is_stale_although_few_bytes_are_missing() -> None:
+    paused = make_probe(is_replay_paused=True)
+    stale = serving(0, lag=ReplayLag(820.0, 16), beyond=2, within=0, probe=paused)
+    assert gone(decide(stale, serving(1))) == [("store-0-a", Reason.REPLAY_LAG_ABOVE_LIMIT)]
+    alone = decide(stale, desired=1)
+    assert gone(alone) == []
+    assert "serves data 820 s old; its replay is paused" in alone.lag_panic
+
+
+def cut_off(ordinal: int, seconds: float = 10.0) -> Member:
+    """What the probes show of one whose stream broke, while nobody can ask the primary."""
+    return serving(ordinal, lag=UNKNOWN, within=0, cut_seconds=seconds, probe=make_probe(is_streaming=False))
+
+
+def test_without_a_primary_only_one_that_is_cut_off_while_another_streams_goes() -> None:
+    streaming = serving(1, lag=UNKNOWN, within=0)
+    assert gone(decide(cut_off(0, 9.9), streaming, has_primary=False)) == []
+    ejections = decide(cut_off(0), streaming, has_primary=False)
+    assert gone(ejections) == [("store-0-a", Reason.NOT_STREAMING)]
+    assert gone(decide(cut_off(0), cut_off(1), has_primary=False)) == []
+    full = replace(streaming, probe=make_probe(sessions=90))
+    assert gone(decide(cut_off(0), full, has_primary=False)) == []
 
 
 def test_on_panic_all_but_the_least_lagged_go_where_the_spec_says_so() -> None:
     bounds = Readiness(on_lag_panic=OnLagPanic.EJECT)
     ejections = decide(late(0, 90, 20.0), late(1, 90, 50.0), bounds=bounds)
     assert [name for name, _ in gone(ejections)] == ["store-1-a"]
-    assert ejections.lag_panic == "2 replicas lag and the other 0 could not carry their load"
+    assert ejections.lag_panic == (
+        "store-1-a serves data 50 s old, store-0-a serves data 20 s old; out of the Service all the same, "
+        "since no other replica serves well and no standby can take over"
+    )
     with_rest = decide(late(0, 90), serving(1, probe=make_probe(sessions=90)), bounds=bounds)
     assert [name for name, _ in gone(with_rest)] == ["store-0-a"]
     assert with_rest.lag_panic
@@ -184,12 +277,12 @@ def sets(draw: st.DrawFn) -> list[Member]:
     return [draw(members(ordinal)) for ordinal in range(draw(st.integers(0, 5)))]
 
 
-@given(sets(), st.integers(0, 4), st.booleans(), st.booleans(), st.sampled_from(OnLagPanic))
+@given(sets(), st.integers(0, 4), st.booleans(), st.integers(0, 2), st.sampled_from(OnLagPanic))
 def test_whatever_is_found_none_goes_twice_and_the_good_never_go(
-    found: list[Member], desired: int, has_primary: bool, has_substitute: bool, on_lag_panic: OnLagPanic
+    found: list[Member], desired: int, has_primary: bool, substitutes: int, on_lag_panic: OnLagPanic
 ) -> None:
     bounds = Readiness(on_lag_panic=on_lag_panic)
-    ejections = decide(*found, desired=desired, bounds=bounds, has_primary=has_primary, has_substitute=has_substitute)
+    ejections = decide(*found, desired=desired, bounds=bounds, has_primary=has_primary, substitutes=substitutes)
     names = [entry.name for entry in ejections.gone]
     alive = {member.name for member in found if member.role is Role.SERVING and member.is_alive}
     assert len(names) == len(set(names))
@@ -205,3 +298,24 @@ def test_by_lag_or_silence_the_service_never_empties(found: list[Member], desire
     alive = {member.name for member in fit if member.role is Role.SERVING and member.is_alive} - own_fault
     if alive:
         assert alive - {entry.name for entry in ejections.gone}
+
+
+@given(sets(), st.integers(1, 4), st.booleans())
+def test_what_leaves_against_the_load_is_disowned_or_not_there(
+    found: list[Member], desired: int, has_primary: bool
+) -> None:
+    """Unless the spec asks for it: those that stay have room for all, or there are as many as are wanted."""
+    ejections = decide(*found, desired=desired, has_primary=has_primary)
+    own_fault = {member.name for member in judge(*found, has_primary=has_primary) if member.verdict.is_failed}
+    serving_now = {m.name: m for m in found if m.role is Role.SERVING and m.is_alive and m.name not in own_fault}
+    out = [serving_now[entry.name] for entry in ejections.gone if entry.name in serving_now]
+    weighed = [member for member in out if member.pod is not None and member.pod.is_ready]
+    if not weighed:
+        return
+    rest = [member.facts for member in ejections.good]
+    probes = [member.probe for member in (*rest, *weighed) if member.probe is not None]
+    room = sum(member.probe.max_connections for member in rest if member.probe is not None)
+    has_room = sum(probe.sessions for probe in probes) < 0.9 * room
+    unready = [m for m in out if m not in weighed]
+    assert rest
+    assert has_room or len(serving_now) - len(out) + len(unready) >= desired - len(unready)

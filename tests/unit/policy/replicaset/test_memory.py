@@ -1,229 +1,32 @@
-"""What a row of passes tells: readings, broken streams, restarts, idle slots, copies, outages and lead times."""
+"""What a row of passes tells of a set: restarts, idle slots, copies, outages, lead times and what was inherited."""
 
 import copy
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from headroom.model.conditions import Finding
-from headroom.model.database import BackupProgress, Lsn
+from headroom.model.database import BackupProgress
 from headroom.model.moments import Moment
 from headroom.model.replica import ContainerFacts, PodFacts, Role
 from headroom.policy.replicaset.facts import Answer, Reading, Silence
 from headroom.policy.replicaset.members import Member
-from headroom.policy.replicaset.memory import LEAD_TIMES_KEPT, LeadTimes, MemberMemory, SetMemory, assemble
-from headroom.policy.replicaset.replay_lag import LagUnknown, NotEligible, ReplayLag
+from headroom.policy.replicaset.memory import LEAD_TIMES_KEPT, LeadTimes, SetMemory, assemble
 from headroom.reasons import Reason
 from tests.unit.policy.replicaset.make import (
     BOUNDS,
     NOW,
     SYSTEM,
+    answer,
     make_facts,
     make_found,
-    make_mark,
     make_pod,
     make_primary,
-    make_probe,
     make_slot,
 )
 
 NAME = "store-0-a"
-MIB = 1024**2
-
-
-def answer(at: float, lsn: int = 500, **changes: Any) -> Answer:
-    """What a member of the primary that `make_mark` marks answers; caught up unless told."""
-    position = {"receive_lsn": Lsn(lsn), "replay_lsn": Lsn(lsn)}
-    return Answer(make_probe(probed_at=at, answered_at=at, system_identifier=SYSTEM, **{**position, **changes}))
-
-
-class Passes:
-    """Passes over one member, a second apart unless told, by a primary that is at LSN 500."""
-
-    def __init__(self) -> None:
-        self.known, self.at = MemberMemory("u0", seen_since=100.0), 100.0
-
-    def make(self, reading: Reading | None, *, is_blind: bool = False, step: float = 1.0) -> MemberMemory:
-        marks = () if is_blind else (make_mark(self.at, 500),)
-        self.known = self.known.observe(reading, marks, BOUNDS, self.at)
-        self.at += step
-        return self.known
-
-    def answer(self, *, count: int = 1, is_blind: bool = False, step: float = 1.0, **changes: Any) -> MemberMemory:
-        for _ in range(count):
-            self.make(answer(self.at, **changes), is_blind=is_blind, step=step)
-        return self.known
-
-    def broken(self, *, count: int = 1, step: float = 1.0, **changes: Any) -> float:
-        return self.answer(count=count, step=step, is_streaming=False, timeline=None, **changes).stream.broken_seconds
-
-
-def test_answers_within_the_bounds_are_counted_in_a_row() -> None:
-    readings = Passes().answer(count=3).readings
-    assert (readings.within, readings.beyond, readings.unanswered, readings.counted) == (3, 0, 0, 3)
-    assert isinstance(readings.lag, ReplayLag)
-
-
-def test_a_lag_beyond_the_bounds_is_counted_and_ends_the_row_within() -> None:
-    passes = Passes()
-    passes.answer(count=2)
-    for _ in range(15):
-        far = make_mark(passes.at, 200 * MIB)
-        passes.known = passes.known.observe(answer(passes.at), (far,), BOUNDS, passes.at)
-        passes.at += 1
-    readings = passes.known.readings
-    assert readings.within == 0
-    assert isinstance(readings.lag, ReplayLag)
-    assert readings.lag.seconds > 10
-    assert 0 < readings.beyond < 15
-    assert passes.answer(replay_lsn=Lsn(500)).readings.beyond == 0
-
-
-def test_each_verdict_builds_on_the_one_before() -> None:
-    passes = Passes()
-    first = passes.answer(step=0.4).readings.lag
-    assert isinstance(first, ReplayLag)
-    mark = make_mark(100.0, 500)
-    later = passes.known.observe(answer(100.4), (mark,), BOUNDS, 100.4).readings.lag
-    assert isinstance(later, ReplayLag)
-    assert later.seconds == first.seconds, "the mark was seen replayed before"
-
-
-def test_silence_takes_the_lag_away_and_ends_both_rows() -> None:
-    passes = Passes()
-    passes.answer(count=3)
-    readings = passes.make(Silence("connection refused")).readings
-    assert (readings.lag, readings.within, readings.beyond, readings.unanswered) == (None, 0, 0, 1)
-    assert readings.silence == "connection refused"
-    assert readings.chain is not None
-    assert readings.probe is not None
-
-
-def test_at_most_one_silence_a_second_is_counted() -> None:
-    passes = Passes()
-    for _ in range(10):
-        passes.make(Silence(), step=0.25)
-    assert passes.known.readings.unanswered == 3
-    assert passes.known.readings.counted == 3
-
-
-def test_a_late_loop_is_no_witness() -> None:
-    passes = Passes()
-    passes.answer()
-    readings = passes.make(Silence(is_excused=True)).readings
-    assert (readings.unanswered, readings.lag, readings.within, readings.counted) == (0, None, 0, 1)
-
-
-def test_what_a_probe_met_is_kept_until_one_is_answered() -> None:
-    passes = Passes()
-    passes.make(Silence("connection refused"))
-    assert passes.make(Silence()).readings.silence == "connection refused"
-    assert passes.make(Silence("no route to host")).readings.silence == "no route to host"
-    assert passes.answer().readings.silence == ""
-
-
-def test_silent_seconds_count_from_the_last_answer_or_else_from_first_sight() -> None:
-    passes = Passes()
-    passes.make(Silence())
-    assert passes.known.silent_seconds(130.0) == 30
-    passes = Passes()
-    passes.answer(count=5)
-    assert passes.known.silent_seconds(130.0) == 0
-    passes.make(Silence())
-    assert passes.known.silent_seconds(130.0) == 26
-
-
-def test_a_pod_that_is_not_asked_keeps_what_is_known() -> None:
-    passes = Passes()
-    before = passes.answer(count=2).readings
-    assert passes.make(None).readings == before
-
-
-def test_a_refusal_is_timed_for_as_long_as_its_reason_stays() -> None:
-    passes = Passes()
-    passes.broken(count=5)
-    assert passes.known.refused_seconds(passes.at) == 5
-    passes.answer(timeline=2)
-    assert isinstance(passes.known.readings.lag, NotEligible)
-    assert passes.known.refused_seconds(passes.at) == 1
-    passes.answer()
-    assert passes.known.refused_seconds(passes.at) == 0
-
-
-def test_without_a_primary_nothing_is_known_of_the_lag() -> None:
-    readings = Passes().answer(is_blind=True).readings
-    assert isinstance(readings.lag, LagUnknown)
-    assert (readings.within, readings.beyond, readings.refusal) == (0, 0, None)
-
-
-def test_seconds_of_a_broken_stream_add_up() -> None:
-    assert Passes().broken(count=31) == 30
-
-
-def test_a_flash_of_a_connection_changes_nothing_and_a_stream_that_lasts_ends_it() -> None:
-    passes = Passes()
-    passes.broken(count=31)
-    passes.answer(step=0.5)
-    assert passes.broken() == 30.5
-    passes.answer(count=6)
-    assert passes.broken() == 1
-
-
-def test_replay_of_what_is_there_begins_it_again() -> None:
-    passes = Passes()
-    passes.broken(count=31)
-    assert passes.broken(lsn=501) == 0
-    assert passes.broken(lsn=501, count=5) == 5
-
-
-def test_while_the_primary_does_not_answer_nobody_is_blamed() -> None:
-    passes = Passes()
-    passes.broken(count=31)
-    assert passes.answer(is_blind=True).stream.broken_seconds == 0
-
-
-def test_silence_and_what_was_not_watched_are_not_counted() -> None:
-    passes = Passes()
-    passes.broken(count=31)
-    for _ in range(500):
-        passes.make(Silence())
-    assert passes.known.stream.broken_seconds == 30
-    assert passes.broken(step=3600) == 31
-    assert passes.broken() == 41
-
-
-READINGS = st.lists(
-    st.one_of(
-        st.none(),
-        st.builds(Silence, message=st.sampled_from(["", "refused"]), is_excused=st.booleans()),
-        st.builds(
-            lambda lsn, streams: answer(0.0, lsn=lsn, is_streaming=streams),
-            st.integers(0, 600),
-            st.booleans(),
-        ),
-    ),
-    max_size=20,
-)
-
-
-@given(READINGS, st.floats(0.05, 20.0))
-def test_whatever_is_read_counters_agree_with_each_other(readings: list[Reading | None], step: float) -> None:
-    passes = Passes()
-    for drawn in readings:
-        at = passes.at
-        is_answer = isinstance(drawn, Answer)
-        reading = Answer(replace(drawn.probe, probed_at=at, answered_at=at)) if is_answer else drawn
-        before = copy.deepcopy(passes.known)
-        known = passes.make(reading, step=step)
-        assert before.observe(reading, (make_mark(at, 500),), BOUNDS, at) == known, "the same facts, the same memory"
-        counts = known.readings
-        assert not (counts.within and counts.beyond)
-        assert not (counts.unanswered and (counts.within or counts.beyond or counts.lag is not None))
-        assert 0 <= known.stream.broken_seconds <= at - 100.0 + step
 
 
 class Sets:
@@ -457,3 +260,30 @@ def test_a_pod_that_was_recreated_inherits_nothing() -> None:
     broken = answer(1.0, is_streaming=False, timeline=None)
     passes.observe(make_found(pod=make_pod(uid="another"), reading=broken))
     assert passes.members[0].refused_seconds == 0
+
+
+def test_a_pod_that_comes_after_a_gap_inherits_nothing() -> None:
+    passes = Sets()
+    passes.memory = SetMemory(began_at=0.0, inherited={NAME: -90.0})
+    passes.observe(make_found(reading=Silence("refused")))
+    passes.observe(make_found(pod=None))
+    broken = answer(2.0, is_streaming=False, timeline=None)
+    passes.observe(make_found(pod=make_pod(uid="another"), reading=broken))
+    assert passes.members[0].refused_seconds == 0
+
+
+def test_what_was_inherited_is_kept_until_the_member_is_measured_or_gone() -> None:
+    passes = Sets()
+    passes.memory = SetMemory(began_at=0.0, inherited={NAME: None, "store-1-a": -90.0, "store-2-a": None})
+    silent, unasked = make_found(reading=Silence("refused")), make_found(1)
+    assert passes.observe(silent, unasked).inherited == {NAME: None, "store-1-a": -90.0}
+    assert passes.observe(silent, unasked).inherited == {"store-1-a": -90.0}
+    assert passes.observe(silent, make_found(1, pod=make_pod(uid="another"))).inherited == {"store-1-a": -90.0}
+    assert passes.observe(silent, make_found(1, pod=None)).inherited == {}
+
+
+def test_a_pod_that_was_recreated_is_not_what_another_process_left() -> None:
+    passes = Sets()
+    passes.memory = SetMemory(began_at=0.0, inherited={NAME: None})
+    assert passes.observe(make_found(reading=Silence())).inherited == {NAME: None}
+    assert passes.observe(make_found(pod=make_pod(uid="another"), reading=Silence())).inherited == {}

@@ -8,13 +8,16 @@ from hypothesis import given
 
 from headroom.model.replica import ContainerFacts, PodFacts, Role
 from headroom.policy.replicaset.members import Member
-from headroom.policy.replicaset.plan import Plan, Targets, decide_plan
+from headroom.policy.replicaset.plan import Plan, decide_plan
 from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag
+from headroom.policy.replicaset.targets import Targets
 from headroom.reasons import Reason
 from tests.unit.policy.replicaset.make import (
     BETWEEN,
     BEYOND,
     NOW,
+    UNKNOWN,
+    WITHIN,
     judge,
     make_claim,
     make_member,
@@ -115,9 +118,9 @@ def test_no_more_is_begun_than_is_missing_and_may_be_made_at_once(world: tuple[l
 @given(worlds())
 def test_without_a_primary_nothing_is_begun_moved_or_thrown_away(world: tuple[list[Member], Targets]) -> None:
     found, targets = world
-    blind = replace(targets, has_primary=False, may_reserve=False)
+    unseeing = replace(targets, has_primary=False, may_reserve=False)
     without_lag = [replace(m, lag=None, within=0, beyond=0, silent_seconds=0.0) for m in found]
-    plan = decide_plan(judge(*without_lag, has_primary=False), blind, NOW)
+    plan = decide_plan(judge(*without_lag, has_primary=False), unseeing, NOW)
     moves = (*plan.eject, *plan.drain, *plan.activate, *plan.accept)
     assert moves == ()
     assert plan.reserve == 0
@@ -285,7 +288,7 @@ def test_a_pod_that_a_corrected_mistake_holds_up_is_made_again(pod: PodFacts, is
 
 
 def test_a_failed_attempt_pauses_before_the_next_one() -> None:
-    failed = make_member(Role.PROVISIONING, 0, claim=make_claim(is_bound=False, created_at=NOW - timedelta(minutes=9)))
+    failed = make_member(Role.PROVISIONING, 0, claim=make_claim(is_bound=False, created_at=NOW - timedelta(minutes=19)))
     plan = plan_of(failed)
     assert plan.retire[0].is_failure
     assert plan.reserve == 0
@@ -304,3 +307,81 @@ def test_a_standby_of_an_older_template_is_not_recreated_while_it_is_called() ->
     plan = plan_of(make_member(Role.SERVING, 0), old, desired=2, standbys=0)
     assert plan.activate == (old.name,)
     assert plan.recreate == ()
+
+
+@pytest.mark.parametrize("seconds", [5, 61])
+def test_a_recalled_member_keeps_its_sessions_however_long_it_has_drained(seconds: int) -> None:
+    pod = make_pod(
+        Role.DRAINING,
+        name="store-1-a",
+        uid="u1",
+        draining_since=NOW - timedelta(seconds=seconds),
+        why=Reason.REPLICAS_SET,
+    )
+    drained = make_member(Role.DRAINING, 1, pod=pod, probe=make_probe(sessions=5, active_sessions=5))
+    assert plan_of(make_member(Role.SERVING, 0), drained, desired=2, standbys=0).end_sessions == ()
+    unwanted = plan_of(make_member(Role.SERVING, 0), drained, standbys=0).end_sessions
+    assert len(unwanted) == (seconds > 60)
+
+
+def test_a_standby_that_may_not_be_activated_is_neither_called_nor_a_substitute() -> None:
+    late = make_member(Role.SERVING, 0, lag=BEYOND, beyond=2)
+    obstacle = "another object has the name of the read Service"
+    plan = plan_of(late, make_member(Role.STANDBY, 1), no_activation=obstacle)
+    assert plan.activate == ()
+    assert not taken_out(plan)
+    assert plan.lag_panic.endswith(f"store-1-a may not take over: {obstacle}")
+
+
+def blind_standby(**changes: object) -> Member:
+    """A standby within the bounds when the primary was last heard, ten seconds ago."""
+    kept = {"lag": UNKNOWN, "within": 0, "judged": WITHIN, "judged_seconds": 10.0}
+    return make_member(Role.STANDBY, 1, **{**kept, **changes})
+
+
+def dead() -> Member:
+    pod = make_pod(Role.SERVING, name="store-0-a", uid="u0", is_ready=False)
+    return make_member(Role.SERVING, 0, pod=pod, lag=None, unanswered=9)
+
+
+def blind(*found: Member, **changes: object) -> Plan:
+    targets = {"has_primary": False, "may_reserve": False, "outage_seconds": 10.0, **changes}
+    return plan_of(*found, **targets)
+
+
+def test_without_a_primary_a_known_standby_replaces_a_dead_member() -> None:
+    plan = blind(dead(), blind_standby())
+    assert (plan.needed, plan.activate) == (1, ("store-1-a",))
+    assert blind(blind_standby()).needed == 1, "the pod of the dead one may be gone"
+    silent = make_member(Role.SERVING, 0, lag=None, unanswered=3)
+    assert blind(silent, blind_standby()).needed == 1
+    assert blind(dead(), blind_standby(), is_acting=False).needed == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"judged": BETWEEN},
+        {"judged": None},
+        {"judged": NotEligible(Reason.NOT_STREAMING, "")},
+        {"judged_seconds": 15.1},
+        {"unanswered": 1},
+        {"probe": make_probe(is_in_recovery=False)},
+        {"is_resting": True},
+    ],
+    ids=["lagged", "never known", "had no stream", "not heard to the end", "silent", "promoted", "resting"],
+)
+def test_without_a_primary_no_other_standby_replaces_a_dead_member(changes: dict[str, object]) -> None:
+    assert blind(dead(), blind_standby(**changes)).activate == ()
+
+
+def test_without_a_primary_places_of_dead_members_are_filled_and_no_others() -> None:
+    living = make_member(Role.SERVING, 0, lag=UNKNOWN, within=0)
+    assert blind(living, blind_standby(), desired=2).needed == 0
+    assert blind(living, blind_standby(), outage_seconds=None).activate == ()
+    other = make_member(Role.SERVING, 2, lag=UNKNOWN, within=0)
+    assert blind(dead(), other, blind_standby(), desired=2).needed == 1
+
+
+def test_in_a_short_outage_nobody_replaces_anybody() -> None:
+    assert blind(dead(), blind_standby(), outage_seconds=None).activate == ()

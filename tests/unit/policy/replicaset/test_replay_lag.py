@@ -121,6 +121,14 @@ def test_a_silent_primary_leaves_the_lag_unknown() -> None:
     assert verdict.reason is Reason.READS_UNBOUNDED
 
 
+def test_an_answer_from_before_the_position_says_nothing_about_now() -> None:
+    """It would give the lag of the mark before, however long ago that was."""
+    marks = [mark(10.0, 1000), mark(18.7, 1000)]
+    assert isinstance(measure_replay_lag(marks, probe(10.9, 1000), 18.71), LagUnknown)
+    promoted = replace(probe(10.9, 1000), is_in_recovery=False)
+    assert isinstance(measure_replay_lag(marks, promoted, 18.71), NotEligible)
+
+
 def test_marks_from_before_a_failover_are_left_out() -> None:
     marks = [mark(10, 9000), mark(11, 9500), mark(12, 5000, timeline=2)]
     lag = lag_of(measure_replay_lag(marks, probe(12.05, 5000, timeline=2), 12.05))
@@ -145,7 +153,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Mark], ReplicaProbe]:
         at, lsn = at + gap, lsn + step
         marks.append(mark(at, lsn))
     replay = draw(st.integers(0, lsn + 5000))
-    answered = at + draw(st.floats(0.0, OLDEST_USABLE_MARK_SECONDS - 0.01))
+    answered = at + draw(st.floats(0.01, OLDEST_USABLE_MARK_SECONDS - 0.01))
     return marks, probe(answered, replay)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from headroom.model.database import BackupProgress
 from headroom.model.replica import ContainerFacts, Role, Stage
+from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import Member, StageVerdict
 from headroom.policy.replicaset.seed import IMAGE_ERRORS, check_pod, check_seed, check_volume
 from headroom.reasons import Reason
@@ -39,7 +40,12 @@ def test_a_volume_is_asked_for_and_waited_for() -> None:
 
 @pytest.mark.parametrize(
     ("minutes", "want"),
-    [(0.2, (Reason.IN_PROGRESS, False)), (1, (Reason.VOLUME_NOT_BOUND, False)), (4, (Reason.VOLUME_NOT_BOUND, True))],
+    [
+        (0.2, (Reason.IN_PROGRESS, False)),
+        (1, (Reason.VOLUME_NOT_BOUND, False)),
+        (14, (Reason.VOLUME_NOT_BOUND, False)),
+        (16, (Reason.VOLUME_NOT_BOUND, True)),
+    ],
 )
 def test_a_claim_without_a_volume_is_reported_and_then_given_up(minutes: float, want: tuple[Reason, bool]) -> None:
     member = make_member(None, claim=make_claim(is_bound=False, created_at=ago(minutes)))
@@ -48,15 +54,37 @@ def test_a_claim_without_a_volume_is_reported_and_then_given_up(minutes: float, 
 
 @pytest.mark.parametrize(
     ("unschedulable", "is_told"),
-    [("0/3 nodes are available: insufficient cpu", True), ("pod has unbound immediate PersistentVolumeClaims", False)],
+    [
+        ("0/3 nodes are available: 3 node(s) didn't find available persistent volumes to bind", True),
+        ("0/1 nodes are available: 1 node(s) did not have enough free storage", True),
+        ("pod has unbound immediate PersistentVolumeClaims", False),
+    ],
 )
-def test_what_the_scheduler_says_is_told_unless_it_is_the_claim_itself(unschedulable: str, is_told: bool) -> None:
+def test_what_the_scheduler_says_of_volumes_is_told_unless_it_is_the_claim_itself(
+    unschedulable: str, is_told: bool
+) -> None:
     claim = make_claim(is_bound=False, created_at=ago(1))
     member = make_member(NEW, claim=claim, pod=make_pod(NEW, unschedulable=unschedulable))
     verdict = check_volume(member, context())
     assert verdict is not None
     assert (unschedulable in verdict.message) is is_told
     assert "storage.storageClassName" in verdict.message
+
+
+@pytest.mark.parametrize(("minutes", "is_failed"), [(4, False), (14.5, False), (16, True)])
+def test_a_claim_that_waits_only_for_a_node_is_judged_by_its_pod(minutes: float, is_failed: bool) -> None:
+    """With late binding there is no volume before a node takes the pod, and a node autoscaler takes minutes."""
+    pod = make_pod(NEW, unschedulable="0/3 nodes are available: 3 Insufficient cpu", created_at=ago(minutes))
+    member = make_member(NEW, claim=make_claim(is_bound=False, created_at=ago(minutes)), pod=pod)
+    assert check_volume(member, context()) is None
+    verdict = check_pod(member, context())
+    assert found(verdict) == (Reason.POD_UNSCHEDULABLE, is_failed)
+    assert verdict is not None
+    assert "Insufficient cpu" in verdict.message
+
+
+def test_nothing_is_given_up_within_fifteen_minutes_for_want_of_a_place() -> None:
+    assert timedelta(minutes=15) <= timeouts.PLACE_LIMIT
 
 
 def test_a_pod_is_made_and_recreated() -> None:
@@ -69,7 +97,9 @@ def test_a_pod_is_made_and_recreated() -> None:
     assert check_pod(make_member(), context()) is None
 
 
-@pytest.mark.parametrize(("role", "minutes", "is_failed"), [(NEW, 4, False), (NEW, 6, True), (Role.STANDBY, 6, False)])
+@pytest.mark.parametrize(
+    ("role", "minutes", "is_failed"), [(NEW, 14, False), (NEW, 16, True), (Role.STANDBY, 16, False)]
+)
 def test_a_pod_that_no_node_takes_is_given_up_only_while_it_has_nothing(
     role: Role, minutes: float, is_failed: bool
 ) -> None:
@@ -85,7 +115,7 @@ def test_an_image_that_cannot_be_pulled_is_named(waiting: str, box: str) -> None
     assert found(verdict) == (Reason.IMAGE_NOT_PULLED, False)
     assert verdict is not None
     assert verdict.message == f"{waiting}: check spec.image"
-    later = replace(pod, created_at=ago(11))
+    later = replace(pod, created_at=ago(16))
     assert found(check_pod(make_member(NEW, pod=later), context())) == (Reason.IMAGE_NOT_PULLED, True)
 
 
@@ -105,6 +135,15 @@ def test_a_copy_that_failed_is_told_by_its_cause_and_tried_again(message: str, r
     assert verdict is not None
     assert message in verdict.message
     assert ("replicationSecretRef" in verdict.message) is (reason is Reason.REPLICATION_LOGIN_FAILED)
+
+
+@pytest.mark.parametrize(
+    ("role", "minutes", "is_failed"), [(NEW, 14, False), (NEW, 16, True), (Role.STANDBY, 16, False)]
+)
+def test_a_volume_that_an_earlier_pod_still_uses_is_no_failed_copy(role: Role, minutes: float, is_failed: bool) -> None:
+    waiting = ContainerFacts(is_running=True, restarts=9, exit_code=4, message="seed: another pod's server")
+    pod = make_pod(role, seed=waiting, created_at=ago(minutes))
+    assert found(check_seed(make_member(role, pod=pod), context())) == (Reason.VOLUME_IN_USE, is_failed)
 
 
 def test_a_copy_is_given_up_after_three_runs_but_never_that_of_a_member_that_has_one() -> None:

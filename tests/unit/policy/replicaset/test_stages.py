@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from headroom.model.conditions import Finding
 from headroom.model.database import BackupProgress
 from headroom.model.replica import ContainerFacts, Role, Stage
 from headroom.policy.replicaset.drain import DrainStep, decide_drain
@@ -44,7 +45,7 @@ def seeding(**seed: Any) -> Member:
 
 def later(member: Member) -> Member:
     assert member.pod is not None
-    return replace(member, pod=replace(member.pod, created_at=NOW - timedelta(minutes=11)))
+    return replace(member, pod=replace(member.pod, created_at=NOW - timedelta(minutes=16)))
 
 
 def backup(phase: str, done: int = 50) -> BackupProgress:
@@ -85,7 +86,7 @@ CASES: dict[str, tuple[Member, Stage, Reason, bool]] = {
         False,
     ),
     "claim that never binds": (
-        make_member(None, claim=make_claim(is_bound=False, created_at=old(4))),
+        make_member(None, claim=make_claim(is_bound=False, created_at=old(16))),
         Stage.SEEDED,
         Reason.VOLUME_NOT_BOUND,
         True,
@@ -204,10 +205,16 @@ CASES: dict[str, tuple[Member, Stage, Reason, bool]] = {
         False,
     ),
     "another timeline for good": (
-        make_member(lag=NotEligible(Reason.TIMELINE_DIVERGED, ""), refused_seconds=90),
+        make_member(divergence=Finding(Reason.TIMELINE_DIVERGED, "")),
         Stage.STREAMING,
         Reason.TIMELINE_DIVERGED,
         True,
+    ),
+    "another timeline for long, and nobody knows whether for good": (
+        make_member(lag=NotEligible(Reason.TIMELINE_DIVERGED, ""), refused_seconds=90),
+        Stage.STREAMING,
+        Reason.TIMELINE_DIVERGED,
+        False,
     ),
     "node lost": (
         make_member(
@@ -285,14 +292,14 @@ def test_without_a_primary_no_missing_slot_is_believed() -> None:
         (WITHIN, True, False),
         (BETWEEN, False, False),
         (BEYOND, False, True),
-        (ReplayLag(60.0, 0), False, False),
+        (ReplayLag(60.0, 0), False, True),
         (ReplayLag(0.0, 1024**3), False, False),
         (None, False, False),
         (UNKNOWN, False, False),
         (NotEligible(Reason.NOT_STREAMING, ""), False, False),
     ],
 )
-def test_seconds_and_bytes_decide_together(lag: LagVerdict | None, within: bool, beyond: bool) -> None:
+def test_seconds_and_bytes_let_in_and_seconds_alone_put_out(lag: LagVerdict | None, within: bool, beyond: bool) -> None:
     assert is_within(lag, BOUNDS) is within
     assert is_beyond(lag, BOUNDS) is beyond
 

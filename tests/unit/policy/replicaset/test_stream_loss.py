@@ -7,11 +7,12 @@ import pytest
 
 from headroom.model.database import Lsn
 from headroom.model.replica import ContainerFacts, Role
+from headroom.model.timelines import find_position
 from headroom.policy.replicaset.members import EvaluatedMember, Member
 from headroom.policy.replicaset.plan import Plan, decide_plan
 from headroom.policy.replicaset.replay_lag import NotEligible
 from headroom.policy.replicaset.stages import decide_stage
-from headroom.policy.replicaset.stream_loss import find_position, find_stream_loss, find_streaming
+from headroom.policy.replicaset.stream_loss import find_stream_loss, find_streaming
 from headroom.reasons import Reason
 from tests.unit.policy.replicaset.make import (
     NOW,

@@ -51,6 +51,16 @@ def test_what_never_comes_back_by_itself_is_not_waited_for(reason: Reason) -> No
     assert decide(primary=None, outage=Finding(reason, "it is gone")).gives_up == "it is gone"
 
 
+def test_a_primary_that_ends_with_its_namespace_is_not_waited_for() -> None:
+    deletion = Deletion(NOW, is_namespace_ending=True)
+    facts = make_facts(make_found(), primary=None, outage=OUTAGE, deletion=deletion)
+    found = [
+        decide_teardown(make_spec(), facts, KNOWN, Moment(seconds, NOW + timedelta(seconds=seconds))).gives_up
+        for seconds in (29.0, 30.0)
+    ]
+    assert found == ["", "its namespace is being deleted: nothing answers"]
+
+
 def test_a_guard_that_is_gone_is_not_waited_for() -> None:
     assert decide(primary=None, outage=OUTAGE, has_guard=False).gives_up == "its DatabaseGuard is gone"
     assert decide(has_guard=False).gives_up == ""

@@ -43,7 +43,10 @@ CASES = {
     ),
     "a library that is not in the image": (
         f'{AT}FATAL:  could not access file "none": No such file or directory\n{AT}LOG:  shut down\n',
-        'could not access file "none": No such file or directory',
+        (
+            'could not access file "none": No such file or directory; the image lacks this library: set spec.image to '
+            "one that has it, or, if no read on the replicas needs it, name it in readiness.ignoreLibraries"
+        ),
     ),
     "a disk that is full, among what clients meet": (
         (
@@ -52,6 +55,14 @@ CASES = {
             f'{AT}FATAL:  password authentication failed for user "bob"\n{AT}LOG:  database system is shut down'
         ),
         'could not write to file "pg_wal/xlogtemp.40": No space left on device',
+    ),
+    "a volume that another server uses": (
+        "start: another pod's server uses it: waiting\nstart: another pod's server still uses the volume after 60 s",
+        "another pod's server still uses the volume after 60 s",
+    ),
+    "a server that started and had no login at first": (
+        f"start: the login to the primary is as it was\n{AT}PANIC:  could not write",
+        "could not write",
     ),
     "a mistake in pg_hba.conf": (
         f'{AT}LOG:  invalid authentication method "scram-sha-265"\n{AT}CONTEXT:  line 5\n{AT}FATAL:  could not load it',

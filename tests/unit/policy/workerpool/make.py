@@ -11,7 +11,17 @@ from headroom.model.database import Allocation, DatabaseView
 from headroom.model.moments import Moment
 from headroom.model.queue import QueueSample
 from headroom.policy.target_conflict import TargetId
-from headroom.policy.workerpool import PodCounts, PoolClaim, PoolDecision, PoolFacts, ScalingDecision, Sizing, Target
+from headroom.policy.workerpool import (
+    PodCounts,
+    PoolClaim,
+    PoolDecision,
+    PoolFacts,
+    PoolMemory,
+    ScalingDecision,
+    Sizing,
+    Target,
+    decide,
+)
 from headroom.reasons import Reason
 
 NOW = 10_000.0
@@ -19,6 +29,8 @@ WALL = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 DEPLOYMENT = TargetId("apps", "Deployment", "mailer")
 OWN = PoolClaim("mail", "uid-pool", datetime(2026, 1, 1, tzinfo=UTC), DEPLOYMENT)
 GAP = Finding(Reason.QUEUE_NOT_FOUND, "the table procrastinate_jobs does not exist")
+KNOWN = PoolMemory(last_good_rate=1.0)
+GUARDED: dict[str, Any] = {"databaseRef": {"name": "store"}}
 GUARD_GAP = Finding(Reason.GUARD_NOT_READY, "dbg/store has not been observed yet")
 
 
@@ -103,3 +115,15 @@ def sizing_of(decision: PoolDecision) -> Sizing:
 
 def scaling_of(decision: PoolDecision) -> ScalingDecision:
     return sizing_of(decision).decision
+
+
+def arriving(present: int, rate: float, **numbers: Any) -> tuple[PoolFacts, PoolMemory]:
+    """A pool that has been watched for a while, with so many arrivals a second that take one second each."""
+    memory, spec = replace(KNOWN, target_uid="uid-target"), make_spec()
+    for index in range(12):
+        at = NOW - 5.0 * (12 - index)
+        count = round(rate * (at - NOW + 100))
+        sample = make_sample(at, arrived=count, ended=count, in_flight=0)
+        memory = decide(spec, make_facts(present, signal=sample), memory, moment(at)).memory
+    count = round(rate * 100)
+    return make_facts(present, signal=make_sample(arrived=count, ended=count, **numbers)), memory

@@ -314,15 +314,15 @@ def test_workers_that_are_kept_stay_and_a_cap_allows() -> None:
 @pytest.mark.parametrize(
     ("present", "said"),
     [
-        (12, f"12 present (above maxWorkers 8), left alone: {CONFLICT}"),
-        (0, f"0 present (below minWorkers 1), left alone: {CONFLICT}"),
-        (5, f"5 present, left alone: {CONFLICT}"),
+        (12, f"{CONFLICT}; 12 present (above maxWorkers 8), left alone"),
+        (0, f"{CONFLICT}; 0 present (below minWorkers 1), left alone"),
+        (5, f"{CONFLICT}; 5 present, left alone"),
     ],
 )
 def test_what_another_scales_is_present_and_not_allowed(present: int, said: str) -> None:
     seen, memory = pool(present=present, rate=1.0)
     decision = scaling(spec_with(max_workers=8), (replace(seen, pools=(OLDER,)), memory))
-    assert decision.message.endswith(f"; {said}")
+    assert decision.message.startswith(f"{said}; ")
     assert " allowed" not in decision.message
     blind = scaling(SPEC, (replace(seen, signal=GAP), memory))
     assert blind.message == f"{present} present: the workers stay as they are: {GAP.message}"

@@ -7,7 +7,9 @@ from headroom.adapters.inmemory.postgres_server import MemorySession
 from headroom.model.database import PoolDemand
 from headroom.ports.kube import WORKER_POOL, ObjectRef
 from headroom.reconcilers.databaseguard import metrics
-from tests.unit.reconcilers.databaseguard.world import NAMESPACE, GuardWorld, make_guard
+from tests.manifests import NAMESPACE
+from tests.unit.policy.databaseguard.make import make_demand
+from tests.unit.reconcilers.databaseguard.world import GuardWorld, make_guard
 
 STORE, POOL = (NAMESPACE, "store"), ObjectRef(WORKER_POOL, NAMESPACE, "mail")
 LABELS = {"namespace": NAMESPACE, "name": "store"}
@@ -51,11 +53,11 @@ async def test_the_lock_of_the_old_process_is_waited_for_without_a_word(world: G
     await world.run(30)
     told = len(world.telemetry.events)
     watch = await change_leader(world)
-    world.server.lock_holder = "headroom-0"
+    world.primary.lock_holder = "headroom-0"
     await world.run(7)
     assert watch.seen == []
     assert not world.view.is_ready, "dependents are told the truth"
-    world.server.lock_holder = None
+    world.primary.lock_holder = None
     await world.run(10)
     assert world.ready == ("True", "Connected")
     assert {seen["Ready"][0] for seen in watch.seen} <= {"True"}
@@ -75,11 +77,11 @@ async def test_guards_of_one_server_stay_shared(world: GuardWorld) -> None:
 
 
 async def test_an_old_primary_is_recognized_by_the_next_process_too(world: GuardWorld) -> None:
-    world.server.timeline = 3
+    world.primary.timeline = 3
     await world.run(10)
     assert world.status["timeline"] == 3
-    world.server.timeline = 2
-    world.server.restart()
+    world.primary.timeline = 2
+    world.primary.restart()
     await change_leader(world)
     await world.run(12)
     assert world.ready == ("False", "PrimaryStale")
@@ -89,7 +91,7 @@ async def test_an_old_primary_is_recognized_by_the_next_process_too(world: Guard
 async def test_after_ten_seconds_it_is_reported(world: GuardWorld) -> None:
     await world.run(30)
     await change_leader(world)
-    world.server.is_down = True
+    world.primary.is_down = True
     await world.run(8)
     assert world.ready == ("True", "Connected")
     await world.run(5)
@@ -106,10 +108,8 @@ async def test_a_secret_that_is_gone_is_reported_at_once(world: GuardWorld) -> N
 
 
 async def test_a_guard_above_healthy_keeps_its_state_its_beginning_and_its_calm(world: GuardWorld) -> None:
-    await world.run(8)
-    world.server.commit_seconds = 2
-    await world.run(20)
-    world.server.commit_seconds = 0.001
+    await world.overload()
+    world.primary.commit_seconds = 0.001
     await world.run(40)
     since, clean = world.status["stateSince"], world.status["memory"]["cleanSince"]
     watch = await change_leader(world)
@@ -121,13 +121,13 @@ async def test_a_guard_above_healthy_keeps_its_state_its_beginning_and_its_calm(
 
 def demand(**counts: int) -> PoolDemand:
     values = {"minimum": 1, "running": 10, "busy": 5, "wanted": 40}
-    return PoolDemand("mail", 1, 1, **{**values, **counts})
+    return make_demand("mail", **{**values, **counts})
 
 
 async def test_the_budget_example_is_one_number_everywhere(world: GuardWorld) -> None:
     """97 usable, reserve 5, share 60 %, 60 connections of others."""
     world.edit_spec(lambda spec: spec["connection"].update(via={"poolSize": 200}))
-    world.server.sessions = [MemorySession() for _ in range(60)]
+    world.primary.sessions = [MemorySession() for _ in range(60)]
     world.servers.post_demand(POOL, STORE, demand(running=0, busy=0, wanted=80))
     await world.run(30)
     assert world.status["connections"] == {"used": 60, "usable": 92, "budget": 32}
@@ -141,11 +141,11 @@ async def test_the_budget_example_is_one_number_everywhere(world: GuardWorld) ->
 
 
 async def test_a_blind_guard_keeps_the_last_counts_budget_and_allocations(world: GuardWorld) -> None:
-    world.server.sessions = [MemorySession() for _ in range(60)]
+    world.primary.sessions = [MemorySession() for _ in range(60)]
     world.servers.post_demand(POOL, STORE, demand())
     await world.run(30)
     before = world.view
-    world.server.is_down = True
+    world.primary.is_down = True
     await world.run(60)
     after = world.view
     assert not after.is_ready
@@ -171,7 +171,7 @@ async def test_a_pool_is_woken_by_its_allocation_and_by_the_state(world: GuardWo
     woken.clear()
     await world.run(20)
     assert woken == []
-    world.server.commit_seconds = 2
+    world.primary.commit_seconds = 2
     await world.run(15)
     assert world.view.state == "Overloaded"
     assert woken == [POOL]

@@ -11,7 +11,8 @@ from headroom.errors import NotServed, PrimaryUnavailable
 from headroom.ports.kube import REPLICA_SET, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard import metrics
-from tests.unit.reconcilers.databaseguard.world import NAMESPACE, GuardWorld, make_guard, ref
+from tests.manifests import NAMESPACE
+from tests.unit.reconcilers.databaseguard.world import GuardWorld, make_guard, ref
 
 LABELS = {"namespace": NAMESPACE, "name": "store"}
 
@@ -26,7 +27,7 @@ async def test_the_canary_keeps_its_pace_whatever_a_pass_waits_for(world: GuardW
 
 async def test_an_unanswered_commit_counts_at_its_age(world: GuardWorld) -> None:
     await world.run(10)
-    world.server.commit_seconds = 8
+    world.primary.commit_seconds = 8
     await world.run(14)
     assert world.status["commitLatencyMilliseconds"] >= 3000
 
@@ -34,7 +35,7 @@ async def test_an_unanswered_commit_counts_at_its_age(world: GuardWorld) -> None
 async def test_slow_commits_raise_the_state_and_fast_ones_lower_it_slowly(world: GuardWorld) -> None:
     await world.run(8)
     assert world.status["state"] == "Healthy"
-    world.server.commit_seconds = 2
+    world.primary.commit_seconds = 2
     await world.run(20)
     assert world.status["state"] == "Overloaded"
     assert world.status["stateSignal"] == "commitLatency"
@@ -49,7 +50,7 @@ async def test_slow_commits_raise_the_state_and_fast_ones_lower_it_slowly(world:
     assert said[-1].type_ == "Warning"
     assert "-> Overloaded: commit latency 2" in said[-1].message
     assert said[-1].message.endswith(" ms >= 1000 ms")
-    world.server.commit_seconds = 0.001
+    world.primary.commit_seconds = 0.001
     await world.run(60)
     assert world.status["state"] == "Overloaded", "not yet"
     assert world.status["stateSince"] == since
@@ -73,10 +74,8 @@ async def test_slow_commits_raise_the_state_and_fast_ones_lower_it_slowly(world:
 
 
 async def test_a_calm_minute_above_healthy_is_not_written_each_second(world: GuardWorld) -> None:
-    await world.run(8)
-    world.server.commit_seconds = 2
-    await world.run(20)
-    world.server.commit_seconds = 0.001
+    await world.overload()
+    world.primary.commit_seconds = 0.001
     await world.run(20)
     before = world.body()["metadata"]["resourceVersion"]
     await world.run(60)
@@ -85,17 +84,15 @@ async def test_a_calm_minute_above_healthy_is_not_written_each_second(world: Gua
 
 
 async def test_a_server_that_cannot_be_asked_has_no_state_and_a_short_gap_forgets_nothing(world: GuardWorld) -> None:
-    await world.run(8)
-    world.server.commit_seconds = 2
-    await world.run(20)
+    await world.overload()
     since, told = world.status["stateSince"], world.telemetry.reasons("store").count(Reason.STATE_CHANGED)
-    world.server.is_down = True
+    world.primary.is_down = True
     await world.step()
     await world.step()
     assert (world.ready[0], world.status["state"]) == ("False", "Unknown")
     assert "stateSignal" not in world.status
     assert world.telemetry.value(metrics.STATE, **LABELS) == -1
-    world.server.is_down = False
+    world.primary.is_down = False
     await world.run(2)
     assert (world.ready[0], world.status["state"], world.status["stateSince"]) == ("True", "Overloaded", since)
     assert world.telemetry.reasons("store").count(Reason.STATE_CHANGED) == told
@@ -112,7 +109,7 @@ async def test_ready_comes_with_the_first_state_and_the_first_commit(world: Guar
 
 
 async def test_connections_count_towards_the_state(world: GuardWorld) -> None:
-    world.server.sessions = [MemorySession(state="active") for _ in range(85)]
+    world.primary.sessions = [MemorySession(state="active") for _ in range(85)]
     await world.run(14)
     assert world.status["state"] == "Overloaded"
     assert world.status["stateSignal"] == "connectionsPercent"
@@ -120,7 +117,7 @@ async def test_connections_count_towards_the_state(world: GuardWorld) -> None:
 
 async def test_a_server_that_hangs_after_it_answered_is_drowning(world: GuardWorld) -> None:
     await world.run(10)
-    world.server.is_hung = True
+    world.primary.is_hung = True
     await world.run(20)
     assert world.status["state"] == "Overloaded"
     assert world.status["stateSignal"] == "drowning"
@@ -128,27 +125,25 @@ async def test_a_server_that_hangs_after_it_answered_is_drowning(world: GuardWor
 
 async def test_a_server_that_is_gone_is_unknown_not_overloaded(world: GuardWorld) -> None:
     await world.run(10)
-    world.server.is_down = True
+    world.primary.is_down = True
     await world.run(20)
     assert world.status["state"] == "Unknown"
 
 
 async def test_the_state_survives_a_restart_of_the_operator(world: GuardWorld) -> None:
-    await world.run(8)
-    world.server.commit_seconds = 2
-    await world.run(20)
+    await world.overload()
     await world.close()
     world.restart()
-    world.server.commit_seconds = 0.001
+    world.primary.commit_seconds = 0.001
     await world.run(10)
     assert world.status["state"] == "Overloaded"
 
 
 async def test_without_a_canary_the_position_makes_the_marks(world: GuardWorld) -> None:
     world.edit_spec(lambda spec: spec.update(canary={"enabled": False}))
-    lsn = world.server.lsn
+    lsn = world.primary.lsn
     await world.run(8)
-    assert world.server.lsn == lsn, "nothing is written"
+    assert world.primary.lsn == lsn, "nothing is written"
     assert len(world.view.marks) >= 5
     assert {mark.commit_seconds for mark in world.view.marks} == {None}
     assert "commitLatencyMilliseconds" not in world.status
@@ -171,7 +166,7 @@ async def test_a_round_after_a_late_wake_is_void(world: GuardWorld, monkeypatch:
 
 
 async def test_metrics_are_those_of_the_catalogue(world: GuardWorld) -> None:
-    world.server.sessions = [MemorySession(), MemorySession(state="active")]
+    world.primary.sessions = [MemorySession(), MemorySession(state="active")]
     await world.run(7)
     value = world.telemetry.value
     assert value(metrics.READY, **LABELS) == 1
@@ -224,7 +219,7 @@ async def test_without_replica_sets_teardown_is_over_at_once(world: GuardWorld) 
     assert links is not None
     assert await world.reconciler.teardown(world.body()) is None
     assert world.servers.view((NAMESPACE, "store")) is None
-    assert world.server.lock_holder is None
+    assert world.primary.lock_holder is None
     with pytest.raises(PrimaryUnavailable):
         await links.primary.identify()
 
@@ -245,9 +240,9 @@ async def test_teardown_waits_while_it_cannot_tell_whether_a_set_is_left(world: 
 async def test_forgetting_ends_the_canary_and_every_series(world: GuardWorld) -> None:
     await world.run(3)
     await world.reconciler.forget(world.body()["metadata"]["uid"])
-    lsn = world.server.lsn
+    lsn = world.primary.lsn
     await world.clock.advance(5)
-    assert world.server.lsn == lsn
+    assert world.primary.lsn == lsn
     assert not [name for name, _ in world.telemetry.values if name.startswith("headroom_guard_")]
     assert not [task for task in asyncio.all_tasks() if "CanaryLoop" in repr(task)]
 

@@ -31,7 +31,7 @@ async def test_a_healthy_server_is_ready_and_its_view_is_posted(world: GuardWorl
     assert world.condition("Stalled")["status"] == "False"
     assert world.condition("SignalAvailable")["status"] == "True"
     status = world.status
-    assert status["systemIdentifier"] == world.server.system_identifier
+    assert status["systemIdentifier"] == world.primary.system_identifier
     assert status["state"] == "Healthy"
     assert status["connections"] == {"used": 0, "usable": 92, "budget": 55}
     assert status["commitLatencyMilliseconds"] > 0
@@ -57,19 +57,19 @@ async def test_what_is_accepted_and_not_acted_on_is_said_and_changes_no_verdict(
 
 
 CASES = {
-    "down": (lambda w: setattr(w.server, "is_down", True), Reason.PRIMARY_UNREACHABLE, "False"),
-    "hung": (lambda w: setattr(w.server, "is_hung", True), Reason.PRIMARY_TIMEOUT, "False"),
+    "down": (lambda w: setattr(w.primary, "is_down", True), Reason.PRIMARY_UNREACHABLE, "False"),
+    "hung": (lambda w: setattr(w.primary, "is_hung", True), Reason.PRIMARY_TIMEOUT, "False"),
     "unknown host": (lambda w: w.postgres.servers.clear(), Reason.HOST_NOT_FOUND, "True"),
     "wrong password": (
-        lambda w: setattr(w.server.roles["headroom_monitor"], "password", "changed"),
+        lambda w: setattr(w.primary.roles["monitor"], "password", "changed"),
         Reason.PASSWORD_REJECTED,
         "True",
     ),
-    "no database": (lambda w: setattr(w.server, "database", "other"), Reason.DATABASE_NOT_FOUND, "True"),
-    "pooler": (lambda w: setattr(w.server, "is_pooler", True), Reason.NOT_A_DIRECT_CONNECTION, "True"),
-    "too old": (lambda w: setattr(w.server, "version", 130_012), Reason.UNSUPPORTED_VERSION, "True"),
-    "too new": (lambda w: setattr(w.server, "version", 190_000), Reason.UNSUPPORTED_VERSION, "True"),
-    "full": (lambda w: w.server.settings.update(max_connections="3"), Reason.NO_CONNECTION_LEFT, "False"),
+    "no database": (lambda w: setattr(w.primary, "database", "other"), Reason.DATABASE_NOT_FOUND, "True"),
+    "pooler": (lambda w: setattr(w.primary, "is_pooler", True), Reason.NOT_A_DIRECT_CONNECTION, "True"),
+    "too old": (lambda w: setattr(w.primary, "version", 130_012), Reason.UNSUPPORTED_VERSION, "True"),
+    "too new": (lambda w: setattr(w.primary, "version", 190_000), Reason.UNSUPPORTED_VERSION, "True"),
+    "full": (lambda w: w.primary.settings.update(max_connections="3"), Reason.NO_CONNECTION_LEFT, "False"),
     "no secret": (lambda w: w.remove_secret("store-monitor"), Reason.SECRET_NOT_FOUND, "True"),
     "no key": (lambda w: w.set_secret("store-monitor", username="x"), Reason.SECRET_KEY_MISSING, "True"),
     "empty key": (lambda w: w.set_secret("store-monitor", username="x", password="\n"), Reason.SECRET_INVALID, "True"),
@@ -93,17 +93,17 @@ async def test_what_is_wrong_is_named(world: GuardWorld, case: tuple[object, Rea
 
 
 async def test_in_recovery_is_not_a_primary(world: GuardWorld) -> None:
-    world.server.upstream = world.server
+    world.primary.upstream = world.primary
     await world.run(2)
     assert world.ready == ("False", "NotAPrimary")
 
 
 async def test_a_corrected_secret_is_found_within_seconds(world: GuardWorld) -> None:
-    world.set_secret("store-monitor", username="headroom_monitor", password="wrong")
+    world.set_secret("store-monitor", username="monitor", password="wrong")
     await world.run(5)
     assert world.ready == ("False", "PasswordRejected")
     assert world.condition()["message"].count("(Secret store-monitor)") == 1
-    world.set_secret("store-monitor", username="headroom_monitor", password="monitor-password")
+    world.set_secret("store-monitor", username="monitor", password="monitor-password")
     before = world.clock.monotonic()
     while world.ready[0] != "True":
         await world.step()
@@ -120,24 +120,24 @@ async def test_a_corrected_host_takes_effect_at_once(world: GuardWorld) -> None:
 
 
 async def test_a_refused_login_is_not_repeated_every_second(world: GuardWorld) -> None:
-    world.set_secret("store-monitor", username="headroom_monitor", password="wrong")
+    world.set_secret("store-monitor", username="monitor", password="wrong")
     await world.run(60)
     assert 4 <= world.postgres.opened.count("observer") <= 8
 
 
 async def test_a_password_mended_on_the_server_is_found(world: GuardWorld) -> None:
-    world.server.roles["headroom_monitor"].password = "rotated"
+    world.primary.roles["monitor"].password = "rotated"
     await world.run(3)
     assert world.ready == ("False", "PasswordRejected")
-    world.server.roles["headroom_monitor"].password = "monitor-password"
+    world.primary.roles["monitor"].password = "monitor-password"
     await world.run(12)
     assert world.ready == ("True", "Connected")
 
 
 async def test_a_rotated_secret_is_taken_up_within_a_minute(world: GuardWorld) -> None:
     await world.run(2)
-    world.server.roles["headroom_monitor"].password = "rotated"
-    world.set_secret("store-monitor", username="headroom_monitor", password="rotated")
+    world.primary.roles["monitor"].password = "rotated"
+    world.set_secret("store-monitor", username="monitor", password="rotated")
     await world.run(63)
     assert world.ready == ("True", "Connected")
     assert world.view.target is not None
@@ -146,11 +146,11 @@ async def test_a_rotated_secret_is_taken_up_within_a_minute(world: GuardWorld) -
 
 async def test_a_restart_of_the_server_passes_by_itself(world: GuardWorld) -> None:
     await world.run(3)
-    world.server.is_down = True
-    world.server.restart()
+    world.primary.is_down = True
+    world.primary.restart()
     await world.run(60)
     assert world.ready == ("False", "PrimaryUnreachable")
-    world.server.is_down = False
+    world.primary.is_down = False
     await world.run(4)
     assert world.ready == ("True", "Connected")
     assert world.view.marks[-1].taken_at >= world.clock.monotonic() - 3, "the canary goes on as well"
@@ -160,10 +160,10 @@ async def test_a_restart_of_the_server_passes_by_itself(world: GuardWorld) -> No
     "right", ["pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_use_reserved_connections"]
 )
 async def test_a_missing_right_is_named_with_its_grant_and_leaves_ready_true(world: GuardWorld, right: str) -> None:
-    world.server.roles["headroom_monitor"].rights -= {right}
+    world.primary.roles["monitor"].rights -= {right}
     await world.run(3)
     assert world.ready == ("True", "MissingRight")
-    assert f'GRANT {right} TO "headroom_monitor"' in world.condition()["message"]
+    assert f'GRANT {right} TO "monitor"' in world.condition()["message"]
     assert world.view.is_ready
     expected = "False" if right == "pg_monitor" else "True"
     assert world.condition("SignalAvailable")["status"] == expected
@@ -189,7 +189,7 @@ async def test_a_broken_replication_login_is_said_and_the_rest_works(
     assert world.view.is_ready, "pools and guard go on"
     assert world.links is not None
     assert world.links.slots is None
-    world.set_secret("store-replication", username="headroom_replication", password="replication-password")
+    world.set_secret("store-replication", username="replication", password="replication-password")
     await world.run(8)
     assert world.ready == ("True", "Connected")
     assert world.links is not None
@@ -212,7 +212,7 @@ async def test_tls_that_verifies_nothing_is_said(world: GuardWorld) -> None:
 
 
 async def test_an_ip_or_dotted_host_is_left_as_it_is(world: GuardWorld) -> None:
-    other = world.postgres.add(type(world.server)("10.1.2.3", roles=world.server.roles))
+    other = world.postgres.add(type(world.primary)("10.1.2.3", roles=world.primary.roles))
     world.edit_spec(lambda spec: spec["connection"].update(host="10.1.2.3"))
     await world.run(2)
     assert world.view.target is not None
@@ -228,9 +228,9 @@ async def test_a_spec_that_cannot_be_acted_on_is_named_by_field(world: GuardWorl
 
 async def test_another_system_is_held_until_a_person_accepts_it(world: GuardWorld) -> None:
     await world.run(2)
-    first = world.server.system_identifier
-    world.server.system_identifier = "7400000000000000009"
-    world.server.restart()
+    first = world.primary.system_identifier
+    world.primary.system_identifier = "7400000000000000009"
+    world.primary.restart()
     await world.run(4)
     assert world.ready == ("False", "PrimaryReplaced")
     assert world.condition("Stalled")["status"] == "True"
@@ -247,18 +247,18 @@ async def test_the_pin_survives_a_restart_of_the_operator(world: GuardWorld) -> 
     await world.run(2)
     await world.close()
     world.restart()
-    world.server.system_identifier = "7400000000000000009"
+    world.primary.system_identifier = "7400000000000000009"
     await world.run(2)
     assert world.ready == ("False", "PrimaryReplaced")
 
 
 async def test_a_lower_timeline_is_an_old_primary(world: GuardWorld) -> None:
-    world.server.timeline = 4
+    world.primary.timeline = 4
     await world.run(3)
-    world.server.timeline = 3
+    world.primary.timeline = 3
     await world.run(3)
     assert world.ready == ("False", "PrimaryStale")
-    world.server.timeline = 5
+    world.primary.timeline = 5
     await world.run(3)
     assert world.ready == ("True", "Connected")
 
@@ -266,7 +266,7 @@ async def test_a_lower_timeline_is_an_old_primary(world: GuardWorld) -> None:
 async def test_a_timeline_that_moved_opens_every_connection_again(world: GuardWorld) -> None:
     await world.run(3)
     old = world.links
-    world.server.timeline = 2
+    world.primary.timeline = 2
     await world.reconciler.reconcile(world.body())
     assert world.ready == ("False", "InProgress"), "the canary's last mark is of timeline 1"
     await world.run(3)
@@ -289,9 +289,9 @@ async def test_a_steady_guard_calls_nobody_but_its_secrets_once_a_minute(world: 
 
 async def test_events_tell_each_change_once(world: GuardWorld) -> None:
     await world.run(5)
-    world.server.is_down = True
+    world.primary.is_down = True
     await world.run(10)
-    world.server.is_down = False
+    world.primary.is_down = False
     await world.run(5)
     ready = [reason for reason in world.telemetry.reasons("store") if reason is not Reason.STATE_CHANGED]
     assert ready == [Reason.CONNECTED, Reason.PRIMARY_UNREACHABLE, Reason.CONNECTED]

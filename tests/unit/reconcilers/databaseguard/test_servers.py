@@ -17,15 +17,15 @@ from headroom.model.database import (
     ConnectionTarget,
     Credentials,
     DatabaseView,
-    PoolDemand,
 )
 from headroom.ports.kube import DATABASE_GUARD, ObjectRef
 from headroom.ports.postgres import PrimaryLink
 from headroom.reasons import Reason
 from headroom.reconcilers.readings import SharedReading
 from headroom.reconcilers.servers import GuardLinks, Servers
+from tests.memory_world import CrashFence
+from tests.unit.policy.databaseguard.make import make_demand
 from tests.unit.reconcilers.databaseguard.members import POOL, Woken, member
-from tests.unit.reconcilers.databaseguard.world import Leading
 
 
 def view(uid: str = "uid-a", *, is_ready: bool = True, **changes: Any) -> DatabaseView:
@@ -34,7 +34,7 @@ def view(uid: str = "uid-a", *, is_ready: bool = True, **changes: Any) -> Databa
 
 
 def test_demands_are_those_of_all_pools_of_the_server(servers: Servers) -> None:
-    demands = [PoolDemand(uid, 1, 1, 0, 1, 0, 1) for uid in ("c", "a", "b")]
+    demands = [make_demand(uid, running=1, wanted=1) for uid in ("c", "a", "b")]
     for name, demand in zip(("one", "two", "alone"), demands, strict=True):
         servers.post_demand(POOL, ("shop", name), demand)
     assert [demand.uid for demand in servers.demands(("shop", "one"))] == ["c"]
@@ -60,7 +60,7 @@ def test_dependents_are_woken_by_what_changes_their_decision(
     servers: Servers, woken: Woken, change: dict[str, Any], is_news: bool
 ) -> None:
     servers.depend(POOL, ("shop", "a"))
-    servers.post_demand(POOL, ("shop", "a"), PoolDemand("a", 1, 1, 0, 4, 0, 8))
+    servers.post_demand(POOL, ("shop", "a"), make_demand("a", running=4, wanted=8))
     known = view(allocations={"a": Allocation(9, 32, 0)})
     servers.post(("shop", "a"), known)
     assert woken.names() == ["mail"]
@@ -105,7 +105,7 @@ class TestReadings:
 
     @pytest.fixture
     def postgres(self, clock: MemoryClock) -> MemoryPostgres:
-        made = MemoryPostgres(clock, Leading())
+        made = MemoryPostgres(clock, CrashFence())
         made.add(MemoryServer("db", roles={"m": MemoryRole("p")}))
         return made
 

@@ -10,6 +10,7 @@ from headroom.errors import PrimaryUnavailable
 from headroom.ports.kube import ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard import metrics
+from tests.manifests import NAMESPACE
 from tests.unit.reconcilers.databaseguard.neighbours import (
     BOTH,
     FIRST,
@@ -20,7 +21,7 @@ from tests.unit.reconcilers.databaseguard.neighbours import (
     add_second,
     twin_of,
 )
-from tests.unit.reconcilers.databaseguard.world import NAMESPACE, GuardWorld, make_guard
+from tests.unit.reconcilers.databaseguard.world import GuardWorld, make_guard
 
 
 async def test_each_names_the_other_and_equal_specs_give_one_state_and_one_budget(world: GuardWorld) -> None:
@@ -32,7 +33,7 @@ async def test_each_names_the_other_and_equal_specs_give_one_state_and_one_budge
     assert "dbg/store" in world.condition(name="second")["message"]
     for status in (world.status_of("store"), world.status_of("second")):
         assert status["connections"] == {"used": 0, "usable": 80, "budget": 24}, "smallest share, largest reserve"
-    world.server.commit_seconds = 2
+    world.primary.commit_seconds = 2
     await world.run_all(30, *BOTH)
     one, other = world.status_of("store"), world.status_of("second")
     assert one["state"] == other["state"] == "Overloaded"
@@ -43,11 +44,11 @@ async def test_each_names_the_other_and_equal_specs_give_one_state_and_one_budge
 async def test_the_server_is_asked_once_a_second_and_has_one_canary(world: GuardWorld) -> None:
     add_second(world)
     await world.run_all(5, *BOTH)
-    lsn, before = world.server.lsn, dict(world.server.questions)
+    lsn, before = world.primary.lsn, dict(world.primary.questions)
     await world.run_all(60, *BOTH)
-    assert world.server.lsn - lsn <= 61 * 128, "one commit a second"
-    assert world.server.questions["connections"] - before["connections"] <= 61
-    assert world.server.questions["identify"] - before["identify"] <= 61 + 7, "the other one looks every ten seconds"
+    assert world.primary.lsn - lsn <= 61 * 128, "one commit a second"
+    assert world.primary.questions["connections"] - before["connections"] <= 61
+    assert world.primary.questions["identify"] - before["identify"] <= 61 + 7, "the other one looks every ten seconds"
     assert world.postgres.take_overs == 1
     assert world.view_of("second").marks[-1] == world.view.marks[-1]
 
@@ -58,7 +59,7 @@ async def test_each_acts_through_its_own_login(world: GuardWorld) -> None:
     one, other = (world.view_of(name).target for name in ("store", "second"))
     assert one is not None
     assert other is not None
-    assert (one.credentials.username, other.credentials.username) == ("headroom_monitor", "second_monitor")
+    assert (one.credentials.username, other.credentials.username) == ("monitor", "second_monitor")
     own, others = world.servers.links(FIRST), world.servers.links(SECOND)
     assert own is not None
     assert others is not None
@@ -68,7 +69,7 @@ async def test_each_acts_through_its_own_login(world: GuardWorld) -> None:
 
 async def test_rights_are_those_of_each_login(world: GuardWorld) -> None:
     add_second(world)
-    world.server.roles["second_monitor"].rights -= {"pg_monitor"}
+    world.primary.roles["second_monitor"].rights -= {"pg_monitor"}
     await world.run_all(5, *BOTH)
     assert world.ready_of("second") == ("True", "MissingRight")
     assert 'TO "second_monitor"' in world.condition(name="second")["message"]
@@ -79,7 +80,7 @@ async def test_rights_are_those_of_each_login(world: GuardWorld) -> None:
 
 async def test_when_the_login_that_measures_fails_the_next_guard_goes_on_without_a_gap(world: GuardWorld) -> None:
     add_second(world)
-    world.server.commit_seconds = 2
+    world.primary.commit_seconds = 2
     await world.run_all(20, *BOTH)
     since, marks = world.status_of("second")["stateSince"], len(world.view_of("second").marks)
     assert world.status_of("second")["state"] == "Overloaded"
@@ -98,14 +99,14 @@ async def test_when_the_login_that_measures_fails_the_next_guard_goes_on_without
 async def test_a_guard_that_comes_back_judges_for_itself_and_changes_nobodys_state(world: GuardWorld) -> None:
     add_second(world)
     await world.run_all(10, *BOTH)
-    world.set_secret("store-monitor", username="headroom_monitor", password="wrong")
+    world.set_secret("store-monitor", username="monitor", password="wrong")
     await world.run_all(63, *BOTH)
     assert world.ready_of("store") == ("False", "PasswordRejected")
-    world.server.commit_seconds = 2
+    world.primary.commit_seconds = 2
     await world.run_all(20, *BOTH)
     assert world.status_of("second")["state"] == "Overloaded"
     since = world.status_of("second")["stateSince"]
-    world.set_secret("store-monitor", username="headroom_monitor", password="monitor-password")
+    world.set_secret("store-monitor", username="monitor", password="monitor-password")
     await world.run_all(15, *BOTH)
     assert world.ready_of("store")[0] == "True"
     assert world.status_of("store")["state"] == world.status_of("second")["state"] == "Overloaded"
@@ -128,7 +129,7 @@ async def test_a_guard_that_comes_back_after_a_hang_overwrites_nothing(world: Gu
     add_second(world, thresholds=WAITERS)
     world.edit_spec(lambda spec: spec.update(thresholds=WAITERS))
     await world.run_all(10, *BOTH)
-    world.server.lock_waiters = 5
+    world.primary.lock_waiters = 5
     await world.run_all(25, SECOND)  # the first makes no pass
     assert world.status_of("second")["state"] == "Overloaded"
     since, told = world.status_of("second")["stateSince"], len(world.telemetry.events)
@@ -147,23 +148,23 @@ async def test_a_guard_that_is_deleted_leaves_the_other_alone(world: GuardWorld)
     await world.run_all(5, SECOND)
     assert world.ready_of("second") == ("True", "Connected")
     assert world.servers.view(FIRST) is None
-    assert world.server.lock_holder is not None
+    assert world.primary.lock_holder is not None
 
 
 async def test_a_server_that_goes_down_is_down_for_all_and_comes_back_for_all(world: GuardWorld) -> None:
     add_second(world)
     await world.run_all(10, *BOTH)
-    world.server.is_down = True
-    world.server.restart()
+    world.primary.is_down = True
+    world.primary.restart()
     await world.run_all(13, *BOTH)
     assert world.ready_of("store") == world.ready_of("second") == ("False", "PrimaryUnreachable")
-    world.server.is_down = False
+    world.primary.is_down = False
     await world.run_all(12, *BOTH)
     assert world.ready_of("store") == world.ready_of("second") == ("True", "SharedInstance"), "re-keyed by its start"
 
 
 async def test_a_clone_with_the_same_identifier_is_another_server(world: GuardWorld) -> None:
-    clone = MemoryServer("clone.shop.svc", roles=world.server.roles, system_identifier=world.server.system_identifier)
+    clone = MemoryServer("clone.shop.svc", roles=world.primary.roles, system_identifier=world.primary.system_identifier)
     world.postgres.add(clone)
     clone.sessions = [MemorySession(state="active") for _ in range(80)]
     world.cluster.seed(make_guard("second", connection={"host": "clone"}))
@@ -185,7 +186,7 @@ async def test_guards_of_two_namespaces_share_a_server_they_reached_at_one_addre
 
 
 async def test_a_server_that_only_claims_to_be_ours_changes_nothing_for_us(world: GuardWorld) -> None:
-    liar = twin_of(world.server, "liar.example.com")
+    liar = twin_of(world.primary, "liar.example.com")
     liar.commit_seconds, liar.settings["max_connections"] = 9.0, "4"
     add_foreign(world, liar)
     await world.run_all(20, FIRST, OTHER)
@@ -197,8 +198,8 @@ async def test_a_server_that_only_claims_to_be_ours_changes_nothing_for_us(world
 
 
 async def test_within_a_namespace_the_identity_is_enough(world: GuardWorld) -> None:
-    twin = twin_of(world.server, "store-alias.shop.svc")
-    twin.settings.update(world.server.settings)
+    twin = twin_of(world.primary, "store-alias.shop.svc")
+    twin.settings.update(world.primary.settings)
     world.postgres.add(twin)
     world.cluster.seed(make_guard("second", connection={"host": "store-alias"}))
     await world.run_all(8, *BOTH)
@@ -207,7 +208,7 @@ async def test_within_a_namespace_the_identity_is_enough(world: GuardWorld) -> N
 
 async def test_a_neighbours_alias_does_not_carry_a_claim_to_another_namespace(world: GuardWorld) -> None:
     """The foreign guard reached our address. A neighbour of ours trusts an alias; the foreign one does not."""
-    world.postgres.add(twin_of(world.server, "store-alias.shop.svc"))
+    world.postgres.add(twin_of(world.primary, "store-alias.shop.svc"))
     world.cluster.seed(make_guard("second", connection={"host": "store-alias"}))
     await world.run_all(4, *BOTH)
     add_foreign(world)
@@ -253,20 +254,22 @@ async def test_what_nobody_measures_any_more_is_not_taken_for_the_present(world:
     await world.run_all(10, *BOTH)
     links = world.links
     assert links is not None
-    world.server.lock_holder = "another process"
+    world.primary.lock_holder = "another process"
     await world.run_all(4, *BOTH)
     assert world.ready_of("store") == ("False", "InProgress")
     await world.run_all(6, *BOTH)
     assert world.ready_of("second") == ("False", "InProgress")
-    world.server.lock_holder = None
+    world.primary.lock_holder = None
     await world.run_all(4, *BOTH)
     assert world.ready_of("second")[0] == world.ready_of("store")[0] == "True"
 
 
 async def test_a_host_name_that_leads_to_a_clone_takes_canary_and_lock_along(world: GuardWorld) -> None:
     await world.run(5)
-    clone = MemoryServer(world.server.host, roles=world.server.roles, system_identifier=world.server.system_identifier)
-    world.postgres.servers[world.server.address] = clone
+    clone = MemoryServer(
+        world.primary.host, roles=world.primary.roles, system_identifier=world.primary.system_identifier
+    )
+    world.postgres.servers[world.primary.address] = clone
     await world.run(5)
     assert world.postgres.take_overs == 2
     assert clone.lock_holder is not None
@@ -274,10 +277,10 @@ async def test_a_host_name_that_leads_to_a_clone_takes_canary_and_lock_along(wor
 
 
 async def test_an_older_guard_that_may_not_see_sessions_blinds_nobody(world: GuardWorld) -> None:
-    world.server.roles["headroom_monitor"].rights -= {"pg_monitor"}
+    world.primary.roles["monitor"].rights -= {"pg_monitor"}
     add_second(world, thresholds=WAITERS)
     await world.run_all(10, *BOTH)
-    world.server.lock_waiters = 40
+    world.primary.lock_waiters = 40
     await world.run_all(20, *BOTH)
     assert world.status_of("second")["state"] == "Overloaded"
     assert world.status_of("store")["state"] == "Overloaded", "by the thresholds of its own spec, with what is seen"
@@ -289,7 +292,7 @@ async def test_an_older_guard_without_a_canary_blinds_nobody(world: GuardWorld) 
     world.edit_spec(lambda spec: spec.update(canary={"enabled": False}))
     add_second(world)
     await world.run_all(10, *BOTH)
-    world.server.commit_seconds = 3.0
+    world.primary.commit_seconds = 3.0
     await world.run_all(30, *BOTH)
     assert world.status_of("second")["state"] == "Overloaded"
     assert world.status_of("store")["state"] == "Healthy", "it wants no canary"
@@ -301,9 +304,9 @@ async def test_an_older_guard_without_a_canary_blinds_nobody(world: GuardWorld) 
 async def test_two_guards_that_see_different_things_measure_each_for_itself(world: GuardWorld) -> None:
     world.edit_spec(lambda spec: spec.update(canary={"enabled": False}, thresholds=WAITERS))
     add_second(world)
-    world.server.roles["second_monitor"].rights -= {"pg_monitor"}
+    world.primary.roles["second_monitor"].rights -= {"pg_monitor"}
     await world.run_all(10, *BOTH)
-    world.server.lock_waiters, world.server.commit_seconds = 6, 6.0
+    world.primary.lock_waiters, world.primary.commit_seconds = 6, 6.0
     await world.run_all(30, *BOTH)
     assert world.status_of("store")["state"] == "Overloaded"
     assert world.status_of("second")["state"] == "Emergency"
@@ -334,7 +337,7 @@ async def test_a_guard_that_is_removed_while_it_connects_leaves_nothing_behind(w
     await task
     assert world.servers.view(FIRST) is None
     assert world.servers.sessions.find_present(FIRST) is None
-    assert world.server.lock_holder is None
-    lsn = world.server.lsn
+    assert world.primary.lock_holder is None
+    lsn = world.primary.lsn
     await world.clock.advance(5)
-    assert world.server.lsn == lsn, "no canary runs on"
+    assert world.primary.lsn == lsn, "no canary runs on"

@@ -9,15 +9,17 @@ from headroom.model.replica import hash8
 from headroom.ports.kube import REPLICA_SET
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard import metrics
-from tests.unit.reconcilers.databaseguard.world import INSTALL, NAMESPACE, GuardWorld
+from tests.manifests import NAMESPACE
+from tests.memory_world import INSTALL
+from tests.unit.reconcilers.databaseguard.world import GuardWorld
 
 GONE = f"hr_{INSTALL}_{hash8('a set that is gone')}_0_a"
 LABELS = {"namespace": NAMESPACE, "name": "store"}
 
 
 def make_slot(world: GuardWorld, name: str) -> str:
-    role = world.server.roles["headroom_replication"]
-    world.server.create_slot(name, role, world.clock.monotonic())
+    role = world.primary.roles["replication"]
+    world.primary.create_slot(name, role, world.clock.monotonic())
     return name
 
 
@@ -40,9 +42,9 @@ async def wait(world: GuardWorld, seconds: float) -> None:
 async def test_the_slot_of_the_last_set_is_swept_though_no_set_is_left(world: GuardWorld) -> None:
     make_slot(world, GONE)
     await wait(world, 580)
-    assert GONE in world.server.slots
+    assert GONE in world.primary.slots
     await wait(world, 61)
-    assert GONE not in world.server.slots
+    assert GONE not in world.primary.slots
     assert world.telemetry.value(metrics.SLOTS_SWEPT, **LABELS) == 1
     swept = [event for event in world.telemetry.events if event.reason is Reason.SLOT_LEFT_BEHIND]
     assert [(event.kind, GONE in event.message) for event in swept] == [("DatabaseGuard", True)]
@@ -53,11 +55,11 @@ async def test_slots_of_live_sets_of_others_and_in_use_are_left(world: GuardWorl
     ours_by_prefix_only = f"hr_{INSTALL}_something_else"
     in_use = f"hr_{INSTALL}_{hash8('a set that is gone')}_1_a"
     kept = [make_slot(world, name) for name in (foreign, ours_by_prefix_only, in_use, "patroni_1")]
-    world.server.slots[in_use].is_active = True
+    world.primary.slots[in_use].is_active = True
     kept += [add_set(world, "one", NAMESPACE), add_set(world, "two", "elsewhere")]
     make_slot(world, GONE)
     await wait(world, 700)
-    assert sorted(world.server.slots) == sorted(kept)
+    assert sorted(world.primary.slots) == sorted(kept)
 
 
 async def test_every_namespace_that_is_watched_is_looked_at(world: GuardWorld) -> None:
@@ -66,7 +68,7 @@ async def test_every_namespace_that_is_watched_is_looked_at(world: GuardWorld) -
     alive = add_set(world, "two", "elsewhere")
     make_slot(world, GONE)
     await wait(world, 700)
-    assert sorted(world.server.slots) == [alive]
+    assert sorted(world.primary.slots) == [alive]
 
 
 @pytest.mark.parametrize(
@@ -83,10 +85,10 @@ async def test_sets_that_cannot_be_listed_hold_the_sweep(world: GuardWorld, erro
     fault = world.kube.faults.fail(error, verb="list", kind=REPLICA_SET, nth=2)
     await wait(world, 700)
     assert fault.seen == 2
-    assert GONE in world.server.slots
+    assert GONE in world.primary.slots
     assert world.ready[0] == "True"
     await wait(world, 61)
-    assert GONE not in world.server.slots
+    assert GONE not in world.primary.slots
 
 
 async def test_a_kind_that_is_not_served_holds_the_sweep(world: GuardWorld) -> None:
@@ -95,10 +97,10 @@ async def test_a_kind_that_is_not_served_holds_the_sweep(world: GuardWorld) -> N
     make_slot(world, GONE)
     world.kube.kinds.remove(REPLICA_SET)
     await wait(world, 700)
-    assert sorted(world.server.slots) == sorted([alive, GONE])
+    assert sorted(world.primary.slots) == sorted([alive, GONE])
     world.kube.kinds.register(REPLICA_SET)
     await wait(world, 61)
-    assert sorted(world.server.slots) == [alive]
+    assert sorted(world.primary.slots) == [alive]
 
 
 async def test_a_guard_that_is_not_ready_sweeps_nothing(world: GuardWorld) -> None:
@@ -108,7 +110,7 @@ async def test_a_guard_that_is_not_ready_sweeps_nothing(world: GuardWorld) -> No
     await wait(world, 61)
     await wait(world, 700)
     assert world.ready == ("False", Reason.SECRET_NOT_FOUND)
-    assert GONE in world.server.slots
+    assert GONE in world.primary.slots
 
 
 async def test_a_lock_that_is_not_ours_holds_the_sweep_and_the_guard_stays_ready(
@@ -126,7 +128,7 @@ async def test_a_lock_that_is_not_ours_holds_the_sweep_and_the_guard_stays_ready
 
     monkeypatch.setattr(MemorySlots, "drop_slot", refuse)
     await wait(world, 700)
-    assert GONE in world.server.slots
+    assert GONE in world.primary.slots
     assert world.ready[0] == "True"
     await world.clock.advance(61)
     with pytest.raises(NotLeading):
@@ -135,17 +137,17 @@ async def test_a_lock_that_is_not_ours_holds_the_sweep_and_the_guard_stays_ready
 
 async def test_sets_are_read_live_once_a_minute_and_only_where_the_watches_know_no_set(world: GuardWorld) -> None:
     alive = add_set(world, "one", NAMESPACE)
-    world.server.slots[alive].inactive_since = -1000.0
+    world.primary.slots[alive].inactive_since = -1000.0
     await world.run(130)
     assert not [ref for verb, ref in world.kube.calls if verb == "list" and ref.kind == REPLICA_SET]
     gone = make_slot(world, GONE)
-    world.server.slots[gone].is_active = True
+    world.primary.slots[gone].is_active = True
     await world.run(60)
-    world.server.slots[gone].is_active, world.server.slots[gone].inactive_since = False, -1000.0
+    world.primary.slots[gone].is_active, world.primary.slots[gone].inactive_since = False, -1000.0
     await world.run(240)
     lists = [ref for verb, ref in world.kube.calls if verb == "list" and ref.kind == REPLICA_SET]
     assert len(lists) == 1, "it was dropped, and nothing is left to ask for"
-    assert sorted(world.server.slots) == [alive]
+    assert sorted(world.primary.slots) == [alive]
 
 
 async def test_a_set_that_the_watches_have_not_seen_yet_keeps_its_slot(world: GuardWorld) -> None:
@@ -153,7 +155,7 @@ async def test_a_set_that_the_watches_have_not_seen_yet_keeps_its_slot(world: Gu
     assert isinstance(cache, MemoryCache)
     cache.freeze()
     alive = add_set(world, "new", NAMESPACE)
-    world.server.slots[alive].inactive_since = -1000.0
+    world.primary.slots[alive].inactive_since = -1000.0
     await world.run(70)
     assert [ref for verb, ref in world.kube.calls if verb == "list" and ref.kind == REPLICA_SET]
-    assert sorted(world.server.slots) == [alive]
+    assert sorted(world.primary.slots) == [alive]

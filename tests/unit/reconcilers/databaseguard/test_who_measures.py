@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 
 from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.model.canary import CanaryWindow
-from headroom.model.database import ConnectionCounts, PoolDemand
+from headroom.model.database import ConnectionCounts
 from headroom.policy.databaseguard.budget import ConnectionLimits, plan_connections
 from headroom.policy.databaseguard.facts import Observation, SharedPlan
 from headroom.policy.databaseguard.identity import ServerId
 from headroom.reconcilers.servers import Servers
 from headroom.reconcilers.sessions import FRESH_SECONDS
+from tests.unit.policy.databaseguard.make import make_demand
 from tests.unit.reconcilers.databaseguard.members import FACTS, POOL, SERVER, Woken, member
 
 
@@ -172,7 +173,7 @@ class TestBudgetGroup:
     def test_one_that_left_still_counts_until_it_is_removed(self, servers: Servers) -> None:
         servers.sessions.join(member("a"))
         servers.sessions.join(member("b", 1))
-        servers.post_demand(POOL, ("shop", "b"), PoolDemand("pool", 1, 1, 0, 1, 0, 1))
+        servers.post_demand(POOL, ("shop", "b"), make_demand("pool", running=1, wanted=1))
         servers.sessions.leave("uid-b")
         group = servers.read_budget_group("uid-a")
         assert (set(group.limits), [demand.uid for demand in group.demands]) == ({"a", "b"}, ["pool"])

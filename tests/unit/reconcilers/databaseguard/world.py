@@ -1,108 +1,48 @@
-"""A DatabaseGuard with its Secrets and its primary, all in memory, and a clock that is moved by hand."""
+"""A DatabaseGuard beside its primary, whose passes are made by hand on a clock that a test moves."""
 
-import base64
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from headroom.adapters.inmemory.clock import MemoryClock, settle
-from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.adapters.inmemory.kube_cache import MemoryCache
-from headroom.adapters.inmemory.kube_cluster import Cluster
-from headroom.adapters.inmemory.postgres import MemoryPostgres
-from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer
-from headroom.adapters.inmemory.queues import MemoryQueueProbes
-from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.model.database import DatabaseView
-from headroom.ports.kube import DATABASE_GUARD, REPLICA_SET, SECRET, Manifest, ObjectRef
-from headroom.reconcilers.context import Services
+from headroom.ports.kube import DATABASE_GUARD, OUR_KINDS, SECRET, Manifest, ObjectRef
 from headroom.reconcilers.databaseguard import GuardReconciler
-from headroom.reconcilers.reporter import StatusReporter
-from headroom.reconcilers.servers import GuardLinks, Servers
+from headroom.reconcilers.servers import GuardLinks
+from tests import manifests
+from tests.manifests import NAMESPACE, make_set
+from tests.memory_world import MemoryWorld
 
-NAMESPACE, INSTALL = "shop", "0123abcd"
-HOST = "store-primary.shop.svc"
-
-
-class Leading:
-    def check(self, timeout_seconds: float) -> None:
-        """This process leads."""
-
-
-def encode(**values: str) -> dict[str, str]:
-    return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+VERIFIED = {"tls": {"mode": "verify-full"}}
 
 
 def make_guard(name: str = "store", namespace: str = NAMESPACE, **spec: Any) -> Manifest:
-    connection = {
-        "host": "store-primary",
-        "database": "store",
-        "tls": {"mode": "verify-full"},
-        "credentialsSecretRef": {"name": "store-monitor"},
-        "replicationSecretRef": {"name": "store-replication"},
-        **spec.pop("connection", {}),
-    }
-    return {
-        "apiVersion": DATABASE_GUARD.api_version,
-        "kind": DATABASE_GUARD.name,
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"connection": {key: value for key, value in connection.items() if value is not None}, **spec},
-    }
+    """A guard that verifies its server's certificate: it has nothing to remark."""
+    connection = {**VERIFIED, **spec.pop("connection", {})}
+    return manifests.make_guard(name, namespace, connection=connection, **spec)
 
 
 def ref(name: str = "store", namespace: str = NAMESPACE) -> ObjectRef:
     return ObjectRef(DATABASE_GUARD, namespace, name)
 
 
-@dataclass
-class GuardWorld:
-    """All that one reconciler talks to."""
+class GuardWorld(MemoryWorld):
+    """The guard `store` and all that its reconciler talks to."""
 
-    clock: MemoryClock = field(default_factory=MemoryClock)
-    telemetry: MemoryTelemetry = field(default_factory=MemoryTelemetry)
-    namespaces: tuple[str, ...] = ()
+    clock: MemoryClock
 
-    def __post_init__(self) -> None:
-        self.kube = MemoryKube(clock=self.clock)
-        self.cluster = Cluster(self.kube)
-        self.postgres = MemoryPostgres(self.clock, Leading())
-        roles = {
-            "headroom_monitor": MemoryRole("monitor-password"),
-            "headroom_replication": MemoryRole("replication-password", frozenset(), may_replicate=True),
-        }
-        self.server = self.postgres.add(MemoryServer(HOST, roles=roles))
-        self.server.settings["reserved_connections"] = "5"
-        self.set_secret("store-monitor", username="headroom_monitor", password="monitor-password")
-        self.set_secret("store-replication", username="headroom_replication", password="replication-password")
-        self.cluster.seed(make_guard())
+    def __init__(self) -> None:
+        super().__init__(MemoryClock())
+        self.add_guard(connection=VERIFIED)
         self.restart()
 
     def restart(self) -> None:
         """A new process: nothing in memory is left."""
-        self.servers = Servers(self.clock)
-        self.reconciler = GuardReconciler(
-            Services(
-                kube=self.kube,
-                cache=MemoryCache(self.kube.store),
-                postgres=self.postgres,
-                probes=MemoryQueueProbes(),
-                clock=self.clock,
-                telemetry=self.telemetry,
-                reporter=StatusReporter(self.kube, self.clock, DATABASE_GUARD),
-                servers=self.servers,
-                install_id=INSTALL,
-                watch_namespaces=self.namespaces,
-            )
-        )
-
-    def set_secret(self, name: str, namespace: str = NAMESPACE, **values: str) -> None:
-        where = ObjectRef(SECRET, namespace, name)
-        data = encode(**values)
-        if self.cluster.read(where) is None:
-            metadata = {"name": name, "namespace": namespace}
-            self.cluster.seed({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
-        else:
-            self.cluster.edit(where, lambda secret: secret.update(data=data))
+        cache = MemoryCache(self.kube.store)
+        loops = self.build_loops(dict.fromkeys(OUR_KINDS, self.kube), self.kube, cache, self.postgres)
+        found = loops.reconcilers[DATABASE_GUARD]
+        assert isinstance(found, GuardReconciler)
+        self.reconciler, self.servers = found, loops.servers
 
     def remove_secret(self, name: str) -> None:
         self.cluster.remove(ObjectRef(SECRET, NAMESPACE, name))
@@ -114,16 +54,10 @@ class GuardWorld:
         self.cluster.edit(ref(), lambda guard: guard["metadata"].update(annotations=annotations))
 
     def add_set(self, name: str, guard: str = "store") -> None:
-        metadata = {"name": name, "namespace": NAMESPACE}
-        spec = {"databaseRef": {"name": guard}}
-        self.cluster.seed(
-            {"apiVersion": REPLICA_SET.api_version, "kind": "ReplicaSet", "metadata": metadata, "spec": spec}
-        )
+        self.seed(make_set(name, databaseRef={"name": guard}))
 
     def body(self, name: str = "store", namespace: str = NAMESPACE) -> Manifest:
-        found = self.cluster.read(ref(name, namespace))
-        assert found is not None
-        return found
+        return self.read(ref(name, namespace))
 
     @property
     def status(self) -> dict[str, Any]:
@@ -133,8 +67,7 @@ class GuardWorld:
         return dict(self.body(name, namespace).get("status", {}))
 
     def condition(self, kind: str = "Ready", name: str = "store", namespace: str = NAMESPACE) -> dict[str, Any]:
-        conditions = self.status_of(name, namespace)["conditions"]
-        return next(dict(entry) for entry in conditions if entry["type"] == kind)
+        return self.find_condition(ref(name, namespace), kind)
 
     @property
     def ready(self) -> tuple[str, str]:
@@ -170,6 +103,12 @@ class GuardWorld:
             await self.step()
         await settle()
 
+    async def overload(self) -> None:
+        """Bring a guard that is calm to Overloaded; commits stay slow."""
+        await self.run(8)
+        self.primary.commit_seconds = 2
+        await self.run(20)
+
     async def run_all(self, seconds: float, *guards: tuple[str, str]) -> None:
         """A pass of each of these guards every second."""
         end = self.clock.monotonic() + seconds
@@ -180,5 +119,5 @@ class GuardWorld:
         await settle()
 
     async def close(self) -> None:
-        for entry in [entry for entry in self.kube.store.entries if entry.kind == DATABASE_GUARD]:
-            await self.reconciler.forget(self.body(entry.name, entry.namespace)["metadata"]["uid"])
+        for guard in self.children(DATABASE_GUARD):
+            await self.reconciler.forget(guard["metadata"]["uid"])

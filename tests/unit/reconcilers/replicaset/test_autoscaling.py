@@ -133,3 +133,40 @@ async def test_a_signal_that_cannot_be_read_holds_and_is_said() -> None:
     await world.run(20)
     assert world.status["desiredReplicas"] == 2
     assert world.condition("SignalAvailable")["reason"] == Reason.STALE_SIGNAL
+
+
+async def test_sessions_of_a_pool_on_one_replica_add_one_and_a_new_process_adds_no_other() -> None:
+    world = World()
+    world.add_set(standbys=1, autoscaling=make_scaling(maxReplicas=8))
+    await world.run(20)
+    [name] = world.serving()
+    load(world, 92, state="idle")
+    await world.run(90, step=1)
+    assert len(world.serving()) == 2
+    limited = world.condition("ScalingLimited")
+    assert (limited["status"], limited["reason"]) == ("True", Reason.NO_GAIN_FROM_MORE_REPLICAS)
+    assert "shorten the lifetime of the connections in the clients' pools" in limited["message"]
+    [full] = [member["name"] for member in world.status["members"] if "fullSince" in member]
+    assert full == name
+    beside = next(other for other in world.serving() if other != name)
+    world.replica(beside).sessions = [MemorySession() for _ in range(20)]
+    for _ in range(3):
+        world.restart()
+        await world.run(30, step=1)
+    assert len(world.serving()) == 2
+    assert world.condition("ScalingLimited")["reason"] == Reason.NO_GAIN_FROM_MORE_REPLICAS
+    world.replica(name).sessions = [MemorySession() for _ in range(10)]
+    await world.run(5)
+    assert world.condition("ScalingLimited")["status"] == "False"
+    assert not [member for member in world.status["members"] if "fullSince" in member]
+
+
+async def test_a_pool_at_its_limit_is_said_beside_the_signal() -> None:
+    world = World()
+    world.add_set(replicas=2, standbys=0, autoscaling=make_scaling())
+    await world.run(20)
+    load(world, 40)
+    await world.run(80, step=1)
+    signal = world.condition("SignalAvailable")
+    assert (signal["status"], signal["reason"]) == ("True", Reason.SIGNAL_AT_LIMIT)
+    assert "raise its pool size" in signal["message"]

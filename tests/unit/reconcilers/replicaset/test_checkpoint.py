@@ -7,9 +7,14 @@ from typing import Any
 import pytest
 
 from headroom.model.conditions import Finding
+from headroom.model.database import Lsn
 from headroom.model.moments import Moment, format_time
 from headroom.model.numbers import round_tree
+from headroom.model.timelines import TimelineHistory, WalPosition
+from headroom.policy.replicaset.activation import Activations
 from headroom.policy.replicaset.autoscaling import Recommendation
+from headroom.policy.replicaset.growth import Growth
+from headroom.policy.replicaset.libraries import LibraryFault
 from headroom.policy.replicaset.memory import (
     Attempts,
     CopyProgress,
@@ -33,14 +38,19 @@ LOST_ON_PURPOSE = {
     "copies": {},
     "peaceful_restarts": {},
     "idle_slots": {},
+    "history": None,
+    "positions": {},
     "outage_since": None,
     "has_seen_primary": False,
     "generation": None,
     "recommendations": (),
     "attempts": Attempts(),
     "slot_names": frozenset(),
+    "activations": Activations(),
+    "growth": Growth(),
+    "library_faults": {},
 }
-"""Fields that a new process begins with anew; the names of slots and failed attempts stand elsewhere in status."""
+"""Fields that a new process begins with anew; slots, failed attempts and full members stand elsewhere in status."""
 FULL = SetMemory(
     began_at=1.0,
     inherited={"store-9-a": None},
@@ -49,8 +59,12 @@ FULL = SetMemory(
     peaceful_restarts={"u": 3},
     idle_slots={"s": 1.0},
     slot_names=frozenset({"s"}),
+    activations=Activations(served=frozenset({"u"})),
+    growth=Growth({"store-0-a": 1.0}, (30, 1.0)),
     system_identifier="7300000000000000001",
     timeline=3,
+    history=TimelineHistory(3, ((2, Lsn(1)),)),
+    positions={"store-0-a": WalPosition(2, Lsn(2))},
     outage_since=5.0,
     has_seen_primary=True,
     generation=4,
@@ -59,6 +73,7 @@ FULL = SetMemory(
     warm=LeadTimes((0.5,)),
     base_backup=LeadTimes((61.0,)),
     attempts=Attempts(1, 2.0, Finding(Reason.SEED_FAILED, "no space left")),
+    library_faults={"store-0-a": LibraryFault("u", Finding(Reason.EXTENSION_MISSING, "no postgis"))},
 )
 
 
@@ -101,6 +116,14 @@ def test_since_when_a_member_has_no_stream_stands_in_its_condition() -> None:
     later = Moment(900.0, NOW + timedelta(seconds=60))
     memory = restore({"members": [broken, seeding]}, later, name="store", uid="u", install_id=INSTALL)
     assert memory.inherited == {"store-0-a": 840.0, "store-1-a": None}
+
+
+def test_what_was_found_of_a_members_libraries_stands_in_its_condition() -> None:
+    found = {"type": ConditionType.CAUGHT_UP, "status": "False", "message": "no postgis"}
+    lacking = {"name": "store-0-a", "conditions": [{**found, "reason": str(Reason.EXTENSION_MISSING)}]}
+    lagging = {"name": "store-1-a", "conditions": [{**found, "reason": str(Reason.REPLAY_LAG_ABOVE_LIMIT)}]}
+    faults = back({"members": [lacking, lagging]}).library_faults
+    assert faults == {"store-0-a": LibraryFault(None, Finding(Reason.EXTENSION_MISSING, "no postgis"))}
 
 
 def test_failed_attempts_stand_on_the_members_and_in_stalled() -> None:
@@ -202,7 +225,7 @@ async def test_a_lag_panic_outlasts_a_change_of_leader() -> None:
     assert world.condition("Ready")["status"] == "True"
 
 
-@pytest.mark.parametrize("seconds", [60, 700])
+@pytest.mark.parametrize("seconds", [60, pytest.param(700, marks=pytest.mark.long)])
 async def test_a_stream_that_stays_broken_is_reported_through_a_change_of_leader(seconds: int) -> None:
     world = await make_calm(replicas=1, standbys=1)
     for pod in world.children(POD):

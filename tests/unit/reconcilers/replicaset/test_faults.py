@@ -66,7 +66,7 @@ async def test_a_claim_that_never_binds_is_said_and_its_slot_given_back() -> Non
     stalled = world.condition("Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", Reason.VOLUME_NOT_BOUND)
     assert "storageClassName" in stalled["message"]
-    await world.run(700, step=5)
+    await world.run(3000, step=5)
     assert world.condition("Stalled")["reason"] == Reason.SEED_ATTEMPTS_EXHAUSTED
     world.members.binds = True
     await world.run(250, step=2)
@@ -80,7 +80,7 @@ async def test_a_stalled_set_holds_nothing_while_it_waits() -> None:
     world.add_set(replicas=1, standbys=0)
     seen = []
     for _ in range(160):
-        await world.run(4, step=4)
+        await world.run(6, step=6)
         seen.append((len(world.slots()), len(world.children(CLAIM))))
     assert (0, 0) in seen
     assert max(slots for slots, _ in seen) == 1

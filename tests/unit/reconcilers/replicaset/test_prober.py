@@ -8,13 +8,15 @@ import pytest
 
 from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.postgres import MemoryPostgres
+from headroom.adapters.inmemory.postgres_links import MemoryReplica
 from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer
-from headroom.model.database import ConnectionTarget, Credentials
+from headroom.adapters.inmemory.postgres_session import MemoryLinkSession
+from headroom.model.database import ConnectionTarget, Credentials, Lsn, Mark, ReplicaProbe
 from headroom.model.replica import PodFacts, Role
 from headroom.policy.replicaset.facts import Answer, Reading, Silence
 from headroom.ports.postgres import ReplicaLink
 from headroom.reconcilers.replicaset.memory import SetHandles
-from headroom.reconcilers.replicaset.prober import Prober
+from headroom.reconcilers.replicaset.prober import LoopWatch, Prober, excuse
 from tests.memory_world import CrashFence
 
 OLD = ConnectionTarget("primary", 5432, "store", Credentials("monitor", "old"))
@@ -92,6 +94,184 @@ async def test_a_silence_says_what_the_probe_met(member: Member) -> None:
     assert isinstance(silence, Silence)
     assert "a server named 'other-1-b' answers" in silence.message
     assert not silence.is_excused
+
+
+class Probing(MemoryReplica):
+    """A link whose probes a test answers: `seconds` of the clock until each answer, or an error, or a stalled loop."""
+
+    def __init__(self, session: MemoryLinkSession, clock: "StallingClock") -> None:
+        super().__init__(session)
+        self.clock = clock
+        self.asked, self.seconds, self.stall = 0, 0.0, 0.0
+        self.error: Exception | None = None
+        self.replayed: list[int] = []
+
+    async def probe(self) -> ReplicaProbe:
+        self.asked += 1
+        probed_at = self.clock.monotonic()
+        await self.clock.sleep(self.seconds)
+        if self.stall:
+            self.clock.stall(self.stall)
+        if self.error is not None:
+            raise self.error
+        probe = await MemoryReplica.probe(self)
+        probe = replace(probe, probed_at=probed_at, answered_at=self.clock.monotonic())
+        return replace(probe, replay_lsn=Lsn(self.replayed.pop(0))) if self.replayed else probe
+
+    async def close(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+class StallingClock(MemoryClock):
+    """Moves on without letting anybody run, as a blocked event loop does."""
+
+    def stall(self, seconds: float) -> None:
+        self._move_to(self._elapsed + seconds)
+
+
+async def probing(member: Member) -> Probing:
+    """The member's link, once it is open, under the test's control."""
+    member.prober = replace(member.prober, clock=(clock := StallingClock()))
+    assert await member.is_answering(OLD)
+    handles = member.handles.members["store-0-a"]
+    assert isinstance(handles.link, MemoryReplica)
+    handles.link = link = Probing(handles.link.session, clock)
+    return link
+
+
+def mark(at: float, lsn: int) -> Mark:
+    return Mark(at, Lsn(lsn), None, 1, "1")
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds that do not wait for long: the event loop's time is real here, and the clock's is not."""
+    monkeypatch.setattr("headroom.reconcilers.replicaset.prober.ROUND_SECONDS", 0.02)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_an_answer_to_an_earlier_round_is_a_sign_of_life_and_no_reading(member: Member) -> None:
+    link = await probing(member)
+    link.seconds = 0.9
+    assert await member.probe(OLD) == Silence()
+    await link.clock.advance(7.8)
+    link.seconds = 0.0
+    fresh = await member.probe(OLD)
+    assert isinstance(fresh, Answer), "the question of this round was answered"
+    assert fresh.probe.probed_at == 7.8
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_member_that_needs_longer_than_a_round_each_time_is_late_and_not_silent(member: Member) -> None:
+    link = await probing(member)
+    link.seconds = 0.9
+    assert await member.probe(OLD) == Silence()
+    for _ in range(4):
+        await link.clock.advance(1.7)
+        reading = await member.probe(OLD)
+        assert isinstance(reading, Silence)
+        assert reading.late is not None
+        assert reading.message == "its answer took 0.9 s"
+    assert link.asked == 5, "each round asks once"
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_an_answer_that_comes_during_a_round_to_the_question_before_is_late_too(member: Member) -> None:
+    link = await probing(member)
+    link.seconds = 0.9
+    assert await member.probe(OLD) == Silence()
+    await link.clock.advance(0.5)
+    waiting = asyncio.create_task(member.probe(OLD))
+    await asyncio.sleep(0)
+    await link.clock.advance(0.5)
+    reading = await waiting
+    assert isinstance(reading, Silence)
+    assert reading.late is not None
+    assert link.asked == 1
+
+
+async def test_an_error_that_nobody_foresaw_costs_only_its_member(
+    member: Member, caplog: pytest.LogCaptureFixture
+) -> None:
+    link = await probing(member)
+    link.error = KeyError("replay_lsn")
+    member.add("10.0.0.2").settings["cluster_name"] = "store-1-a"
+    other = replace(member.pod, name="store-1-a", uid="other", ip="10.0.0.2")
+    for _ in range(3):
+        readings = await member.prober.probe_all([member.pod, other], OLD)
+        assert readings["store-0-a"] == Silence("'replay_lsn'")
+        assert isinstance(readings["store-1-a"], Answer)
+    assert await member.prober.probe_now(member.pod) is None
+    assert len(caplog.records) == 1, "the same error in a row is logged once"
+    link.error = None
+    assert isinstance(await member.probe(OLD), Answer)
+
+
+async def test_a_link_that_cannot_be_closed_stops_nobody(member: Member) -> None:
+    link = await probing(member)
+    link.error = KeyError("close")
+    handles = member.handles.members["store-0-a"]
+    handles.pending = asyncio.create_task(link.probe())
+    await asyncio.wait([handles.pending])
+    await member.prober.forget_missing([])
+    assert member.handles.members == {}
+
+
+async def test_one_that_is_a_moment_behind_the_position_is_asked_again(member: Member) -> None:
+    link = await probing(member)
+    link.replayed = [90, 100]
+    waiting = asyncio.create_task(member.prober.probe_all([member.pod], OLD, mark(0.0, 100)))
+    await link.clock.advance(0.1)
+    reading = (await waiting)["store-0-a"]
+    assert isinstance(reading, Answer)
+    assert (reading.probe.replay_lsn, link.asked) == (100, 2)
+
+
+async def test_one_that_stays_behind_keeps_its_last_answer(member: Member) -> None:
+    link = await probing(member)
+    link.replayed = [90, 91, 92]
+    waiting = asyncio.create_task(member.prober.probe_all([member.pod], OLD, mark(0.0, 100)))
+    await link.clock.advance(0.2)
+    reading = (await waiting)["store-0-a"]
+    assert isinstance(reading, Answer)
+    assert (reading.probe.replay_lsn, link.asked) == (92, 3)
+
+
+async def test_one_whose_replay_is_paused_is_not_waited_for(member: Member) -> None:
+    link = await probing(member)
+    member.server.is_paused = True
+    link.replayed = [90]
+    reading = (await member.prober.probe_all([member.pod], OLD, mark(0.0, 100)))["store-0-a"]
+    assert isinstance(reading, Answer)
+    assert link.asked == 1
+
+
+async def test_a_round_in_which_our_own_loop_was_late_is_seen(member: Member) -> None:
+    link = await probing(member)
+    with LoopWatch(link.clock) as watch:
+        readings = await member.prober.probe_all([member.pod], OLD)
+        assert not watch.is_late
+        assert isinstance(readings["store-0-a"], Answer)
+    link.stall = 2.0
+    with LoopWatch(link.clock) as watch:
+        readings = await member.prober.probe_all([member.pod], OLD)
+        assert watch.is_late
+    excused = excuse(readings)["store-0-a"]
+    assert isinstance(excused, Silence)
+    assert excused.is_excused
+    assert excused.late is not None, "that it lives is known all the same"
+
+
+async def test_a_loop_that_is_late_before_the_last_turn_is_seen_too() -> None:
+    clock = StallingClock()
+    with LoopWatch(clock) as watch:
+        clock.stall(0.4)
+        await asyncio.sleep(0.06)
+        assert watch.is_late
+    with LoopWatch(clock) as watch:
+        await asyncio.sleep(0.06)
+        assert not watch.is_late
 
 
 class SlowPostgres(MemoryPostgres):

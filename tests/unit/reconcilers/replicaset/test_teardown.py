@@ -7,11 +7,12 @@ import pytest
 from headroom.adapters.inmemory.kube_faults import Killed
 from headroom.api.v1alpha1.serving import VolumeRetention
 from headroom.model.replica import slot_prefix
-from headroom.ports.kube import CLAIM, POD
+from headroom.ports.kube import CLAIM, POD, ObjectRef
+from headroom.ports.kube import NAMESPACE as KIND_OF_NAMESPACE
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.teardown import read_for_teardown
-from tests.manifests import NAMESPACE, make_set
+from tests.manifests import NAMESPACE, make, make_set
 from tests.memory_world import INSTALL
 from tests.unit.reconcilers.replicaset.world import SET, World
 
@@ -53,6 +54,17 @@ async def test_teardown_waits_for_the_primary_ten_minutes_and_then_names_what_is
     assert len(world.slots()) == 2
     assert all(slot in told(world) for slot in world.slots())
     assert counted(world) == 2
+
+
+async def test_a_namespace_that_ends_is_not_held_by_a_primary_that_ended_with_it() -> None:
+    world = await make_world()
+    world.cluster.seed(make(KIND_OF_NAMESPACE, NAMESPACE, "", metadata={"finalizers": ["kubernetes"]}))
+    world.primary.is_down = True
+    assert not await world.delete(40, step=2)
+    ending = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 0}
+    world.cluster.edit(ObjectRef(KIND_OF_NAMESPACE, "", NAMESPACE), lambda item: item["metadata"].update(ending))
+    assert await world.delete(10, step=2)
+    assert all(slot in told(world) for slot in world.slots())
 
 
 async def test_a_primary_that_comes_back_in_time_leaves_nothing_to_say() -> None:

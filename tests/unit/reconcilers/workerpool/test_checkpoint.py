@@ -29,6 +29,7 @@ LOST = {
     "blind_since",
     "capped_since",
     "running",
+    "terminating",
 }
 """Lost on purpose, as `restore` says; `seen_at` and `was_reported` are of the new process itself."""
 

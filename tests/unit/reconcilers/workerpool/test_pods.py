@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from headroom.model.moments import format_time
-from headroom.policy.workerpool import PodCounts
+from headroom.policy.target_conflict import TargetId
+from headroom.policy.workerpool import PodCounts, Target
 from headroom.ports.kube import Manifest
 from headroom.reconcilers.workerpool.target import count_pods, measure_lead, parse_selector
 
@@ -34,7 +35,7 @@ def count(*pods: Manifest, known: float | None = None) -> PodCounts:
 
 
 def test_ready_and_young_pods_are_capacity() -> None:
-    assert count(pod(), pod(), starting(7.0)) == PodCounts(running=2, ready=2, in_time=3, lead_seconds=4.0)
+    assert count(pod(), pod(), starting(7.0)) == PodCounts(running=2, ready=2, in_time=3, lead_seconds=4.0, waiting=1)
 
 
 def test_a_pod_that_takes_more_than_two_starts_is_stuck() -> None:
@@ -48,10 +49,35 @@ def test_before_any_start_was_seen_half_a_minute_is_assumed() -> None:
     assert count(starting(59.0), known=5.0).in_time == 0
 
 
-def test_pods_that_go_or_are_done_do_not_count() -> None:
-    going = pod()
-    going["metadata"]["deletionTimestamp"] = format_time(NOW)
-    assert count(going, pod(phase="Succeeded"), pod(phase="Failed")) == PodCounts(0, 0, 0)
+def terminating(manifest: Manifest) -> Manifest:
+    manifest["metadata"]["deletionTimestamp"] = format_time(NOW)
+    return manifest
+
+
+def test_pods_that_are_done_do_not_count() -> None:
+    assert count(pod(phase="Succeeded"), pod(phase="Failed"), terminating(pod(phase="Failed"))) == PodCounts(0, 0, 0)
+
+
+def test_pods_that_terminate_are_counted_apart() -> None:
+    """They hold connections until they are gone, and take no job; how long they took to start is of the past."""
+    found = count(terminating(pod(name="p1")), pod(ready_after=6.0), terminating(starting(9.0)))
+    assert found == PodCounts(running=1, ready=1, in_time=1, lead_seconds=6.0, terminating=2)
+
+
+@pytest.mark.parametrize(
+    ("existing", "pods", "running"),
+    [
+        (14, PodCounts(14, 14, 14, terminating=10), 14),
+        (24, PodCounts(14, 14, 14, terminating=10), 14),
+        (18, PodCounts(14, 14, 14, waiting=4, terminating=10), 18),
+        (0, PodCounts(0, 0, 0), 14),
+        (0, PodCounts(0, 0, 0, terminating=10), 14),
+    ],
+    ids=["its own count is without them", "with them", "a surge", "nothing is there yet", "all is replaced"],
+)
+def test_workers_that_run_are_without_those_that_terminate(existing: int, pods: PodCounts, running: int) -> None:
+    target = Target(TargetId("apps", "Deployment", "mailer"), "uid", 14, existing, pods)
+    assert target.running == running
 
 
 @pytest.mark.parametrize(
@@ -75,7 +101,7 @@ def test_what_waiting_will_not_mend_is_named_at_once(status: dict[str, Any], wor
 
 def test_a_container_that_is_being_created_is_only_young() -> None:
     creating = {"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}
-    assert count(starting(1.0, **creating)) == PodCounts(0, 0, 1)
+    assert count(starting(1.0, **creating)) == PodCounts(0, 0, 1, waiting=1)
 
 
 def test_the_lead_time_is_the_slow_end_of_real_starts() -> None:

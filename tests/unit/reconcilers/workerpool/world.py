@@ -4,11 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 from headroom.errors import Conflict
-from headroom.model.database import PoolDemand
 from headroom.ports.kube import DEPLOYMENT, POD, WORKER_POOL, Manifest, ObjectRef
 from headroom.reconcilers.workerpool import WorkerPoolReconciler
 from tests.controllers import is_running
 from tests.manifests import NAMESPACE, make_deployment, make_pool
+from tests.unit.policy.databaseguard.make import make_demand
 from tests.unit.reconcilers.stepped import GUARD, SteppedWorld
 
 TARGET = ObjectRef(DEPLOYMENT, NAMESPACE, "mailer")
@@ -45,7 +45,7 @@ class PoolWorld(SteppedWorld):
 
     def occupy_budget(self, connections: int) -> None:
         """Another pool of the same server, more important than all, holds so many."""
-        demand = PoolDemand("0-other", 0, 1, minimum=connections, running=connections, busy=connections, wanted=0)
+        demand = make_demand("0-other", 0, minimum=connections, running=connections, busy=connections)
         self.servers.post_demand(ObjectRef(WORKER_POOL, NAMESPACE, "other"), GUARD, demand)
 
     def work(self, *, seconds: float, rate: float, service_rate: float) -> None:

@@ -5,19 +5,22 @@ same: label patches test uid, resourceVersion and the old role, deletions read t
 """
 
 from headroom.reconcilers.replicaset.actions.accept import accept, pool
-from headroom.reconcilers.replicaset.actions.activate import activate
+from headroom.reconcilers.replicaset.actions.activate import activate, confirm, put_back
 from headroom.reconcilers.replicaset.actions.drain import drain, eject, end_sessions
 from headroom.reconcilers.replicaset.actions.reserve import reserve, restore_slots
-from headroom.reconcilers.replicaset.actions.retire import recreate, remove, retire
+from headroom.reconcilers.replicaset.actions.retire import record_seeded, recreate, remove, retire
 from headroom.reconcilers.replicaset.actions.seed import seed
 
 __all__ = [
     "accept",
     "activate",
+    "confirm",
     "drain",
     "eject",
     "end_sessions",
     "pool",
+    "put_back",
+    "record_seeded",
     "recreate",
     "remove",
     "reserve",

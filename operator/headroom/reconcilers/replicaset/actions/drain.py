@@ -4,11 +4,14 @@ import logging
 
 from headroom.errors import Unavailable
 from headroom.model.numbers import count_of
+from headroom.model.replica import Role
 from headroom.policy.replicaset.ejection import Ejection
-from headroom.policy.replicaset.plan import SessionsEnd
+from headroom.policy.replicaset.scale_in import SessionsEnd
+from headroom.ports.kube import POD, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.context import carry_out
 from headroom.reconcilers.replicaset import metrics
+from headroom.reconcilers.replicaset.children import parse_pod
 from headroom.reconcilers.replicaset.memory import SetContext
 from headroom.reconcilers.replicaset.roles import ensure_draining
 
@@ -52,7 +55,7 @@ async def _take_out(context: SetContext, ejection: Ejection) -> None:
 async def _end_sessions(context: SetContext, end: SessionsEnd) -> None:
     """A member that does not answer must not stop the others."""
     handles = context.handles.members.get(end.name)
-    if handles is None or handles.link is None:
+    if handles is None or handles.link is None or not await _is_draining(context, end.name, handles.pod_uid):
         return
     try:
         ended = await handles.link.end_sessions(only_idle=end.only_idle)
@@ -63,3 +66,9 @@ async def _end_sessions(context: SetContext, end: SessionsEnd) -> None:
         context.services.telemetry.record(metrics.SESSIONS_ENDED, ended, **context.labels)
         counted = count_of(ended, "session was ended", "sessions were ended")
         context.emit(Reason.SESSIONS_TERMINATED, f"{counted} on {end.name}")
+
+
+async def _is_draining(context: SetContext, name: str, uid: str) -> bool:
+    """Read live: whoever serves again, by this pass or before the watch shows it, keeps its sessions."""
+    live = await context.services.kube.get(ObjectRef(POD, context.namespace, name))
+    return live is not None and live["metadata"]["uid"] == uid and parse_pod(live).role is Role.DRAINING

@@ -45,7 +45,9 @@ def next_member(taken: set[MemberId], incarnation: str) -> MemberId:
 async def _ensure_slot(context: SetContext, link: SlotLink, name: str) -> None:
     # Remembered first: the answer may be lost although the slot was created.
     context.memory = context.memory.record_slot(name)
+    context.handles.unanswered[name] = context.services.clock.monotonic()
     try:
         await link.ensure_slot(name)
+        del context.handles.unanswered[name]
     finally:
         context.services.servers.invalidate_slots(context.guard_key)

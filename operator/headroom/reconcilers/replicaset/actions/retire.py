@@ -1,11 +1,22 @@
 """The end of a member: the mark, then pod, slot and claim in that order; a later process finds each step again."""
 
+from collections.abc import Mapping
+from datetime import timedelta
+
 from headroom.api.v1alpha1.serving import VolumeRetention
 from headroom.errors import Conflict
 from headroom.model.conditions import Finding
-from headroom.model.replica import RETAINED_LABEL, RETIRE_ANNOTATION, SET_LABEL, ClaimFacts, PodFacts
+from headroom.model.replica import (
+    RETAINED_LABEL,
+    RETIRE_ANNOTATION,
+    SEEDED_ANNOTATION,
+    SET_LABEL,
+    ClaimFacts,
+    PodFacts,
+    Role,
+)
 from headroom.policy.replicaset.members import Member
-from headroom.policy.replicaset.plan import Retirement
+from headroom.policy.replicaset.retirement import Retirement
 from headroom.policy.replicaset.timeouts import NODE_LOST_AFTER
 from headroom.ports.kube import CLAIM, POD, JsonOp, Manifest, ObjectRef
 from headroom.reasons import Reason
@@ -13,11 +24,24 @@ from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.memory import SetContext
 from headroom.reconcilers.replicaset.roles import escape
 
+FAST_STOP = timedelta(seconds=5)
+"""Time that a server needs to stop once its grace for sessions is over."""
+
 
 async def retire(context: SetContext) -> None:
     """Mark who goes: from then on no pass treats the member as one that stays."""
     for retirement in context.decision.plan.retire:
         await context.attempt(_retire(context, retirement))
+
+
+async def record_seeded(context: SetContext) -> None:
+    """Record on its claim that a member has been caught up, if volumes are retained: its pod may be gone by the end."""
+    if context.spec.retention.volumes is not VolumeRetention.RETAIN:
+        return
+    for member in (each.facts for each in context.decision.members):
+        is_new = member.role in (None, Role.PROVISIONING)
+        if member.claim is not None and not (is_new or member.claim.is_seeded or member.claim.is_deleting):
+            await context.attempt(_annotate(context, member.claim, {SEEDED_ANNOTATION: "true"}))
 
 
 async def remove(context: SetContext) -> None:
@@ -38,7 +62,8 @@ async def _retire(context: SetContext, retirement: Retirement) -> None:
     """Counted and reported only once it is written: a refused write is not a failed attempt."""
     member = context.member(retirement.name)
     if member.claim is not None:
-        await mark_claim(context, member.claim, retirement.reason)
+        # A failed attempt is not kept, however far its copy came: there would be one more every few minutes.
+        await mark_claim(context, member, retirement.reason, is_kept=has_copy(member) and not retirement.is_failure)
     elif not await _drop_unclaimed_slot(context, member):
         return
     context.has_moved = True
@@ -48,13 +73,30 @@ async def _retire(context: SetContext, retirement: Retirement) -> None:
         context.emit(retirement.reason, f"{retirement.name} is recreated: {retirement.message}", "Warning")
 
 
-async def mark_claim(context: SetContext, claim: ClaimFacts, reason: Reason) -> None:
-    """Write on the claim that its member goes."""
-    path = f"/metadata/annotations/{escape(RETIRE_ANNOTATION)}"
+async def mark_claim(context: SetContext, member: Member, reason: Reason, *, is_kept: bool) -> None:
+    """Write on the claim that its member goes; `is_kept` if its volume is worth to be retained."""
+    assert member.claim is not None
+    seeded = {SEEDED_ANNOTATION: "true"} if is_kept and not member.claim.is_seeded else {}
+    await _annotate(context, member.claim, {RETIRE_ANNOTATION: str(reason), **seeded})
+
+
+def has_copy(member: Member) -> bool:
+    """Whether the volume is known to have a complete copy that did not belong to a failed attempt."""
+    claim, pod = member.claim, member.pod
+    if claim is not None and (claim.is_seeded or claim.retire is not None):
+        return claim.is_seeded
+    return pod is not None and (pod.seed.is_done or pod.role is not Role.PROVISIONING)
+
+
+async def _annotate(context: SetContext, claim: ClaimFacts, annotations: Mapping[str, str]) -> None:
+    """Add annotations to this claim, unless it has changed since it was evaluated."""
     operations: list[JsonOp] = [
         {"op": "test", "path": "/metadata/uid", "value": claim.uid},
         {"op": "test", "path": "/metadata/resourceVersion", "value": claim.resource_version},
-        {"op": "add", "path": path, "value": str(reason)},
+        *(
+            {"op": "add", "path": f"/metadata/annotations/{escape(name)}", "value": value}
+            for name, value in annotations.items()
+        ),
     ]
     await context.services.kube.patch(ObjectRef(CLAIM, context.namespace, claim.name), operations)
 
@@ -62,7 +104,9 @@ async def mark_claim(context: SetContext, claim: ClaimFacts, reason: Reason) -> 
 async def remove_member(context: SetContext, member: Member, *, must_drop_slot: bool = True) -> None:
     """Delete pod, then slot, then claim, as far as each may go now."""
     if member.pod is not None:
-        if not member.pod.is_deleting:
+        if member.name in context.decision.over_cap:
+            await _release_wal(context, member, member.pod)
+        elif not member.pod.is_deleting:
             await _delete_pod(context, member.pod)
         elif _is_stuck(context, member.pod):
             await _drop_slot(context, member)
@@ -72,20 +116,20 @@ async def remove_member(context: SetContext, member: Member, *, must_drop_slot: 
     if not is_slot_gone and must_drop_slot:
         return
     if member.claim is not None and not member.claim.is_deleting:
-        await release_claim(context, member.claim)
+        await release_claim(context, member.claim, is_kept=member.claim.is_seeded)
         what = "slot and claim" if is_slot_gone else f"claim; slot {member.slot_name} could not be dropped"
         context.emit(Reason.RETIRED, f"{member.name} is gone, with its {what}")
         context.has_moved = True
 
 
-async def release_claim(context: SetContext, claim: ClaimFacts) -> None:
-    """Delete the claim, or remove its owner if the spec retains volumes."""
+async def release_claim(context: SetContext, claim: ClaimFacts, *, is_kept: bool) -> None:
+    """Delete the claim, or remove its owner if the spec retains volumes and this one is worth it."""
     ref = ObjectRef(CLAIM, context.namespace, claim.name)
     live = await _read_live(context, ref, claim.uid)
     if live is None:
         return
     version = live["metadata"]["resourceVersion"]
-    if context.spec.retention.volumes is VolumeRetention.DELETE:
+    if context.spec.retention.volumes is VolumeRetention.DELETE or not is_kept:
         await context.services.kube.delete(ref, uid=claim.uid, resource_version=version)
         return
     operations: list[JsonOp] = [
@@ -99,7 +143,21 @@ async def release_claim(context: SetContext, claim: ClaimFacts) -> None:
     await context.services.kube.patch(ref, operations)
 
 
-async def _delete_pod(context: SetContext, pod: PodFacts, *, is_same_version: bool = False) -> None:
+async def _release_wal(context: SetContext, member: Member, pod: PodFacts) -> None:
+    """The primary's disk does not wait for a drain: the pod gets as long as an ejected one, also if it is being deleted
+    with more, and the slot goes as soon as nobody uses it. A sender that outlives its pod is ended.
+    """
+    grace = context.spec.routing.eject_grace + FAST_STOP
+    if not pod.is_deleting or (pod.ends_at is not None and pod.ends_at - context.now.wall > grace):
+        await _delete_pod(context, pod, grace_seconds=int(grace.total_seconds()))
+    is_overdue = pod.ends_at is not None and context.now.wall - pod.ends_at > FAST_STOP
+    if member.slot is not None and (is_overdue or not member.slot.is_active):
+        await _drop_slot(context, member, ends_sender=is_overdue)
+
+
+async def _delete_pod(
+    context: SetContext, pod: PodFacts, *, is_same_version: bool = False, grace_seconds: int | None = None
+) -> None:
     """Delete this pod and no other; with `is_same_version` only if it has not changed since it was evaluated."""
     ref = ObjectRef(POD, context.namespace, pod.name)
     live = await _read_live(context, ref, pod.uid)
@@ -108,7 +166,7 @@ async def _delete_pod(context: SetContext, pod: PodFacts, *, is_same_version: bo
     version = live["metadata"]["resourceVersion"]
     if is_same_version and version != pod.resource_version:
         raise Conflict(f"{ref} has changed since it was evaluated")
-    await context.services.kube.delete(ref, uid=pod.uid, resource_version=version)
+    await context.services.kube.delete(ref, uid=pod.uid, resource_version=version, grace_seconds=grace_seconds)
     context.has_moved = True
 
 
@@ -134,8 +192,8 @@ async def _drop_unclaimed_slot(context: SetContext, member: Member) -> bool:
     return await _drop_slot(context, member)
 
 
-async def _drop_slot(context: SetContext, member: Member) -> bool:
-    """True when the slot is known to be gone."""
+async def _drop_slot(context: SetContext, member: Member, *, ends_sender: bool = False) -> bool:
+    """True when the slot is known to be gone; `ends_sender` takes it from a WAL sender whose receiver is gone."""
     if context.facts.primary is None:
         return False
     if member.slot is None:
@@ -144,7 +202,7 @@ async def _drop_slot(context: SetContext, member: Member) -> bool:
     if link is None:
         return False
     try:
-        return await link.drop_slot(member.slot_name)
+        return await link.drop_slot(member.slot_name, ends_sender=ends_sender)
     finally:
         # Also after an error: the answer may be lost although the slot is gone.
         context.services.servers.invalidate_slots(context.guard_key)

@@ -1,0 +1,48 @@
+"""What a plan works towards, and what all parts of it ask of a member."""
+
+from dataclasses import dataclass
+
+from headroom.api.v1alpha1.serving import Readiness
+from headroom.model.replica import Role, Stage
+from headroom.policy.replicaset.drain import DrainLimits
+from headroom.policy.replicaset.members import EvaluatedMember
+from headroom.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What is wanted, and what may be done towards it."""
+
+    desired: int
+    standbys: int
+    max_concurrent: int
+    bounds: Readiness
+    drain: DrainLimits
+    why: Reason
+    is_acting: bool = True
+    """False in DryRun and Paused."""
+    no_activation: str = ""
+    """Why no standby may be put into the Service, whatever its lag; empty if one may."""
+    may_reserve: bool = True
+    """The primary admits one more member, and no failed attempt has to be waited out."""
+    may_replace: bool = True
+    """The primary would admit one more member once another is given up."""
+    has_primary: bool = True
+    outage_seconds: float | None = None
+    """How long the primary has not answered; None while it does, and before that counts as an outage."""
+    template: str | None = None
+    """The hash that a pod created now would have; None while it is not known."""
+
+
+def is_drifted(member: EvaluatedMember, targets: Targets) -> bool:
+    """Its pod was created from another template than the present one."""
+    pod = member.facts.pod
+    return targets.template is not None and pod is not None and pod.template != targets.template
+
+
+def is_warm(member: EvaluatedMember) -> bool:
+    """It serves, or could at once, and is neither behind nor due for replacement."""
+    if member.facts.role is Role.SERVING:
+        is_going = member.verdict.is_failed or member.verdict.is_due_for_replacement
+        return not (is_going or member.facts.has_other_libraries)
+    return member.facts.role is Role.STANDBY and member.verdict.stage is Stage.STANDBY

@@ -1,0 +1,1 @@
+"""What runs before the release is deleted: `python -m headroom.uninstall`."""

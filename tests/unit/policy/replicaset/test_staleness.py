@@ -1,0 +1,60 @@
+"""Every serving member that may answer with old data is named, whatever is done about it."""
+
+from headroom.model.replica import Role
+from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.replay_lag import ReplayLag
+from headroom.policy.replicaset.staleness import find_stale_reads
+from headroom.reasons import Reason
+from tests.unit.policy.replicaset.make import BETWEEN, BEYOND, BOUNDS, judge, make_member, make_probe
+
+
+def serving(ordinal: int = 0, **changes: object) -> Member:
+    return make_member(Role.SERVING, ordinal, **changes)
+
+
+def test_while_all_are_known_and_within_their_bound_nothing_is_stale() -> None:
+    assert find_stale_reads(judge(serving(0), serving(1, lag=BETWEEN)), BOUNDS, "") is None
+    assert find_stale_reads([], BOUNDS, "") is None
+
+
+def test_all_beyond_the_bound_are_named_with_their_seconds_and_the_cause_of_a_pause() -> None:
+    paused = serving(1, lag=ReplayLag(820.0, 16), probe=make_probe(is_replay_paused=True))
+    found = find_stale_reads(judge(serving(0, lag=BEYOND), paused, serving(2)), BOUNDS, "")
+    assert found is not None
+    assert found.reason is Reason.REPLAY_LAG_ABOVE_LIMIT
+    assert found.message.startswith("store-1-a serves data 820 s old; its replay is paused")
+    assert "store-0-a serves data 60 s old" in found.message
+    assert "store-2-a" not in found.message
+
+
+def test_a_single_reading_is_told_although_it_moves_nobody() -> None:
+    assert find_stale_reads(judge(serving(0, lag=BEYOND, beyond=1)), BOUNDS, "") is not None
+
+
+def test_standbys_and_members_that_drain_answer_no_reads() -> None:
+    others = [make_member(role, 1, lag=BEYOND, judged_seconds=60.0) for role in (Role.STANDBY, Role.DRAINING)]
+    assert find_stale_reads(judge(*others), BOUNDS, "") is None
+
+
+def test_a_lag_that_is_not_known_is_told_after_ten_seconds_with_its_cause() -> None:
+    brief = serving(0, lag=None, judged_seconds=9.9)
+    assert find_stale_reads(judge(brief), BOUNDS, "") is None
+    late = serving(0, lag=None, unanswered=1, judged_seconds=12.0, silence="its answer took 0.9 s")
+    found = find_stale_reads(judge(late, serving(1)), BOUNDS, "")
+    assert found is not None
+    assert found.reason is Reason.REPLAY_LAG_UNKNOWN
+    assert found.message == "the replay lag of store-0-a has not been known for 12 s: its answer took 0.9 s"
+
+
+def test_a_panic_names_its_members_itself_and_hides_no_unknown_lag() -> None:
+    unknown = serving(1, lag=None, judged_seconds=12.0)
+    found = find_stale_reads(judge(serving(0, lag=BEYOND, beyond=2), unknown), BOUNDS, "store-0-a is kept")
+    assert found is not None
+    assert found.reason is Reason.LAG_PANIC
+    assert found.message == "store-0-a is kept; the replay lag of store-1-a has not been known for 12 s"
+
+
+def test_of_many_only_five_are_named() -> None:
+    found = find_stale_reads(judge(*(serving(number, lag=BEYOND) for number in range(8))), BOUNDS, "")
+    assert found is not None
+    assert found.message.endswith(", 3 more")

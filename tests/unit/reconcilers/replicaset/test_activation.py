@@ -1,0 +1,159 @@
+"""Into the Service without waiting for it: passes stay short, late members give way, recalled ones lose nobody."""
+
+from typing import Any
+
+from headroom.adapters.inmemory.postgres_server import MemorySession
+from headroom.model.replica import ROLE_LABEL
+from headroom.ports.kube import ENDPOINT_SLICE, POD, ObjectRef
+from headroom.reasons import Reason
+from tests.manifests import NAMESPACE
+from tests.unit.reconcilers.replicaset.world import World
+
+
+def pod_of(name: str) -> ObjectRef:
+    return ObjectRef(POD, NAMESPACE, name)
+
+
+async def calm(**spec: Any) -> World:
+    world = World()
+    world.add_set(**spec)
+    await world.run(30)
+    world.telemetry.events.clear()
+    return world
+
+
+async def test_no_pass_waits_for_the_endpoint_slices() -> None:
+    world = await calm(replicas=1, standbys=1)
+    world.members.lists = False
+    world.edit_spec(replicas=2)
+    world.kube.calls.clear()
+    before = world.clock.monotonic()
+    await world.one_pass()
+    assert world.clock.monotonic() - before < 0.2
+    assert len(world.serving()) == 2
+    assert not [ref for verb, ref in world.kube.calls if verb == "list" and ref.kind == ENDPOINT_SLICE]
+
+
+async def test_a_replica_is_ejected_while_another_is_on_its_way_into_the_service() -> None:
+    world = await calm(replicas=3, standbys=1)
+    world.members.lists = False
+    world.edit_spec(replicas=4)
+    await world.run(1)
+    promoted = world.serving()[0]
+    world.replica(promoted).promote()
+    await world.one_pass()
+    assert promoted not in world.serving()
+
+
+async def test_an_activation_is_reported_with_its_time_once_the_service_lists_it() -> None:
+    world = await calm(replicas=1, standbys=1)
+    world.members.lists = False
+    world.edit_spec(replicas=2)
+    await world.run(2)
+    assert Reason.ACTIVATED not in world.telemetry.reasons("store")
+    assert "leadTime" in world.status
+    world.members.lists = True
+    await world.run(2)
+    [event] = [event for event in world.telemetry.events if event.reason is Reason.ACTIVATED]
+    assert "serves reads 2." in event.message
+    await world.run(3)
+    assert world.telemetry.reasons("store").count(Reason.ACTIVATED) == 1
+
+
+async def test_a_member_that_the_service_does_not_list_in_time_gives_its_place_to_the_next_and_rests() -> None:
+    world = await calm(replicas=1, standbys=2)
+    world.members.lists = False
+    world.edit_spec(replicas=2, standbys=1)
+    await world.run(1)
+    first = set(world.serving())
+    await world.run(5)
+    assert len(world.serving()) == 2
+    second = set(world.serving())
+    assert len(first & second) == 1, "another has the place"
+    await world.run(8)
+    assert set(world.serving()) == second, "the first one rests, and there is no third one"
+    late = [event.message for event in world.telemetry.events if event.reason is Reason.NOT_IN_SERVICE_IN_TIME]
+    assert len(late) == 2
+    assert "it goes back to the pool" in late[0]
+    assert "it keeps its label, since no other standby can serve" in late[1]
+    world.members.lists = True
+    await world.run(3)
+    assert set(world.serving()) == second
+
+
+async def test_a_watch_that_is_late_puts_nobody_back_whom_the_service_lists() -> None:
+    world = await calm(replicas=1, standbys=2)
+    world.edit_spec(replicas=2)
+    await world.one_pass()
+    both = set(world.serving())
+    world.cache.freeze()
+    await world.run(12)
+    world.cache.thaw()
+    await world.run(3)
+    assert set(world.serving()) == both
+    assert world.condition("Ready")["status"] == "True"
+
+
+async def test_a_new_process_confirms_what_serves_and_reports_no_activation() -> None:
+    world = await calm(replicas=2, standbys=1)
+    serving = world.serving()
+    world.restart()
+    await world.run(10)
+    assert world.serving() == serving
+    assert Reason.ACTIVATED not in world.telemetry.reasons("store")
+    assert Reason.NOT_IN_SERVICE_IN_TIME not in world.telemetry.reasons("store")
+
+
+async def test_a_new_process_finishes_the_activation_that_the_old_one_began() -> None:
+    world = await calm(replicas=1, standbys=2)
+    world.members.lists = False
+    world.edit_spec(replicas=2)
+    await world.run(1)
+    first = set(world.serving())
+    world.restart()
+    await world.run(4)
+    assert set(world.serving()) == first, "the new process gives it its time again"
+    await world.run(4)
+    assert set(world.serving()) != first
+
+
+async def drained_until_its_timeout(world: World) -> str:
+    """A member with five busy sessions whose drain is over in the next pass."""
+    for name in world.serving():
+        world.replica(name).sessions = [MemorySession(state="active") for _ in range(5)]
+    world.edit_spec(replicas=1)
+    await world.run(1)
+    [name] = [pod["metadata"]["name"] for pod in world.children(POD) if role_of(pod) == "draining"]
+    await world.pass_time(30)
+    return name
+
+
+def role_of(pod: dict[str, Any]) -> str:
+    return str(pod["metadata"]["labels"][ROLE_LABEL])
+
+
+async def test_a_member_that_is_activated_in_the_pass_in_which_its_drain_is_over_keeps_its_sessions() -> None:
+    world = await calm(replicas=2, standbys=0, drain={"timeout": "30s"})
+    name = await drained_until_its_timeout(world)
+    world.edit_spec(replicas=2)
+    await world.one_pass()
+    assert name in world.serving()
+    assert len(world.replica(name).sessions) == 5
+    await world.run(10)
+    assert len(world.replica(name).sessions) == 5
+
+
+async def test_sessions_of_a_member_that_serves_again_by_now_are_not_ended_by_a_late_watch() -> None:
+    world = await calm(replicas=2, standbys=0, drain={"timeout": "30s"})
+    name = await drained_until_its_timeout(world)
+    world.cache.freeze()
+    world.cluster.edit(pod_of(name), lambda pod: pod["metadata"]["labels"].update({ROLE_LABEL: "serving"}))
+    await world.one_pass()
+    assert len(world.replica(name).sessions) == 5
+
+
+async def test_sessions_of_a_member_that_is_not_recalled_are_ended_then() -> None:
+    world = await calm(replicas=2, standbys=0, drain={"timeout": "30s"})
+    name = await drained_until_its_timeout(world)
+    await world.one_pass()
+    assert world.replica(name).sessions == []

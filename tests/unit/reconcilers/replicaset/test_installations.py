@@ -1,0 +1,134 @@
+"""Two installations on one primary, and one whose id changed with its version: nobody takes a slot of somebody else,
+and no replica is copied again.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from headroom.adapters.inmemory.postgres_server import MemorySlot
+from headroom.composition import Ports, build_loops
+from headroom.model.database import Lsn
+from headroom.model.replica import hash8
+from headroom.ports.kube import CLAIM, POD, Kind, Kube, KubeCache
+from headroom.ports.postgres import Postgres
+from headroom.reconcilers.loop import LevelLoops
+from tests.manifests import NAMESPACE
+from tests.memory_world import INSTALL
+from tests.unit.reconcilers.replicaset.world import World
+
+OLD, NEW = INSTALL, "fedcba98"
+SWEPT_WITHIN = 14 * 60.0
+
+
+class Versions(World):
+    """A world whose process may know its installation by a former id, and watch a few namespaces only."""
+
+    former_ids: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
+
+    def build_loops(
+        self, kubes: Mapping[Kind, Kube], reader: Kube, cache: KubeCache, postgres: Postgres, install_id: str = INSTALL
+    ) -> LevelLoops:
+        ports = Ports(
+            kubes=kubes,
+            reader=reader,
+            cache=cache,
+            postgres=postgres,
+            probes=self.probes,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            install_id=install_id,
+            former_ids=self.former_ids,
+            watch_namespaces=self.watched,
+        )
+        return build_loops(ports)
+
+    def upgrade(self, *watched: str) -> None:
+        """The next process is of the version that has another id for the same installation."""
+        self.former_ids, self.watched = (OLD,), watched
+        self.restart(NEW)
+
+    def add_slot(self, name: str) -> None:
+        """As a process of somebody else, or an earlier one, created it."""
+        self.primary.slots[name] = MemorySlot(Lsn(self.primary.lsn), inactive_since=self.clock.monotonic())
+
+    def uids(self) -> list[str]:
+        return sorted(item["metadata"]["uid"] for kind in (POD, CLAIM) for item in self.children(kind))
+
+
+async def make_world(**spec: Any) -> Versions:
+    world = Versions()
+    world.add_set(replicas=1, standbys=1, **spec)
+    await world.run(20)
+    assert world.roles() == ["serving", "standby"]
+    return world
+
+
+async def test_slots_of_the_former_id_are_adopted_and_nothing_is_copied_again() -> None:
+    world = await make_world()
+    slots, uids = sorted(world.primary.slots), world.uids()
+    world.upgrade()
+    await world.run(SWEPT_WITHIN, step=5)
+    assert world.uids() == uids
+    assert sorted(world.primary.slots) == slots
+    assert world.status["slots"]["count"] == 2
+
+
+async def test_a_slot_of_the_former_id_that_has_no_claim_yet_is_continued_or_dropped() -> None:
+    """The old process ended between the slot and the claim."""
+    world = Versions()
+    world.add_set(replicas=1, standbys=0)
+    while not world.primary.slots:
+        await world.one_pass()
+    [slot] = world.primary.slots
+    assert world.children(CLAIM) == []
+    world.upgrade()
+    await world.run(30)
+    assert list(world.primary.slots) == [slot]
+    assert world.roles() == ["serving"]
+    assert await world.delete(60)
+    assert not world.primary.slots
+
+
+@pytest.mark.parametrize("is_primary_down", [False, True])
+async def test_a_set_is_deleted_with_slots_of_both_ids(*, is_primary_down: bool) -> None:
+    world = await make_world()
+    world.upgrade()
+    world.edit_spec(standbys=2)
+    await world.run(30)
+    assert {name[:11] for name in world.primary.slots} == {f"hr_{OLD}", f"hr_{NEW}"}
+    world.primary.is_down = is_primary_down
+    if is_primary_down:
+        assert not await world.delete(60, step=2)
+        world.restart(NEW)
+        world.primary.is_down = False
+    assert await world.delete(60)
+    assert not world.primary.slots
+
+
+async def test_an_orphan_of_the_former_id_is_swept_only_by_who_sees_all_sets() -> None:
+    """With a few namespaces watched it may be another release's, which had the same id and is not upgraded yet."""
+    orphan = f"hr_{OLD}_{hash8('a set that is gone')}_0_a"
+    for watched in ((), (NAMESPACE,)):
+        world = await make_world()
+        world.upgrade(*watched)
+        world.add_slot(orphan)
+        await world.run(SWEPT_WITHIN, step=5)
+        assert (orphan in world.primary.slots) is bool(watched)
+        assert len(world.primary.slots) == 2 + bool(watched)
+
+
+async def test_two_releases_with_disjoint_watches_leave_each_other_alone() -> None:
+    """Both had the former id; the other one's set is in a namespace that this one does not see."""
+    world = await make_world()
+    other = f"hr_{OLD}_{hash8('the set of the other release')}_0_a"
+    fresh = f"hr_0badcafe_{hash8('the set of the other release')}_1_b"
+    world.upgrade(NAMESPACE)
+    for name in (other, fresh):
+        world.add_slot(name)
+    await world.run(SWEPT_WITHIN, step=5)
+    assert {other, fresh} <= set(world.primary.slots)
+    assert await world.delete(60)
+    assert set(world.primary.slots) == {other, fresh}
