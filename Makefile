@@ -7,7 +7,7 @@ PYTEST := .venv/bin/pytest
 CODE := operator tests e2e tools
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster prove-calm demo bench bench-replicas english figures changelog crds clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster prove-calm prove-members demo bench bench-replicas english figures changelog crds clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -44,6 +44,7 @@ test: check test-here test-cluster ## everything: check, contract, integration, 
 
 test-here: setup setup-postgres ## long plays in memory, and what needs PostgreSQL but no cluster
 	$(PYTEST) -q -n 2 -m long tests/unit
+	$(PYTEST) -q -n 2 -m "not long" --hypothesis-profile=thorough tests/unit/policy
 	$(PYTEST) -q -n 2 -m "not cluster" tests/contract tests/integration
 
 test-cluster: export NODES ?= 2
@@ -54,7 +55,10 @@ test-cluster: setup ## what needs a cluster: storage, contract, admission, chart
 	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=400 --durations=10 -m alone e2e/suite
 
 prove-calm: setup ## that a calm operator sends nothing: 20 pools and 3 sets for a minute; writes build/results
-	$(PYTHON) -m e2e.run $(PYTEST) -q -m proof e2e/suite
+	$(PYTHON) -m e2e.run $(PYTEST) -q -m proof e2e/suite/test_calm.py
+
+prove-members: setup ## that a busy replica stays Ready for five minutes, and 50 evictions refuse no connection (25 minutes)
+	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=2400 -m proof e2e/suite/test_member_pods.py
 
 demo: setup ## the main job with real input, to watch; KEEP=1 leaves it running
 	@echo "the cluster first (the first time takes some minutes), then the scene, then the load"

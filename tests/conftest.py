@@ -4,11 +4,17 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# What is slow on a busy machine is not wrong, so that nothing here has a deadline.
+settings.register_profile("quick", max_examples=30, deadline=None)
+settings.register_profile("thorough", max_examples=200, deadline=None)
+settings.load_profile("quick")
 
 LONG = (
     "unit/composition",
     "unit/crashes",
-    "unit/policy/workerpool/test_forecast.py",
+    "unit/invariants/test_right_operator.py",
     *(
         f"unit/reconcilers/replicaset/test_{name}.py"
         for name in (
@@ -16,19 +22,25 @@ LONG = (
             "autoscaling",
             "failover",
             "faults",
+            "full_member",
             "installations",
             "lag_readings",
             "libraries",
+            "life",
             "reads",
             "retention",
+            "stale_takeover",
             "stream_loss",
             "synchronous",
             "teardown",
             "tls",
+            "unreachable",
             "wal_cap",
             "writes",
         )
     ),
+    *(f"unit/reconcilers/databaseguard/test_{name}.py" for name in ("sessions", "shared_budget", "sweep")),
+    *(f"unit/policy/workerpool/test_{name}.py" for name in ("connection_loop", "forecast", "loop")),
     *(f"unit/reconcilers/workerpool/test_{name}.py" for name in ("blind", "life", "reads", "rivals", "terminating")),
 )
 """Tests that play minutes or hours of a whole world: part of `make test`, and too long for `make check`."""

@@ -115,15 +115,22 @@ class Members:
         self._report_seed(ref, {"terminated": {"exitCode": 0}})
         if (ip, 5432) not in self.postgres.servers:
             server = self.postgres.add(MemoryServer(ip, upstream=self.primary, roles=dict(self.primary.roles)))
-            server.settings["cluster_name"] = ref.name
+            server.settings |= {"cluster_name": ref.name, **self._read_connections(ref.namespace, volumes)}
         server = self.postgres.servers[ip, 5432]
         server.is_down, server.has_tls = False, any(volume["name"] == SERVER_TLS_VOLUME for volume in volumes)
         self.primary.slots[slot].is_active = True
+
+    def _read_connections(self, namespace: str, volumes: list[dict[str, Any]]) -> dict[str, str]:
+        """How many connections a server is configured for."""
+        config = self.kube.store.entries[ObjectRef(CONFIG_MAP, namespace, volumes[1]["configMap"]["name"])].manifest
+        lines = (line.partition(" = ") for line in config["data"]["postgresql.conf"].splitlines())
+        return {name: value.strip("'") for name, _, value in lines if name.endswith("_connections")}
 
     def _stop(self, name: str, slot: str) -> None:
         server = self.postgres.servers.get((self.ips.get(name, ""), 5432))
         if server is not None:
             server.is_down = True
+            server.restart()
         if slot in self.primary.slots:
             self.primary.slots[slot].is_active = False
 

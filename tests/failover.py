@@ -10,8 +10,11 @@ LOST_BYTES = 5000
 """What the old primary wrote last, and the new one never received."""
 
 
-def fail_over(world: MemoryWorld, past: Collection[str]) -> MemoryServer:
-    """A second server takes the place and the name of the primary; `past` received what it did not. Returns the old."""
+def fail_over(world: MemoryWorld, past: Collection[str], *, torn_bytes: int = 0) -> MemoryServer:
+    """A second server takes the place and the name of the primary; `past` received what it did not. Returns the old.
+
+    The last `torn_bytes` of that are half a record, as a crash leaves it.
+    """
     old = world.primary
     new = MemoryServer(old.host, upstream=old, roles=dict(old.roles), settings=dict(old.settings))
     new.replay()
@@ -20,7 +23,8 @@ def fail_over(world: MemoryWorld, past: Collection[str]) -> MemoryServer:
         server.replay()
         server.is_cut_off = name not in past
     old.write(LOST_BYTES)
-    for server in members.values():
+    for name, server in members.items():
+        server.torn_bytes = torn_bytes if name in past else 0
         server.replay()
         server.is_cut_off = False
     old.is_down = True

@@ -28,7 +28,7 @@ LOGINS = {"monitor": "monitor-password", "replication": "replication-password"}
 """The logins of a guard on its primary."""
 LATE = {"lag_seconds": 100.0, "backlog": 6000, "late": 6000}
 """A queue that is behind its target by far."""
-OUTSIDE_BUDGET = 8
+OUTSIDE_BUDGET = 13
 """Connections that no budget includes: three for superusers, and the reserve of a guard."""
 
 
@@ -112,7 +112,7 @@ class MemoryWorld:
             "jobs": MemoryRole("j"),
         }
         server = self.postgres.add(MemoryServer(host, roles=roles, **fields))
-        server.settings |= {"reserved_connections": "5", "max_slot_wal_keep_size": "1024"}
+        server.settings |= {"max_connections": "105", "reserved_connections": "5", "max_slot_wal_keep_size": "1024"}
         return server
 
     def add_guard(self, name: str = "store", namespace: str = NAMESPACE, **spec: Any) -> ObjectRef:

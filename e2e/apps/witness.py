@@ -58,7 +58,7 @@ SELECT pg_is_in_recovery() AS in_recovery,
        (SELECT system_identifier FROM pg_control_system())::text AS system_id,
        (SELECT received_tli FROM pg_stat_get_wal_receiver()) AS received_timeline,
        coalesce((SELECT status FROM pg_stat_get_wal_receiver()) = 'streaming', false) AS streaming,
-       greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'::pg_lsn AS position,
+       pg_last_wal_replay_lsn() - '0/0'::pg_lsn AS position,
        (SELECT coalesce(json_agg(json_build_object(
                  'pid', pid, 'user', usename, 'age', extract(epoch FROM clock_timestamp() - backend_start))), '[]')
         FROM (SELECT * FROM pg_stat_activity

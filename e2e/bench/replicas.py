@@ -18,6 +18,7 @@ from rich.console import Console
 from e2e.bench.bare import Bare, bare_base_backup
 from e2e.cluster.provider import choose_cluster
 from e2e.demo.timeline import parse_time
+from e2e.invariants.patrol import watching
 from e2e.lab import shop as objects
 from e2e.lab.kubectl import Kubectl, Manifest
 from e2e.lab.opening import Shop
@@ -135,6 +136,7 @@ def main() -> int:
     parser.add_argument("--warm", type=int, default=10, help="activations of a standby at each size (default 10)")
     parser.add_argument("--cold", type=int, default=7, help="base backups of each kind at each size (default 7)")
     parser.add_argument("--gib", type=int, nargs="+", default=[1, 4], help="sizes of the database (default 1 4)")
+    parser.add_argument("--watch", action="store_true", help="count violated invariants; its clients take some CPU")
     options = parser.parse_args()
     console, cluster = Console(), choose_cluster()
     release = Release(cluster.image("operator"))
@@ -143,7 +145,7 @@ def main() -> int:
     figures: dict[str, Figure] = {}
     try:
         for gib in options.gib:
-            figures |= measure(shop, gib, options.warm, options.cold, console)
+            figures |= measure(shop, gib, options.warm, options.cold, console, is_watched=options.watch)
     finally:
         shop.close()
         release.uninstall()
@@ -154,24 +156,29 @@ def main() -> int:
     return 0 if all(figure.met is not False for figure in figures.values()) else 1
 
 
-def measure(shop: Shop, gib: int, warm: int, cold: int, console: Console) -> dict[str, Figure]:
+def measure(
+    shop: Shop, gib: int, warm: int, cold: int, console: Console, *, is_watched: bool = False
+) -> dict[str, Figure]:
     """All figures of one size of the database."""
     console.rule(f"{gib} GiB")
     set_the_scene(shop, gib, console)
     try:
-        with Prober(shop) as prober:
+        with Prober(shop) as prober, watching(shop, is_wanted=is_watched) as watch:
             bench = Bench(shop, prober, console)
             warm_samples = bench.repeat_warm(f"warm {gib} GiB", warm)
             bench.leave(standbys=0)
             cold_samples, bare_samples = bench.repeat_cold(f"base backup {gib} GiB", cold)
             totals = prober.totals
+            watched = watch.figures(f"invariants_violated_count_{gib}gib") if watch else {}
+            if watch and (report := watch.report()):
+                console.print(report, highlight=False, markup=False)
     finally:
         clear_the_scene(shop)
     figures = {
         f"warm_p50_{gib}gib": at_most(percentile(warm_samples, 0.5), WARM_P50, samples=warm_samples),
         f"warm_p99_{gib}gib": at_most(percentile(warm_samples, 0.99), WARM_P99, samples=warm_samples),
     }
-    return figures | compare(gib, cold_samples, bare_samples) | count(gib, totals)
+    return figures | compare(gib, cold_samples, bare_samples) | count(gib, totals) | watched
 
 
 def compare(gib: int, cold: list[float], bare: list[Bare]) -> dict[str, Figure]:

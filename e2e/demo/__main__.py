@@ -16,6 +16,7 @@ from e2e.demo.report import lag_zero_after, measure, missing, picture_path, prin
 from e2e.demo.scene import Scene
 from e2e.demo.timeline import Timeline
 from e2e.demo.view import decision_cells, plain_line, render
+from e2e.invariants.patrol import Watch, watching
 from e2e.lab.kubectl import Kubectl
 from e2e.lab.opening import Shop
 from e2e.lab.release import Release
@@ -59,6 +60,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m e2e.demo", description=__doc__)
     keep = os.environ.get("KEEP", "") not in ("", "0")
     parser.add_argument("--keep", action="store_true", default=keep, help="leave everything running (KEEP=1)")
+    parser.add_argument("--watch", action="store_true", help="check the invariants from outside, and count violations")
     arguments = parser.parse_args()
     console = Console()
     cluster = choose_cluster()
@@ -73,10 +75,11 @@ def main() -> int:
     scene.set(lambda text: console.print(f"[dim]{time.monotonic() - started:5.0f} s[/]  {text}"))
     timeline = Timeline()
     try:
-        run(scene, timeline, console)
+        with watching(scene.shop, is_wanted=arguments.watch) as watch:
+            run(scene, timeline, console)
     finally:
         scene.end()
-    met = judge(timeline, console)
+    met = judge(timeline, console, watch)
     if arguments.keep:
         hint = TRY.format(shell=SHELL if cluster.name == "bundled" else "")
         console.print(hint, soft_wrap=True, highlight=False, markup=False)
@@ -123,9 +126,11 @@ def is_over(timeline: Timeline, now: float) -> bool:
     return back is not None and elapsed >= max(LOAD_ENDS, JOBS_END + back) + SETTLED
 
 
-def judge(timeline: Timeline, console: Console) -> bool:
+def judge(timeline: Timeline, console: Console, watch: Watch | None = None) -> bool:
     """Write figures and picture; True when every objective was measured and met."""
-    figures = measure(timeline)
+    figures = measure(timeline) | (watch.figures() if watch else {})
+    if watch and (report := watch.report()):
+        console.print(report, soft_wrap=True, highlight=False, markup=False)
     samples = {
         "queue": timeline.queue,
         "reads": timeline.reads,

@@ -19,6 +19,7 @@ SENTENCES = {
     "lag_zero_after": "end of the burst of jobs to the queue at zero lag",
     "failed_reads_count": "reads that failed",
     "commit_latency_peak": "slowest small commit on the primary, as its guard saw it",
+    "invariants_violated_count": "invariants that did not hold, as a checker saw from outside",
     "guard_brownout_or_worse": "time in which the guard called the primary Brownout or worse",
 }
 """What each figure says to a reader; programs find it in the JSON by its key."""

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from e2e.invariants import rules, traffic
+from e2e.invariants import rules, serving, traffic
 from e2e.invariants.facts import Observation
-from e2e.invariants.suspicion import Invariant, Rule, Suspicion
+from e2e.invariants.suspicion import SHARE, SHARE_SECONDS, Invariant, Rule, Suspicion
 from e2e.invariants.tracks import Tracks
 
 RULES: tuple[Rule, ...] = (
-    rules.serving_is_fit,
+    serving.serving_is_fit,
     rules.enough_serve,
     rules.one_pod_each,
     rules.slots_are_members,
@@ -24,6 +24,8 @@ RULES: tuple[Rule, ...] = (
 )
 MOST_VIOLATIONS = 50
 KEPT_EVIDENCE = 6
+LONGEST_STEP = 2.0
+"""Of a longer time between two observations no more counts as seen."""
 Subject = tuple[Invariant, str, str]
 
 
@@ -54,12 +56,28 @@ class _Open:
 
 
 @dataclass(slots=True)
+class _Seen:
+    """For how much of the last minute a suspicion was seen that comes and goes: steps in seconds, and their ends."""
+
+    began: float
+    steps: deque[tuple[float, float]] = field(default_factory=deque)
+
+    def seconds(self, at: float) -> float:
+        """Within the last minute."""
+        while self.steps and self.steps[0][0] <= at - SHARE_SECONDS:
+            self.steps.popleft()
+        return sum(step for _, step in self.steps)
+
+
+@dataclass(slots=True)
 class Checker:
     """Takes observations in the order of their times; keeps a bounded history."""
 
     tracks: Tracks = field(default_factory=Tracks)
     _open: dict[Subject, _Open] = field(default_factory=dict)
+    _seen: dict[Subject, _Seen] = field(default_factory=dict)
     _found: dict[Subject, Violation] = field(default_factory=dict)
+    _last_at: float | None = None
 
     @property
     def violations(self) -> tuple[Violation, ...]:
@@ -79,14 +97,29 @@ class Checker:
         for subject, suspicion in suspicions.items():
             entry = self._open.setdefault(subject, _Open(now.at, now.wall))
             entry.evidence.append(f"{_clock(now.wall)} {suspicion.evidence}")
-            if self._is_ripe(suspicion, entry, now.at):
+            if self._is_ripe(suspicion, entry, now.at) or self._is_frequent(subject, suspicion, entry, now):
                 self._record(subject, entry, now.wall)
+        self._seen = {subject: seen for subject, seen in self._seen.items() if seen.seconds(now.at)}
+        self._last_at = now.at
 
     def _is_ripe(self, suspicion: Suspicion, entry: _Open, at: float) -> bool:
         since = entry.began
         if suspicion.needs_leader:
             since = max(since, self.tracks.settled_at)
         return at - since >= suspicion.grace
+
+    def _is_frequent(self, subject: Subject, suspicion: Suspicion, entry: _Open, now: Observation) -> bool:
+        """Whether something that comes and goes was there for half of the last minute."""
+        if not suspicion.may_flicker or now.at < self.tracks.settled_at or self._last_at is None:
+            return False
+        seen = self._seen.setdefault(subject, _Seen(now.wall))
+        seen.steps.append((now.at, min(now.at - self._last_at, LONGEST_STEP)))
+        seconds = seen.seconds(now.at)
+        if seconds < SHARE * SHARE_SECONDS:
+            return False
+        entry.wall = seen.began
+        entry.evidence[-1] += f" (for {seconds:.0f} of the last {SHARE_SECONDS:.0f} s)"
+        return True
 
     def _record(self, subject: Subject, entry: _Open, wall: float) -> None:
         known = self._found.get(subject)

@@ -14,7 +14,11 @@ FRESH_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class SetFacts:
-    """A ReplicaSet: its promises, and what it says of itself. Seconds and bytes."""
+    """A ReplicaSet: its promises, and what it says of itself. Seconds and bytes.
+
+    `stale_reason` and `stale_message` are those of ReadsMayBeStale while it is True, else empty. `measured` names the
+    members of which status has a replay lag, `mismatched` those of which it says that their libraries differ.
+    """
 
     key: Key
     guard: Key
@@ -28,7 +32,10 @@ class SetFacts:
     eject_grace: float = 10.0
     drain_timeout: float = 60.0
     wal_cap: int | None = None
-    is_staleness_said: bool = False
+    stale_reason: str = ""
+    stale_message: str = ""
+    measured: frozenset[str] = frozenset()
+    mismatched: frozenset[str] = frozenset()
     reasons: frozenset[str] = frozenset()
 
 
@@ -110,7 +117,7 @@ class SessionFacts:
 class MemberFacts:
     """A member's server. `staleness` is a lower bound: what it shows is at least so many seconds old; None unknown.
 
-    `timeline` is the one that it received last; `position` the highest that it has.
+    `timeline` is the one that it received last; `position` the highest that it has replayed.
     """
 
     pod: Key

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from e2e.invariants.excuses import LIBRARY_REASONS
 from e2e.invariants.facts import ClaimFacts, GuardFacts, Key, PodFacts, SetFacts
 
 Manifest = Mapping[str, Any]
@@ -12,7 +13,7 @@ RETAINED_LABEL = "headroom.dev/retained-from"
 WHY_ANNOTATION, SLOT_ANNOTATION = "headroom.dev/draining-why", "headroom.dev/slot"
 RETIRE_ANNOTATION = "headroom.dev/retire"
 SERVICE_LABEL = "kubernetes.io/service-name"
-LAG_PANIC = "LagPanic"
+STALE_CONDITION = "ReadsMayBeStale"
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 UNITS = {"": 1, "k": 1000, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -26,7 +27,9 @@ def key_of(manifest: Manifest) -> Key:
 def parse_set(manifest: Manifest) -> SetFacts:
     """A ReplicaSet as the API server stores it, with the defaults of its definition."""
     spec, (namespace, name) = manifest["spec"], key_of(manifest)
-    conditions = (manifest.get("status") or {}).get("conditions", ())
+    status = manifest.get("status") or {}
+    conditions, members = status.get("conditions", ()), status.get("members", ())
+    stale: Manifest = next((entry for entry in conditions if _is_true(entry, STALE_CONDITION)), {})
     reasons = frozenset(entry.get("reason", "") for entry in conditions)
     readiness, autoscaling = spec["readiness"], spec.get("autoscaling")
     cap = spec["provisioning"].get("maxSlotWAL")
@@ -43,7 +46,10 @@ def parse_set(manifest: Manifest) -> SetFacts:
         eject_grace=parse_duration(spec["routing"]["ejectGrace"]),
         drain_timeout=parse_duration(spec["drain"]["timeout"]),
         wal_cap=None if cap is None else parse_quantity(cap),
-        is_staleness_said=LAG_PANIC in reasons or _has(conditions, "ReadsMayBeStale", "True"),
+        stale_reason=stale.get("reason", ""),
+        stale_message=stale.get("message", ""),
+        measured=frozenset(entry["name"] for entry in members if entry.get("replayLagSeconds") is not None),
+        mismatched=frozenset(entry["name"] for entry in members if _has_reason(entry, LIBRARY_REASONS)),
         reasons=reasons,
     )
 
@@ -76,7 +82,7 @@ def parse_pod(manifest: Manifest) -> PodFacts:
         set_name=labels.get(SET_LABEL, ""),
         role=labels.get(ROLE_LABEL, ""),
         ip=status.get("podIP", ""),
-        is_ready=_has(status.get("conditions", ()), "Ready", "True"),
+        is_ready=any(_is_true(entry, "Ready") for entry in status.get("conditions", ())),
         is_ended=status.get("phase") in ("Succeeded", "Failed"),
         is_deleting="deletionTimestamp" in metadata,
         why=annotations.get(WHY_ANNOTATION, ""),
@@ -127,5 +133,9 @@ def parse_quantity(value: str | int) -> int:
     return int(float(match[1]) * UNITS[match[2] or ""])
 
 
-def _has(conditions: Iterable[Manifest], kind: str, status: str) -> bool:
-    return any(entry["type"] == kind and entry.get("status") == status for entry in conditions)
+def _has_reason(member: Manifest, reasons: frozenset[str]) -> bool:
+    return any(entry.get("reason") in reasons for entry in member.get("conditions", ()))
+
+
+def _is_true(condition: Manifest, kind: str) -> bool:
+    return condition["type"] == kind and condition.get("status") == "True"

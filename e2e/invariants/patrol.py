@@ -7,7 +7,8 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from e2e.invariants.suspicion import Invariant
 from e2e.lab import shop as objects
 from e2e.lab.kubectl import PROCESS_LABEL, this_process
 from e2e.lab.opening import Shop
+from e2e.lab.results import Figure, at_most
 from e2e.lab.waiting import wait_until
 
 NAME = "witness"
@@ -78,6 +80,10 @@ class Watch:
         """What the test must not have done; empty if all held."""
         wrong = [one for one in self.violations() if one.invariant not in self.allowed]
         return "\n".join([*([describe(wrong)] if wrong else []), *self.troubles])
+
+    def figures(self, name: str = "invariants_violated_count") -> dict[str, Figure]:
+        """The count of violations, for a measurement that is no test."""
+        return {name: at_most(len(self.violations()), 0, "violations")}
 
     def write(self, path: Path) -> None:
         """The last observations, one JSON line each."""
@@ -159,6 +165,19 @@ class Patrol:
         self.witness.aim(build_targets(now, watch.linger_seconds if watch else LINGER_SECONDS))
         if watch is not None:
             watch.observe(now)
+
+
+@contextmanager
+def watching(shop: Shop, *, is_wanted: bool) -> Iterator[Watch | None]:
+    """Watch what is no test; None if that is not wanted, as where two more clients would disturb a measurement."""
+    if not is_wanted:
+        yield None
+        return
+    patrol = Patrol.begin(shop)
+    try:
+        yield patrol.watch({})
+    finally:
+        patrol.end()
 
 
 def _is_running(pod: Mapping[str, object] | None) -> bool:

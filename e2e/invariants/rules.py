@@ -1,4 +1,4 @@
-"""The invariants about members, slots and WAL, one function each: what looks wrong in an observation.
+"""The invariants about counts, slots and WAL, one function each: what looks wrong in an observation.
 
 A rule keeps nothing: it yields the same suspicion again as long as it lasts, and the checker counts. What cannot be
 known now accuses nobody.
@@ -7,96 +7,38 @@ known now accuses nobody.
 from collections import defaultdict
 from collections.abc import Iterator
 
-from e2e.invariants.facts import ClaimFacts, MemberFacts, Observation, PodFacts, ServerFacts, SetFacts, first
+from e2e.invariants.excuses import may_route
+from e2e.invariants.facts import ClaimFacts, Observation, SetFacts, first
+from e2e.invariants.serving import is_eligible
 from e2e.invariants.suspicion import (
     ACTIVATION_GRACE,
     BLIND_GRACE,
     BUSY_WAL_GRACE,
-    DISOWN_GRACE,
     IDLE_WAL_GRACE,
     MISCONFIGURED,
     MISSING_GRACE,
-    NOT_OURS_TO_ROUTE,
     ORPHAN_GRACE,
-    PROBE_SECONDS,
-    PROPAGATION_SECONDS,
     SLOT_PREFIX,
+    UNSEEN_GRACE,
     Invariant,
     Suspicion,
     name,
 )
 from e2e.invariants.tracks import Tracks
 
-Unfit = tuple[str, str, float]
-"""Which aspect, what is wrong, and how long it may be."""
-
-
-def serving_is_fit(now: Observation, _tracks: Tracks) -> Iterator[Suspicion]:
-    """Who serves streams on the primary's timeline with its system id, within the bound or said to be beyond it."""
-    for one in now.sets:
-        server = now.server(one.guard)
-        for pod in now.serving(one):
-            member = now.member(pod)
-            if server is None or member is None:
-                continue
-            for aspect, what, grace in _unfit(one, server, member):
-                yield Suspicion(Invariant.SERVING_IS_FIT, name(pod.key), what, grace, aspect=aspect)
-
-
-def _unfit(one: SetFacts, server: ServerFacts, member: MemberFacts) -> Iterator[Unfit]:
-    """What must not be, and how long it may. To be said helps only against age: a diverged member never serves."""
-    if not member.in_recovery:
-        yield "promoted", "it serves and is not in recovery", DISOWN_GRACE
-    elif member.system_id != server.system_id:
-        yield (
-            "foreign",
-            f"it serves with system id {member.system_id}, the primary has {server.system_id}",
-            DISOWN_GRACE,
-        )
-    elif _is_diverged(server, member):
-        yield "diverged", f"it serves and received past the fork of timeline {member.timeline}", DISOWN_GRACE
-    elif not one.is_staleness_said:
-        yield from _unsaid(one, server, member)
-
-
-def _unsaid(one: SetFacts, server: ServerFacts, member: MemberFacts) -> Iterator[Unfit]:
-    slack = PROBE_SECONDS + PROPAGATION_SECONDS
-    if member.timeline is not None and member.timeline != server.timeline:
-        what = f"it serves on timeline {member.timeline}, the primary is on {server.timeline}; nothing says so"
-        yield "timeline", what, one.eject_lag + slack
-    elif not member.is_streaming:
-        yield "stream", "it serves and does not stream; nothing says so", one.eject_lag + slack
-    if member.staleness is not None and member.staleness > one.eject_lag:
-        what = f"it serves data at least {member.staleness:.1f} s old, the bound is {one.eject_lag:g} s"
-        yield "age", f"{what}; nothing says so", slack
-
-
-def _is_diverged(server: ServerFacts, member: MemberFacts) -> bool:
-    fork = server.forks.get(member.timeline) if member.timeline is not None else None
-    return fork is not None and member.position > fork
-
 
 def enough_serve(now: Observation, _tracks: Tracks) -> Iterator[Suspicion]:
     """At least min(minServing, wanted, eligible) serve; a paused set may not activate anybody."""
     for one in now.sets:
         server = now.server(one.guard)
-        if server is None or not one.is_active or one.is_deleting or one.reasons & NOT_OURS_TO_ROUTE:
+        if server is None or not may_route(one):
             continue
-        eligible = [pod for pod in now.pods_of(one) if _is_eligible(now, one, server, pod)]
+        eligible = [pod for pod in now.pods_of(one) if is_eligible(now, one, server, pod)]
         serving, needed = len(now.serving(one)), min(one.min_serving, one.wanted, len(eligible))
         if serving < needed:
             who = first(pod.key[1] for pod in eligible)
             what = f"{serving} serve, {needed} are needed; fit to serve: {who}"
             yield Suspicion(Invariant.ENOUGH_SERVE, name(one.key), what, ACTIVATION_GRACE)
-
-
-def _is_eligible(now: Observation, one: SetFacts, server: ServerFacts, pod: PodFacts) -> bool:
-    member = now.member(pod)
-    if member is None or not pod.is_ready or pod.is_deleting or pod.role not in ("serving", "standby"):
-        return False
-    is_follower = member.in_recovery and member.is_streaming and member.timeline == server.timeline
-    is_current = member.staleness is not None and member.staleness <= one.max_lag
-    return is_follower and is_current and member.system_id == server.system_id
 
 
 def one_pod_each(now: Observation, _tracks: Tracks) -> Iterator[Suspicion]:
@@ -177,8 +119,16 @@ def never_synchronous(now: Observation, _tracks: Tracks) -> Iterator[Suspicion]:
 
 
 def checker_sees(now: Observation, _tracks: Tracks) -> Iterator[Suspicion]:
-    """A primary that the operator calls well answers the checker too: a blind checker finds nothing."""
+    """A primary that the operator calls well, and who serves, answer the checker too: a blind checker finds nothing."""
     for guard in now.guards:
         if guard.is_ready and not guard.is_gone and now.server(guard.key) is None:
             what = f"{guard.host}:{guard.port} does not answer the checker, and the guard is Ready"
             yield Suspicion(Invariant.CHECKER_SEES, name(guard.key), what, BLIND_GRACE)
+    for one in now.sets:
+        for pod in now.serving(one) if now.server(one.guard) is not None else ():
+            if now.member(pod) is None:
+                is_measured = pod.key[1] in one.measured
+                whose = "the operator measures it" if is_measured else "nobody measures it"
+                what = f"it serves at {pod.ip} and does not answer the checker; {whose}"
+                grace = BLIND_GRACE if is_measured else UNSEEN_GRACE
+                yield Suspicion(Invariant.CHECKER_SEES, name(pod.key), what, grace, aspect=whose)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from e2e.invariants.facts import Key, Observation
+from e2e.invariants.excuses import Excuse
+from e2e.invariants.facts import Key, Observation, SetFacts
 from e2e.invariants.tracks import Tracks
 
 PROBE_SECONDS = 2.0
@@ -15,6 +16,12 @@ DISOWN_GRACE = PROBE_SECONDS + PROPAGATION_SECONDS + 2.0
 """For a member that never may serve: promoted, foreign, or past the fork."""
 ACTIVATION_GRACE = 20.0
 """Two readings to be caught up, 5 s for a first member to be listed and as much for the next."""
+WORDS_SECONDS = 12.0
+"""Until a condition that is True already names one more member: its words are written every 10 s."""
+RELEARN_SECONDS = 10.0
+"""Until a new leader says of a member that its lag is not known."""
+KEPT_GRACE = 45.0
+"""Until a standby has the place of a stale member: two readings, an attempt that fails, 10 s of rest, the next one."""
 RECONNECT_SECONDS = 5.0
 """Until the operator measures again after the primary came back."""
 ORPHAN_GRACE = 45.0
@@ -26,7 +33,12 @@ IDLE_WAL_GRACE, BUSY_WAL_GRACE = 45.0, 120.0
 SESSION_GRACE = 5.0
 """What ending many sessions takes, on top of ejectGrace."""
 BLIND_GRACE = 30.0
-"""Until the checker itself must have reached a primary that the operator calls well."""
+"""Until the checker itself must have reached a primary that the operator calls well, or a member that it measures."""
+UNSEEN_GRACE = 120.0
+"""The same for a member in the Service that the operator does not measure either. Of a node that is lost Kubernetes
+takes the pods out sooner."""
+SHARE_SECONDS, SHARE = 60.0, 0.5
+"""What was seen for half of the last minute is no flicker, however short each time was."""
 SLOT_PREFIX = "hr_"
 BY_CHOICE = frozenset({"ReplicasSet", "UtilizationBelowTarget", "Draining"})
 """Reasons to drain a member that is fit: its queries may end by themselves until `drain.timeout`."""
@@ -37,7 +49,6 @@ MISCONFIGURED = frozenset(
     }
 )  # fmt: skip
 """What a guard says when its user keeps the operator from a primary that the checker does reach."""
-NOT_OURS_TO_ROUTE = frozenset({"NameConflict", "TargetConflict"})
 
 
 class Invariant(StrEnum):
@@ -58,7 +69,8 @@ class Invariant(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Suspicion:
     """Something looks wrong. It becomes a violation when it was seen in every observation for `grace` seconds, which
-    count only while a leader runs unless `needs_leader` is off. Different aspects of a subject count apart.
+    count only while a leader runs unless `needs_leader` is off. Different aspects of a subject count apart. One that
+    `may_flicker` becomes a violation too when it was seen for half of the last minute.
     """
 
     invariant: Invariant
@@ -67,9 +79,21 @@ class Suspicion:
     grace: float = 0.0
     needs_leader: bool = True
     aspect: str = ""
+    may_flicker: bool = False
 
 
 Rule = Callable[[Observation, Tracks], Iterator[Suspicion]]
+
+
+def patience(excuse: Excuse, one: SetFacts) -> float:
+    """How many seconds longer than usual old data may be met that is said so far; without end for a lasting excuse."""
+    seconds = {
+        Excuse.NONE: 0.0,
+        Excuse.OTHERS: WORDS_SECONDS,
+        # A new leader may need the whole bound until it knows a lag that nobody measured before.
+        Excuse.PASSING: one.eject_lag + ACTIVATION_GRACE,
+    }
+    return seconds.get(excuse, float("inf"))
 
 
 def name(key: Key) -> str:

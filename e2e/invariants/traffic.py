@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from e2e.invariants.excuses import Excuse
 from e2e.invariants.facts import MemberFacts, NewRead, Observation, PodFacts, QueryCut, SetFacts
 from e2e.invariants.suspicion import (
     BY_CHOICE,
@@ -12,26 +13,30 @@ from e2e.invariants.suspicion import (
     Invariant,
     Suspicion,
     name,
+    patience,
 )
-from e2e.invariants.tracks import Tracks
+from e2e.invariants.tracks import TAKEOVER_SECONDS, Tracks
 
 
 def no_stale_connection(now: Observation, tracks: Tracks) -> Iterator[Suspicion]:
     """A fresh connection meets no server older than the bound and one probe; a takeover adds to that."""
     for read in now.reads:
         one = now.set_of(read.service)
-        if one is None or one.is_staleness_said or now.server(one.guard) is None:
+        if one is None or now.server(one.guard) is None:
             continue
-        age, allowed = _judge_age(one, read, tracks, now.at)
+        excuse = tracks.excuse(now, one, now.by_address(one, read.address))
+        age, allowed = _judge_age(one, read, excuse, tracks, now.at)
         if age > allowed:
             what = f"a new connection met data at least {read.staleness:.1f} s old, allowed were {allowed:g} s"
             yield Suspicion(Invariant.NO_STALE_CONNECTION, _who(now, one, read.address), what)
 
 
-def _judge_age(one: SetFacts, read: NewRead, tracks: Tracks, at: float) -> tuple[float, float]:
-    """The age that counts, and the most that it may be. No age runs while the primary is away."""
-    allowed = one.eject_lag + PROBE_SECONDS + PROPAGATION_SECONDS + tracks.takeover_within(at, read.staleness)
-    since = tracks.answers_since.get(one.guard, at)
+def _judge_age(one: SetFacts, read: NewRead, excuse: Excuse, tracks: Tracks, at: float) -> tuple[float, float]:
+    """The age that counts, and the most that it may be. No age runs while the primary is away, or nobody leads."""
+    allowed = one.eject_lag + PROBE_SECONDS + PROPAGATION_SECONDS
+    # It may have begun while nobody led.
+    allowed += patience(excuse, one) + tracks.takeover_within(at, read.staleness + TAKEOVER_SECONDS)
+    since = max(tracks.answers_since.get(one.guard, at), tracks.late_since)
     if at - since < read.staleness + RECONNECT_SECONDS:
         return max(0.0, at - since - RECONNECT_SECONDS), allowed
     return read.staleness, allowed

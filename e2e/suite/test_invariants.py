@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from e2e.invariants.patrol import Watch
-from e2e.invariants.suspicion import IDLE_WAL_GRACE, ORPHAN_GRACE, Invariant
+from e2e.invariants.suspicion import IDLE_WAL_GRACE, KEPT_GRACE, ORPHAN_GRACE, Invariant
 from e2e.lab import shop as objects
 from e2e.lab.kubectl import CommandFailed, Kubectl, Manifest
 from e2e.lab.opening import Shop
@@ -85,6 +85,50 @@ def endpoint_by_hand(address: str) -> Manifest:
         "ports": [{"name": "postgresql", "port": 5432, "protocol": "TCP"}],
         "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
     }
+
+
+@pytest.mark.breaks(
+    "serving-is-fit",
+    "no-stale-connection",
+    why="an admission policy forbids the label that would let the standby serve",
+)
+def test_a_stale_member_that_keeps_its_place_is_found_whatever_is_said(clean: Shop, invariants: Watch) -> None:
+    serve(clean, invariants, replicas=1, standbys=1)
+    [serving] = clean.replicas("serving")
+    with forbidden_to_serve(clean.kubectl.namespace):
+        clean.sql("SELECT pg_wal_replay_pause()", pod=name_of(serving))
+        try:
+            wait_until("it to be said", lambda: name_of(serving) in said(clean), timeout=60)
+            found = invariants.wait_violation(Invariant.SERVING_IS_FIT, timeout=KEPT_GRACE + 60)
+        finally:
+            with suppress(CommandFailed):
+                clean.sql("SELECT pg_wal_replay_resume()", pod=name_of(serving))
+    assert name_of(serving) in found.subject
+    assert broken(invariants) <= {Invariant.SERVING_IS_FIT, Invariant.NO_STALE_CONNECTION}
+
+
+def test_a_stale_member_is_swapped_or_named_and_accuses_nobody(clean: Shop, invariants: Watch) -> None:
+    serve(clean, invariants, replicas=1, standbys=1)
+    paused = [name_of(clean.replicas(role)[0]) for role in ("serving", "standby")]
+    try:
+        for name in paused:
+            clean.sql("SELECT pg_wal_replay_pause()", pod=name)
+        wait_until("the panic to be said", lambda: "kept in the Service" in said(clean), timeout=60)
+        time.sleep(20)
+        clean.sql("SELECT pg_wal_replay_resume()", pod=paused[1])
+        wait_until("the other to serve", lambda: [*map(name_of, clean.replicas("serving"))] == paused[1:], timeout=60)
+        time.sleep(10)
+    finally:
+        for name in paused:
+            with suppress(CommandFailed):
+                clean.sql("SELECT pg_wal_replay_resume()", pod=name)
+    assert broken(invariants) == set()
+
+
+def said(shop: Shop) -> str:
+    """What the set says of stale reads; empty while they are within the bound."""
+    condition = shop.kubectl.condition("dbrs", SET, "ReadsMayBeStale")
+    return str(condition.get("message", "")) if condition.get("status") == "True" else ""
 
 
 @pytest.mark.breaks("enough-serve", why="an admission policy forbids the label that would let the standby serve")

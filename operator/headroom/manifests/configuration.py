@@ -25,6 +25,11 @@ NOT_BELOW_PRIMARY = (
 )
 """A standby pauses replay, or does not start, while one of these is lower than on the primary."""
 
+RESERVED_SINCE = 160_000
+RESERVED_CONNECTIONS, RESERVED_SHARE = 5, 10
+"""So many, and at most one in so many, are kept for roles with pg_use_reserved_connections, such as ours."""
+SUPERUSER_RESERVED = 3
+"""The server's default."""
 CONNECT_TIMEOUT_SECONDS = 5
 CONFIG_FOLDER = "/etc/headroom/config"
 RUN_FOLDER = "/run/headroom"
@@ -92,6 +97,7 @@ def build_postgresql_conf(settings: ReplicaSettings, server: ServerFacts) -> str
     }
     parameters = {
         "idle_in_transaction_session_timeout": "60s",
+        **build_reserve(settings.parameters, server),
         **build_preloads(settings.ignored_libraries, server),
         **settings.parameters,
         **ours,
@@ -107,6 +113,18 @@ def build_floor(parameters: Mapping[str, str], server: ServerFacts) -> dict[str,
         if values:
             floor[name] = str(max(values))
     return floor
+
+
+def build_reserve(parameters: Mapping[str, str], server: ServerFacts) -> dict[str, str]:
+    """Connections that clients cannot take: a replica that is full of them must still tell its lag."""
+    limit = build_floor(parameters, server).get("max_connections")
+    if server.version < RESERVED_SINCE or limit is None:
+        return {}
+    for_superusers = parameters.get("superuser_reserved_connections", "")
+    left = int(limit) - (int(for_superusers) if for_superusers.isdigit() else SUPERUSER_RESERVED)
+    # The server does not start if nothing is left for others.
+    count = min(RESERVED_CONNECTIONS, left // RESERVED_SHARE)
+    return {"reserved_connections": str(count)} if count > 0 else {}
 
 
 def build_preloads(ignored: Collection[str], server: ServerFacts) -> dict[str, str]:

@@ -144,7 +144,8 @@ class ReplicaProbe:
 
     `server_name` is its `cluster_name`, which a member starts with as its own name. `timeline` is the walreceiver's
     received timeline. `wal_timeline` is that of the newest WAL it has, and is read only if there is no receiver.
-    Session counts are client backends other than ours.
+    Session counts are client backends other than ours, and `max_connections` is how many of them there may be: what is
+    reserved is left out.
     """
 
     probed_at: float
@@ -184,10 +185,11 @@ class PoolDemand:
     """What one WorkerPool holds and wants of a server's connections; counts are of workers.
 
     `rank` is 0 for Critical, 1 for Standard, 2 for Background. `running` workers hold connections now or are being
-    started: `ready` of them certainly do, `busy` of them run a job. `terminating` workers take no job any more, and
-    hold their connections until they are gone. `wanted` is the last count that its queue asked for, `minimum` and
-    `maximum` are the bounds of its spec. A pool that scales nothing now cannot give workers back: all that run are
-    busy, and they are its maximum.
+    started: `ready` of them certainly do, those that have `started` may, `busy` of them run a job. `terminating` ones
+    take no job any more, and hold their connections until they are gone; how many there are is known once the pods are
+    counted (`is_counted`). `wanted` is the last count that its queue asked for, `minimum` and `maximum` are the bounds
+    of its spec. A pool that scales nothing now cannot give workers back: all that run are busy, and they are its
+    maximum.
 
     `guard` is the name of the DatabaseGuard that the pool refers to. `workload` names what it scales, as long as that
     exists and whatever pool scales it; None while no worker was ever seen.
@@ -205,6 +207,8 @@ class PoolDemand:
     ready: int
     terminating: int
     workload: str | None
+    started: int
+    is_counted: bool = True
 
     @property
     def held(self) -> int:
@@ -215,6 +219,11 @@ class PoolDemand:
     def connected(self) -> int:
         """Connections that the server certainly counts."""
         return self.connections_per_worker * (self.ready + self.terminating)
+
+    @property
+    def possible(self) -> int:
+        """Connections that the server may count by now: a worker that has started need not be ready to hold some."""
+        return self.connections_per_worker * (max(self.ready, self.started) + self.terminating)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +254,9 @@ class DatabaseView:
     """What is known of a guard's server, for the pools and sets that refer to it; a value without links.
 
     `finding` is the guard's own Ready condition; while `is_ready` is false nothing may be decided on the rest, and
-    `connections`, `budget` and `allocations` are the last ones there were. `observed_at` is monotonic seconds; `marks`
-    are the newest canary rounds, oldest first; `allocations` are by pool uid. `state` is the guard's, as status has it.
+    `connections`, `budget` and `allocations` are the last ones there were. `target` is the login of the Secret, whether
+    or not it was tried. `observed_at` is monotonic seconds; `marks` are the newest canary rounds, oldest first;
+    `allocations` are by pool uid. `state` is the guard's, as status has it.
     """
 
     guard_uid: str

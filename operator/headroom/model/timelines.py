@@ -1,14 +1,15 @@
 """Timelines: where one forked off from another, and how far a copy of a server got on which of them."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from headroom.model.database import Lsn, ReplicaProbe
 
 FIRST_TIMELINE = 1
 """The one that a server begins with: it forked off from nothing, and has no history file."""
+NOWHERE = Lsn(0)
+"""A position that is not known."""
 _LINE = re.compile(r"^\s*(\d+)\s+([0-9A-Fa-f]+/[0-9A-Fa-f]+)")
 
 
@@ -35,16 +36,25 @@ class TimelineHistory:
 
 @dataclass(frozen=True, slots=True)
 class WalPosition:
-    """The newest timeline of which a member has WAL, and the highest position that it received or replayed on it."""
+    """How far a member got on `timeline`, the newest of which it is known to have WAL.
+
+    `replayed` is the highest that it was seen to replay on that timeline: what was replayed stays in its data. `held`
+    is the highest that it received or replayed, also while nothing named the timeline: WAL that was received may end
+    in the middle of a record, which is never replayed.
+    """
 
     timeline: int
-    lsn: Lsn
+    replayed: Lsn = NOWHERE
+    held: Lsn = NOWHERE
 
-    def advance(self, other: "WalPosition") -> "WalPosition":
-        """The further of two. A restarted server begins to receive below what it has, on the old timeline perhaps."""
-        if other.timeline == self.timeline:
-            return other if other.lsn > self.lsn else self
-        return max(self, other, key=lambda position: position.timeline)
+    def observe(self, probe: ReplicaProbe) -> "WalPosition":
+        """Take up an answer. A restarted server begins to receive below what it has, on the old timeline perhaps."""
+        found = read_position(probe)
+        if found is None:
+            return replace(self, held=max(self.held, find_position(probe) or self.held))
+        if found.timeline != self.timeline:
+            return max(self, found, key=lambda position: position.timeline)
+        return WalPosition(self.timeline, max(self.replayed, found.replayed), max(self.held, found.held))
 
 
 def find_position(probe: ReplicaProbe | None) -> Lsn | None:
@@ -54,21 +64,9 @@ def find_position(probe: ReplicaProbe | None) -> Lsn | None:
 
 
 def read_position(probe: ReplicaProbe) -> WalPosition | None:
-    """How far a replica got; None if it is none, or if that cannot be told."""
+    """How far a replica got; None if the answer does not tell on which timeline."""
     timeline = probe.timeline if probe.timeline is not None else probe.wal_timeline
-    lsn = find_position(probe)
-    if timeline is None or lsn is None or not probe.is_in_recovery:
+    held = find_position(probe)
+    if timeline is None or held is None:
         return None
-    return WalPosition(timeline, lsn)
-
-
-def advance_all(before: Mapping[str, WalPosition], found: Mapping[str, WalPosition | None]) -> dict[str, WalPosition]:
-    """The positions by name, of all that are in `found`; where nothing new is known the old one stays."""
-    after = {}
-    for name, position in found.items():
-        known = before.get(name)
-        if position is not None:
-            after[name] = position if known is None else known.advance(position)
-        elif known is not None:
-            after[name] = known
-    return after
+    return WalPosition(timeline, probe.replay_lsn or NOWHERE, held)

@@ -49,6 +49,13 @@ class Services:
     former_ids: tuple[str, ...] = ()
     watch_namespaces: tuple[str, ...] = ()
 
+    @property
+    def swept_ids(self) -> tuple[str, ...]:
+        """The ids whose orphaned slots are swept. Another release may have had the same former id: whether a set of its
+        is gone only who sees all sets can tell.
+        """
+        return (self.install_id,) if self.watch_namespaces else (self.install_id, *self.former_ids)
+
 
 @dataclass(slots=True, kw_only=True)
 class ReconcileContext(Generic[SpecT, FactsT, DecisionT, MemoryT, HandlesT]):

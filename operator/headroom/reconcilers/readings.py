@@ -25,7 +25,8 @@ POSITION_AGE_SECONDS = 0.05
 """Readings of one moment share a position: none of them waits for another's turn on the connection."""
 SLOTS_AGE_SECONDS = 1.0
 BACKUPS_AGE_SECONDS = 1.0
-LIBRARIES_AGE_SECONDS = 1.0
+LIBRARIES_AGE_SECONDS = 25.0
+"""They are asked for every 30 s at most, by each set in its own turn, and a reading walks through all databases."""
 HISTORY_WAIT_SECONDS = 0.3
 """Longer than the answer of a server that is well; no ejection waits for one that is not."""
 HISTORY_RETRY_SECONDS = 5.0
@@ -33,16 +34,23 @@ HISTORY_RETRY_SECONDS = 5.0
 
 @dataclass(slots=True)
 class SharedReading(Generic[T]):
-    """One question that many ask: while it is under way, and for a moment after, all get the same answer."""
+    """One question that many ask: while it is under way, and for a moment after, all get the same answer.
+
+    `version` names what is asked about: an answer about another one is not shared.
+    """
 
     clock: Clock
     ask: Callable[[], Awaitable[T]]
     max_age_seconds: float
     _pending: "asyncio.Task[T] | None" = None
     _answer: tuple[float, T] | None = None
+    _version: object = None
 
-    async def read(self) -> T:
+    async def read(self, version: object = None) -> T:
         """The answer to a question sent at most `max_age_seconds` ago; raises what asking raises."""
+        if version != self._version:
+            self.invalidate()
+            self._version = version
         if self._answer is not None and self.clock.monotonic() - self._answer[0] <= self.max_age_seconds:
             return self._answer[1]
         if self._pending is None:

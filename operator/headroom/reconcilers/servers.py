@@ -137,9 +137,12 @@ class Servers:
         """Base backups that stream now; raises PrimaryUnavailable."""
         return await self._readings(guard).backups.read()
 
-    async def read_libraries(self, guard: GuardKey) -> ServerLibraries:
-        """What the primary's image has and its databases need; may take seconds. Raises PrimaryUnavailable."""
-        return await self._readings(guard).libraries.read()
+    async def read_libraries(self, guard: GuardKey, version: object) -> ServerLibraries:
+        """What the primary's image has and its databases need; may take seconds. Raises PrimaryUnavailable.
+
+        The answer is shared for half a minute, unless `version` says that the server is another one or has restarted.
+        """
+        return await self._readings(guard).libraries.read(version)
 
     async def read_history(self, guard: GuardKey, position: Mark) -> TimelineHistory | None:
         """Where the timelines of the primary that answered at `position` forked off; None while it is not known."""

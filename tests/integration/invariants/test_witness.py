@@ -106,10 +106,12 @@ def test_paused_replay_is_old_on_a_quiet_primary_and_never_older_than_it_is(stan
     stand.replica.sql("SELECT pg_wal_replay_pause()")
     paused = time.monotonic()
     stand.reads.clear()
+    [here] = stand.replica.sql("SELECT pg_last_wal_replay_lsn() - '0/0' AS bytes")
     stand.wait("two seconds of age", lambda member, _: (member.staleness or 0.0) > 2.0)
     wait_until("an old read", lambda: stand.collect() and stand.reads and stand.reads[-1].staleness > 2.0, timeout=10)
     assert stand.reads[-1].staleness <= time.monotonic() - paused
     assert (stand.member.staleness or 0.0) <= time.monotonic() - paused
+    assert stand.member.position == here["bytes"], "what it only received is no position"
     stand.replica.sql("SELECT pg_wal_replay_resume()")
     stand.wait("the member to be current", lambda member, _: (member.staleness or 0.0) < 1.0)
 

@@ -1,6 +1,7 @@
 """A real failover under write load: members before the fork follow the new primary, those past it never can."""
 
 import contextlib
+import os
 import signal
 import socket
 import threading
@@ -31,6 +32,10 @@ from headroom.reasons import Reason
 from tests.postgres_server import REPLICATION, Server, ServerMaker
 
 PATIENCE_SECONDS = 60.0
+CRASHES = 10
+"""A crash at the end of a record, or between what two members received, shows nothing."""
+SEGMENT_BYTES = 2**20
+"""Of the servers here. Where half a record ends with its segment, PostgreSQL may have to restart before it follows."""
 SPEC = ReplicaSetSpec.model_validate(
     {
         "databaseRef": {"name": "store"},
@@ -329,3 +334,84 @@ async def test_the_old_primary_that_comes_back_is_told_by_its_timeline(stage: St
     finally:
         await link.close()
         await slots.close()
+
+
+def read_ends(server: Server) -> tuple[int, int]:
+    """How far a member received and replayed."""
+    query = "SELECT pg_last_wal_receive_lsn() - '0/0' AS received, pg_last_wal_replay_lsn() - '0/0' AS replayed"
+    [row] = server.sql(query)
+    return int(row["received"]), int(row["replayed"])
+
+
+def freeze(server: Server) -> list[int]:
+    """Stop all that write, in the middle of what they do; their pids."""
+    query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND query LIKE 'INSERT%'"
+    pids = [int(row["pid"]) for row in server.sql(f"{query} AND pid <> pg_backend_pid()")]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    return pids
+
+
+def load_pages(server: Server) -> None:
+    """Large records, without end."""
+    with contextlib.suppress(psycopg.Error), server.connect() as connection:
+        while True:
+            connection.execute("INSERT INTO load SELECT g, repeat(md5(g::text), 30) FROM generate_series(1, 5000) g")
+
+
+def crash_under_load(servers: ServerMaker) -> tuple[Stage, bool]:
+    """The old primary crashes while it writes and all receive; whether all end in the middle of one record."""
+    old = servers.make()
+    old.sql("CREATE TABLE load (n int, t text)")
+    names = {name: Name(old.port) for name in ("new", "before", "past")}
+    members = {name: servers.make_replica(old, settings={"cluster_name": name}) for name in names}
+    for name, server in members.items():
+        follow(server, names[name])
+    for server in members.values():
+        eventually("all stream by their names", partial(is_streaming, server))
+    for _ in range(2):
+        threading.Thread(target=load_pages, args=(old,), daemon=True).start()
+    time.sleep(1.0)
+    frozen = freeze(old)
+    assert frozen
+    time.sleep(1.0)
+    old.stop(signal.SIGQUIT)
+    eventually("no receiver is left", lambda: not any(map(is_streaming, members.values())))
+    ends = {read_ends(server) for server in members.values()}
+    postgres = PsycopgPostgres("failover", SessionNames("lease", "one"), OpenFence(), SystemClock())
+    stage = Stage(old, members["new"], members["before"], members["past"], names, postgres)
+    received, replayed = next(iter(ends))
+    return stage, len(ends) == 1 and received > replayed and received % SEGMENT_BYTES != 0
+
+
+async def test_a_crash_in_the_middle_of_a_record_condemns_nobody(servers: ServerMaker) -> None:
+    """The new primary forks off before that record, of which the others hold the same half: all of them follow."""
+    for _ in range(CRASHES):
+        stage, is_torn = crash_under_load(servers)
+        if is_torn:
+            break
+        for name in stage.names.values():
+            name.close()
+    assert is_torn, f"none of {CRASHES} crashes left half a record with all"
+    try:
+        stage.new.sql("SELECT pg_promote()")
+        for slot in ("hr_before", "hr_past"):
+            stage.new.sql("SELECT pg_create_physical_replication_slot(%s, true)", [slot])
+        _, history, _ = await stage.read()
+        end = history.find_end(1)
+        assert end is not None
+        assert all(server_ends[0] > end >= server_ends[1] for server_ends in map(read_ends, (stage.before, stage.past)))
+        decision = await stage.decide()
+        assert not decision.plan.eject
+        assert not decision.plan.retire
+        for name in ("before", "past"):
+            stage.names[name].lead_to(stage.new)
+        for server in (stage.before, stage.past):
+            eventually("all follow", partial(is_streaming, server))
+            server.wait_for_replay(stage.new)
+        decision = await stage.decide()
+        assert not decision.plan.eject
+        assert {each.facts.probe.timeline for each in decision.members if each.facts.probe is not None} == {2}
+    finally:
+        for name in stage.names.values():
+            name.close()

@@ -9,6 +9,7 @@ from e2e.demo.picture import draw
 from e2e.demo.report import SENTENCES, measure, missing, objective_of, print_summary
 from e2e.demo.timeline import Decision, GuardSample, Timeline
 from e2e.demo.view import render, sparkline
+from e2e.invariants.patrol import Watch
 
 WORDS = "Queue ArrivalsCovered: 7 workers wanted: 30.1 jobs/s arrive, 39.2/s expected in 1 s; one worker does 9.28/s"
 
@@ -77,7 +78,7 @@ def test_what_the_primary_bore_is_counted(timeline: Timeline) -> None:
 
 
 def test_every_figure_and_every_missing_one_is_a_sentence(timeline: Timeline, tmp_path: Path) -> None:
-    figures = measure(timeline)
+    figures = measure(timeline) | Watch().figures()
     console = Console(width=160, color_system=None, record=True)
     with console.capture() as captured:
         print_summary(console, figures, tmp_path / "demo.json", tmp_path / "demo.png")

@@ -86,6 +86,11 @@ class Scene:
         """Change a pod."""
         self.pods = [replace(one, **changes) if one.key[1] == f"store-{number}-x" else one for one in self.pods]
 
+    def say(self, reason: str, *numbers: int, message: str = "") -> None:
+        """What ReadsMayBeStale says, and of whom; without a reason it is not True."""
+        names = ", ".join(f"store-{number}-x serves data 99 s old" for number in numbers)
+        self.one = replace(self.one, stale_reason=reason, stale_message=message or names)
+
     def drop(self, number: int, parts: Iterable[str] = ("pods", "claims", "slots")) -> None:
         """Take parts of a member away."""
         for part in parts:

@@ -107,6 +107,15 @@ def test_a_watch_fails_for_what_its_test_does_not_break_on_purpose(scene: Scene)
     assert [one.invariant for one in allowing.violations()] == [Invariant.NEVER_SYNCHRONOUS]
 
 
+def test_a_measurement_counts_what_is_violated(scene: Scene) -> None:
+    watch = Watch()
+    assert watch.figures()["invariants_violated_count"].met
+    scene.server = {"synchronous": (slot(0), slot(1))}
+    watch.observe(scene.observe())
+    figure = watch.figures("bench")["bench"]
+    assert (figure.value, figure.unit, figure.met) == (2, "violations", False)
+
+
 def test_a_checker_that_fails_itself_fails_the_test() -> None:
     watch = Watch(troubles=["the checker itself failed: KeyError('mode')"])
     assert "KeyError" in watch.report()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from e2e.apps.witness import Counter, parse_history
-from e2e.invariants import manifests, suspicion
+from e2e.invariants import excuses, manifests, suspicion
 from e2e.invariants.facts import GuardFacts, MemberFacts, NewRead, Observation, QueryCut, ServerFacts
 from e2e.invariants.kube import Kube, read_lines
 from e2e.invariants.samples import Samples, build_targets
@@ -17,6 +17,7 @@ from headroom.manifests.children import Owner, build_claim
 from headroom.model import replica
 from headroom.model.replica import MemberId
 from headroom.policy.replicaset.drain import BY_CHOICE
+from headroom.policy.replicaset.members import LIBRARY_REASONS
 from headroom.reasons import ConditionType, Reason
 from tests.unit.invariants.scene import GUARD, SERVICE, Scene
 
@@ -38,10 +39,12 @@ def test_names_are_the_operators() -> None:
     assert manifests.SLOT_ANNOTATION == replica.SLOT_ANNOTATION
     assert manifests.RETIRE_ANNOTATION == replica.RETIRE_ANNOTATION
     assert suspicion.SLOT_PREFIX == replica.ANY_SLOT_PREFIX
-    assert manifests.LAG_PANIC == Reason.LAG_PANIC
-    assert ConditionType.READS_MAY_BE_STALE == "ReadsMayBeStale"
+    assert manifests.STALE_CONDITION == ConditionType.READS_MAY_BE_STALE
+    assert {Reason.LAG_PANIC, Reason.READS_UNBOUNDED} == excuses.LASTING_REASONS
+    assert excuses.OUTAGE_REASON == Reason.READS_UNBOUNDED
+    assert {str(reason) for reason in LIBRARY_REASONS} == excuses.LIBRARY_REASONS
     assert {str(reason) for reason in BY_CHOICE} == suspicion.BY_CHOICE
-    assert {str(reason) for reason in Reason} >= suspicion.MISCONFIGURED | suspicion.NOT_OURS_TO_ROUTE
+    assert {str(reason) for reason in Reason} >= suspicion.MISCONFIGURED | excuses.NOT_OURS_TO_ROUTE
 
 
 def test_a_set_promises_what_its_spec_says() -> None:
@@ -50,23 +53,36 @@ def test_a_set_promises_what_its_spec_says() -> None:
     assert (found.wanted, found.min_serving, found.is_active) == (3, 1, True)
     assert (found.max_lag, found.eject_lag, found.eject_grace, found.drain_timeout) == (1, 10, 10, 60)
     assert found.wal_cap == 4 << 30
-    assert not found.is_staleness_said
+    assert (found.stale_reason, found.stale_message) == ("", "")
     paused = manifests.parse_set(stored(mode="Paused", provisioning={}, routing={}))
     assert (paused.is_active, paused.wal_cap, paused.service[1]) == (False, None, "store-read")
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "reason", "is_said"),
+    ("kind", "status", "reason", "said"),
     [
-        ("ReadsMayBeStale", "True", "ReadsUnbounded", True),
-        ("ReadsMayBeStale", "False", "AsExpected", False),
-        ("ReadsMayBeStale", "Unknown", "NotYetObserved", False),
-        ("Ready", "True", "LagPanic", True),
+        ("ReadsMayBeStale", "True", "ReadsUnbounded", ("ReadsUnbounded", "words")),
+        ("ReadsMayBeStale", "False", "AsExpected", ("", "")),
+        ("ReadsMayBeStale", "Unknown", "NotYetObserved", ("", "")),
+        ("Ready", "True", "LagPanic", ("", "")),
     ],
 )
-def test_staleness_is_said_by_a_condition(kind: str, status: str, reason: str, is_said: bool) -> None:
-    body = {**stored(), "status": {"conditions": [{"type": kind, "status": status, "reason": reason}]}}
-    assert manifests.parse_set(body).is_staleness_said is is_said
+def test_staleness_is_said_by_its_condition_alone(kind: str, status: str, reason: str, said: tuple[str, str]) -> None:
+    condition = {"type": kind, "status": status, "reason": reason, "message": "words"}
+    found = manifests.parse_set({**stored(), "status": {"conditions": [condition]}})
+    assert (found.stale_reason, found.stale_message) == said
+
+
+def test_members_that_are_measured_and_those_with_other_libraries_are_known() -> None:
+    fault = {"type": "CaughtUp", "status": "False", "reason": "CollationMismatch", "message": "words"}
+    members = [
+        {"name": "store-0-x", "replayLagSeconds": 0.0, "conditions": [{"type": "Serving", "reason": "AsExpected"}]},
+        {"name": "store-1-x", "replayLagSeconds": 3.5, "conditions": [fault]},
+        {"name": "store-2-x"},
+    ]
+    found = manifests.parse_set({**stored(), "status": {"members": members}})
+    assert found.measured == {"store-0-x", "store-1-x"}
+    assert found.mismatched == {"store-1-x"}
 
 
 def test_a_guards_host_is_a_service_of_its_namespace() -> None:

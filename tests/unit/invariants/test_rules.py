@@ -61,23 +61,16 @@ def test_what_heals_within_its_grace_was_nothing(scene: Scene) -> None:
 
 def test_a_member_past_the_fork_may_not_serve_even_if_it_is_said(scene: Scene) -> None:
     scene.server = {"timeline": 2, "forks": {1: 500}}
-    scene.one = replace(scene.one, is_staleness_said=True)
+    scene.say("LagPanic", 0)
     scene.members = {0: {"position": 500, "is_streaming": False}, 1: {"timeline": 2}}
     assert scene.run(60).found() == []
     scene.members[0]["position"] = 501
     assert scene.run(DISOWN_GRACE + 1).found() == [Invariant.SERVING_IS_FIT]
 
 
-@pytest.mark.parametrize("facts", [{"staleness": 900.0}, {"is_streaming": False}, {"timeline": 2}], ids=str)
-def test_what_is_said_may_be_old(scene: Scene, facts: dict[str, object]) -> None:
-    scene.one = replace(scene.one, is_staleness_said=True)
-    scene.members[0] = facts
-    assert scene.run(60).found() == []
-
-
 @pytest.mark.parametrize("facts", [{"in_recovery": False}, {"system_id": "2"}], ids=str)
 def test_to_say_it_does_not_help_a_server_that_is_no_replica(scene: Scene, facts: dict[str, object]) -> None:
-    scene.one = replace(scene.one, is_staleness_said=True)
+    scene.say("LagPanic", 0)
     scene.members[0] = facts
     assert scene.run(60).found() == [Invariant.SERVING_IS_FIT]
 
@@ -234,7 +227,8 @@ def test_no_new_connection_meets_old_data(scene: Scene, staleness: float, is_ove
 
 
 def test_a_new_connection_may_meet_what_is_said_to_be_old(scene: Scene) -> None:
-    scene.one = replace(scene.one, is_staleness_said=True)
+    scene.say("LagPanic", 0)
+    scene.members.pop(1)
     scene.events = {"reads": (READ(900.0),)}
     assert scene.run(1).found() == []
 
@@ -327,6 +321,6 @@ def test_only_scale_in_answers_for_a_query(scene: Scene, changes: dict[str, str]
 
 def test_a_stale_member_may_lose_its_queries(scene: Scene) -> None:
     scene.members[0] = {"staleness": 30.0}
-    scene.one = replace(scene.one, is_staleness_said=True)
+    scene.say("LagPanic", 0)
     drain(scene, 3)
     assert scene.found() == []

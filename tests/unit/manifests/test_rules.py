@@ -154,6 +154,25 @@ def test_parameters_are_never_below_the_primarys() -> None:
     assert floor["max_worker_processes"] == "64"
 
 
+@pytest.mark.parametrize(
+    ("version", "parameters", "want"),
+    [
+        (170002, {}, "reserved_connections = '5'"),
+        (160000, {}, "reserved_connections = '5'"),
+        (150004, {}, None),
+        (170002, {"reserved_connections": "2"}, "reserved_connections = '2'"),
+        (170002, {"superuser_reserved_connections": "170"}, "reserved_connections = '3'"),
+        (170002, {"superuser_reserved_connections": "195"}, None),
+    ],
+)
+def test_connections_are_reserved_where_the_server_can_and_others_keep_most(
+    version: int, parameters: dict[str, str], want: str | None
+) -> None:
+    conf = build_postgresql_conf(make_settings(parameters=parameters), replace(SERVER, version=version))
+    found = [line for line in conf.splitlines() if line.startswith("reserved_connections")]
+    assert found == ([want] if want is not None else [])
+
+
 def test_a_users_parameter_cannot_undo_ours() -> None:
     settings = make_settings(parameters={"hot_standby": "off", "restore_command": "cp"})
     conf = build_postgresql_conf(settings, SERVER)

@@ -267,6 +267,16 @@ def test_an_image_without_flock_starts_nothing(pod: Pod) -> None:
         assert (done.returncode, "the image has no flock" in done.stderr) == (3, True), done.stderr
 
 
+def test_an_image_without_the_tools_of_a_server_is_told_from_a_wrong_copy(pod: Pod) -> None:
+    (pod.folder / "pgdata" / ".headroom-seeded").write_text("")
+    (pod.folder / "few").mkdir()
+    for name in ("postgres", "pg_basebackup"):
+        (pod.folder / "few" / name).write_text("#!/bin/sh\n")
+        (pod.folder / "few" / name).chmod(0o755)
+    done = pod.run("seed.sh", PATH=f"{pod.folder / 'few'}:/usr/bin:/bin")
+    assert (done.returncode, "seed: the image has no pg_controldata" in done.stderr) == (3, True), done.stderr
+
+
 def test_a_volume_that_cannot_be_locked_is_reported_with_the_cause(pod: Pod) -> None:
     (pod.folder / "tools" / "flock").write_text('#!/bin/sh\necho "flock: 9: No locks available" >&2; exit 71\n')
     (pod.folder / "tools" / "flock").chmod(0o755)

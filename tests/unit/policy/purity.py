@@ -2,7 +2,7 @@
 
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from enum import Enum
@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from headroom.model.frozen import FrozenMap
 
 LEAVES = (int, float, str, bytes, bool, type(None), datetime, date, time, timedelta, Enum)
-CONTAINERS = (tuple, frozenset, Mapping, FrozenMap)
-"""Read-only by their annotation: no list, dict, set or deque."""
+CONTAINERS = (tuple, frozenset, FrozenMap)
+"""Read-only in themselves: no list, dict, set or deque, and no `Mapping`, which a dict is as well."""
 
 
 def find_impure(*roots: object) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from headroom.model.database import Lsn
+from headroom.model.frozen import FrozenMap
 from headroom.reasons import Reason
 from tests.unit.policy.purity import find_impure
 
@@ -19,7 +20,7 @@ class Value:
     at: datetime
     lsn: Lsn | None
     reasons: frozenset[Reason]
-    others: Mapping[str, tuple["Value", ...]] = field(default_factory=dict)
+    others: FrozenMap[str, tuple["Value", ...]] = field(default_factory=FrozenMap)
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Open:
 @dataclass(frozen=True)
 class Deep:
     values: tuple[Value, ...]
-    tasks: Mapping[str, "asyncio.Task[int] | None"]
+    tasks: FrozenMap[str, "asyncio.Task[int] | None"]
 
 
 def holds(annotation: Any) -> type:
@@ -46,11 +47,22 @@ def test_a_dataclass_that_is_not_frozen_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "handle", [asyncio.Lock, Callable[[], None], deque[int], dict[str, int], list[int], set[int], Any, object]
+    "handle",
+    [
+        asyncio.Lock,
+        Callable[[], None],
+        deque[int],
+        dict[str, int],
+        Mapping[str, int],
+        list[int],
+        set[int],
+        Any,
+        object,
+    ],
 )
 def test_handles_and_what_can_be_changed_are_found(handle: Any) -> None:
     assert len(find_impure(holds(handle))) == 1
-    assert len(find_impure(holds(Mapping[str, handle | None] if handle is not Any else Any))) == 1
+    assert len(find_impure(holds(FrozenMap[str, handle | None] if handle is not Any else Any))) == 1
 
 
 def test_a_handle_deep_inside_is_named_by_its_path() -> None:

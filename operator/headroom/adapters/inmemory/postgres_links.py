@@ -95,7 +95,7 @@ class MemoryReplica:
             is_replay_paused=server.is_paused,
             sessions=len(server.sessions),
             active_sessions=sum(session.state == "active" for session in server.sessions),
-            max_connections=int(server.settings["max_connections"]),
+            max_connections=server.usable_connections,
             wal_timeline=server.timeline,
         )
 

@@ -46,6 +46,7 @@ DEFAULT_LIBRARIES = ServerLibraries(
 FIRST_START = datetime(2026, 1, 1, tzinfo=UTC)
 START_LSN = 0x3000000
 CANARY_BYTES = 128
+RESERVED_SINCE = 160_000
 
 
 _STARTS: Iterator[int] = count()
@@ -92,8 +93,8 @@ class MemoryServer:
     A replica has an `upstream`, whose WAL it replays at once unless `is_paused`, and receives unless
     `is_cut_off`. `is_down` refuses connections, `is_hung` lets every call run into its deadline. One with `has_tls`
     refuses plain connections, one that has it False refuses encrypted ones; None takes both. `questions` counts what
-    guards and sets asked. `forks` are where each earlier timeline ended. Without `libraries` their statements take too
-    long.
+    guards and sets asked. `forks` are where each earlier timeline ended. Of what a replica received, the last
+    `torn_bytes` are half a record, which is never replayed. Without `libraries` their statements take too long.
     """
 
     host: str
@@ -117,6 +118,7 @@ class MemoryServer:
     is_pooler: bool = False
     is_paused: bool = False
     is_cut_off: bool = False
+    torn_bytes: int = 0
     has_tls: bool | None = None
     has_user_tablespaces: bool = False
     libraries: ServerLibraries | None = DEFAULT_LIBRARIES
@@ -154,7 +156,12 @@ class MemoryServer:
         if upstream.timeline <= self.timeline or not upstream.forks:
             return upstream.timeline >= self.timeline
         end = dict(upstream.forks).get(self.timeline)
-        return end is not None and end >= max(self._received, self._replayed)
+        return end is not None and end >= self._replayable
+
+    @property
+    def _replayable(self) -> int:
+        """Where a replica comes to with what it has."""
+        return max(self._received - self.torn_bytes, self._replayed)
 
     def read_libraries(self, role: "MemoryRole") -> ServerLibraries:
         """The libraries as this role may read them."""
@@ -172,10 +179,12 @@ class MemoryServer:
     def replay(self) -> tuple[Lsn, Lsn]:
         """Let a replica receive and replay what it can; returns (received, replayed)."""
         if self.upstream is not None and self.is_streaming:
+            if self.timeline != self.upstream.timeline:
+                self._received, self.torn_bytes = self._replayable, 0
             self._received = max(self._received, self.upstream.lsn)
             self.timeline = self.upstream.timeline
         if not self.is_paused:
-            self._replayed = max(self._replayed, self._received)
+            self._replayed = self._replayable
         return Lsn(self._received), Lsn(self._replayed)
 
     def promote(self) -> None:
@@ -207,7 +216,7 @@ class MemoryServer:
         if target.database != self.database:
             message = f'{where}: database "{target.database}" does not exist'
             raise PrimaryUnavailable(message, reason=Reason.DATABASE_NOT_FOUND)
-        if len(self.sessions) >= self.usable_connections:
+        if len(self.sessions) >= self._count_connections(role):
             message = f"{where}: sorry, too many clients already"
             raise PrimaryUnavailable(message, reason=Reason.NO_CONNECTION_LEFT)
         if self.is_pooler:
@@ -228,7 +237,15 @@ class MemoryServer:
     @property
     def usable_connections(self) -> int:
         """Connections that ordinary roles may hold."""
-        return int(self.settings["max_connections"]) - int(self.settings["superuser_reserved_connections"])
+        reserved = int(self.settings.get("reserved_connections", "0")) if self.version >= RESERVED_SINCE else 0
+        kept = int(self.settings["superuser_reserved_connections"]) + reserved
+        return int(self.settings["max_connections"]) - kept
+
+    def _count_connections(self, role: MemoryRole) -> int:
+        """Connections until this role gets no more."""
+        if self.version < RESERVED_SINCE or "pg_use_reserved_connections" not in role.rights:
+            return self.usable_connections
+        return self.usable_connections + int(self.settings.get("reserved_connections", "0"))
 
     def create_slot(self, name: str, role: MemoryRole, now: float) -> MemorySlot:
         """Reserve WAL under a name unless that is done; raises Refused or PrimaryUnavailable."""

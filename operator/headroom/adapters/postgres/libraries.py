@@ -23,20 +23,20 @@ Pin = Callable[[str], PinnedConnection]
 async def read_libraries(pin: Pin, home: str) -> ServerLibraries:
     """One reading of the server; raises PrimaryUnavailable or Refused if database `home` cannot be asked.
 
-    Any other database that cannot be asked is in the answer, with the reason.
+    Any other database that cannot be asked is in the answer, with the reason. At most one connection is open at a time:
+    the server has few of them for us.
     """
     end = asyncio.get_running_loop().time() + LONGEST_SECONDS
     connection = pin(home)
     try:
         server, databases = await connection.run(_read_server, seconds=HOME_SECONDS)
         found = []
-        for row in databases:
-            other = connection if row["name"] == home else pin(row["name"])
-            try:
-                database = await _read_database(other, row, end)
-            finally:
-                if other is not connection:
-                    await other.close()
+        for row in sorted(databases, key=lambda row: (row["name"] != home, row["name"])):
+            if row["name"] == home:
+                database = await _read_database(connection, row, end)
+            else:
+                await connection.release()
+                database = await _read_other(pin(row["name"]), row, end)
             if database is not None:
                 found.append(database)
         # A server that went away meanwhile would be taken for one with closed databases.
@@ -51,6 +51,13 @@ async def _read_server(link: Link) -> tuple[Row, list[Row]]:
     server = await fetch_one(link, sql.LIBRARIES)
     statement = sql.DATABASES if server["version"] >= FIRST_WITH_DATABASE_VERSIONS else sql.DATABASES_14
     return server, await (await link.execute(statement, {})).fetchall()
+
+
+async def _read_other(connection: PinnedConnection, row: Row, end: float) -> DatabaseLibraries | None:
+    try:
+        return await _read_database(connection, row, end)
+    finally:
+        await connection.close()
 
 
 async def _read_database(connection: PinnedConnection, row: Row, end: float) -> DatabaseLibraries | None:

@@ -177,7 +177,8 @@ SELECT current_setting('cluster_name') AS server_name,
        CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() <> 'not paused' ELSE false END
          AS is_replay_paused,
        s.sessions, s.active_sessions,
-       current_setting('max_connections')::int AS max_connections
+       current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+         - coalesce(current_setting('reserved_connections', true), '0')::int AS max_connections
 FROM (SELECT count(*) AS sessions, count(*) FILTER (WHERE state = 'active') AS active_sessions
       FROM pg_stat_activity
       WHERE coalesce(backend_type = 'client backend', datid IS NOT NULL) AND NOT {OURS}) s

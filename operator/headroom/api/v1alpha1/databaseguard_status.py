@@ -1,13 +1,10 @@
 """Status of a DatabaseGuard."""
 
 from datetime import datetime
-from typing import Annotated
-
-from pydantic import Field
 
 from headroom.api.base import StatusModel
 from headroom.api.v1alpha1.common import CommonStatus, GuardState
-from headroom.api.v1alpha1.decisions import Count, Name, Number, Text, Word
+from headroom.api.v1alpha1.decisions import Count, Number, Word
 
 
 class ConnectionStatus(StatusModel):
@@ -21,70 +18,11 @@ class ConnectionStatus(StatusModel):
     """Usable connections that all WorkerPools together may hold now."""
 
 
-class LoadEntry(StatusModel):
-    """A role and application with its active sessions."""
-
-    role: Name
-    """PostgreSQL role."""
-    application: Name = ""
-    """Value of application_name."""
-    active: Number
-    """Active sessions, on average."""
-    pool: Name
-    """The WorkerPool it belongs to, or `unmanaged`."""
-
-
-class Blocker(StatusModel):
-    """A session that others wait for."""
-
-    pid: Count
-    """Process id; 0 for a prepared transaction."""
-    role: Name = ""
-    """PostgreSQL role."""
-    application: Name = ""
-    """Value of application_name."""
-    state: Word | None = None
-    """What the session does, such as `idle in transaction`."""
-    waiters: Count
-    """Sessions that wait for it."""
-    blocking_seconds: Number
-    """How long the longest has waited."""
-    pool: Name | None = None
-    """The WorkerPool it belongs to."""
-    prepared_transaction: Name | None = None
-    """The gid of a prepared transaction."""
-
-
-class Kill(StatusModel):
-    """A statement that was cancelled or a session that was ended."""
-
-    at: datetime
-    """When."""
-    pid: Count
-    """Process id."""
-    role: Name
-    """PostgreSQL role."""
-    application: Name = ""
-    """Value of application_name."""
-    action: Word
-    """Cancel or Terminate."""
-    waiters: Count
-    """Sessions that waited for it."""
-    result: Text = ""
-    """The outcome."""
-
-
 class GuardMemory(StatusModel):
     """What the guard has learned and promised; stored here so that it survives a restart."""
 
-    healthy_commit_latency_milliseconds: Number | None = None
-    """Commit latency while the database is healthy."""
     clean_since: datetime | None = None
     """Since when all signals are below the level at which the current state ends."""
-    hold_seconds: Number | None = None
-    """How long a clean hold must last before a step back."""
-    last_entry: datetime | None = None
-    """When a state other than Healthy was last entered."""
 
 
 class DatabaseGuardStatus(CommonStatus):
@@ -110,11 +48,5 @@ class DatabaseGuardStatus(CommonStatus):
     """Sessions that wait for a lock."""
     oldest_transaction_seconds: Number | None = None
     """Age of the oldest transaction."""
-    load: Annotated[tuple[LoadEntry, ...], Field(max_length=5)] = ()
-    """The roles and applications with the most active sessions."""
-    blockers: Annotated[tuple[Blocker, ...], Field(max_length=10)] = ()
-    """Sessions that others wait for, the worst first."""
-    kills: Annotated[tuple[Kill, ...], Field(max_length=10)] = ()
-    """The last statements that were cancelled and sessions that were ended, the newest first."""
     memory: GuardMemory | None = None
     """What the guard has learned and promised."""

@@ -48,16 +48,3 @@ class WorkerDecision(StatusModel):
     """Why, as one CamelCase word."""
     message: Text = ""
     """Details."""
-
-
-class Override(StatusModel):
-    """An annotation of a person that is in effect now."""
-
-    verb: Word
-    """pin, hold, shed or freeze."""
-    value: Word | None = None
-    """The pinned count."""
-    by: Name | None = None
-    """Who set it."""
-    expires_at: datetime
-    """When it ends by itself."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from headroom.api.base import MapBy, StatusModel, Unique
 from headroom.api.v1alpha1.common import MAX_MEMBERS, CommonStatus, Conditions
-from headroom.api.v1alpha1.decisions import Count, Name, Number, Override, ReplicaDecision, Word
+from headroom.api.v1alpha1.decisions import Count, Name, Number, ReplicaDecision, Word
 
 
 class MemberRole(StrEnum):
@@ -37,22 +37,30 @@ class MemberStatus(StatusModel):
     """The server or snapshot it was copied from."""
     since: datetime | None = None
     """When it took its role."""
+    slot: Name | None = None
+    """Its replication slot on the primary."""
     node: Name | None = None
     """Node of its pod."""
     timeline: Count | None = None
-    """Timeline it streams on."""
+    """The newest timeline of which it has WAL."""
     progress_percent: Annotated[int, Field(ge=0, le=100)] | None = None
     """How far the copy is."""
     replay_lag_seconds: Number | None = None
-    """How long ago the primary was at the position of this replica."""
+    """How long ago the primary was at the position of this replica; while the primary is silent, the last that was
+    known."""
     replay_backlog_bytes: Number | None = None
     """WAL it has still to replay."""
+    unreplayed_since: datetime | None = None
+    """Only with a replay lag above `maxReplayLag`: when the primary was at the oldest position that is not replayed
+    here."""
+    unreplayed_position: Word | None = None
+    """That position, as timeline:LSN."""
     sessions: Count | None = None
     """Client sessions on it."""
     attempts: Count | None = None
     """Copies that failed."""
-    full_since: datetime | None = None
-    """Since when it has been full of sessions and has had another replica added for it."""
+    full_at: datetime | None = None
+    """When it was full of sessions and another replica was decided on for it; unset once that one took sessions."""
     conditions: Conditions = ()
     """Verdicts about the stages it has passed."""
 
@@ -62,27 +70,8 @@ class LeadTime(StatusModel):
 
     warm_seconds: Number | None = None
     """From a standby."""
-    volume_snapshot_seconds: Number | None = None
-    """From a snapshot."""
     base_backup_seconds: Number | None = None
     """From a base backup."""
-
-
-class SnapshotStatus(StatusModel):
-    """A snapshot that new replicas can start from."""
-
-    name: Name
-    """Name of the VolumeSnapshot."""
-    taken_at: datetime
-    """When it was taken."""
-    is_usable: bool
-    """Whether a new replica may start from it now."""
-    timeline: Count | None = None
-    """Timeline it is on."""
-    wal_behind_bytes: Number | None = None
-    """WAL that was written since the snapshot."""
-    reason: Word | None = None
-    """Why it is not usable."""
 
 
 class SlotStatus(StatusModel):
@@ -92,15 +81,6 @@ class SlotStatus(StatusModel):
     """Number of slots."""
     kept_wal_bytes: Number | None = None
     """WAL that the slots keep."""
-
-
-class ScalingTimes(StatusModel):
-    """When sizes last changed; stored here so that stabilization survives a restart."""
-
-    last_scale_up: datetime | None = None
-    """When replicas were last added."""
-    last_scale_down: datetime | None = None
-    """When replicas were last taken out."""
 
 
 class ReplicaSetStatus(CommonStatus):
@@ -119,8 +99,6 @@ class ReplicaSetStatus(CommonStatus):
     """Replicas that should serve."""
     standbys: Count | None = None
     """Warm replicas."""
-    recommended_standbys: Count | None = None
-    """Standbys that the steepest observed growth would need."""
     provisioning: Count | None = None
     """Replicas that are being created."""
     max_replay_lag_seconds: Number | None = None
@@ -131,14 +109,8 @@ class ReplicaSetStatus(CommonStatus):
     """How long it takes to add a replica, by method."""
     last_decision: ReplicaDecision | None = None
     """The last decision that changed something, and why."""
-    snapshots: Annotated[tuple[SnapshotStatus, ...], Field(max_length=16), MapBy("name")] = ()
-    """Snapshots for new replicas."""
     slots: SlotStatus | None = None
     """Our replication slots on the primary."""
-    scaling: ScalingTimes | None = None
-    """When sizes last changed."""
-    override: Override | None = None
-    """An annotation of a person that is in effect now."""
     system_identifier: Word | None = None
     """The system identifier of the primary that the replicas are copies of."""
     timeline: Count | None = None

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from headroom.api.base import StatusModel, Unique
 from headroom.api.v1alpha1.common import CommonStatus
-from headroom.api.v1alpha1.decisions import Count, Name, Number, Override, Text, Word, WorkerDecision
+from headroom.api.v1alpha1.decisions import Count, Name, Number, Word, WorkerDecision
 
 
 class QueueStatus(StatusModel):
@@ -38,43 +38,14 @@ class QueueStatus(StatusModel):
 class ScalingMemory(StatusModel):
     """What the scaler has learned and promised; stored here so that it survives a restart."""
 
-    verified_workers: Count | None = None
-    """The last count of workers whose throughput was verified."""
-    verified_throughput_per_second: Number | None = None
-    """Throughput at that count."""
     completions_per_slot_per_second: Number | None = None
     """The last good service rate of one busy slot."""
-    marginal_gain: float | None = None
-    """What the last verified step gained; 1 means as much for each worker as before."""
-    frozen_at: Count | None = None
-    """The count at which growth is frozen, because more workers gained nothing."""
-    frozen_template: Word | None = None
-    """The pod template for which growth was frozen; another template ends the freeze."""
-    retry_at: datetime | None = None
-    """When growth is attempted again."""
     held_until: datetime | None = None
     """Until when the size is held."""
     held_reason: Word | None = None
     """Why it is held."""
     started_at: datetime | None = None
     """When workers were last added."""
-
-
-class ShedStatus(StatusModel):
-    """What was paused or removed, and what it was before, so that it can be restored."""
-
-    since: datetime
-    """When shedding began."""
-    ceiling: Count | None = None
-    """Workers that are allowed now."""
-    workers_before: Count | None = None
-    """Workers before shedding began."""
-    paused_queues: Annotated[tuple[Name, ...], Field(max_length=64), Unique()] = ()
-    """Queues that Headroom paused. A pause by somebody else is not listed and is never lifted."""
-    suspended_by_us: bool | None = None
-    """Whether we suspended the CronJob."""
-    hold_seconds: Number | None = None
-    """How long all signals must stay good before the next step back."""
 
 
 class TargetStatus(StatusModel):
@@ -103,14 +74,8 @@ class WorkerPoolStatus(CommonStatus):
     """What was measured on the queue."""
     last_decision: WorkerDecision | None = None
     """The last decision that changed something, and why."""
-    fingerprint: Text | None = None
-    """What the sessions of the pool waited for when growth last gained nothing."""
     scaling: ScalingMemory | None = None
     """What the scaler has learned and promised."""
-    shedding: ShedStatus | None = None
-    """What is held back to protect the database. Absent: nothing."""
-    override: Override | None = None
-    """An annotation of a person that is in effect now."""
     target: TargetStatus | None = None
     """The workload that is scaled."""
     active_schedules: Annotated[tuple[Name, ...], Field(max_length=16), Unique()] = ()

@@ -47,6 +47,9 @@ system_identifier_of() {
 }
 
 check_image() {
+	for program in postgres pg_basebackup pg_controldata; do
+		command -v "$program" >/dev/null || refuse "the image has no $program"
+	done
 	case "$(postgres --version)" in
 	*" $MAJOR."* | *" $MAJOR"[a-z]*) ;;
 	*) refuse "the image holds $(postgres --version), the primary is of major version $MAJOR" ;;

@@ -11,13 +11,11 @@ from headroom.model.database import Allocation, ConnectionBudget, ConnectionCoun
 from headroom.model.frozen import FrozenMap
 from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.policy.databaseguard.allocation import allocate
+from headroom.policy.databaseguard.others import OthersHistory, WorkloadConnections
 from headroom.reasons import Reason
 
-OTHERS_SECONDS = 3600.0
-OTHERS_EVERY_SECONDS = 10.0
-BRIEF_COUNTS = round(0.05 * OTHERS_SECONDS / OTHERS_EVERY_SECONDS)
-"""Counts of an hour that are above its 95th percentile. In a shorter history as many are passed over: a peak of a
-minute must not become the rule for an hour because a process has just started."""
+COUNTED_WITHIN_SECONDS = 60.0
+"""Pools count their pods within seconds. One that cannot does not hold up the others for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,65 +28,12 @@ class ConnectionLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class OthersCount:
-    """Connections of others at `at`, in monotonic seconds; those of the workloads in `ours` are not among them."""
-
-    at: float
-    others: int
-    ours: frozenset[str]
-
-    def without(self, connected: Mapping[str, int], measured: int) -> "OthersCount":
-        """The count as if the workloads that connect so often now had been ours, and never below what others hold now.
-
-        What a workload held at that time is not known. A count that knows it already had its connections apart.
-        """
-        taken = sum(connections for workload, connections in connected.items() if workload not in self.ours)
-        return replace(self, others=max(self.others - taken, min(self.others, measured)))
-
-
-@dataclass(frozen=True, slots=True)
-class OthersHistory:
-    """Connections that no pool of ours holds, counted every 10 s for an hour, oldest first."""
-
-    counts: tuple[OthersCount, ...] = ()
-
-    def observe(self, now: float, others: int, ours: Iterable[str] = ()) -> "OthersHistory":
-        """The history with one more count, unless the last one is younger than 10 s; `ours` are all workloads now."""
-        if self.counts and now - self.counts[-1].at < OTHERS_EVERY_SECONDS:
-            return self
-        kept = tuple(count for count in self.counts if now - count.at < OTHERS_SECONDS)
-        known = frozenset(ours)
-        # One set for all counts while pools stay: there may be hundreds of both.
-        known = kept[-1].ours if kept and kept[-1].ours == known else known
-        return OthersHistory((*kept, OthersCount(now, others, known)))
-
-    def without(self, connected: Mapping[str, int], measured: int) -> "OthersHistory":
-        """The history without the connections of workloads that counted as others', each taken out of a count once.
-
-        `measured` is what others hold now.
-        """
-        if all(count.ours.issuperset(connected) for count in self.counts):
-            return self
-        known = {count.ours: count.ours.union(connected) for count in self.counts}
-        return OthersHistory(
-            tuple(replace(count.without(connected, measured), ours=known[count.ours]) for count in self.counts)
-        )
-
-    def high(self) -> int | None:
-        """The count that was exceeded for 3 min at most, which is the 95th percentile of a whole hour; None before the
-        first count.
-        """
-        ordered = sorted((count.others for count in self.counts), reverse=True)
-        return ordered[min(BRIEF_COUNTS, len(ordered) - 1)] if ordered else None
-
-
-@dataclass(frozen=True, slots=True)
 class ConnectionPlan:
     """The budget of one pass and its parts by pool uid, and what the next pass needs of it.
 
     `counted_since` is when this process first counted. `allocations` were made from `shared`, `demands` and `poolers`:
     `shared` is the budget of all pools, without the guard's own pooler. While `is_settled` is false, nobody is asked to
-    give anything back.
+    give anything back: what pools hold is not all known yet.
     """
 
     budget: ConnectionBudget
@@ -120,16 +65,15 @@ def plan_connections(
     holds its connections twice for a minute, and workers that end keep theirs until their job is done.
     """
     history, since = (OthersHistory(), now) if previous is None else (previous.history, previous.counted_since)
-    # Pools post their demand at least every 5 s: connections of one that has not done so yet look like others'.
-    is_settled = now - since >= FIRST_SIGHT_SECONDS
+    is_settled = (previous is not None and previous.is_settled) or _is_settled(demands, now - since)
     poolers = FrozenMap((name, limit.pool_size) for name, limit in limits.items() if limit.pool_size is not None)
     held = count_held(demands, poolers)
     current = max(0, counts.used - held)
-    connected = _count_connected(demands)
+    workloads = _count_workloads(demands)
     # Without the workers that start: the server may not count them yet, and then others would seem to be fewer.
-    history = history.without(connected, max(0, counts.used - count_connected(demands, poolers)))
+    history = history.without(workloads, max(0, counts.used - count_connected(demands, poolers)))
     if is_settled:
-        history = history.observe(now, current, connected)
+        history = history.observe(now, current, workloads)
     high, merged = history.high(), merge_limits(limits.values())
     kept = 0 if high is None else min(held, decide_budget(counts, high, merged).budget)
     others, own = max(high or 0, current), replace(merged, pool_size=limits[own_guard].pool_size)
@@ -137,6 +81,17 @@ def plan_connections(
     budget = decide_budget(counts, others, own, kept=kept)
     plan = ConnectionPlan(budget, FrozenMap(), history, since, shared.budget, tuple(demands), poolers, is_settled)
     return replace(plan, allocations=_allocate(plan, previous))
+
+
+def _is_settled(demands: Iterable[PoolDemand], seconds: float) -> bool:
+    """Whether a process that has counted for so long knows what is ours.
+
+    Pools post a demand at least every 5 s, and count the pods that terminate soon after. What is not known of theirs
+    looks like others'.
+    """
+    if seconds >= COUNTED_WITHIN_SECONDS:
+        return True
+    return seconds >= FIRST_SIGHT_SECONDS and all(demand.is_counted for demand in demands)
 
 
 def _allocate(plan: ConnectionPlan, previous: ConnectionPlan | None) -> FrozenMap[str, Allocation]:
@@ -168,13 +123,19 @@ def count_connected(demands: Iterable[PoolDemand], poolers: Mapping[str, int]) -
     return _sum_up(((demand.guard, demand.workload or demand.uid, demand.connected) for demand in demands), poolers)
 
 
-def _count_connected(demands: Iterable[PoolDemand]) -> dict[str, int]:
-    """Connections of each workload that the server certainly counts."""
-    found: dict[str, int] = {}
+def _count_workloads(demands: Iterable[PoolDemand]) -> dict[str, WorkloadConnections]:
+    """Connections of each workload; two pools that claim one hold them once."""
+    found: dict[str, list[PoolDemand]] = {}
     for demand in demands:
         if demand.workload is not None:
-            found[demand.workload] = max(found.get(demand.workload, 0), demand.connected)
-    return found
+            found.setdefault(demand.workload, []).append(demand)
+    return {workload: _merge_claims(claims) for workload, claims in found.items()}
+
+
+def _merge_claims(claims: Sequence[PoolDemand]) -> WorkloadConnections:
+    is_counted = all(demand.is_counted for demand in claims)
+    possible = max(demand.possible for demand in claims) if is_counted else None
+    return WorkloadConnections(max(demand.connected for demand in claims), possible)
 
 
 def _sum_up(numbers: Iterable[tuple[str, str, int]], poolers: Mapping[str, int]) -> int:

@@ -5,13 +5,15 @@ takes too long, another standby takes the place, and the member rests before it 
 its label: in the pool it would serve nobody either.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from headroom.model.frozen import FrozenMap
 from headroom.model.replica import PodFacts, Role
 from headroom.policy.replicaset import timeouts
-from headroom.policy.replicaset.facts import Answer, MemberFacts
+from headroom.policy.replicaset.facts import Answer, MemberFacts, Reading, Silence
 from headroom.policy.replicaset.members import EvaluatedMember
+from headroom.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,9 @@ class Activations:
     process: what a new one finds listed is confirmed, and the rest gets its time again.
     """
 
-    pending: Mapping[str, Activation] = field(default_factory=dict)
+    pending: FrozenMap[str, Activation] = field(default_factory=FrozenMap)
     served: frozenset[str] = frozenset()
-    resting: Mapping[str, Rest] = field(default_factory=dict)
+    resting: FrozenMap[str, Rest] = field(default_factory=FrozenMap)
     confirmed: tuple[Confirmation, ...] = ()
 
     def observe(self, found: Iterable[MemberFacts], now: float) -> "Activations":
@@ -73,30 +75,36 @@ class Activations:
             else:
                 pending[name] = known or Activation(pod.uid, now, is_ours=False)
         alive = {pod.uid for _, pod in pods.values()} - served
-        resting = {uid: rest for uid, rest in self.resting.items() if uid in alive}
-        return Activations(pending, frozenset(served), resting, tuple(confirmed))
+        resting = FrozenMap((uid, rest) for uid, rest in self.resting.items() if uid in alive)
+        return Activations(FrozenMap(pending), frozenset(served), resting, tuple(confirmed))
 
     def begin(self, pod: PodFacts, now: float) -> "Activations":
         """A pod is about to get the label; a repeated attempt counts from the first."""
         known = self.pending.get(pod.name)
         if known is not None and known.pod_uid == pod.uid and known.is_ours:
             return self
-        return replace(self, pending={**self.pending, pod.name: Activation(pod.uid, now, is_ours=True)})
+        return replace(self, pending=FrozenMap({**self.pending, pod.name: Activation(pod.uid, now, is_ours=True)}))
 
     def fail(self, pod: PodFacts, now: float) -> "Activations":
         """A pod was put back: it rests, longer each time."""
         before = self.resting.get(pod.uid)
         failures = before.failures + 1 if before is not None else 1
         rest = Rest(failures, now + timeouts.retry_after(failures).total_seconds())
-        pending = {name: entry for name, entry in self.pending.items() if name != pod.name}
-        return replace(self, pending=pending, resting={**self.resting, pod.uid: rest})
+        pending = FrozenMap((name, entry) for name, entry in self.pending.items() if name != pod.name)
+        return replace(self, pending=pending, resting=FrozenMap({**self.resting, pod.uid: rest}))
+
+    def serve(self, pod: PodFacts) -> "Activations":
+        """The API server says that the Service lists a pod, which the watch does not know yet; the next pass confirms
+        it.
+        """
+        return replace(self, served=self.served | {pod.uid})
 
     def report(self, name: str) -> "Activations":
         """It was reported that a member is late."""
         known = self.pending.get(name)
         if known is None:
             return self
-        return replace(self, pending={**self.pending, name: replace(known, is_reported=True)})
+        return replace(self, pending=FrozenMap({**self.pending, name: replace(known, is_reported=True)}))
 
     def seconds(self, pod: PodFacts | None, now: float) -> float | None:
         """How long a pod has had the label without being confirmed; None if it has none, or is confirmed."""
@@ -122,12 +130,22 @@ def _is_in_service(member: MemberFacts, pod: PodFacts, known: Activation | None)
     """What another process left and the Service lists, or leaves out as not ready, was confirmed before."""
     if known is None:
         return member.is_listed or not pod.is_ready
-    return member.is_listed and (isinstance(member.reading, Answer) or not known.is_ours)
+    return member.is_listed and (has_answered(member.reading) or not known.is_ours)
+
+
+def has_answered(reading: Reading | None) -> bool:
+    """Whether a member answers its clients; one that has no connection left does."""
+    is_full = isinstance(reading, Silence) and reading.reason is Reason.NO_CONNECTION_LEFT
+    return isinstance(reading, Answer) or is_full
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """How many members to put into the Service, and who gives up its place to one of them."""
+    """How many members to put into the Service, and who is to give up its place to one of them.
+
+    Each of `put_back` stands for one place. One that is found in the Service after all keeps its place: then nobody
+    else is needed for it.
+    """
 
     needed: int
     put_back: tuple[str, ...] = ()

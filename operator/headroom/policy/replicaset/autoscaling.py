@@ -4,25 +4,21 @@ With s sessions, a of them active, on n replicas of capacity c, a target utiliza
 
 * up to max(ceil(s / (u*c)), n + 1 if one replica is at 90 % of c), the latter once for each full replica (`growth`)
 * down to max(ceil(a / (u*c)), ceil(s / (u*(1+t)*c))): idle sessions must still fit, or they would ask for it back
+
+Not below what was decided on for a full replica while that is still being created.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from headroom.api.v1alpha1.autoscaling import Autoscaling, ReplicaBehavior, SignalType
 from headroom.model.conditions import Finding
 from headroom.model.numbers import count_of
-from headroom.policy.replicaset.growth import PLATEAU_SECONDS, Connections, Growth
+from headroom.policy.replicaset.growth import FULL, PLATEAU_SECONDS, Connections, Growth
 from headroom.reasons import Reason
 
-FULL = 0.90
-"""One replica this full asks for another, even if the rest is empty: kube-proxy spreads connections at random."""
-EMPTY = 0.10
-"""If a replica holds no more than this beside a full one that has got another, new ones would stay empty as well."""
-GAIN_SECONDS = 60.0
-"""Time for sessions to spread to a new replica, before it is reported that they do not."""
 SATURATED = 0.95
 """Above this the reading is a lower bound of the load: more clients could not connect."""
 RULE_BY_HAND = "Replicas"
@@ -107,15 +103,9 @@ def decide_by_signals(
     goal = _stabilize(goal, scaling.behavior, sizes, past.recommendations, now_monotonic)
     goal = _step(goal, scaling.behavior, sizes, is_urgent=want.is_lower_bound)
     goal = _bound(goal, scaling)
-    relieved = _find_full(readings, past.growth)[: max(goal.desired - sizes.desired, 0)]
-    return replace(goal, relieved=tuple(reading.name for reading in relieved), notes=_find_plateau(past, now_monotonic))
-
-
-def _find_full(readings: Iterable[Connections | None], growth: Growth) -> list[Connections]:
-    """Full replicas that no other was added for yet, the fullest first."""
     known = [reading for reading in readings if reading is not None and reading.capacity > 0]
-    full = [reading for reading in known if reading.used >= FULL and reading.name not in growth.asked]
-    return sorted(full, key=lambda reading: -reading.used)
+    relieved = past.growth.find_new(known)[: max(goal.desired - sizes.desired, 0)]
+    return replace(goal, relieved=tuple(reading.name for reading in relieved), notes=_find_plateau(past, now_monotonic))
 
 
 def _find_plateau(past: Past, now: float) -> tuple[Finding, ...]:
@@ -171,7 +161,7 @@ def want_by_connections(
     sessions = sum(reading.sessions for reading in known)
     capacity = sum(reading.capacity for reading in known) / len(known)
     used = sessions / (capacity * len(known))
-    asking = _find_asking(known, growth)
+    asking = growth.find_asking(known, desired, now)
     grown = max(math.ceil(sessions / (target * capacity)), len(known) + 1 if asking is not None else 0)
     usage = (
         f"{count_of(sessions, 'session', 'sessions')} on {count_of(len(known), 'replica', 'replicas')}, "
@@ -182,34 +172,14 @@ def want_by_connections(
         return Want(name, grown, Reason.UTILIZATION_ABOVE_TARGET, f"{one}{usage}", is_lower_bound=used >= SATURATED)
     active = sum(reading.active for reading in known)
     shrunk = max(math.ceil(active / (target * capacity)), math.ceil(sessions / (target * (1 + tolerance) * capacity)))
-    if shrunk < desired and len(known) == len(readings):
+    shrunk = max(shrunk, growth.count_promised(known), grown if asking is not None else 0)
+    is_counted = len(known) == len(readings) and not any(reading.is_estimate for reading in known)
+    if shrunk < desired and is_counted:
         return Want(name, shrunk, Reason.UTILIZATION_BELOW_TARGET, f"{usage}, {active} active")
-    stuck = _describe_stuck(known, growth, now)
+    stuck = growth.describe_stuck(known, now)
     if stuck:
         return Want(name, desired, Reason.NO_GAIN_FROM_MORE_REPLICAS, f"{stuck}; {usage}")
     return Want(name, desired, Reason.WITHIN_TOLERANCE, usage)
-
-
-def _find_asking(known: Sequence[Connections], growth: Growth) -> Connections | None:
-    """The full replica that asks for another one; None while one that was added before stays empty."""
-    full = _find_full(known, growth)
-    has_been_relieved = any(reading.used >= FULL and reading.name in growth.asked for reading in known)
-    if not full or (has_been_relieved and min(reading.used for reading in known) <= EMPTY):
-        return None
-    return full[0]
-
-
-def _describe_stuck(known: Sequence[Connections], growth: Growth, now: float) -> str:
-    """Names the full replica that another one did not help; empty if there is none."""
-    asked = {name: at for name, at in growth.asked.items() if now - at >= GAIN_SECONDS}
-    stuck = [reading for reading in known if reading.used >= FULL and reading.name in asked]
-    if not stuck:
-        return ""
-    worst = max(stuck, key=lambda reading: reading.used)
-    return (
-        f"{worst.name} stays at {worst.used:.0%} although another replica was added for it: pooled sessions do not "
-        "move by themselves; shorten the lifetime of the connections in the clients' pools, so that they connect again"
-    )
 
 
 def _miss(message: str) -> Finding:

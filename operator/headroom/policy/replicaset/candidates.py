@@ -2,7 +2,7 @@
 
 While the primary answers, only members within the enter bounds are candidates. While it does not, no lag can be
 measured: then one that was within them when the primary was last heard may replace one that is dead, since an old
-answer is better than none. `ReadsMayBeStale` is True in that time.
+answer is better than none. `ReadsMayBeStale` is True in that time. A new process knows the last lags from the status.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from headroom.model.replica import Role, Stage
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.drain import BY_CHOICE
-from headroom.policy.replicaset.members import EvaluatedMember, Member
+from headroom.policy.replicaset.members import EvaluatedMember, Member, may_lag_more
 from headroom.policy.replicaset.replay_lag import OLDEST_USABLE_MARK_SECONDS, is_within
 from headroom.policy.replicaset.targets import Targets, is_drifted
 
@@ -67,8 +67,12 @@ def _is_dead(facts: Member) -> bool:
     return not is_ready or facts.unanswered >= timeouts.PROBES_TO_LEAVE
 
 
-def swap_drifted(good: Sequence[EvaluatedMember], candidates: Sequence[EvaluatedMember], targets: Targets) -> int:
-    """One more than wanted, for a moment: a member of the present template joins before an older one leaves."""
+def count_swapped(good: Sequence[EvaluatedMember], candidates: Sequence[EvaluatedMember], targets: Targets) -> int:
+    """One more than wanted, for a moment: a member of the present template joins before an older one leaves, and one
+    whose lag is known before one that may lag by any time.
+    """
     has_old = any(is_drifted(member, targets) for member in good)
     has_new = any(not is_drifted(member, targets) for member in candidates)
-    return 1 if len(good) == targets.desired and has_old and has_new and targets.has_primary else 0
+    has_blind = bool(candidates) and any(may_lag_more(member.facts) for member in good)
+    is_swap = (has_old and has_new) or has_blind
+    return 1 if len(good) == targets.desired and is_swap and targets.has_primary else 0

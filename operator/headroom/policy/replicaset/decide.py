@@ -62,7 +62,7 @@ class SetDecision:
 def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment) -> Outcome[SetDecision, SetMemory]:
     """Record the facts, evaluate the members, set the goal, plan the pass."""
     memory = memory.observe(facts, spec.readiness, now)
-    found = assemble(facts, memory, now.monotonic)
+    found = assemble(facts, memory, now.monotonic, connections=_count_configured(spec, facts))
     context = _build_context(spec, facts, found, now)
     members = tuple(EvaluatedMember(member, decide_stage(member, context)) for member in found)
     memory = replace(memory, growth=_observe_growth(spec, members, memory, now.monotonic))
@@ -88,11 +88,19 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
         is_settling=is_young and (facts.primary is None or bool(unsettled)),
         conflict=_find_conflict(spec, facts),
         over_cap=frozenset(member.name for member in found if is_over_cap(member, context)),
-        stale_reads=find_stale_reads(members, spec.readiness, plan.lag_panic) if facts.primary is not None else None,
+        stale_reads=_find_stale_reads(spec, facts, members, plan),
         library_notes=describe_notes(facts.libraries),
     )
-    memory = replace(memory, growth=memory.growth.record_asked(goal.relieved, now.monotonic))
+    memory = replace(memory, growth=memory.growth.record_asked(goal.relieved, goal.desired, now.monotonic))
     return Outcome(decision, memory.recommend(goal.wanted, goal.desired, now.monotonic))
+
+
+def _find_stale_reads(
+    spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[EvaluatedMember], plan: Plan
+) -> Finding | None:
+    if facts.primary is None:
+        return None
+    return find_stale_reads(members, spec.readiness, plan.lag_panic, plan.panicked)
 
 
 def _build_context(spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Member], now: Moment) -> StageContext:
@@ -103,6 +111,7 @@ def _build_context(spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Memb
         has_primary=primary is not None,
         readiness=spec.readiness,
         stall_timeout=spec.provisioning.stall_timeout,
+        drain_timeout=spec.drain.timeout,
         streaming=find_streaming(members),
         flush_lsn=primary.position.lsn if primary is not None else None,
         wal_cap=decide_wal_cap(server, spec.provisioning.max_slot_wal) if server is not None else None,
@@ -164,15 +173,34 @@ def _observe_growth(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], me
     if not targets:
         return Growth()
     serving = [member.facts for member in members if member.facts.role is Role.SERVING and member.facts.is_alive]
-    names = [member.name for member in serving]
-    return memory.growth.observe(map(_count_connections, serving), names, min(targets), now)
+    confirmed = sum(member.activating_seconds is None for member in serving)
+    return memory.growth.observe(
+        map(_count_connections, serving),
+        [member.name for member in serving],
+        min(targets),
+        now,
+        count=confirmed,
+        desired=memory.desired if memory.desired is not None else confirmed,
+    )
+
+
+def _count_configured(spec: ReplicaSetSpec, facts: SetFacts) -> int:
+    """Connections of a replica by its configuration: the spec's or the primary's, whichever are more; 0 if unknown."""
+    server = facts.primary.view.server if facts.primary is not None else None
+    known = server.settings.get("max_connections", "") if server is not None else ""
+    texts = (known, spec.postgresql.parameters.get("max_connections", ""))
+    return max((int(text) for text in texts if text.isdigit()), default=0)
 
 
 def _count_connections(member: Member) -> Connections | None:
+    """Its sessions; one that has no connection left has as many as it allows, and may be working with all of them."""
     probe = member.probe
+    if member.is_full:
+        return Connections(member.allowed, member.allowed, member.allowed, member.name, is_estimate=True)
     if probe is None or member.unanswered:
         return None
-    return Connections(probe.sessions, probe.active_sessions, probe.max_connections, member.name)
+    takes_new = member.pod is not None and member.pod.is_ready
+    return Connections(probe.sessions, probe.active_sessions, probe.max_connections, member.name, takes_new)
 
 
 def _find_refusal(spec: ReplicaSetSpec, facts: SetFacts, wanted: int) -> Finding | None:

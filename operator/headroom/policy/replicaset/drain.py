@@ -18,6 +18,8 @@ class DrainStep(StrEnum):
     WAIT = "Wait"
     END_IDLE = "EndIdle"
     END_ALL = "EndAll"
+    STOP = "Stop"
+    """Its time is over and it does not answer: only the end of its pod ends its sessions."""
     DONE = "Done"
 
 
@@ -39,10 +41,14 @@ def decide_drain(member: Member, limits: DrainLimits, now: datetime) -> DrainSte
     elapsed = now - (pod.draining_since or now)
     is_by_choice = pod.why in BY_CHOICE
     limit = limits.timeout if is_by_choice else limits.eject_grace
-    is_empty = member.probe is not None and not member.unanswered and member.probe.sessions == 0
+    answers = member.probe is not None and not member.unanswered
+    is_empty = answers and member.sessions == 0
     has_settled = not member.is_listed and elapsed >= timeouts.DRAIN_SETTLES
-    if has_settled and (is_empty or elapsed > limit + timeouts.DRAIN_ENDING_LIMIT):
+    is_over = elapsed > limit + timeouts.DRAIN_ENDING_LIMIT
+    if has_settled and (is_empty or (is_over and answers)):
         return DrainStep.DONE
+    if is_over and (member.is_full or member.unanswered >= timeouts.PROBES_TO_LEAVE):
+        return DrainStep.STOP
     if is_empty or (is_by_choice and not has_settled):
         return DrainStep.WAIT
     if elapsed >= limit:

@@ -13,8 +13,8 @@ from headroom.model.conditions import Finding
 from headroom.model.numbers import count_of
 from headroom.model.replica import Role
 from headroom.policy.replicaset import timeouts
-from headroom.policy.replicaset.members import LIBRARY_REASONS, EvaluatedMember, Member
-from headroom.policy.replicaset.replay_lag import ReplayLag, describe_pause
+from headroom.policy.replicaset.members import LIBRARY_REASONS, EvaluatedMember, Member, describe_stale
+from headroom.policy.replicaset.replay_lag import ReplayLag
 from headroom.reasons import Reason
 
 CARRIES = 0.90
@@ -34,11 +34,15 @@ class Ejection:
 
 @dataclass(frozen=True, slots=True)
 class Ejections:
-    """Who leaves, who serves well, and why others stay, or leave all the same, if the rest cannot carry their load."""
+    """Who leaves, who serves well, and why others stay, or leave all the same, if the rest cannot carry their load.
+
+    `panicked` are those others, by name.
+    """
 
     gone: tuple[Ejection, ...]
     good: tuple[EvaluatedMember, ...]
     lag_panic: str = ""
+    panicked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ def decide_ejections(
         out += left if good else left[:-1]
     gone = [Ejection(member.name, member.verdict.reason, member.verdict.message) for member in disowned]
     gone += [Ejection(member.name, troubles[member.name].reason, troubles[member.name].message) for member in out]
-    return Ejections(tuple(gone), tuple(good), message)
+    return Ejections(tuple(gone), tuple(good), message, tuple(member.name for member in stuck))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +116,12 @@ class _Load:
         return out, loaded[substitutes.count :]
 
     def _can_carry(self, others: Sequence[EvaluatedMember]) -> bool:
-        """Whether the sessions of all would fit; one that nobody could ask has as many as the fullest of the rest."""
-        probes = [member.facts.probe for member in self.good]
-        capacity = sum(probe.max_connections for probe in probes if probe is not None)
-        sessions = [probe.sessions for probe in probes if probe is not None]
-        most = max(sessions, default=0)
-        theirs = [member.facts.probe.sessions if member.facts.probe is not None else most for member in others]
-        return sum(sessions) + sum(theirs) < CARRIES * capacity
+        """Whether the sessions of all would fit; one that could not be asked is taken for full."""
+        everyone = [member.facts for member in (*self.good, *others)]
+        if not all(facts.allowed for facts in everyone):
+            return False
+        capacity = sum(member.facts.allowed for member in self.good)
+        return sum(facts.sessions for facts in everyone) < CARRIES * capacity
 
     def describe(
         self,
@@ -155,11 +158,16 @@ def _find_trouble(
     if facts.unanswered >= timeouts.PROBES_TO_LEAVE:
         cause = f": {facts.silence}" if facts.silence else ""
         return Finding(Reason.MEMBER_UNREACHABLE, f"it does not answer probes{cause}")
-    # A replica without a stream falls behind by a second each second.
+    # A replica without a stream falls behind by a second each second. One that cannot be asked shows it by its slot.
+    if facts.is_full and facts.slot_idle_seconds >= bound:
+        return Finding(Reason.NOT_STREAMING, f"nobody reads from slot {facts.slot_name}")
     if facts.ineligible is not None and facts.refused_seconds >= bound:
         return Finding(facts.ineligible.reason, facts.ineligible.message)
     if facts.beyond >= timeouts.READINGS_TO_LEAVE:
-        return Finding(Reason.REPLAY_LAG_ABOVE_LIMIT, verdict.message)
+        # A silence, or a lag that may be more, refutes no reading.
+        is_now = verdict.reason is Reason.REPLAY_LAG_ABOVE_LIMIT or facts.stale is None
+        message = verdict.message if is_now else f"it {describe_stale(facts)}"
+        return Finding(Reason.REPLAY_LAG_ABOVE_LIMIT, message)
     return None
 
 
@@ -178,7 +186,6 @@ def _rank(member: EvaluatedMember) -> tuple[bool, float]:
 
 
 def _describe_stale(member: EvaluatedMember, trouble: Finding) -> str:
-    lag = member.facts.measured
-    if trouble.reason is Reason.REPLAY_LAG_ABOVE_LIMIT and lag is not None:
-        return f"{member.name} serves data {lag.seconds:.0f} s old{describe_pause(member.facts.probe)}"
+    if trouble.reason is Reason.REPLAY_LAG_ABOVE_LIMIT:
+        return f"{member.name} {describe_stale(member.facts)}"
     return f"{member.name}: {trouble.message}"

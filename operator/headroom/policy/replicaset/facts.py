@@ -9,6 +9,7 @@ from headroom.model.libraries import ServerLibraries
 from headroom.model.replica import ClaimFacts, MemberId, PodFacts
 from headroom.model.timelines import TimelineHistory
 from headroom.policy.target_conflict import AutoscalerClaim
+from headroom.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,14 @@ class Silence:
     """A member gave no reading; `message` is the error of the probe, empty while it still waits.
 
     `is_excused`: our own loop was late, so that this says nothing about the member. `late` is an answer that came in
-    this pass to a question from before the primary's position was read: no reading, but a sign of life.
+    this pass to a question from before the primary's position was read: no reading, but a sign of life. `reason` is
+    that of the error, if it has one.
     """
 
     message: str = ""
     is_excused: bool = False
     late: ReplicaProbe | None = None
+    reason: Reason | None = None
 
 
 Reading = Answer | Silence

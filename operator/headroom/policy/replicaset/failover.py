@@ -1,17 +1,21 @@
 """What another timeline of the primary means for the members: who can follow, who never can, and whose turn it is.
 
-A member that received or replayed WAL past the point where the primary's timeline forked off has rows that the primary
-does not have. It never serves again, and is rebuilt; but only one at a time, since a failover may have left all of them
-there. A member that is not past that point follows by itself within seconds, and is kept. If it does not, it still
+A member that replayed WAL past the point where the primary's timeline forked off has rows that the primary does not
+have. It never serves again, and is rebuilt; but only one at a time, since a failover may have left all of them there. A
+member that holds nothing past that point follows by itself within seconds, and is kept. If it does not, it still
 streams from the old primary: its server is restarted, so that it connects to the new one.
+
+A member that received past that point and did not replay it so far may do either: a primary that crashes leaves half a
+record, which nobody replays. Nobody knows either of one whose timeline is not known. It waits for a minute, and is then
+replaced like any other that does not come back.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from headroom.model.conditions import Finding
-from headroom.model.database import Mark
+from headroom.model.database import Mark, ReplicaProbe
 from headroom.model.replica import Role
-from headroom.model.timelines import TimelineHistory, WalPosition, advance_all, read_position
+from headroom.model.timelines import FIRST_TIMELINE, NOWHERE, TimelineHistory, WalPosition, read_position
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.facts import Answer, MemberFacts
 from headroom.policy.replicaset.members import EvaluatedMember, Member
@@ -23,33 +27,43 @@ def observe_positions(
     before: Mapping[str, WalPosition], found: Iterable[MemberFacts], system_identifier: str | None
 ) -> dict[str, WalPosition]:
     """The furthest that each member was ever seen, by name: a restarted server, or another pod, has the same volume."""
-    return advance_all(before, {member.name: _read(member, system_identifier) for member in found})
+    after = {}
+    for member in found:
+        known, probe = before.get(member.name), _find_probe(member, system_identifier)
+        position = known if probe is None else known.observe(probe) if known is not None else read_position(probe)
+        if position is not None:
+            after[member.name] = position
+    return after
 
 
-def _read(member: MemberFacts, system_identifier: str | None) -> WalPosition | None:
-    """A late answer is as good: a volume never holds less than it did."""
+def _find_probe(member: MemberFacts, system_identifier: str | None) -> ReplicaProbe | None:
+    """What a replica of this system answered. A late answer is as good: a volume never holds less than it did."""
     reading = member.reading
     probe = reading.probe if isinstance(reading, Answer) else reading.late if reading is not None else None
-    if probe is None or system_identifier not in (None, probe.system_identifier):
-        return None
-    return read_position(probe)
+    is_other = probe is not None and system_identifier not in (None, probe.system_identifier)
+    return None if probe is None or is_other or not probe.is_in_recovery else probe
 
 
-def must_know_history(positions: Mapping[str, WalPosition], found: Iterable[MemberFacts], primary: Mark) -> bool:
-    """Whether a member was last seen on an earlier timeline than the primary's: only then the fork decides anything."""
+def must_know_history(positions: Mapping[str, WalPosition], found: Sequence[MemberFacts], primary: Mark) -> bool:
+    """Whether a member may be on an earlier timeline than the primary: only then the fork decides anything."""
     now = observe_positions(positions, found, primary.system_identifier)
-    return any(position.timeline < primary.timeline for position in now.values())
+    is_unknown = any(
+        member.name not in now and _find_probe(member, primary.system_identifier) is not None for member in found
+    )
+    is_earlier = any(position.timeline < primary.timeline for position in now.values())
+    return is_earlier or (is_unknown and primary.timeline > FIRST_TIMELINE)
 
 
 def find_divergence(position: WalPosition | None, history: TimelineHistory | None) -> Finding | None:
     """Why a member that got so far can never follow the timeline that `history` led to; None if it can, or may."""
     if position is None or history is None or position.timeline >= history.timeline:
         return None
-    end, held = history.find_end(position.timeline), f"it holds WAL of timeline {position.timeline}"
+    end, has = history.find_end(position.timeline), f"WAL of timeline {position.timeline}"
     if end is None:
-        cause = f"{held}, from which the primary's timeline {history.timeline} does not descend"
-    elif position.lsn > end:
-        cause = f"{held} up to {position.lsn}, and the primary's timeline {history.timeline} forked off at {end}"
+        cause = f"it holds {has}, from which the primary's timeline {history.timeline} does not descend"
+    elif position.replayed > end:
+        fork = f"the primary's timeline {history.timeline} forked off at {end}"
+        cause = f"it replayed {has} up to {position.replayed}, and {fork}"
     else:
         return None
     return Finding(Reason.TIMELINE_DIVERGED, f"{cause}: it may have rows that the primary lost, and is rebuilt")
@@ -57,8 +71,23 @@ def find_divergence(position: WalPosition | None, history: TimelineHistory | Non
 
 def may_follow(position: WalPosition | None, history: TimelineHistory | None) -> bool:
     """Whether it is known that a member on an earlier timeline can follow the primary's."""
-    is_earlier = position is not None and history is not None and position.timeline < history.timeline
-    return is_earlier and find_divergence(position, history) is None
+    if position is None or history is None or not position.timeline < history.timeline:
+        return False
+    end = history.find_end(position.timeline)
+    return end is not None and NOWHERE < position.held <= end
+
+
+def has_not_followed(member: Member) -> bool:
+    """It has had time to follow the primary, and does not."""
+    limit = timeouts.DIVERGED_LIMIT.total_seconds()
+    if member.behind_seconds is None or member.ineligible is None:
+        return False
+    if member.ineligible.reason is Reason.TIMELINE_DIVERGED:
+        return member.refused_seconds > limit
+    # If the fork cannot be read, what keeps its stream down may be the same, and a new copy would meet it too. One that
+    # replays what it has may come to the end of it.
+    is_cut_off = member.ineligible.reason is Reason.NOT_STREAMING and member.broken_seconds > limit
+    return is_cut_off and member.is_fork_known
 
 
 def is_diverged(member: EvaluatedMember) -> bool:
@@ -66,9 +95,15 @@ def is_diverged(member: EvaluatedMember) -> bool:
     return member.verdict.is_failed and member.verdict.reason is Reason.TIMELINE_DIVERGED
 
 
-def is_under_way(staying: Iterable[EvaluatedMember]) -> bool:
-    """Members are left that do not follow the new timeline yet, or never will: no time to scale in."""
-    return any(member.facts.can_follow or is_diverged(member) for member in staying)
+def find_under_way(staying: Sequence[EvaluatedMember]) -> EvaluatedMember | None:
+    """One that does not follow the new timeline yet, or never will: no time to scale in.
+
+    It holds that up for a minute only, unless it is to be rebuilt: one that cannot be asked would never end that.
+    """
+    limit = timeouts.DIVERGED_LIMIT.total_seconds()
+    behind = ((member, member.facts.behind_seconds) for member in staying)
+    recent = (member for member, seconds in behind if seconds is not None and seconds <= limit)
+    return next(recent, None) or next(filter(is_diverged, staying), None)
 
 
 def choose_diverged(staying: Sequence[EvaluatedMember], targets: Targets) -> EvaluatedMember | None:

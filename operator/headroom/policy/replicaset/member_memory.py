@@ -18,8 +18,10 @@ from headroom.policy.replicaset.replay_lag import (
     LagUnknown,
     LagVerdict,
     NotEligible,
+    ReplayLag,
     find_ineligibility,
     is_beyond,
+    is_bounded,
     is_within,
     measure_replay_lag,
 )
@@ -29,14 +31,15 @@ from headroom.reasons import Reason
 @dataclass(frozen=True, slots=True)
 class ReadingHistory:
     """What the probes of one pod show. `lag` is this pass's verdict, None without an answer; `chain` is the last
-    verdict, on which the next measurement builds, `judged` the last one that is more than an unknown lag. `cut_since`:
-    since when the answers show no stream. `counted` is the number of readings that say something, answers and silences
-    alike.
+    lag, on which the next measurement builds, `judged` the last verdict that is neither an unknown lag nor one that may
+    be more. `stale` is the last reading beyond the leave bound, and `beyond` how many there were, until one within it
+    refutes them. `cut_since`: since when the answers show no stream. `counted` is the number of readings that say
+    something, answers and silences alike. `is_full`: the server answers that it has no connection left.
     """
 
     probe: ReplicaProbe | None = None
     lag: LagVerdict | None = None
-    chain: LagVerdict | None = None
+    chain: ReplayLag | None = None
     judged: LagVerdict | None = None
     judged_at: float | None = None
     cut_since: float | None = None
@@ -44,11 +47,21 @@ class ReadingHistory:
     unanswered: int = 0
     silence: str = ""
     silence_counted_at: float = 0.0
+    is_full: bool = False
     within: int = 0
     beyond: int = 0
+    stale: ReplayLag | None = None
+    stale_at: float = 0.0
     refusal: Reason | None = None
     refused_since: float = 0.0
     counted: int = 0
+
+    def inherit(self, lag: ReplayLag | None, now: float) -> "ReadingHistory":
+        """Begin with the last lag that another process knew: a position not replayed then may still not be replayed."""
+        if lag is None:
+            return self
+        is_known = is_bounded(lag)
+        return replace(self, chain=lag, judged=lag if is_known else None, judged_at=now if is_known else None)
 
     def observe(
         self, reading: Reading | None, marks: tuple[Mark, ...], bounds: Readiness, now: float
@@ -67,39 +80,51 @@ class ReadingHistory:
     ) -> "ReadingHistory":
         lag = measure_replay_lag(marks, reading.probe, now, previous=self.chain)
         refusal = lag.reason if isinstance(lag, NotEligible) else None
-        is_judged = not isinstance(lag, LagUnknown)
+        is_judged = isinstance(lag, NotEligible) or is_bounded(lag)
         return replace(
-            self,
+            self._observe_age(lag, bounds, now),
             probe=reading.probe,
             lag=lag,
-            chain=lag,
+            # A moment without a stream, or without the primary, does not make the data younger.
+            chain=lag if isinstance(lag, ReplayLag) else self.chain,
             judged=lag if is_judged else self.judged,
             judged_at=now if is_judged else self.judged_at,
             cut_since=None if reading.probe.is_streaming else self.cut_since if self.cut_since is not None else now,
             answered_at=now,
             unanswered=0,
             silence="",
+            is_full=False,
             within=self.within + 1 if is_within(lag, bounds) else 0,
-            beyond=self.beyond + 1 if is_beyond(lag, bounds) else 0,
             refusal=refusal,
             refused_since=self.refused_since if refusal is self.refusal else now,
             counted=self.counted + 1,
         )
 
+    def _observe_age(self, lag: LagVerdict, bounds: Readiness, now: float) -> "ReadingHistory":
+        """Only a known lag within the bound refutes a reading beyond it: no silence, and no lag that may be more."""
+        if isinstance(lag, ReplayLag) and is_beyond(lag, bounds):
+            return replace(self, beyond=self.beyond + 1, stale=lag, stale_at=now)
+        return replace(self, beyond=0, stale=None) if is_bounded(lag) else self
+
     def _observe_silence(self, silence: Silence, now: float) -> "ReadingHistory":
         """Count at most one unanswered probe a second, however fast passes follow each other.
 
-        A late answer is not a reading. But the member lives: of the probes in a row that got no answer only this one is
-        left. If our own loop was late, nothing is counted in either direction.
+        A late answer is not a reading, and neither is one that no connection is left. But the member lives: of the
+        probes in a row that got no answer only this one is left. If our own loop was late, nothing is counted in either
+        direction.
         """
-        beyond = self.beyond if silence.is_excused else 0
-        after = replace(self, within=0, beyond=beyond, lag=None, silence=silence.message or self.silence)
+        # A probe that still waits says nothing new.
+        is_full = silence.reason is Reason.NO_CONNECTION_LEFT if silence.message else self.is_full
+        alive_at = now if silence.reason is Reason.NO_CONNECTION_LEFT else None
         if silence.late is not None:
-            after = replace(after, unanswered=min(self.unanswered, 1), answered_at=silence.late.answered_at)
+            is_full, alive_at = False, silence.late.answered_at
+        after = replace(self, within=0, lag=None, silence=silence.message or self.silence, is_full=is_full)
+        if alive_at is not None:
+            after = replace(after, unanswered=min(self.unanswered, 1), answered_at=alive_at)
         is_counted_already = self.unanswered > 0 and now - self.silence_counted_at < timeouts.SILENCE_STEP_SECONDS
         if silence.is_excused or is_counted_already:
             return after
-        unanswered = 1 if silence.late is not None else self.unanswered + 1
+        unanswered = 1 if alive_at is not None else self.unanswered + 1
         return replace(after, unanswered=unanswered, silence_counted_at=now, counted=self.counted + 1)
 
 
@@ -161,8 +186,12 @@ class MemberMemory:
         return now - (answered_at if answered_at is not None else self.seen_since)
 
     def judged_seconds(self, now: float) -> float:
-        """How long ago a lag was known, or why there is none; if never, how long it has been asked."""
+        """How long ago the lag was known, or why there is none; if never, how long it has been asked."""
         return now - (self.readings.judged_at if self.readings.judged_at is not None else self.seen_since)
+
+    def stale_seconds(self, now: float) -> float:
+        """How long ago the last reading beyond the leave bound was, while no other refutes it."""
+        return now - self.readings.stale_at if self.readings.stale is not None else 0.0
 
     def cut_seconds(self, now: float) -> float:
         """How long its answers have shown no stream."""

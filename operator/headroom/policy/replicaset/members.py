@@ -8,7 +8,15 @@ from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.conditions import Finding
 from headroom.model.database import BackupProgress, ReplicaProbe, SlotFacts
 from headroom.model.replica import ClaimFacts, MemberId, PodFacts, Role, Stage
-from headroom.policy.replicaset.replay_lag import LagVerdict, NotEligible, ReplayLag
+from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.replay_lag import (
+    LagVerdict,
+    NotEligible,
+    ReplayLag,
+    describe_age,
+    describe_lag,
+    describe_pause,
+)
 from headroom.reasons import Reason
 
 LIBRARY_REASONS = (Reason.COLLATION_MISMATCH, Reason.EXTENSION_MISSING, Reason.LIBRARY_NOT_PRELOADED)
@@ -34,11 +42,19 @@ class Member:
     within: int = 0
     """Readings in a row within the enter bounds."""
     beyond: int = 0
-    """Readings in a row beyond the leave bounds."""
+    """Readings beyond the leave bound since the last one within it."""
+    stale: ReplayLag | None = None
+    """The last of them."""
+    stale_seconds: float = 0.0
+    """How long ago that was."""
     unanswered: int = 0
     """Probes in a row without an answer."""
     silence: str = ""
     """The error of the last probe that got no answer."""
+    is_full: bool = False
+    """Its server lives and has no connection left, so it has as many sessions as it allows."""
+    configured_connections: int = 0
+    """How many its configuration gives it; only used if it was never asked."""
     silent_seconds: float = 0.0
     """How long no probe was answered."""
     still_seconds: float = 0.0
@@ -50,7 +66,7 @@ class Member:
     cut_seconds: float = 0.0
     """How long its answers have shown no stream, whether the primary answered or not."""
     judged: LagVerdict | None = None
-    """The last verdict on it while the primary answered; never an unknown lag."""
+    """The last verdict on it while the primary answered; never an unknown lag, or one that may be more."""
     judged_seconds: float = 0.0
     """How long ago that was; if never, how long it has been asked."""
     slot_idle_seconds: float = 0.0
@@ -64,7 +80,11 @@ class Member:
     divergence: Finding | None = None
     """Why it can never follow the primary again (`failover`)."""
     can_follow: bool = False
-    """It is on an earlier timeline than the primary, and not past the point where that one forked off."""
+    """It is on an earlier timeline than the primary, and holds nothing past the point where that one forked off."""
+    behind_seconds: float | None = None
+    """How long it may have been on an earlier timeline than the primary; None if it is on the same."""
+    is_fork_known: bool = False
+    """It was read where the primary's timeline forked off."""
     is_resting: bool = False
     """It did not come into the Service in time, and is not tried again yet."""
 
@@ -72,6 +92,16 @@ class Member:
     def role(self) -> Role | None:
         """The role label of its pod; None without a pod."""
         return self.pod.role if self.pod else None
+
+    @property
+    def allowed(self) -> int:
+        """Client sessions that it allows; 0 while that is not known."""
+        return self.probe.max_connections if self.probe is not None else self.configured_connections
+
+    @property
+    def sessions(self) -> int:
+        """Client sessions when it was last asked; one that is full, or was never asked, may have all it allows."""
+        return self.probe.sessions if self.probe is not None and not self.is_full else self.allowed
 
     @property
     def has_other_libraries(self) -> bool:
@@ -103,6 +133,7 @@ class Member:
 class StageContext:
     """What the verdicts need in addition to the member; `has_primary` is false while the primary does not answer.
 
+    `drain_timeout` is how long a server may still run after its pod was deleted.
     `flush_lsn` is where the primary's WAL ends, `wal_cap` the bytes of it that a slot may keep; None: not known.
     `streaming` names the members that have a stream.
     """
@@ -111,6 +142,7 @@ class StageContext:
     has_primary: bool
     readiness: Readiness
     stall_timeout: timedelta
+    drain_timeout: timedelta = timedelta()
     flush_lsn: int | None = None
     wal_cap: int | None = None
     streaming: frozenset[str] = frozenset()
@@ -143,6 +175,19 @@ class EvaluatedMember:
     def name(self) -> str:
         """Name of the member."""
         return self.facts.name
+
+
+def may_lag_more(member: Member) -> bool:
+    """Its lag has been no more than a lower bound for too long: it replays nothing, or far behind."""
+    is_open = member.measured is not None and not member.measured.is_bounded
+    return is_open and member.judged_seconds >= timeouts.LAG_UNKNOWN_NOTICE.total_seconds()
+
+
+def describe_stale(member: Member) -> str:
+    """How old the data of a member beyond its bound is, and why if that is known, as a predicate."""
+    lag = member.stale or member.measured
+    age = describe_age(lag, member.stale_seconds) if lag is not None else f"serves: {describe_lag(member.lag)}"
+    return f"{age}{describe_pause(member.probe)}"
 
 
 Check = Callable[[Member, StageContext], StageVerdict | None]

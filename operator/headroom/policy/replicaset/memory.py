@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.conditions import Finding
 from headroom.model.database import Mark
+from headroom.model.frozen import FrozenMap
 from headroom.model.moments import Moment
-from headroom.model.timelines import TimelineHistory, WalPosition
+from headroom.model.replica import Role
+from headroom.model.timelines import FIRST_TIMELINE, TimelineHistory, WalPosition
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.activation import Activations
 from headroom.policy.replicaset.autoscaling import Recommendation
@@ -30,6 +32,7 @@ from headroom.policy.replicaset.member_memory import (
     still_seconds,
 )
 from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.replay_lag import ReplayLag
 from headroom.reasons import Reason
 
 LEAD_TIMES_KEPT = 20
@@ -73,26 +76,30 @@ class SetMemory:
     """All of one set; `began_at` is the first pass of this process over it.
 
     `inherited` names the members that another process left, until this one has measured them or their pod is gone; each
-    with the second since which it has had no stream, None where it had one.
+    with the second since which it has had no stream, None where it had one. `inherited_lags` are the last that it knew
+    of them.
     `members` is by name of the member, `copies` and `peaceful_restarts` (the restarts of a server that no longer count)
     by uid of its pod, `idle_slots` (since when nobody uses it) by name of the slot. `slot_names` are the slots as last
     seen on the primary, and those asked for since. `system_identifier` and `timeline` are those of the primary that the
     members are copies of. `desired` is None before the first decision.
     `library_faults` are by name of the member, and so are `positions`: how far each of them was ever seen. `timeline`
-    is the highest that the primary or a member was on; `history` is of the last one whose history was asked for.
+    is the highest that the primary or a member was on, first seen at `timeline_since`; `history` is of the last one
+    whose history was asked for.
     """
 
     began_at: float = 0.0
-    inherited: Mapping[str, float | None] = field(default_factory=dict)
-    members: Mapping[str, MemberMemory] = field(default_factory=dict)
-    copies: Mapping[str, CopyProgress] = field(default_factory=dict)
-    peaceful_restarts: Mapping[str, int] = field(default_factory=dict)
-    idle_slots: Mapping[str, float] = field(default_factory=dict)
+    inherited: FrozenMap[str, float | None] = field(default_factory=FrozenMap)
+    inherited_lags: FrozenMap[str, ReplayLag] = field(default_factory=FrozenMap)
+    members: FrozenMap[str, MemberMemory] = field(default_factory=FrozenMap)
+    copies: FrozenMap[str, CopyProgress] = field(default_factory=FrozenMap)
+    peaceful_restarts: FrozenMap[str, int] = field(default_factory=FrozenMap)
+    idle_slots: FrozenMap[str, float] = field(default_factory=FrozenMap)
     slot_names: frozenset[str] = frozenset()
     system_identifier: str | None = None
     timeline: int = 0
+    timeline_since: float = 0.0
     history: TimelineHistory | None = None
-    positions: Mapping[str, WalPosition] = field(default_factory=dict)
+    positions: FrozenMap[str, WalPosition] = field(default_factory=FrozenMap)
     outage_since: float | None = None
     has_seen_primary: bool = False
     generation: int | None = None
@@ -101,7 +108,7 @@ class SetMemory:
     warm: LeadTimes = LeadTimes()
     base_backup: LeadTimes = LeadTimes()
     attempts: Attempts = Attempts()
-    library_faults: Mapping[str, LibraryFault] = field(default_factory=dict)
+    library_faults: FrozenMap[str, LibraryFault] = field(default_factory=FrozenMap)
     activations: Activations = field(default_factory=Activations)
     growth: Growth = field(default_factory=Growth)
 
@@ -110,27 +117,33 @@ class SetMemory:
         at, marks = now.monotonic, facts.primary.marks if facts.primary is not None else ()
         pods = [member.pod for member in facts.members if member.pod is not None]
         members = self._observe_members(facts.members, marks, bounds, at)
+        inherited = self._keep_inherited(facts.members, members)
         is_other_spec = self.generation not in (None, facts.generation)
         after = self._observe_primary(facts.primary, at)
-        positions = observe_positions(self.positions, facts.members, after.system_identifier)
+        positions = FrozenMap(observe_positions(self.positions, facts.members, after.system_identifier))
+        # A member may follow a new primary before its guard does: an old one that still answers is not believed.
+        timeline = max([after.timeline, *(position.timeline for position in positions.values())])
         return replace(
             after,
             positions=positions,
-            # A member may follow a new primary before its guard does: an old one that still answers is not believed.
-            timeline=max([after.timeline, *(position.timeline for position in positions.values())]),
-            inherited=self._keep_inherited(facts.members, members),
+            timeline=timeline,
+            timeline_since=at if timeline > self.timeline else self.timeline_since,
+            inherited=inherited,
+            inherited_lags=FrozenMap((name, lag) for name, lag in self.inherited_lags.items() if name in inherited),
             members=members,
-            copies=observe_copies(self.copies, facts.members, at),
-            peaceful_restarts={pod.uid: count_peaceful(self.peaceful_restarts, pod, now.wall) for pod in pods},
-            idle_slots={
-                member.slot.name: self.idle_slots.get(member.slot.name, at)
+            copies=FrozenMap(observe_copies(self.copies, facts.members, at)),
+            peaceful_restarts=FrozenMap(
+                (pod.uid, count_peaceful(self.peaceful_restarts, pod, now.wall)) for pod in pods
+            ),
+            idle_slots=FrozenMap(
+                (member.slot.name, self.idle_slots.get(member.slot.name, at))
                 for member in facts.members
                 if member.slot is not None and not member.slot.is_active
-            },
+            ),
             slot_names=self._observe_slots(facts),
             generation=facts.generation,
             attempts=Attempts() if is_other_spec else self.attempts,
-            library_faults=observe_faults(self.library_faults, facts, bounds.ignore_libraries),
+            library_faults=FrozenMap(observe_faults(self.library_faults, facts, bounds.ignore_libraries)),
             activations=self.activations.observe(facts.members, at),
         )
 
@@ -148,13 +161,13 @@ class SetMemory:
 
     def _observe_members(
         self, found: Iterable[MemberFacts], marks: tuple[Mark, ...], bounds: Readiness, now: float
-    ) -> dict[str, MemberMemory]:
+    ) -> FrozenMap[str, MemberMemory]:
         after = {}
         for member in found:
             known = self._recall(member, now)
             if known is not None:
                 after[member.name] = known.observe(member.reading, marks, bounds, now)
-        return after
+        return FrozenMap(after)
 
     def _recall(self, member: MemberFacts, now: float) -> MemberMemory | None:
         """A pod that was recreated under the same name is another pod, and starts without the old one's history."""
@@ -166,14 +179,14 @@ class SetMemory:
         if member.reading is None:
             return None
         since = self.inherited.get(member.name) if known is None else None
-        readings = (
-            ReadingHistory() if since is None else ReadingHistory(refusal=Reason.NOT_STREAMING, refused_since=since)
-        )
+        readings = ReadingHistory().inherit(self.inherited_lags.get(member.name) if known is None else None, now)
+        if since is not None:
+            readings = replace(readings, refusal=Reason.NOT_STREAMING, refused_since=since)
         return MemberMemory(member.pod.uid, seen_since=now, readings=readings)
 
     def _keep_inherited(
         self, found: Iterable[MemberFacts], members: Mapping[str, MemberMemory]
-    ) -> dict[str, float | None]:
+    ) -> FrozenMap[str, float | None]:
         """A pod that comes later under the same name is another pod: what was inherited says nothing about it."""
         after = {}
         for member in found:
@@ -184,7 +197,7 @@ class SetMemory:
             is_measured = known is not None and known.readings.counted >= timeouts.READINGS_TO_LEAVE
             if not is_recreated and not is_measured:
                 after[member.name] = self.inherited[member.name]
-        return after
+        return FrozenMap(after)
 
     def _observe_slots(self, facts: SetFacts) -> frozenset[str]:
         """Names of slots for the time when pods and claims are gone: those on the primary, else every member's."""
@@ -215,11 +228,28 @@ class SetMemory:
         return replace(self, slot_names=self.slot_names | {name})
 
 
-def assemble(facts: SetFacts, memory: SetMemory, now: float) -> tuple[Member, ...]:
-    """The members as found, each with its history in `memory`, which has observed these facts."""
-    return tuple(
+def assemble(facts: SetFacts, memory: SetMemory, now: float, *, connections: int = 0) -> tuple[Member, ...]:
+    """The members as found, each with its history in `memory`, which has observed these facts.
+
+    `connections` is how many each of them was configured for.
+    """
+    found = (
         _assemble(member, memory, now, find_fault(member, facts, memory.library_faults)) for member in facts.members
     )
+    return tuple(replace(member, configured_connections=connections) for member in found)
+
+
+def _count_behind(found: MemberFacts, memory: SetMemory, now: float) -> float | None:
+    """How long a member may have been behind; one whose timeline was never known may be on any.
+
+    A new one is a copy of the present timeline.
+    """
+    position = memory.positions.get(found.name)
+    is_new = found.pod is None or found.pod.role is Role.PROVISIONING
+    if position is None and (is_new or found.name not in memory.members):
+        return None
+    timeline = position.timeline if position is not None else FIRST_TIMELINE
+    return now - memory.timeline_since if timeline < memory.timeline else None
 
 
 def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: Finding | None) -> Member:
@@ -245,6 +275,8 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: 
         library_fault=library_fault,
         divergence=find_divergence(position, history),
         can_follow=may_follow(position, history),
+        behind_seconds=_count_behind(found, memory, now),
+        is_fork_known=history is not None,
     )
     if known is None:
         return member
@@ -257,10 +289,13 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: 
         beyond=readings.beyond,
         unanswered=readings.unanswered,
         silence=readings.silence,
+        is_full=readings.is_full,
         silent_seconds=known.silent_seconds(now),
         refused_seconds=known.refused_seconds(now),
         broken_seconds=known.stream.broken_seconds,
         cut_seconds=known.cut_seconds(now),
         judged=readings.judged,
         judged_seconds=known.judged_seconds(now),
+        stale=readings.stale,
+        stale_seconds=known.stale_seconds(now),
     )

@@ -11,9 +11,9 @@ from datetime import datetime
 
 from headroom.model.replica import Role, Stage
 from headroom.policy.replicaset.activation import decide_places, is_late
-from headroom.policy.replicaset.candidates import count_dead, rank_candidates, rank_fit, swap_drifted
+from headroom.policy.replicaset.candidates import count_dead, count_swapped, rank_candidates, rank_fit
 from headroom.policy.replicaset.ejection import Ejection, Ejections, Substitutes, decide_ejections
-from headroom.policy.replicaset.failover import choose_diverged, choose_reconnected, is_under_way
+from headroom.policy.replicaset.failover import choose_diverged, choose_reconnected, find_under_way, is_diverged
 from headroom.policy.replicaset.members import EvaluatedMember
 from headroom.policy.replicaset.retirement import (
     Retirement,
@@ -25,7 +25,14 @@ from headroom.policy.replicaset.retirement import (
     retire_failed,
     retire_unneeded,
 )
-from headroom.policy.replicaset.scale_in import SessionsEnd, choose_drained, end_sessions, settle_drained
+from headroom.policy.replicaset.scale_in import (
+    SessionsEnd,
+    choose_drained,
+    choose_exchanged,
+    end_sessions,
+    settle_drained,
+    stop_unreachable,
+)
 from headroom.policy.replicaset.targets import Targets
 from headroom.reasons import Reason
 
@@ -38,7 +45,9 @@ class Plan:
     those that have had the label of the Service for too long without being confirmed, `put_back` those of them that
     make room for another. `reserve` is how many members to begin, `restore_slots` names members whose slot is missing.
     `retire` marks a member, `remove` brings one that is marked a step nearer to its end. `lag_panic` says why members
-    beyond the bound are kept, `good` how many serve well.
+    beyond the bound are kept, the `panicked`. `stop` ends the pod of a drained one whose sessions cannot be ended in
+    another way, and it is created again, as with `recreate`. `scale_in_wait` says why none is drained although fewer
+    are wanted, `good` how many serve well.
     """
 
     needed: int = 0
@@ -53,17 +62,21 @@ class Plan:
     retire: tuple[Retirement, ...] = ()
     remove: tuple[str, ...] = ()
     recreate: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
     restore_slots: tuple[str, ...] = ()
     seed: tuple[str, ...] = ()
     reserve: int = 0
     lag_panic: str = ""
+    panicked: tuple[str, ...] = ()
+    scale_in_wait: str = ""
     good: int = 0
 
     @property
     def is_empty(self) -> bool:
         """True if there is nothing to do."""
         activate = self.activate if self.needed else ()
-        return replace(self, activate=activate, needed=0, late=(), lag_panic="", good=0) == Plan()
+        steps = replace(self, activate=activate, needed=0, late=())
+        return replace(steps, lag_panic="", panicked=(), scale_in_wait="", good=0) == Plan()
 
 
 def decide_plan(members: Sequence[EvaluatedMember], targets: Targets, now: datetime) -> Plan:
@@ -97,6 +110,7 @@ def _plan_moves(staying: Sequence[EvaluatedMember], targets: Targets, now: datet
         retire=tuple(entry for entry in failed if entry.reason is Reason.WAL_CAP_REACHED),
         late=tuple(member.name for member in coming if is_late(member)),
         lag_panic=ejections.lag_panic,
+        panicked=ejections.panicked,
         good=len(ejections.good),
     )
     if not targets.is_acting:
@@ -137,13 +151,21 @@ def _plan_places(
     """Who joins the Service, and who leaves it because fewer are wanted."""
     places = decide_places(coming, good=len(good), candidates=len(candidates), desired=targets.desired)
     needed = places.needed if targets.has_primary else count_dead(staying, targets)
+    behind = find_under_way(staying)
+    drained = choose_drained(staying, good, targets) if behind is None and not base.eject else ()
     return replace(
         base,
-        needed=needed or (swap_drifted(good, candidates, targets) if not coming else 0),
+        needed=needed or (count_swapped(good, candidates, targets) if not coming else 0),
         activate=tuple(member.name for member in candidates),
         put_back=places.put_back if targets.has_primary else (),
-        drain=choose_drained(staying, good, targets) if not (base.eject or is_under_way(staying)) else (),
+        drain=choose_exchanged(good, targets) or drained,
+        scale_in_wait=_describe_wait(behind) if behind is not None and len(good) > targets.desired else "",
     )
+
+
+def _describe_wait(behind: EvaluatedMember) -> str:
+    what = "is to be rebuilt" if is_diverged(behind) else "does not follow the primary's new timeline yet"
+    return f"held until the failover is over: {behind.name} {what}"
 
 
 def _plan_sizes(
@@ -167,18 +189,22 @@ def _plan_sizes(
     retired = [*given_up, *map(retire_unneeded, unneeded)]
     leaving = {entry.name for entry in retired}
     remaining = [member for member in staying if member.name not in leaving]
-    excess = retire_excess(remaining, called, targets, good=base.good) if not is_under_way(staying) else []
+    is_under_way = find_under_way(staying) is not None
+    excess = retire_excess(remaining, called, targets, good=base.good) if not is_under_way else []
     # A new member may be caught up and not wanted any more: it goes as it is.
     leaving |= {entry.name for entry in excess}
     accept = tuple(name for name in base.accept if name not in leaving)
     taken = {*pool, *accept, *leaving}
     free = [member for member in remaining if member.name not in taken]
+    stop = stop_unreachable(free, targets, now)
+    free = [member for member in free if member.name not in stop]
     has_failure = any(entry.is_failure for entry in given_up)
     return replace(
         base,
         accept=accept,
         pool=pool,
         retire=(*retired, *excess),
+        stop=stop,
         recreate=(*recreate(free, targets, is_calm=is_calm), *choose_reconnected(free, targets)),
         reserve=0 if has_failure else count_missing(remaining, targets, int(has_successor)),
     )

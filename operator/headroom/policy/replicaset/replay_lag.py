@@ -27,7 +27,7 @@ class ReplayLag:
     the oldest mark not yet replayed. Hand the value to the next measurement as `previous`: a mark that was
     seen replayed at once then stays so between two marks, and a lag longer than the window of marks keeps growing.
     `is_bounded`: it is not more. If no known mark was replayed, the replica may lack much that is older than the first
-    mark: after a change of leader or of the timeline, one that stands still would seem to be milliseconds behind.
+    mark: after a change of leader or of the timeline, one that replays nothing would seem to be milliseconds behind.
     """
 
     seconds: float
@@ -144,7 +144,7 @@ def _find_pending(marks: Sequence[Mark], replay: int, previous: ReplayLag | None
     """Oldest mark not replayed; the remembered one may be older than the window of marks."""
     pending = next((mark for mark in marks if mark.lsn > replay), None)
     remembered = previous.pending if previous is not None else None
-    if remembered is None or remembered.lsn <= replay or remembered.timeline != marks[-1].timeline:
+    if remembered is None or remembered.lsn <= replay or not _same_history([remembered], marks[-1]):
         return pending
     return remembered if pending is None or remembered.taken_at < pending.taken_at else pending
 
@@ -172,6 +172,12 @@ def describe_lag(lag: LagVerdict | None) -> str:
         least = "" if lag.is_bounded else "at least "
         return f"replay lag {least}{lag.seconds:.1f} s, {lag.bytes / 1024**2:.1f} MiB to replay"
     return (lag.message if lag else "") or "the replay lag is not known"
+
+
+def describe_age(lag: ReplayLag, seconds_ago: float = 0.0) -> str:
+    """How old the data is that a replica answers with, as a predicate: as measured now, or so many seconds ago."""
+    age = f"data {'' if lag.is_bounded else 'at least '}{lag.seconds:.0f} s old"
+    return f"served {age} when that was last known, {seconds_ago:.0f} s ago" if seconds_ago else f"serves {age}"
 
 
 def describe_pause(probe: ReplicaProbe | None) -> str:

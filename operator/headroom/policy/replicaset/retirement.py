@@ -7,7 +7,7 @@ from headroom.model.replica import PodFacts, Role, Stage
 from headroom.policy.replicaset.failover import is_diverged
 from headroom.policy.replicaset.members import STAGE_ORDER, EvaluatedMember
 from headroom.policy.replicaset.targets import Targets, is_drifted
-from headroom.policy.replicaset.timeouts import PROBES_TO_LEAVE
+from headroom.policy.replicaset.timeouts import PROBES_TO_LEAVE, SILENCE_LIMIT
 from headroom.reasons import Reason
 
 
@@ -88,7 +88,8 @@ def recreate(remaining: Sequence[EvaluatedMember], targets: Targets, *, is_calm:
 
     If the newer template does not start, the set is no longer whole, so no other standby is spent on it. A pod that
     cannot run, or may not serve, because of its older template is recreated at once: the template may have been
-    corrected. The same holds for a standby that cannot be reached, as long as those of the present template are well.
+    corrected. The same holds for a standby that cannot be reached, as long as those of the present template are well;
+    one of the present template itself is given more time to come back.
     """
     pods = [(member, member.facts.pod) for member in remaining if member.facts.pod is not None]
     ended = [
@@ -97,8 +98,8 @@ def recreate(remaining: Sequence[EvaluatedMember], targets: Targets, *, is_calm:
         if pod.is_ended or (is_drifted(member, targets) and (_is_held_up(pod) or _is_useless(member)))
     ]
     drifted = [member for member in remaining if is_drifted(member, targets)]
-    if all(_is_well(member) for member in remaining if member not in drifted):
-        cut_off = [member for member in drifted if _is_cut_off(member)]
+    cut_off = [member for member in remaining if _is_cut_off(member, is_drifted=member in drifted)]
+    if all(_is_well(member) for member in remaining if member not in (*drifted, *cut_off)):
         ended += [member.name for member in cut_off[:1] if targets.has_primary]
     is_calm = is_calm and all(map(_is_well, remaining))
     is_calm = is_calm and len(remaining) >= targets.desired + targets.standbys
@@ -114,11 +115,12 @@ def _is_well(member: EvaluatedMember) -> bool:
     return member.verdict.stage in (Stage.STANDBY, Stage.SERVING)
 
 
-def _is_cut_off(member: EvaluatedMember) -> bool:
+def _is_cut_off(member: EvaluatedMember, *, is_drifted: bool) -> bool:
     """A standby that does not answer our probes: it is of no use as it is."""
-    pod = member.facts.pod
-    is_running = pod is not None and not (pod.is_deleting or pod.is_ended)
-    return is_running and member.facts.role is Role.STANDBY and member.facts.unanswered >= PROBES_TO_LEAVE
+    facts = member.facts
+    is_silent = facts.unanswered >= PROBES_TO_LEAVE
+    is_long = is_drifted or facts.silent_seconds >= SILENCE_LIMIT.total_seconds()
+    return facts.is_alive and facts.role is Role.STANDBY and is_silent and is_long
 
 
 def _is_useless(member: EvaluatedMember) -> bool:

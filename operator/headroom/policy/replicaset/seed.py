@@ -9,6 +9,8 @@ from headroom.reasons import Reason
 IMAGE_ERRORS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 STREAMING_PHASE = "streaming database files"
 LOGIN_FAILURES = ("password authentication failed", "no pg_hba.conf entry", "permission denied to start WAL sender")
+IMAGE_FAULTS = frozenset({Reason.MAJOR_VERSION_MISMATCH, Reason.IMAGE_INCOMPLETE})
+"""Reasons of a seed step that no volume is the cause of."""
 SEED_REFUSED = 3
 """The seed step's exit status for an error that no second try can correct."""
 SEED_VOLUME_IN_USE = 4
@@ -69,12 +71,14 @@ def check_seed(member: Member, context: StageContext) -> StageVerdict | None:
     cause = find_copy_cause(pod.seed.message)
     if pod.seed.exit_code == SEED_REFUSED:
         reason = _find_reason(cause)
-        # Only the image is wrong: a copy that may be complete is not discarded for a typing error.
-        is_young = context.now - pod.created_at <= timeouts.PLACE_LIMIT
-        is_kept = reason is Reason.MAJOR_VERSION_MISMATCH and is_young
-        return _seeding(reason, cause, is_failed=not is_kept)
-    if pod.seed.exit_code == SEED_VOLUME_IN_USE and member.backup is None:
+        # Only the image is wrong: a copy that may be complete is not discarded for a typing error, one that is
+        # complete never, since each new one would need the same image.
         is_late = context.now - pod.created_at > timeouts.PLACE_LIMIT
+        is_failed = (is_copying and is_late) if reason in IMAGE_FAULTS else True
+        return _seeding(reason, cause, is_failed=is_failed)
+    if pod.seed.exit_code == SEED_VOLUME_IN_USE and member.backup is None:
+        # The earlier pod's server may rightly run until the end of a drain.
+        is_late = context.now - pod.created_at > timeouts.PLACE_LIMIT + context.drain_timeout
         message = "a server of an earlier pod still uses the volume; it ends with that pod's grace period"
         return _seeding(Reason.VOLUME_IN_USE, message, is_failed=is_copying and is_late)
     if is_copying and pod.seed.restarts > timeouts.SEED_RUNS:
@@ -113,6 +117,8 @@ def _seeding(
 def _find_reason(cause: str) -> Reason:
     if "major version" in cause:
         return Reason.MAJOR_VERSION_MISMATCH
+    if "the image has no" in cause:
+        return Reason.IMAGE_INCOMPLETE
     return Reason.REPLICATION_LOGIN_FAILED if _is_login_failure(cause) else Reason.SEED_FAILED
 
 

@@ -6,6 +6,7 @@ answers with a verdict, or with None when the member is past it.
 
 from headroom.model.replica import Role, Stage
 from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.failover import has_not_followed
 from headroom.policy.replicaset.members import Check, Member, StageContext, StageVerdict
 from headroom.policy.replicaset.replay_lag import describe_lag, describe_pause, is_beyond
 from headroom.policy.replicaset.seed import check_pod, check_seed, check_volume
@@ -15,6 +16,10 @@ from headroom.reasons import Reason
 
 DISOWNED = (Reason.FOREIGN_MEMBER, Reason.MEMBER_PROMOTED)
 """It never serves again, whatever else is true, and another takes its place."""
+UNREAD_TIMELINE = (
+    "without a receiver only pg_ls_waldir() shows its timeline, and the monitor login may not run it: GRANT pg_monitor "
+    "to that login on the primary"
+)
 
 
 def decide_stage(member: Member, context: StageContext) -> StageVerdict:
@@ -49,11 +54,30 @@ def _check_timeline(member: Member, context: StageContext) -> StageVerdict | Non
         finding = member.divergence
         over_cap = _check_kept_wal(member, context)
         return over_cap or StageVerdict(Stage.STREAMING, finding.reason, finding.message, is_failed=True)
-    refusal, is_lasting = member.ineligible, member.refused_seconds > timeouts.DIVERGED_LIMIT.total_seconds()
-    if refusal is None or refusal.reason is not Reason.TIMELINE_DIVERGED or member.can_follow or not is_lasting:
+    if member.can_follow or not has_not_followed(member):
         return None
-    message = f"{refusal.message}; whether it can follow is not known, so it is replaced"
-    return StageVerdict(Stage.STREAMING, refusal.reason, message, is_due_for_replacement=True)
+    message = f"{_describe_open(member, 'is not known')}; it is replaced"
+    return _check_kept_wal(member, context) or StageVerdict(
+        Stage.STREAMING, Reason.TIMELINE_DIVERGED, message, is_due_for_replacement=True
+    )
+
+
+def _check_behind(member: Member, _: StageContext) -> StageVerdict | None:
+    """What it received may be past the fork, or of a timeline that is not known: it waits until that is clear."""
+    is_open = member.behind_seconds is not None and not member.can_follow
+    if not is_open or member.probe is None or member.unanswered or member.role is Role.SERVING:
+        return None
+    return StageVerdict(Stage.STREAMING, Reason.TIMELINE_DIVERGED, _describe_open(member, "is not known yet"))
+
+
+def _describe_open(member: Member, what: str) -> str:
+    is_unread = member.probe is not None and member.probe.timeline is None and member.probe.wal_timeline is None
+    parts = [
+        member.ineligible.message if member.ineligible is not None else "",
+        f"whether it can follow the primary's timeline {what}",
+        UNREAD_TIMELINE if is_unread else "",
+    ]
+    return "; ".join(part for part in parts if part)
 
 
 def _check_deleted_claim(member: Member, _: StageContext) -> StageVerdict | None:
@@ -149,7 +173,7 @@ def _check_server(member: Member, _: StageContext) -> StageVerdict | None:
     return StageVerdict(Stage.STREAMING, Reason.POD_FAILING, message, is_failed=is_failed)
 
 
-def _check_streaming(member: Member, _: StageContext) -> StageVerdict | None:
+def _check_streaming(member: Member, context: StageContext) -> StageVerdict | None:
     pod = member.pod
     assert pod is not None
     if pod.role is Role.SERVING:
@@ -161,8 +185,14 @@ def _check_streaming(member: Member, _: StageContext) -> StageVerdict | None:
     if member.probe is None or member.unanswered:
         if not pod.is_ready:
             return StageVerdict(Stage.STREAMING, Reason.REPLAYING, "the server does not accept connections yet")
+        if member.is_full:
+            return StageVerdict(Stage.STREAMING, Reason.NO_CONNECTION_LEFT, _describe(member))
         cause = f": {member.silence}" if member.silence else ""
-        return StageVerdict(Stage.STREAMING, Reason.MEMBER_UNREACHABLE, f"the server does not answer our probes{cause}")
+        message = f"the server does not answer our probes{cause}"
+        # Its pod is a new one: a standby that does not answer gets one first.
+        is_new = pod.role is Role.PROVISIONING and bool(context.streaming)
+        is_failed = is_new and member.silent_seconds >= timeouts.SILENCE_LIMIT.total_seconds()
+        return StageVerdict(Stage.STREAMING, Reason.MEMBER_UNREACHABLE, message, is_failed=is_failed)
     if member.ineligible is not None:
         return StageVerdict(Stage.STREAMING, member.ineligible.reason, _describe(member))
     return None
@@ -208,6 +238,8 @@ def _role_verdict(member: Member) -> StageVerdict:
 
 
 def _describe(member: Member) -> str:
+    if member.is_full:
+        return f"it has no connection left to ask for its replay lag: {member.silence}"
     return f"{describe_lag(member.lag)}{describe_pause(member.probe)}"
 
 
@@ -223,6 +255,7 @@ CHECKS: tuple[Check, ...] = (
     check_pod,
     check_seed,
     _check_server,
+    _check_behind,
     _check_streaming,
     _check_lag,
     _check_libraries,

@@ -1,27 +1,36 @@
 """Which serving members may answer with old data: said for each of them, whatever is done about it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.conditions import Finding
 from headroom.model.replica import Role
 from headroom.policy.replicaset.ejection import NAMED
-from headroom.policy.replicaset.members import EvaluatedMember, Member
-from headroom.policy.replicaset.replay_lag import describe_pause, is_beyond
+from headroom.policy.replicaset.members import EvaluatedMember, Member, describe_stale
+from headroom.policy.replicaset.replay_lag import is_beyond
 from headroom.policy.replicaset.timeouts import LAG_UNKNOWN_NOTICE
 from headroom.reasons import Reason
 
 
-def find_stale_reads(members: Sequence[EvaluatedMember], bounds: Readiness, lag_panic: str) -> Finding | None:
-    """Why reads may be stale while the primary answers; `lag_panic` is what the plan says of those that are kept."""
+def find_stale_reads(
+    members: Sequence[EvaluatedMember], bounds: Readiness, lag_panic: str, panicked: Collection[str] = ()
+) -> Finding | None:
+    """Why reads may be stale while the primary answers.
+
+    `lag_panic` is what the plan says of those that are kept, the `panicked`. One that was seen beyond its bound is
+    named until a reading refutes that: a silence does not.
+    """
     serving = [member.facts for member in members if member.facts.role is Role.SERVING and member.facts.is_alive]
-    beyond = sorted((facts for facts in serving if is_beyond(facts.lag, bounds)), key=_seconds, reverse=True)
-    unknown = [facts for facts in serving if facts.judged_seconds >= LAG_UNKNOWN_NOTICE.total_seconds()]
-    stale = lag_panic or _join(
-        [f"{f.name} serves data {_seconds(f):.0f} s old{describe_pause(f.probe)}" for f in beyond]
+    beyond = [facts for facts in serving if facts.beyond or is_beyond(facts.lag, bounds)]
+    others = sorted((facts for facts in beyond if facts.name not in panicked), key=_seconds, reverse=True)
+    limit = LAG_UNKNOWN_NOTICE.total_seconds()
+    unknown = [facts for facts in serving if facts.judged_seconds >= limit and facts not in beyond]
+    parts = (
+        lag_panic,
+        _join([f"{facts.name} {describe_stale(facts)}" for facts in others]),
+        _join([_describe_unknown(facts) for facts in unknown]),
     )
-    blind = _join([_describe_unknown(facts) for facts in unknown])
-    message = "; ".join(part for part in (stale, blind) if part)
+    message = "; ".join(filter(None, parts))
     if not message:
         return None
     if lag_panic:
@@ -29,13 +38,37 @@ def find_stale_reads(members: Sequence[EvaluatedMember], bounds: Readiness, lag_
     return Finding(Reason.REPLAY_LAG_ABOVE_LIMIT if beyond else Reason.REPLAY_LAG_UNKNOWN, message)
 
 
+def describe_unstreamed(members: Sequence[EvaluatedMember], bounds: Readiness) -> str:
+    """Names all that have served without a stream for as long as the bound; empty if there is none."""
+    serving = [member.facts for member in members if member.facts.role is Role.SERVING]
+    bound = bounds.eject_replay_lag.total_seconds()
+    cut_off = [(f.name, f.ineligible.message) for f in serving if f.ineligible and f.refused_seconds >= bound]
+    if not cut_off:
+        return ""
+    verb, causes = "serves" if len(cut_off) == 1 else "serve", dict.fromkeys(cause for _, cause in cut_off)
+    names = _join([name for name, _ in cut_off])
+    return f"{names} still {verb} without a stream, since no other can: {', '.join(causes)}"
+
+
+def find_others(members: Sequence[EvaluatedMember], unstreamed: str, stale: Finding | None) -> str:
+    """What to add about stale reads of members that have a stream; empty if there is no such member."""
+    serving = [member.name for member in members if member.facts.role is Role.SERVING]
+    is_new = stale is not None and any(name in stale.message and name not in unstreamed for name in serving)
+    return f"; {stale.message}" if stale is not None and is_new else ""
+
+
 def _describe_unknown(facts: Member) -> str:
+    lag, seconds = facts.measured, f"{facts.judged_seconds:.0f} s"
+    if lag is not None and not lag.is_bounded:
+        least = f"at least {lag.seconds:.0f} s"
+        return f"the replay lag of {facts.name} is {least}, and how much it is has not been known for {seconds}"
     cause = f": {facts.silence}" if facts.silence else ""
-    return f"the replay lag of {facts.name} has not been known for {facts.judged_seconds:.0f} s{cause}"
+    return f"the replay lag of {facts.name} has not been known for {seconds}{cause}"
 
 
 def _seconds(facts: Member) -> float:
-    return facts.measured.seconds if facts.measured is not None else 0.0
+    lag = facts.stale or facts.measured
+    return lag.seconds if lag is not None else 0.0
 
 
 def _join(parts: Sequence[str]) -> str:

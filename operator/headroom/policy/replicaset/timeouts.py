@@ -38,6 +38,9 @@ READINGS_TO_LEAVE = 2
 """The promised bound is the leave bound plus one probe."""
 PROBES_TO_LEAVE = 3
 """At one probe a second: after this many without an answer a replica leaves the Service."""
+SILENCE_LIMIT = timedelta(minutes=10)
+"""A member that does not answer us for so long, while others do, gets a new pod; if that one does not answer either, it
+is given up. Not sooner: the kubelet restarts a server that does not answer it, and a node may come back."""
 SILENCE_STEP_SECONDS = 1.0
 """At most one unanswered probe is counted in this time, however fast passes follow each other."""
 

@@ -87,6 +87,8 @@ def claim_connections(
         ready=running if target is None else min(target.pods.ready, running),
         terminating=terminating,
         workload=_name_workload(facts.own.target) if is_seen else None,
+        started=running if target is None else min(target.pods.running, running),
+        is_counted=target is None or target.pods.is_counted,
     )
     if allowed is None or target is None:
         return demand

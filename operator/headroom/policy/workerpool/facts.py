@@ -66,7 +66,8 @@ class PodCounts:
 
     `running` could hold jobs, `ready` are Ready, `in_time` are ready or will be soon. `lead_seconds` is how long a
     start takes (None: none was seen), `stuck` why new pods do not come up. `waiting` do not run yet. `terminating` are
-    in none of these: they take no job any more, and hold their connections until they are gone.
+    in none of these: they take no job any more, and hold their connections until they are gone. While not `is_counted`,
+    nobody has listed the pods in this process: the workload's own numbers do not show those that terminate.
     """
 
     running: int
@@ -76,6 +77,7 @@ class PodCounts:
     stuck: str | None = None
     waiting: int = 0
     terminating: int = 0
+    is_counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)

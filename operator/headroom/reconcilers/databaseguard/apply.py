@@ -67,7 +67,9 @@ def _record_commits(context: GuardContext) -> None:
 
 
 def build_view(context: GuardContext) -> DatabaseView:
-    """What dependents may know. Counts, budget and allocations outlast a gap: what is held then may stay."""
+    """What dependents may know. Counts, budget and allocations outlast a gap: what is held then may stay. The login is
+    known without the server: replicas answer to it although the primary does not.
+    """
     decision, access = context.decision, context.handles.access
     view = DatabaseView(
         context.uid,
@@ -78,12 +80,12 @@ def build_view(context: GuardContext) -> DatabaseView:
         budget=decision.budget,
         allocations=decision.allocations,
         state=str(decision.state),
+        target=access.target if access is not None else None,
     )
     if not decision.is_usable or access is None:
         return view
     return replace(
         view,
-        target=access.target,
         replication=access.replication,
         server=context.facts.server,
         marks=decision.marks,

@@ -292,9 +292,7 @@ async def _gather_slots(services: Services, handles: GuardHandles, facts: GuardF
     except (Refused, Unavailable, TimeoutError) as error:
         logger.info("dbg/%s in %s: slots cannot be listed: %s", handles.key[1], handles.key[0], error)
         return facts
-    # Another release may have had the same former id: whether a set of its is gone only who sees all sets can tell.
-    former = () if services.watch_namespaces else services.former_ids
-    prefixes = tuple(slot_prefix(each) for each in (services.install_id, *former))
+    prefixes = tuple(slot_prefix(each) for each in services.swept_ids)
     namespaces = services.watch_namespaces or ("",)
     sets = [item for namespace in namespaces for item in services.cache.list(REPLICA_SET, namespace)]
     return replace(

@@ -5,12 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 from headroom.model.conditions import Finding, Truth
+from headroom.model.database import Lsn, Mark
+from headroom.model.frozen import FrozenMap
 from headroom.model.moments import Moment
 from headroom.model.replica import MemberId
-from headroom.policy.replicaset.growth import Growth
+from headroom.model.timelines import WalPosition
+from headroom.policy.replicaset.growth import Addition, Growth
 from headroom.policy.replicaset.libraries import LibraryFault
 from headroom.policy.replicaset.members import LIBRARY_REASONS
 from headroom.policy.replicaset.memory import Attempts, LeadTimes, SetMemory
+from headroom.policy.replicaset.replay_lag import ReplayLag
 from headroom.policy.replicaset.timeouts import ATTEMPTS_BEFORE_STALLED
 from headroom.reasons import ConditionType, Reason
 
@@ -21,18 +25,22 @@ def checkpoint(memory: SetMemory) -> dict[str, Any]:
     Lost on purpose:
 
     * readings, streams, restarts, idle slots and the progress of copies: a new process counts again, and gives nothing
-      up sooner
+      up sooner; but a replica that lagged beyond its bound is not made younger by that
     * wanted counts: a stabilization window begins again
     * the moment of a failed attempt: it is waited out again
     * single lead times: their 90th percentile stays
     * whether the primary was seen
     * how far each member got, and where the primary's timeline forked off: both are asked again
+    * since when the primary has been on its timeline: whoever does not follow it gets its time again
     * activations: what a new process finds in the Service is confirmed, and the rest gets its time again
-    * since when the number of sessions has not changed
+    * since when the number of sessions has not changed, and since when one is full that no other was added for
+    * whether the replica that was added for a full member serves, and has sessions: both are looked at again
 
-    Members in provisioning keep the failed attempts, and so does the condition Stalled once there are three. The names
-    of slots are those of the members. A full member says since when another was added for it, and a member's conditions
-    since when it has had no stream, and what was found of its libraries.
+    Members in provisioning keep the failed attempts, and so does the condition Stalled once there are three. Each
+    member names its slot. A full member says when another was decided on for it, and a member's conditions since when
+    it has had no stream, and what was found of its libraries. Its entry also has its last lag, the position that it
+    lacked if it was more than it may lack to serve, and the timeline of which it had WAL: without a receiver, not every
+    login can read that again.
     """
     lead_time = {"warmSeconds": memory.warm.p90, "baseBackupSeconds": memory.base_backup.p90}
     return {
@@ -47,20 +55,67 @@ def restore(status: Mapping[str, Any], now: Moment, *, name: str, uid: str, inst
     """The memory that a process begins with; `name` and `uid` are the set's, from which the names of slots derive."""
     lead_time = status.get("leadTime") or {}
     inherited = {str(entry["name"]): _restore_stream_loss(entry, now) for entry in status.get("members") or ()}
-    ids = (MemberId.parse_object(name, member) for member in inherited)
     return SetMemory(
         began_at=now.monotonic,
-        inherited=inherited,
+        inherited=FrozenMap(inherited),
+        inherited_lags=FrozenMap(_restore_lags(status, now)),
         desired=status.get("desiredReplicas"),
         system_identifier=status.get("systemIdentifier"),
         timeline=status.get("timeline") or 0,
+        timeline_since=now.monotonic,
+        positions=FrozenMap(_restore_positions(status)),
         warm=_restore_times(lead_time.get("warmSeconds")),
         base_backup=_restore_times(lead_time.get("baseBackupSeconds")),
         attempts=_restore_attempts(status, now.monotonic),
         library_faults=_restore_library_faults(status),
-        growth=Growth(_restore_asked(status, now)),
-        slot_names=frozenset(member.slot_name(install_id, uid) for member in ids if member is not None),
+        growth=_restore_growth(status, now),
+        slot_names=_restore_slots(status, name, uid, install_id),
     )
+
+
+def _restore_slots(status: Mapping[str, Any], name: str, uid: str, install_id: str) -> frozenset[str]:
+    """Each member's slot as it was written: an installation with another id may have created it. Else the name that
+    this one would give it.
+    """
+    found = set()
+    for entry in status.get("members") or ():
+        member = MemberId.parse_object(name, str(entry["name"]))
+        derived = None if member is None else member.slot_name(install_id, uid)
+        found.add(entry.get("slot") or derived)
+    return frozenset(str(slot) for slot in found if slot is not None)
+
+
+def format_position(mark: Mark) -> str:
+    """A position of the primary in status."""
+    return f"{mark.timeline}:{mark.lsn}"
+
+
+def _restore_lags(status: Mapping[str, Any], now: Moment) -> dict[str, ReplayLag]:
+    """The last lag of each member, by the wall clocks of two processes. One that lacked something may lack more."""
+    system = str(status.get("systemIdentifier") or "")
+    found = {
+        str(entry["name"]): (entry, _restore_unreplayed(entry, system, now)) for entry in status.get("members") or ()
+    }
+    return {
+        name: ReplayLag(
+            float(entry.get("replayLagSeconds", 0.0)),
+            int(entry.get("replayBacklogBytes", 0)),
+            pending=pending,
+            is_bounded=pending is None,
+        )
+        for name, (entry, pending) in found.items()
+        if pending is not None or "replayLagSeconds" in entry
+    }
+
+
+def _restore_unreplayed(entry: Mapping[str, Any], system_identifier: str, now: Moment) -> Mark | None:
+    position, since = entry.get("unreplayedPosition"), entry.get("unreplayedSince")
+    if position is None or since is None:
+        return None
+    timeline, _, lsn = str(position).partition(":")
+    # The clock of the process that wrote it may have been ahead of ours.
+    at = min(now.to_monotonic(str(since)), now.monotonic)
+    return Mark(at, Lsn.parse(lsn), None, int(timeline), system_identifier)
 
 
 def _restore_times(p90: float | None) -> LeadTimes:
@@ -75,23 +130,30 @@ def _restore_stream_loss(member: Mapping[str, Any], now: Moment) -> float | None
     return now.to_monotonic(streaming["lastTransitionTime"])
 
 
-def _restore_asked(status: Mapping[str, Any], now: Moment) -> dict[str, float]:
+def _restore_growth(status: Mapping[str, Any], now: Moment) -> Growth:
     """Else each new process would add one more replica for a full one."""
-    entries = status.get("members") or ()
-    return {str(entry["name"]): now.to_monotonic(entry["fullSince"]) for entry in entries if entry.get("fullSince")}
+    entries = [entry for entry in status.get("members") or () if entry.get("fullAt")]
+    full = {str(entry["name"]): now.to_monotonic(entry["fullAt"]) for entry in entries}
+    return Growth(FrozenMap((name, Addition(at)) for name, at in full.items()), full=FrozenMap(full))
 
 
-def _restore_library_faults(status: Mapping[str, Any]) -> dict[str, LibraryFault]:
+def _restore_library_faults(status: Mapping[str, Any]) -> FrozenMap[str, LibraryFault]:
     """Else a new process could put a member into the Service before it has read its libraries again."""
     found = {
         str(entry["name"]): _find_condition(entry.get("conditions") or (), ConditionType.CAUGHT_UP)
         for entry in status.get("members") or ()
     }
-    return {
-        name: LibraryFault(None, Finding(Reason(condition["reason"]), condition.get("message", "")))
+    return FrozenMap(
+        (name, LibraryFault(None, Finding(Reason(condition["reason"]), condition.get("message", ""))))
         for name, condition in found.items()
         if condition.get("status") == Truth.FALSE and condition.get("reason") in LIBRARY_REASONS
-    }
+    )
+
+
+def _restore_positions(status: Mapping[str, Any]) -> dict[str, WalPosition]:
+    """A lower bound: a member may have followed the primary to a later timeline since that was written."""
+    entries = status.get("members") or ()
+    return {str(entry["name"]): WalPosition(entry["timeline"]) for entry in entries if entry.get("timeline")}
 
 
 def _restore_attempts(status: Mapping[str, Any], now: float) -> Attempts:

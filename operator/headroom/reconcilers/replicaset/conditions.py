@@ -1,6 +1,7 @@
 """The conditions of a set and of each member. A tired person must understand them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.model.conditions import Condition, Finding, Truth
@@ -10,6 +11,7 @@ from headroom.policy.not_yet import describe_not_yet
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import STAGE_ORDER, EvaluatedMember
 from headroom.policy.replicaset.replay_lag import describe_pause
+from headroom.policy.replicaset.staleness import describe_unstreamed, find_others
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset.memory import SetContext
 
@@ -19,6 +21,7 @@ ONLY_A_PERSON_CAN_HELP = frozenset(
         Reason.POD_UNSCHEDULABLE,
         Reason.IMAGE_NOT_PULLED,
         Reason.MAJOR_VERSION_MISMATCH,
+        Reason.IMAGE_INCOMPLETE,
         Reason.POD_FAILING,
         Reason.COLLATION_MISMATCH,
         Reason.EXTENSION_MISSING,
@@ -44,13 +47,9 @@ WRONG_WHEN = {
     ConditionType.WARM_POOL_READY: Truth.FALSE,
 }
 """The status of each condition that a person should hear of, the worst first. Snapshots are an offer, not a fault."""
-STAGE_CONDITIONS = {
-    Stage.ADMITTED: ConditionType.ADMITTED,
-    Stage.SLOT_RESERVED: ConditionType.SLOT_RESERVED,
-    Stage.SEEDED: ConditionType.SEEDED,
-    Stage.STREAMING: ConditionType.STREAMING,
-    Stage.CAUGHT_UP: ConditionType.CAUGHT_UP,
-}
+NONE_SERVES = "no replica serves, as wanted"
+STALE_REASONS = (Reason.LAG_PANIC, Reason.REPLAY_LAG_ABOVE_LIMIT, Reason.REPLAY_LAG_UNKNOWN)
+"""Why reads may be stale while the primary answers and every serving member has a stream."""
 
 
 def describe_conditions(context: SetContext) -> tuple[Condition, ...]:
@@ -114,11 +113,12 @@ def _ready(context: SetContext) -> Condition:
         return Condition(kind, Truth.FALSE, unfit.verdict.reason, f"{unfit.name}: {unfit.verdict.message}")
     if plan.good < least:
         wanted = count_of(least, "replica serves", "replicas serve")
-        unstreamed = _describe_unstreamed(context) or _describe_unlisted(context)
+        unstreamed = describe_unstreamed(context.decision.members, spec.readiness) or _describe_unlisted(context)
         cause = f"; {unstreamed}" if unstreamed else _describe_most_advanced(context)
         return Condition(kind, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM, f"{plan.good} of at least {wanted}{cause}")
     known = context.condition(kind)
-    if known.get("reason") == Reason.SERVING_BELOW_MINIMUM and any(map(_may_lag, context.decision.members)):
+    was_below = least > 0 and known.get("reason") == Reason.SERVING_BELOW_MINIMUM
+    if was_below and any(map(_may_lag, context.decision.members)):
         return Condition(kind, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM, str(known["message"]))
     asides = (
         _describe_unused_count(context),
@@ -155,7 +155,10 @@ def _describe_serving(context: SetContext) -> str:
     good, wanted = context.decision.plan.good, context.decision.goal.desired
     if good < wanted:
         return f"{good} of {count_of(wanted, 'replica serves', 'replicas serve')}{_describe_most_advanced(context)}"
-    return count_of(good, "replica serves", "replicas serve") if good else "no replica serves, as wanted"
+    if good:
+        return count_of(good, "replica serves", "replicas serve")
+    left = sum(member.facts.role is Role.SERVING and member.facts.is_alive for member in context.decision.members)
+    return f"{count_of(left, 'replica serves', 'replicas serve')}, none is wanted" if left else NONE_SERVES
 
 
 def _describe_unused_count(context: SetContext) -> str:
@@ -252,6 +255,10 @@ def _scaling_limited(context: SetContext) -> Condition:
     if outage is not None and goal.desired != good:
         message = f"{good} serve, {goal.desired} wanted: held until dbg/{context.spec.database_ref.name} is Ready"
         return Condition(kind, Truth.TRUE, outage.reason, message)
+    wait = context.decision.plan.scale_in_wait
+    if wait:
+        message = f"{good} serve, {goal.desired} wanted: {wait}"
+        return Condition(kind, Truth.TRUE, Reason.TIMELINE_DIVERGED, message)
     if goal.reason is Reason.NO_GAIN_FROM_MORE_REPLICAS:
         return Condition(kind, Truth.TRUE, goal.reason, goal.message)
     if goal.limit is None or goal.wanted <= goal.desired:
@@ -276,21 +283,31 @@ def _stale_reads(context: SetContext) -> Condition:
     if outage is not None and any(member.facts.role is Role.SERVING for member in context.decision.members):
         message = f"no replay lag can be measured: {outage.message}"
         return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, message)
-    unstreamed = _describe_unstreamed(context)
+    unstreamed = describe_unstreamed(context.decision.members, context.spec.readiness)
     if unstreamed:
-        return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, unstreamed)
+        others = find_others(context.decision.members, unstreamed, stale)
+        return Condition(kind, Truth.TRUE, Reason.READS_UNBOUNDED, f"{unstreamed}{others}")
     if stale is not None:
         return Condition(kind, Truth.TRUE, stale.reason, stale.message)
     known = context.condition(kind)
-    if known.get("reason") == Reason.LAG_PANIC and any(map(_may_lag, context.decision.members)):
-        return Condition(kind, Truth.TRUE, Reason.LAG_PANIC, str(known["message"]))
+    if known.get("status") == Truth.TRUE and _is_unrefuted(context, known):
+        return Condition(kind, Truth.TRUE, Reason(known["reason"]), str(known["message"]))
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "a replica that lags beyond its bounds leaves the Service")
 
 
+def _is_unrefuted(context: SetContext, known: Mapping[str, Any]) -> bool:
+    """Whether reads may still be stale as reported before: while the primary is silent, nothing speaks against it."""
+    members = context.decision.members
+    if context.facts.primary is None:
+        is_reason = known.get("reason") in (*STALE_REASONS, Reason.READS_UNBOUNDED)
+        return is_reason and any(member.facts.role is Role.SERVING for member in members)
+    return known.get("reason") in STALE_REASONS and any(map(_may_lag, members))
+
+
 def _may_lag(member: EvaluatedMember) -> bool:
-    """Whether a serving member has replayed no mark of this process yet, so that its real lag may be any longer."""
-    lag = member.facts.measured
-    return member.facts.role is Role.SERVING and lag is not None and lag.pending is not None and lag.replayed is None
+    """Whether a serving member was seen beyond its bound, or may be: no reading has shown that it is not."""
+    lag, stale = member.facts.measured, member.facts.stale
+    return member.facts.role is Role.SERVING and (stale is not None or (lag is not None and not lag.is_bounded))
 
 
 def _describe_unlisted(context: SetContext) -> str:
@@ -301,16 +318,6 @@ def _describe_unlisted(context: SetContext) -> str:
     if late.is_listed:
         return f"{late.name} does not answer reads"
     return f"Service {context.service_name} does not list {late.name}: check its pod and kube-controller-manager"
-
-
-def _describe_unstreamed(context: SetContext) -> str:
-    """Names a member that serves without a stream because no other can take its place; empty if there is none."""
-    bound = context.spec.readiness.eject_replay_lag.total_seconds()
-    for member in context.decision.members:
-        refusal = member.facts.ineligible
-        if member.facts.role is Role.SERVING and refusal is not None and member.facts.refused_seconds >= bound:
-            return f"{member.name} still serves without a stream, since no other can: {refusal.message}"
-    return ""
 
 
 def _snapshots(context: SetContext) -> Condition:
@@ -341,47 +348,3 @@ def _describe_most_advanced(context: SetContext) -> str:
 
 def _find_unfinished(members: Iterable[EvaluatedMember]) -> Sequence[EvaluatedMember]:
     return [member for member in members if STAGE_ORDER[member.verdict.stage] < STAGE_ORDER[Stage.STANDBY]]
-
-
-def describe_member_conditions(member: EvaluatedMember) -> tuple[Condition, ...]:
-    """A stage's condition is True once the member is past it, False with the reason while it is in it."""
-    stage, reason, message = _find_stage(member)
-    reached = STAGE_ORDER[Stage.STANDBY if stage in (Stage.DRAINING, Stage.RETIRED) else stage]
-    conditions = []
-    for each, kind in STAGE_CONDITIONS.items():
-        if STAGE_ORDER[each] < reached:
-            conditions.append(Condition(kind, Truth.TRUE, Reason.AS_EXPECTED))
-        elif STAGE_ORDER[each] == reached:
-            conditions.append(Condition(kind, Truth.FALSE, reason, message))
-        else:
-            conditions.append(Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED))
-    return (*conditions, _member_serving(member))
-
-
-def _find_stage(member: EvaluatedMember) -> tuple[Stage, Reason, str]:
-    """The stage of a member; one that serves without a stream is back at the stage in which its stream begins, and one
-    that serves beyond the bound at the one in which it catches up.
-    """
-    verdict, refusal, fault = member.verdict, member.facts.ineligible, member.facts.library_fault
-    if verdict.stage in (Stage.SERVING, Stage.DRAINING) and refusal is not None:
-        return Stage.STREAMING, refusal.reason, refusal.message
-    if verdict.stage in (Stage.SERVING, Stage.DRAINING) and fault is not None and member.facts.has_other_libraries:
-        return Stage.CAUGHT_UP, fault.reason, fault.message
-    if verdict.stage is Stage.SERVING and verdict.reason is Reason.REPLAY_LAG_ABOVE_LIMIT:
-        return Stage.CAUGHT_UP, verdict.reason, verdict.message
-    return verdict.stage, verdict.reason, verdict.message
-
-
-def _member_serving(member: EvaluatedMember) -> Condition:
-    facts, kind = member.facts, ConditionType.SERVING
-    if facts.role is Role.SERVING and facts.is_listed:
-        return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED)
-    if facts.role is Role.SERVING:
-        return Condition(kind, Truth.FALSE, Reason.IN_PROGRESS, "the Service does not list it")
-    if facts.role is Role.DRAINING:
-        return Condition(kind, Truth.FALSE, member.verdict.reason, "it takes no new connections")
-    if facts.role is Role.STANDBY and member.verdict.stage is Stage.STANDBY:
-        return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "a warm standby, not meant to serve now")
-    if facts.role is Role.STANDBY:
-        return Condition(kind, Truth.FALSE, member.verdict.reason, "a standby that could not serve now")
-    return Condition(kind, Truth.FALSE, Reason.IN_PROGRESS, "it is being created")

@@ -195,9 +195,10 @@ class Gatherer:
         return await self.services.servers.read_position(self._guard_key)
 
     async def _probe(self, pods: Mapping[str, PodFacts], primary: PrimaryFacts | None) -> dict[str, Reading]:
-        # Kept: members are still probed with the last known login while the primary does not answer.
-        if primary is not None and primary.view.target is not None:
-            self.handles.target = _member_target(primary.view.target)
+        # Also while the primary does not answer: with the login of the Secret, else with the last one that was known.
+        view = self.services.servers.view(self._guard_key)
+        if view is not None and view.target is not None:
+            self.handles.target = _member_target(view.target)
         if self.handles.target is None:
             return {}
         position = primary.position if primary is not None else None
@@ -222,8 +223,9 @@ class Gatherer:
             if member.pod is not None and (known := self.handles.members.get(member.name)) is not None
         ]
         reader = LibraryReader(self.services.clock, self.handles.libraries, self.spec.readiness.ignore_libraries)
-        ask = None if primary is None else lambda: self.services.servers.read_libraries(key)
-        libraries, found = reader.read(members, ask, None if primary is None else _identify(primary))
+        version = None if primary is None else _identify(primary)
+        ask = None if primary is None else lambda: self.services.servers.read_libraries(key, version)
+        libraries, found = reader.read(members, ask, version)
         joined = (replace(member, libraries=found.get(member.name)) for member in facts.members)
         return replace(facts, libraries=libraries, members=tuple(joined))
 

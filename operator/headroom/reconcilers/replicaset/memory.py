@@ -24,7 +24,8 @@ from headroom.reconcilers.servers import GuardKey
 class MemberHandles:
     """The connection to one pod's server, and the probe that is on its way.
 
-    `unplanned` is the last error of a probe that no code foresaw, empty once one was answered.
+    `unplanned` is the last error of a probe that no code foresaw, empty once one was answered; `unended` is the same of
+    ending its sessions.
     """
 
     pod_uid: str
@@ -32,6 +33,7 @@ class MemberHandles:
     link_target: ConnectionTarget | None = None
     pending: "asyncio.Task[ReplicaProbe] | None" = None
     unplanned: str = ""
+    unended: str = ""
     libraries: LibraryTask = field(default_factory=LibraryTask)
 
     async def close(self) -> None:

@@ -178,7 +178,8 @@ class Prober:
         if not isinstance(error, Exception):
             raise error
         _log_unplanned(member, pod.name, error)
-        return Silence(str(error) or type(error).__name__)
+        reason = error.reason if isinstance(error, Unavailable) else None
+        return Silence(str(error) or type(error).__name__, reason=reason)
 
     async def _ask(self, member: MemberHandles, target: ConnectionTarget, name: str) -> ReplicaProbe:
         link = member.link

@@ -33,6 +33,8 @@ from headroom.reconcilers.reporter import DesiredStatus, NotYetEvents
 
 STARTS_WITHIN = timedelta(seconds=10)
 """A server with a copy accepts connections by then, unless it has much to replay."""
+LEAVES_WITHIN = timedelta(seconds=3)
+"""A member that may be beyond its bound is asked more often for so long; its next reading may never come."""
 WRITTEN_BY_REPORTER = ("conditions", "observedGeneration")
 VERDICTS = (Truth.TRUE, Truth.FALSE)
 WARN_WHILE_TRUE = (ConditionType.STALLED, ConditionType.READS_MAY_BE_STALE)
@@ -164,8 +166,7 @@ async def _act(context: SetContext) -> None:
     await actions.confirm(context)
     # Slots at the same time: a new primary recycles the WAL that no slot keeps, and does not wait for the API server.
     await carry_out([actions.eject(context), actions.restore_slots(context)])
-    await actions.put_back(context)
-    await actions.activate(context)
+    await actions.activate(context, kept=await actions.put_back(context))
     await actions.accept(context)
     await actions.pool(context)
     await actions.record_seeded(context)
@@ -180,7 +181,7 @@ async def _act(context: SetContext) -> None:
 async def _take_away(context: SetContext) -> None:
     """Remove what the spec no longer asks for; a spec from a late watch must not decide that."""
     plan = context.decision.plan
-    if not (plan.drain or plan.retire or plan.recreate):
+    if not (plan.drain or plan.retire or plan.recreate or plan.stop):
         return
     if context.memory.timeline > (context.status.get("timeline") or 0):
         # First the status names the timeline: else a process that follows this one could believe an old primary.
@@ -190,6 +191,7 @@ async def _take_away(context: SetContext) -> None:
     await actions.drain(context)
     await actions.retire(context)
     await actions.recreate(context)
+    await actions.stop(context)
 
 
 def _pause(context: SetContext) -> timedelta:
@@ -214,7 +216,9 @@ def _is_activating(member: EvaluatedMember) -> bool:
 
 def _is_about_to_leave(member: EvaluatedMember) -> bool:
     """One more reading like the last takes it out of the Service; two calm passes would be later than is promised."""
-    return member.facts.role is Role.SERVING and 0 < member.facts.beyond < READINGS_TO_LEAVE
+    facts = member.facts
+    is_one_short = 0 < facts.beyond < READINGS_TO_LEAVE and facts.stale_seconds < LEAVES_WITHIN.total_seconds()
+    return facts.role is Role.SERVING and is_one_short
 
 
 def _is_about_to_stand_by(context: SetContext, member: EvaluatedMember) -> bool:

@@ -10,13 +10,13 @@ from headroom.model.numbers import settle_above
 from headroom.model.replica import Role
 from headroom.policy.replicaset.members import EvaluatedMember
 from headroom.reasons import Reason
-from headroom.reconcilers.replicaset.checkpoint import checkpoint
+from headroom.reconcilers.replicaset.checkpoint import checkpoint, format_position
 from headroom.reconcilers.replicaset.conditions import (
     count_warm,
     describe_conditions,
-    describe_member_conditions,
     find_foremost,
 )
+from headroom.reconcilers.replicaset.member_conditions import describe_member_conditions
 from headroom.reconcilers.replicaset.memory import SetContext
 from headroom.reconcilers.replicaset.metrics import count_kept_wal, role_of
 from headroom.reconcilers.reporter import DesiredStatus
@@ -31,7 +31,14 @@ KEPT_WAL_FLOOR_BYTES = 64.0 * 1024**2
 """One segment is always kept: below this the number only shows where the primary's segments end."""
 METHOD = "BaseBackup"
 PROVISIONING = Role.PROVISIONING.value.capitalize()
-MEMBER_NUMBERS = ("progressPercent", "replayLagSeconds", "replayBacklogBytes", "sessions")
+MEMBER_NUMBERS = (
+    "progressPercent",
+    "replayLagSeconds",
+    "replayBacklogBytes",
+    "unreplayedSince",
+    "unreplayedPosition",
+    "sessions",
+)
 
 
 def describe_status(context: SetContext) -> DesiredStatus:
@@ -76,7 +83,7 @@ def _pick(entry: Mapping[str, Any], *, numbers: bool) -> dict[str, Any]:
 
 
 def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[str, Any]) -> dict[str, Any]:
-    facts, role = member.facts, role_of(member).capitalize()
+    facts, role, position = member.facts, role_of(member).capitalize(), context.memory.positions.get(member.name)
     if member.name in context.decision.unsettled and old.get("role") == role:
         # A process that has not measured it yet knows less than the earlier one that wrote it.
         return dict(old)
@@ -88,36 +95,53 @@ def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[
         "method": METHOD,
         "source": "primary",
         "since": old["since"] if old.get("role") == role and "since" in old else format_time(context.now.wall),
+        "slot": facts.slot_name,
         "node": facts.pod.node or None if facts.pod else None,
-        "timeline": facts.probe.timeline if facts.probe else None,
+        "timeline": position.timeline if position is not None else None,
         "attempts": context.memory.attempts.count or None if role == PROVISIONING else None,
-        "fullSince": _format_asked(context, member.name, old.get("fullSince")),
+        "fullAt": _format_asked(context, member.name, old.get("fullAt")),
         "conditions": merge_conditions(
             old.get("conditions", []), describe_member_conditions(member), generation=generation, now=context.now.wall
         ),
         "progressPercent": member.verdict.progress_percent,
-        **_describe_lag(member, old, _lag_floor(context)),
+        **_describe_lag(context, member, old),
+        **_describe_unreplayed(context, member, old),
         "sessions": facts.probe.sessions if facts.probe and facts.role in (Role.SERVING, Role.DRAINING) else None,
     }
 
 
 def _format_asked(context: SetContext, name: str, old: str | None) -> str | None:
-    asked_at = context.memory.growth.asked.get(name)
-    return keep_time(context.now.to_wall(asked_at), old) if asked_at is not None else None
+    addition = context.memory.growth.asked.get(name)
+    return keep_time(context.now.to_wall(addition.at), old) if addition is not None else None
 
 
-def _describe_lag(member: EvaluatedMember, old: Mapping[str, Any], floor_seconds: float) -> dict[str, float | None]:
+def _describe_lag(context: SetContext, member: EvaluatedMember, old: Mapping[str, Any]) -> dict[str, float | None]:
+    """While the primary is silent the last lag stays: another process must know who could replace a dead member."""
     lag, seconds, size = member.facts.measured, old.get("replayLagSeconds"), old.get("replayBacklogBytes")
+    is_unasked = context.facts.primary is None and not member.facts.unanswered
     if lag is not None:
-        seconds = settle_above(seconds, lag.seconds, floor_seconds)
+        seconds = settle_above(seconds, lag.seconds, _lag_floor(context))
         size = settle_above(size, float(lag.bytes), BACKLOG_FLOOR_BYTES)
-    elif not _is_briefly_silent(member):
+    elif not (is_unasked or _is_briefly_silent(member)):
         seconds = size = None
     return {"replayLagSeconds": seconds, "replayBacklogBytes": size}
 
 
+def _describe_unreplayed(context: SetContext, member: EvaluatedMember, old: Mapping[str, Any]) -> dict[str, str | None]:
+    """What it lacked when it was last measured, if that is more than it may lack to serve."""
+    known = context.memory.members.get(member.name)
+    lag = known.readings.chain if known is not None else None
+    if lag is None or lag.pending is None or lag.seconds < _lag_floor(context):
+        return {"unreplayedSince": None, "unreplayedPosition": None}
+    position = format_position(lag.pending)
+    is_same = position == old.get("unreplayedPosition") and "unreplayedSince" in old
+    since = old["unreplayedSince"] if is_same else format_moment(context.now.to_wall(lag.pending.taken_at))
+    return {"unreplayedSince": since, "unreplayedPosition": position}
+
+
 def _is_briefly_silent(member: EvaluatedMember) -> bool:
-    return member.facts.unanswered > 0 and member.facts.silent_seconds < BRIEF_SILENCE_SECONDS
+    facts = member.facts
+    return facts.unanswered > 0 and not facts.is_full and facts.silent_seconds < BRIEF_SILENCE_SECONDS
 
 
 def _count_standbys(context: SetContext) -> int:

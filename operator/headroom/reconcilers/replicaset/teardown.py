@@ -1,7 +1,7 @@
 """The deletion of a set: pods, slots and claims go; what cannot go in time is reported and abandoned."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -17,14 +17,13 @@ from headroom.policy.replicaset.teardown import TeardownDecision, decide_teardow
 from headroom.ports.kube import Manifest
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset import metrics
+from headroom.reconcilers.replicaset.actions.reserve import LATE_SECONDS
 from headroom.reconcilers.replicaset.actions.retire import has_copy, mark_claim, release_claim, remove_member
 from headroom.reconcilers.replicaset.memory import SetContext
 
 logger = logging.getLogger(__name__)
 
 COME_BACK = timedelta(milliseconds=500)
-LATE_SECONDS = 15.0
-"""A statement that got no answer takes effect within this time or not at all: then its connection is dead."""
 NEEDED = ("databaseRef", "drain", "retention", "routing")
 PLACEHOLDERS: Mapping[str, Any] = {
     "databaseRef": {"name": "headroom-unreadable"},
@@ -104,11 +103,11 @@ def _is_awaited(context: SetContext) -> bool:
 
 def _is_found_again(context: SetContext, slot_name: str) -> bool:
     """Whether a prefix of ours finds it. If an installation with another name created it, only the claim names it."""
-    return slot_name.startswith(_find_prefixes(context))
+    services = context.services
+    return slot_name.startswith(_find_prefixes(context, (services.install_id, *services.former_ids)))
 
 
-def _find_prefixes(context: SetContext) -> tuple[str, ...]:
-    ids = (context.services.install_id, *context.services.former_ids)
+def _find_prefixes(context: SetContext, ids: Iterable[str]) -> tuple[str, ...]:
     return tuple(slot_prefix(each, context.uid) for each in ids)
 
 
@@ -134,7 +133,23 @@ async def _find_left(context: SetContext) -> frozenset[str]:
     return names
 
 
-def _describe_left(context: SetContext, names: Iterable[str]) -> str:
-    prefix, listed = " or ".join(_find_prefixes(context)), ", ".join(names)
+def _describe_left(context: SetContext, names: Sequence[str]) -> str:
+    """Those that are swept, then those that nobody sweeps; while the primary does not answer, not all may be known."""
+    services, is_blind = context.services, context.facts.primary is None
+    swept = _find_prefixes(context, services.swept_ids)
+    others = _find_prefixes(context, (each for each in services.former_ids if each not in services.swept_ids))
+    rest = [name for name in names if not name.startswith(others)] if others else list(names)
+    parts = []
+    if rest or is_blind:
+        parts.append(f"{_describe_slots(swept, rest)}; they are swept later, else drop them by hand")
+    kept = sorted({*names} - {*rest})
+    if kept or (others and is_blind and not names):
+        remedy = "drop them by hand, since nobody sweeps them while watchNamespaces is set"
+        parts.append(f"{_describe_slots(others, kept)}; {remedy}")
+    return "; ".join(parts)
+
+
+def _describe_slots(prefixes: Iterable[str], names: Iterable[str]) -> str:
+    listed = ", ".join(names)
     are_left = f"are left on the primary: {listed}" if listed else "may be left on the primary"
-    return f"slots that begin with {prefix} {are_left}; they are swept later, else drop them by hand"
+    return f"slots that begin with {' or '.join(prefixes)} {are_left}"

@@ -71,7 +71,8 @@ class Gatherer:
         ref = self.spec.workers.target_ref
         if ref is None:
             return None
-        reader = TargetReader(self.services.kube, self.services.cache, self.handles.namespace)
+        is_sharing = self.spec.database_ref is not None
+        reader = TargetReader(self.services.kube, self.services.cache, self.handles.namespace, is_sharing)
         return await reader.read(ref, self.memory, self.handles.census, self.now)
 
     async def _signal(self) -> QueueSample | Finding | None:

@@ -7,6 +7,7 @@ from zlib import crc32
 from headroom.api.v1alpha1.queue import PostgresQueue
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.model.database import ConnectionTarget
+from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.policy.workerpool import PodCounts, PoolDecision, PoolFacts, PoolMemory
 from headroom.ports.clock import Clock
 from headroom.ports.postgres import QueueLink
@@ -18,9 +19,10 @@ COUNT_EVERY_SECONDS = 4.0
 """How often pods that start are counted at most, unless their workload reports a change."""
 COUNT_TERMINATING_EVERY_SECONDS = 10.0
 """How often pods are counted while some terminate: they hold their connections, and a grace period may be an hour."""
-FIRST_COUNT_WITHIN_SECONDS = 60
+FIRST_COUNT_WITHIN_SECONDS = 60.0
 """The pods of a settled workload are counted once, to measure their start; all pools of a leader spread over this
-time."""
+time. Those that share a server's connections do so sooner: some of their pods may terminate."""
+SPREAD_STEPS = 600
 
 
 @dataclass(slots=True)
@@ -66,10 +68,12 @@ class Workload:
 class PodCensus:
     """The last count of a target's pods. Pods are listed only while they start or terminate, and once after that.
 
+    `began_at` is when this process first saw the pool, `spread` where it stands among all pools, from 0 to 1.
     `workload` has the ready pods of that count where it does not report them itself.
     """
 
-    first_due: float
+    began_at: float
+    spread: float = 0.0
     workload: Workload | None = None
     counts: PodCounts | None = None
     counted_at: float = 0.0
@@ -81,12 +85,15 @@ class PodCensus:
         counted = replace(workload, ready=self.workload.ready)
         return counted if counted == self.workload else workload
 
-    def is_due(self, workload: Workload, now: float, *, is_late: bool) -> bool:
-        """True when the workload's own numbers are not enough; `is_late` is whether the queue is."""
+    def is_due(self, workload: Workload, now: float, *, is_late: bool, is_sharing: bool = False) -> bool:
+        """True when the workload's own numbers are not enough; `is_late` is whether the queue is, `is_sharing` whether
+        connections of pods that terminate would be taken for others'.
+        """
         last, reported = self.workload, workload
         workload = self.complete(workload)
         if last is None or last.uid != workload.uid:
-            return not workload.is_settled or now >= self.first_due
+            within = FIRST_SIGHT_SECONDS if is_sharing else FIRST_COUNT_WITHIN_SECONDS
+            return not workload.is_settled or now - self.began_at >= self.spread * within
         if workload.is_settled and is_late and reported.ready is None:
             # Nothing reports that a pod is no longer ready, and now it matters.
             return now - self.counted_at >= COUNT_EVERY_SECONDS
@@ -129,9 +136,9 @@ class PoolHandles:
     @classmethod
     def create(cls, namespace: str, name: str, uid: str, clock: Clock) -> "PoolHandles":
         """Handles of a pool that this process sees for the first time."""
-        spread = crc32(uid.encode()) % FIRST_COUNT_WITHIN_SECONDS
+        spread = crc32(uid.encode()) % SPREAD_STEPS / SPREAD_STEPS
         queue = QueueHandles(CachedLogin(clock), LoginBackoff(clock))
-        return cls(namespace, name, queue, PodCensus(clock.monotonic() + spread))
+        return cls(namespace, name, queue, PodCensus(clock.monotonic(), spread))
 
     async def close(self) -> None:
         """End what is open."""

@@ -40,11 +40,12 @@ async def resolve_kind(kube: Kube, ref: TargetRef) -> Kind | None:
 
 @dataclass(frozen=True, slots=True)
 class TargetReader:
-    """Reads the targets of one namespace."""
+    """Reads the targets of one namespace; `is_sharing` is for a pool that shares the connections of a server."""
 
     kube: Kube
     cache: KubeCache
     namespace: str
+    is_sharing: bool = False
 
     async def read(self, ref: TargetRef, memory: PoolMemory, census: PodCensus, now: Moment) -> Target | Finding:
         """The target, or what is wrong with it and how to correct it; raises KubeUnavailable."""
@@ -88,14 +89,15 @@ class TargetReader:
             there = workload.existing
             ready = there if workload.ready is None else workload.ready
             return PodCounts(there, ready, max(there, workload.present))
-        if census.is_due(workload, now.monotonic, is_late=memory.is_late):
+        if census.is_due(workload, now.monotonic, is_late=memory.is_late, is_sharing=self.is_sharing):
             pods = await self.kube.list(POD, self.namespace, labels=dict(workload.labels))
             counts = count_pods(pods, now=now.wall, known_lead_seconds=memory.lead_seconds)
             census.record(workload, counts, now.monotonic)
             return counts
         if census.complete(workload).is_settled or census.counts is None:
             there = workload.existing
-            return PodCounts(there, there, there, terminating=census.terminating)
+            is_counted = census.counts is not None
+            return PodCounts(there, there, there, terminating=census.terminating, is_counted=is_counted)
         return census.counts
 
 

@@ -46,6 +46,7 @@ def make_demand(uid: str = "a", rank: int = 1, size: int = 1, **values: Any) -> 
     """The demand of a pool whose workers are all ready, but for the values that are given."""
     counts = {"minimum": 0, "running": 0, "busy": 0, "wanted": 0, "maximum": 10_000, "terminating": 0}
     rest = {"guard": "store", "ready": values.get("running", 0), "workload": f"apps/Deployment/{uid}"}
+    rest["started"] = values.get("running", 0)
     return PoolDemand(uid, rank, size, **{**counts, **rest, **values})
 
 

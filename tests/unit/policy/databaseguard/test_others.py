@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headroom.model.database import PoolDemand
+from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.policy.databaseguard.budget import (
+    COUNTED_WITHIN_SECONDS,
     ConnectionLimits,
     ConnectionPlan,
-    OthersCount,
-    OthersHistory,
     count_held,
     plan_connections,
 )
+from headroom.policy.databaseguard.others import OthersCount, OthersHistory, WorkloadConnections
 from tests.unit.policy.databaseguard.make import make_counts, make_demand
 
 DEFAULT = ConnectionLimits(60, 5)
@@ -23,6 +24,11 @@ DEFAULT = ConnectionLimits(60, 5)
 def history(*others: int, ours: tuple[str, ...] = ()) -> OthersHistory:
     """So many connections of others, counted every ten seconds."""
     return OthersHistory(tuple(OthersCount(10.0 * at, count, frozenset(ours)) for at, count in enumerate(others)))
+
+
+def ready(**connections: int) -> dict[str, WorkloadConnections]:
+    """Workloads whose workers are all ready."""
+    return {name: WorkloadConnections(count, count) for name, count in connections.items()}
 
 
 def counted(found: OthersHistory) -> list[int]:
@@ -61,29 +67,51 @@ class TestHistory:
         assert sum(value > high for value in values) <= 0.05 * 360
 
     def test_connections_that_turn_out_to_be_ours_are_taken_out(self) -> None:
-        assert counted(history(40, 12, 45).without({"a": 15}, 10)) == [25, 10, 30]
+        assert counted(history(40, 12, 45).without(ready(a=15), 10)) == [25, 10, 30]
 
     def test_but_only_once_and_not_where_they_were_ours(self) -> None:
-        found = history(40, 45, ours=("b",)).without({"a": 15, "b": 30}, 10)
+        found = history(40, 45, ours=("b",)).without(ready(a=15, b=30), 10)
         assert counted(found) == [25, 30]
-        assert found.without({"a": 15}, 0) is found
-        assert counted(found.without({"a": 15, "c": 7}, 0)) == [18, 23]
-        assert counted(OthersHistory().observe(0.0, 40, ("a",)).without({"a": 15}, 0)) == [40]
+        assert found.without(ready(a=15), 0) is found
+        assert counted(found.without(ready(a=15, c=7), 0)) == [18, 23]
+        assert counted(OthersHistory().observe(0.0, 40, ("a",)).without(ready(a=15), 0)) == [40]
+
+    def test_connections_of_pods_that_are_not_ready_are_taken_out_as_they_become_certain(self) -> None:
+        found = history(80, 80)
+        for connected in (0, 12, 5, 12, 20, 40):
+            found = found.without({"a": WorkloadConnections(connected, 20)}, 0)
+        assert counted(found) == [60, 60], "the rest is the growth of the workload since it came"
+        assert found.taken == {}
+
+    def test_a_workload_that_goes_before_all_is_certain_is_not_taken_out_again(self) -> None:
+        found = history(80).without({"a": WorkloadConnections(12, 20)}, 0).without({}, 0)
+        assert counted(found.without(ready(a=20), 0)) == [68]
+
+    def test_what_a_workload_may_hold_is_known_once_its_pods_were_counted(self) -> None:
+        found = history(80).without({"a": WorkloadConnections(10, None)}, 0)
+        assert counted(found) == [70]
+        found = found.without({"a": WorkloadConnections(14, 24)}, 0).without({"a": WorkloadConnections(30, 30)}, 0)
+        assert counted(found) == [56]
 
     def test_no_count_falls_below_what_others_hold_now(self) -> None:
-        assert counted(history(40, 12, 45).without({"a": 30}, 38)) == [38, 12, 38]
+        assert counted(history(40, 12, 45).without(ready(a=30), 38)) == [38, 12, 38]
 
     @given(
-        st.lists(st.integers(0, 200)), st.dictionaries(st.sampled_from("abc"), st.integers(0, 90)), st.integers(0, 99)
+        st.lists(st.integers(0, 200)),
+        st.dictionaries(
+            st.sampled_from("abc"),
+            st.builds(WorkloadConnections, st.integers(0, 90), st.none() | st.integers(0, 90)),
+        ),
+        st.integers(0, 99),
     )
     def test_it_never_rises_and_the_second_time_changes_nothing(
-        self, values: list[int], connected: dict[str, int], measured: int
+        self, values: list[int], workloads: dict[str, WorkloadConnections], measured: int
     ) -> None:
         before = history(*values, ours=("a",))
-        after = before.without(connected, measured)
+        after = before.without(workloads, measured)
         for old, new in zip(counted(before), counted(after), strict=True):
             assert min(old, measured) <= new <= old
-        assert after.without(connected, 0) == after
+        assert after.without(workloads, 0) == after
 
 
 class Plans:
@@ -213,6 +241,29 @@ class TestPools:
         plans.step()
         assert plans.workers == {"a": 28, "b": 27}
 
+    def test_nor_before_it_knows_how_many_workers_terminate(self) -> None:
+        """14 that terminate look like others until the pool has counted its pods."""
+        pool = make_demand(running=24, busy=24, wanted=24, is_counted=False)
+        plans = Plans(pool, others=30 + 14, store=ConnectionLimits(100, 32))
+        assert plans.run(30).allocations == {}
+        plans.demands, plans.others = [replace(pool, terminating=14, is_counted=True)], 30
+        plans.step()
+        assert plans.workers == {"a": 24}
+        assert plans.run(600).history.high() == 30
+
+    def test_a_pool_that_cannot_count_its_pods_holds_the_others_up_for_a_minute_at_most(self) -> None:
+        plans = Plans(make_demand(running=50, wanted=50, is_counted=False), others=70)
+        assert plans.run(int(COUNTED_WITHIN_SECONDS)).allocations == {}
+        plans.step()
+        assert plans.workers == {"a": 22}
+
+    def test_a_pool_that_comes_later_stops_nothing(self) -> None:
+        plans = Plans(make_demand("a", running=50, wanted=50), others=70)
+        plans.run(int(FIRST_SIGHT_SECONDS) + 1)
+        plans.demands.append(make_demand("b", is_counted=False))
+        plans.step()
+        assert plans.workers["a"] == 22
+
 
 class TestOurs:
     """What is ours is never counted as others', and what is others' never taken for ours."""
@@ -255,6 +306,30 @@ class TestOurs:
         assert {count.others for count in plans.plan.history.counts} == {40, 12}
         assert plans.plan.history.high() == 40
         assert plans.plan.budget.budget == 52
+
+    @pytest.mark.parametrize("at_first", [0, 7, 20])
+    def test_a_pool_that_returns_while_its_pods_are_not_ready_keeps_its_workers(self, at_first: int) -> None:
+        """Its object was away for ten minutes, its pods were not; they hold their connections all the time."""
+        pool = make_demand(running=20, busy=20, wanted=40)
+        plans = Plans(pool, others=60)
+        plans.run(60)
+        plans.demands, plans.others = [], 80
+        plans.run(600)
+        plans.demands, plans.others = [replace(pool, uid="again", ready=at_first)], 60
+        plans.run(5)
+        plans.demands = [replace(pool, uid="again")]
+        assert plans.step().budget.budget == 32
+        assert plans.workers == {"again": 32}
+        assert plans.run(120).history.high() == 60
+
+    def test_a_pool_that_grows_from_nothing_takes_nothing_of_what_others_held(self) -> None:
+        plans = Plans(others=60)
+        plans.run(400)
+        plans.demands, plans.others = [make_demand(running=30, ready=0, started=0, wanted=40)], 20
+        plans.starting = 30
+        plans.run(5)
+        plans.demands, plans.starting = [make_demand(running=30, wanted=40)], 0
+        assert plans.run(30).history.high() == 60
 
     def test_what_others_had_before_stays_known_beside_a_pool_whose_workers_are_starting(self) -> None:
         plans = Plans(others=60)

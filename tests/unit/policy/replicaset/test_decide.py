@@ -308,7 +308,8 @@ def test_every_field_of_a_plan_is_a_step_or_is_left_out_of_emptiness_on_purpose(
     one = {"needed": 1, "reserve": 1, "lag_panic": "late", "good": 1}
     names = [field.name for field in fields(plan)]
     full = {name: replace(plan, **{name: one.get(name, ("store-0-a",))}).is_empty for name in names}
-    assert [name for name, is_empty in full.items() if is_empty] == ["needed", "activate", "late", "lag_panic", "good"]
+    left_out = ["needed", "activate", "late", "lag_panic", "panicked", "scale_in_wait", "good"]
+    assert [name for name, is_empty in full.items() if is_empty] == left_out
     assert not replace(plan, needed=1, activate=("store-0-a",)).is_empty
 
 

@@ -60,6 +60,27 @@ def test_who_does_not_answer_is_not_believed_to_be_empty() -> None:
     assert decide_drain(replace(silent, unanswered=0, probe=None), LIMITS, NOW) is DrainStep.WAIT
 
 
+@pytest.mark.parametrize("why", REASONS)
+@pytest.mark.parametrize("is_listed", [True, False])
+@pytest.mark.parametrize("changes", [{"unanswered": 3}, {"unanswered": 1, "is_full": True}])
+def test_one_that_nobody_can_ask_is_stopped_once_its_time_is_over(
+    why: Reason | None, is_listed: bool, changes: dict[str, Any]
+) -> None:
+    limit = LIMITS.timeout if why in BY_CHOICE else LIMITS.eject_grace
+    over = limit.total_seconds() + 10
+    for probe in (None, make_probe(sessions=0), make_probe(sessions=4)):
+        member = replace(draining(over, why, is_listed=is_listed, **changes), probe=probe)
+        assert decide_drain(member, LIMITS, NOW) not in (DrainStep.STOP, DrainStep.DONE)
+        member = replace(draining(over + 1, why, is_listed=is_listed, **changes), probe=probe)
+        assert decide_drain(member, LIMITS, NOW) is DrainStep.STOP
+
+
+def test_a_probe_that_is_missed_stops_nothing_and_is_no_sign_of_an_end() -> None:
+    for changes in ({"unanswered": 1}, {"unanswered": 2}, {"probe": None}):
+        member = replace(draining(600, Reason.NOT_STREAMING), **changes)
+        assert decide_drain(member, LIMITS, NOW) is DrainStep.END_ALL
+
+
 def test_without_a_time_of_its_own_a_drain_begins_now() -> None:
     member = draining(0, Reason.REPLICAS_SET)
     assert member.pod is not None

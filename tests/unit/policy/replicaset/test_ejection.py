@@ -208,10 +208,35 @@ def test_unreachable_ones_leave_only_if_the_rest_can_carry_their_load() -> None:
     assert len(gone(decide(*idle, rest, desired=4))) == 3
 
 
-def test_one_that_nobody_could_ask_counts_as_the_fullest_of_the_rest() -> None:
-    unknown = serving(0, unanswered=3, lag=None, probe=None)
-    assert gone(decide(unknown, serving(1, probe=make_probe(sessions=45)))) == []
-    assert gone(decide(unknown, serving(1, probe=make_probe(sessions=44))))
+def test_one_that_nobody_could_ask_may_have_all_the_sessions_that_it_allows() -> None:
+    unknown = serving(0, unanswered=3, lag=None, probe=None, configured_connections=100)
+    rest = [serving(number, probe=make_probe(sessions=40)) for number in (1, 2)]
+    assert gone(decide(unknown, *rest, desired=3)) == []
+    rest[1] = serving(2, probe=make_probe(sessions=39))
+    assert gone(decide(unknown, *rest, desired=3))
+    assert gone(decide(replace(unknown, configured_connections=0), *rest, desired=3)) == [], "nothing is known of it"
+
+
+def full(ordinal: int, **changes: Any) -> Member:
+    """One whose last count was small, and that has no connection left since."""
+    return serving(ordinal, unanswered=1, is_full=True, lag=None, within=0, silence="too many clients", **changes)
+
+
+def test_one_without_a_connection_left_serves_well_and_takes_no_other_load() -> None:
+    ejections = decide(full(0), serving(1))
+    assert (gone(ejections), good(ejections), ejections.lag_panic) == ([], ["store-0-a", "store-1-a"], "")
+    lagging = serving(1, lag=BEYOND, beyond=2, probe=make_probe(sessions=1))
+    assert gone(decide(full(0), lagging)) == []
+    assert gone(decide(full(0), lagging, serving(2), desired=3)) == [("store-1-a", Reason.REPLAY_LAG_ABOVE_LIMIT)]
+
+
+def test_one_without_a_connection_left_leaves_if_nobody_reads_its_slot_and_the_rest_can_carry_all_its_sessions() -> (
+    None
+):
+    silent = full(0, slot_idle_seconds=60.0)
+    assert gone(decide(full(0, slot_idle_seconds=5.0), serving(1), serving(2), desired=3)) == []
+    assert gone(decide(silent, serving(1))) == []
+    assert gone(decide(silent, serving(1), serving(2), desired=3)) == [("store-0-a", Reason.NOT_STREAMING)]
 
 
 def test_one_that_kubernetes_took_out_already_carries_nothing() -> None:

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.model.conditions import Finding
 from headroom.model.database import Lsn
+from headroom.model.frozen import FrozenMap
 from headroom.model.moments import Moment
 from headroom.model.replica import Role
 from headroom.model.timelines import TimelineHistory, WalPosition
 from headroom.policy.replicaset.decide import SetDecision, decide
 from headroom.policy.replicaset.facts import Answer, MemberFacts, SetFacts, Silence
-from headroom.policy.replicaset.failover import find_divergence, may_follow
+from headroom.policy.replicaset.failover import find_divergence, may_follow, must_know_history
 from headroom.policy.replicaset.memory import SetMemory
 from headroom.policy.replicaset.stages import decide_stage
 from headroom.reasons import Reason
@@ -24,9 +25,11 @@ from tests.unit.policy.replicaset.make import (
     context,
     make_facts,
     make_found,
+    make_mark,
     make_member,
     make_pod,
     make_primary,
+    make_probe,
     make_slot,
 )
 
@@ -48,14 +51,18 @@ SPEC = ReplicaSetSpec.model_validate(
     ("position", "diverged", "follows"),
     [
         (None, False, False),
-        (WalPosition(1, Lsn(999)), False, True),
-        (WalPosition(1, FORK), False, True),
-        (WalPosition(1, Lsn(1001)), True, False),
-        (WalPosition(2, Lsn(5000)), False, False),
-        (WalPosition(3, Lsn(5000)), False, False),
+        (WalPosition(1), False, False),
+        (WalPosition(1, Lsn(999), Lsn(999)), False, True),
+        (WalPosition(1, FORK, FORK), False, True),
+        (WalPosition(1, FORK, Lsn(1001)), False, False),
+        (WalPosition(1, Lsn(1001), Lsn(1001)), True, False),
+        (WalPosition(2, Lsn(5000), Lsn(5000)), False, False),
+        (WalPosition(3, Lsn(5000), Lsn(5000)), False, False),
     ],
 )
-def test_only_what_lies_past_the_fork_diverges(position: WalPosition | None, diverged: bool, follows: bool) -> None:
+def test_only_what_was_replayed_past_the_fork_diverges(
+    position: WalPosition | None, diverged: bool, follows: bool
+) -> None:
     found = find_divergence(position, HISTORY)
     assert (found is not None) is diverged
     assert found is None or found.reason is Reason.TIMELINE_DIVERGED
@@ -65,9 +72,21 @@ def test_only_what_lies_past_the_fork_diverges(position: WalPosition | None, div
 
 def test_a_timeline_that_is_no_ancestor_cannot_be_left() -> None:
     sibling = TimelineHistory(4, ((1, FORK), (2, Lsn(2000))))
-    found = find_divergence(WalPosition(3, Lsn(1)), sibling)
+    found = find_divergence(WalPosition(3, Lsn(1), Lsn(1)), sibling)
     assert found is not None
     assert "does not descend" in found.message
+    assert not may_follow(WalPosition(3, Lsn(1), Lsn(1)), sibling)
+
+
+def test_a_position_only_grows_and_names_no_timeline_that_nobody_read() -> None:
+    position = WalPosition(1, Lsn(900), Lsn(950))
+    unread = make_probe(timeline=None, replay_lsn=Lsn(1200), receive_lsn=Lsn(1300))
+    assert position.observe(unread) == WalPosition(1, Lsn(900), Lsn(1300))
+    assert position.observe(replace(unread, wal_timeline=1)) == WalPosition(1, Lsn(1200), Lsn(1300))
+    assert position.observe(replace(unread, wal_timeline=2)) == WalPosition(2, Lsn(1200), Lsn(1300))
+    restarted = make_probe(timeline=1, replay_lsn=Lsn(10), receive_lsn=Lsn(20))
+    assert WalPosition(2, Lsn(1200), Lsn(1300)).observe(restarted) == WalPosition(2, Lsn(1200), Lsn(1300))
+    assert position.observe(restarted) == position
 
 
 @pytest.mark.parametrize(
@@ -270,3 +289,107 @@ def test_one_that_serves_alone_is_connected_last() -> None:
 
     assert play() == ("store-0-a",)
     assert play(Role.STANDBY) == ("store-1-a",)
+
+
+def cut_off(ordinal: int, role: Role, *, replayed: int, received: int, timeline: int | None, now: float) -> MemberFacts:
+    """A member without a receiver; its login may not read the timeline of its WAL where that is None."""
+    found, at_end = member(ordinal, role, replayed), {"receive_lsn": Lsn(received), "wal_timeline": timeline}
+    return replace(found, reading=answer(now, replayed, timeline=None, is_streaming=False, **at_end))
+
+
+def play_cut_off(
+    seconds: int, *, replayed: int, received: int, timeline: int | None, memory: SetMemory = NOTHING
+) -> tuple[SetDecision, SetMemory]:
+    """Two serving members and two standbys after a failover, for so long."""
+    for now in map(float, range(seconds)):
+        found = [
+            cut_off(number, role, replayed=replayed, received=received, timeline=timeline, now=now)
+            for number, role in enumerate((Role.SERVING, Role.STANDBY, Role.SERVING, Role.STANDBY))
+        ]
+        outcome = decide(SPEC, after_failover(*found, now=now), memory, at(now))
+        memory = outcome.memory
+    return outcome.decision, memory
+
+
+def test_half_a_record_past_the_fork_condemns_nobody_who_has_not_replayed_it() -> None:
+    """A primary that crashes leaves one, and the new one forks off before it: PostgreSQL lets all of them follow."""
+    decision, _ = play_cut_off(30, replayed=1000, received=1500, timeline=1)
+    assert [each.verdict.is_failed or each.verdict.is_due_for_replacement for each in decision.members] == [False] * 4
+    assert not decision.plan.retire
+    assert not [entry for entry in decision.plan.eject if entry.reason is Reason.TIMELINE_DIVERGED]
+
+
+def test_one_that_may_have_diverged_is_no_candidate_also_while_the_primary_is_away() -> None:
+    _, memory = run(make_facts(replace(make_found(1), reading=answer(0.0, 1000))))
+    found = replace(make_found(1), reading=answer(1.0, 1000, receive_lsn=Lsn(1500)))
+    followed = member(0, Role.SERVING, 1000, timeline=2, is_streaming=True)
+    gone = replace(followed, pod=make_pod(Role.SERVING, name=followed.name, uid="u0", is_ready=False), reading=None)
+    _, memory = run(after_failover(followed, replace(found, reading=Silence("")), now=1.0), memory=memory)
+    away = replace(make_facts(gone, found), primary=None, outage=Finding(Reason.PRIMARY_UNREACHABLE, ""))
+    for now in (2.0, 4.0, 7.5):
+        outcome = decide(SPEC, away, memory, at(now))
+        memory = outcome.memory
+    [standby] = [each for each in outcome.decision.members if each.name == found.name]
+    assert standby.verdict.reason is Reason.TIMELINE_DIVERGED
+    assert found.name not in outcome.decision.plan.activate
+
+
+@pytest.mark.parametrize(("replayed", "timeline"), [(1000, 1), (1500, None)])
+def test_one_that_may_have_diverged_is_replaced_after_a_minute(replayed: int, timeline: int | None) -> None:
+    """The standby first, and the serving one is kept until another can take its place."""
+    decision, _ = play_cut_off(70, replayed=replayed, received=1500, timeline=timeline)
+    assert [each.verdict.reason for each in decision.members] == [Reason.TIMELINE_DIVERGED] * 4
+    assert [(each.verdict.is_failed, each.verdict.is_due_for_replacement) for each in decision.members] == [
+        (False, True)
+    ] * 4
+    assert [entry.name for entry in decision.plan.retire] == ["store-1-a"]
+    assert ("pg_ls_waldir" in decision.members[0].verdict.message) is (timeline is None)
+
+
+def test_one_of_which_no_timeline_was_ever_known_asks_for_the_fork_once_there_was_one() -> None:
+    [found] = [cut_off(0, Role.STANDBY, replayed=1500, received=1500, timeline=None, now=0.0)]
+    assert must_know_history({}, [found], make_mark(0.0, timeline=2))
+    assert not must_know_history({}, [found], make_mark(0.0, timeline=1))
+    assert not must_know_history({}, [replace(found, reading=Silence(""))], make_mark(0.0, timeline=2))
+    assert not must_know_history({found.name: WalPosition(2)}, [found], make_mark(0.0, timeline=2))
+
+
+@pytest.mark.parametrize(("role", "is_replaced"), [(Role.STANDBY, True), (Role.PROVISIONING, False)])
+def test_a_new_copy_is_of_the_present_timeline(role: Role, is_replaced: bool) -> None:
+    """It waits for its stream like any other; of a standby nobody knows since when it has had none."""
+    memory = SetMemory(timeline=2)
+    for now in map(float, range(70)):
+        found = cut_off(0, role, replayed=1500, received=1500, timeline=None, now=now)
+        outcome = decide(SPEC, after_failover(found, now=now), memory, at(now))
+        memory = outcome.memory
+    assert [each.verdict.is_due_for_replacement for each in outcome.decision.members] == [is_replaced]
+
+
+def test_one_whose_timeline_was_known_is_not_replaced_for_a_stream_that_is_down() -> None:
+    """Its login cannot read the timeline now. That of before shows that the failover is long over for it."""
+    memory = SetMemory(timeline=2, positions=FrozenMap({f"store-{number}-a": WalPosition(2) for number in range(4)}))
+    decision, _ = play_cut_off(70, replayed=1500, received=1500, timeline=None, memory=memory)
+    assert not any(each.verdict.is_due_for_replacement for each in decision.members)
+
+
+def test_the_fork_stays_known_in_a_pass_that_does_not_ask_for_it() -> None:
+    _, memory = run(after_failover(member(0, Role.STANDBY, 1500)))
+    decision, memory = run(after_failover(member(0, Role.STANDBY, 1500), history=None), memory=memory)
+    assert [each.verdict.is_failed for each in decision.members] == [True]
+    assert memory.history == HISTORY
+
+
+def test_one_that_cannot_be_asked_holds_up_a_scale_in_for_a_minute_and_is_named() -> None:
+    memory = run(make_facts(*(replace(make_found(number), reading=answer(0.0, 990)) for number in range(4))))[1]
+    waits, drained = [], []
+    for now in map(float, range(70)):
+        well = [replace(member(number, Role.SERVING, 990), reading=answer(now, 990, timeline=2)) for number in range(3)]
+        hung = replace(member(3, Role.STANDBY, 990), reading=Silence("timeout"))
+        outcome = decide(SPEC, after_failover(*well, hung, now=now), memory, at(now))
+        memory = outcome.memory
+        waits.append(outcome.decision.plan.scale_in_wait)
+        drained.append(bool(outcome.decision.plan.drain))
+    assert "store-3-a does not follow the primary's new timeline yet" in waits[30]
+    assert not any(drained[:60])
+    assert not waits[-1]
+    assert drained[-1]

@@ -4,12 +4,13 @@ import copy
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headroom.policy.replicaset.facts import Answer, Reading, Silence
-from headroom.policy.replicaset.member_memory import MemberMemory
-from headroom.policy.replicaset.replay_lag import LagUnknown, NotEligible, ReplayLag
+from headroom.policy.replicaset.member_memory import MemberMemory, ReadingHistory
+from headroom.policy.replicaset.replay_lag import LagUnknown, NotEligible, ReplayLag, is_bounded
 from headroom.reasons import Reason
 from tests.unit.policy.replicaset.make import BOUNDS, answer, make_mark
 
@@ -68,7 +69,7 @@ def test_each_verdict_builds_on_the_one_before() -> None:
     assert later.seconds == first.seconds, "the mark was seen replayed before"
 
 
-def test_silence_takes_the_lag_away_and_ends_both_rows() -> None:
+def test_silence_takes_the_lag_away_and_ends_the_row_within() -> None:
     passes = Passes()
     passes.answer(count=3)
     readings = passes.make(Silence("connection refused")).readings
@@ -93,16 +94,100 @@ def test_a_late_loop_is_no_witness() -> None:
     assert (readings.unanswered, readings.lag, readings.within, readings.counted) == (0, None, 0, 1)
 
 
-def test_a_late_loop_ends_no_row_beyond_the_bound() -> None:
+def fall_behind(passes: Passes, seconds: int) -> ReadingHistory:
+    """Its replay stands still, from a position that was known to be the primary's."""
+    passes.answer()
+    marks = [make_mark(passes.at - 1, 500)]
+    for _ in range(seconds):
+        marks.append(make_mark(passes.at, 500 + len(marks)))
+        passes.known = passes.known.observe(answer(passes.at), tuple(marks[-5:]), BOUNDS, passes.at)
+        passes.at += 1
+    return passes.known.readings
+
+
+def test_each_reading_beyond_the_bound_counts_once() -> None:
     passes = Passes()
-    for _ in range(15):
-        far = make_mark(passes.at, 200 * MIB)
+    assert fall_behind(passes, 11).beyond == 0, "as old as the bound is not beyond it"
+    counts = []
+    for _ in range(3):
+        far = make_mark(passes.at, 600)
+        counts.append(passes.known.observe(answer(passes.at), (far,), BOUNDS, passes.at).readings.beyond)
         passes.known = passes.known.observe(answer(passes.at), (far,), BOUNDS, passes.at)
         passes.at += 1
-    beyond = passes.known.readings.beyond
-    assert beyond > 0
-    assert passes.make(Silence(is_excused=True)).readings.beyond == beyond
-    assert passes.make(Silence()).readings.beyond == 0
+    assert counts == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "none",
+    [
+        Silence(is_excused=True),
+        Silence("connection refused"),
+        Silence("sorry, too many clients already", reason=Reason.NO_CONNECTION_LEFT),
+    ],
+    ids=["our loop was late", "silence", "full"],
+)
+def test_what_is_no_reading_refutes_none(none: Silence) -> None:
+    passes = Passes()
+    before = fall_behind(passes, 13)
+    assert before.beyond == 2
+    after = passes.make(none).readings
+    assert (after.beyond, after.stale) == (2, before.stale)
+    assert passes.known.stale_seconds(passes.at) == 2
+    readings = passes.known.observe(answer(passes.at), (make_mark(passes.at, 700),), BOUNDS, passes.at).readings
+    assert readings.beyond == 3
+    assert passes.answer(lsn=700).readings.beyond == 0
+    assert passes.known.readings.stale is None
+    assert passes.known.stale_seconds(passes.at) == 0
+
+
+def test_neither_a_moment_without_a_stream_nor_one_without_the_primary_makes_the_data_younger() -> None:
+    passes = Passes()
+    before = fall_behind(passes, 13)
+    assert isinstance(before.lag, ReplayLag)
+    passes.answer(is_streaming=False)
+    passes.answer(is_blind=True)
+    young = make_mark(passes.at, 900)
+    readings = passes.known.observe(answer(passes.at), (young,), BOUNDS, passes.at).readings
+    assert isinstance(readings.lag, ReplayLag)
+    assert readings.lag.seconds == before.lag.seconds + 3
+    assert readings.beyond == 3
+
+
+def test_the_marks_of_another_timeline_say_nothing_of_the_age_but_a_lag_that_may_be_more_refutes_nothing() -> None:
+    passes = Passes()
+    assert fall_behind(passes, 13).beyond == 2
+    young = make_mark(passes.at, 900, timeline=2)
+    readings = passes.known.observe(answer(passes.at, timeline=2), (young,), BOUNDS, passes.at).readings
+    assert isinstance(readings.lag, ReplayLag)
+    assert (readings.lag.seconds, readings.lag.is_bounded) == (0, False)
+    assert readings.beyond == 2
+    readings = passes.known.observe(answer(passes.at, 900, timeline=2), (young,), BOUNDS, passes.at).readings
+    assert readings.beyond == 0
+
+
+def test_a_lag_that_may_be_more_is_not_known() -> None:
+    passes = Passes()
+    for _ in range(8):
+        passes.known = passes.known.observe(answer(passes.at), (make_mark(passes.at, 900),), BOUNDS, passes.at)
+        passes.at += 1
+    assert passes.known.readings.judged is None
+    assert passes.known.judged_seconds(passes.at) == 8
+    assert isinstance(passes.answer(lsn=900).readings.judged, ReplayLag)
+
+
+def test_what_another_process_knew_is_the_beginning() -> None:
+    mark = make_mark(40.0, 700)
+    passes = Passes()
+    begun = passes.known.readings.inherit(ReplayLag(50.0, 9, pending=mark, is_bounded=False), 100.0)
+    assert begun.judged is None
+    lag = begun.observe(answer(100.0), (make_mark(100.0, 900),), BOUNDS, 100.0).lag
+    assert isinstance(lag, ReplayLag)
+    assert (lag.seconds, lag.is_bounded) == (60, False)
+    replayed = begun.observe(answer(100.0, 700), (make_mark(100.0, 900),), BOUNDS, 100.0).lag
+    assert isinstance(replayed, ReplayLag)
+    assert replayed.seconds == 0
+    within = passes.known.readings.inherit(ReplayLag(0.0, 0), 100.0)
+    assert within.judged == ReplayLag(0.0, 0)
 
 
 def late(at: float, **changes: Any) -> Silence:
@@ -120,6 +205,33 @@ def test_a_member_that_is_late_each_time_is_alive_and_its_lag_unknown() -> None:
     assert passes.known.silent_seconds(passes.at) < 2
     assert passes.known.judged_seconds(passes.at) == 22
     assert passes.known.readings.silence == "its answer took 0.9 s"
+
+
+NO_CONNECTION = Silence("sorry, too many clients already", reason=Reason.NO_CONNECTION_LEFT)
+
+
+def test_a_server_without_a_connection_left_lives_and_is_full() -> None:
+    passes = Passes()
+    for _ in range(5):
+        passes.make(Silence("it did not answer in time", reason=Reason.PRIMARY_TIMEOUT))
+    assert not passes.known.readings.is_full
+    for _ in range(20):
+        readings = passes.make(NO_CONNECTION).readings
+        assert (readings.unanswered, readings.lag, readings.is_full) == (1, None, True)
+    assert passes.known.silent_seconds(passes.at) < 2
+    assert passes.known.judged_seconds(passes.at) == 25
+
+
+def test_one_that_was_full_is_so_until_it_says_something_else() -> None:
+    passes = Passes()
+    passes.make(NO_CONNECTION)
+    assert passes.make(Silence()).readings.is_full, "this probe still waits"
+    assert passes.make(Silence(is_excused=True)).readings.is_full
+    assert not passes.make(Silence("connection refused")).readings.is_full
+    passes.make(NO_CONNECTION)
+    assert not passes.make(late(passes.at - 0.8)).readings.is_full
+    passes.make(NO_CONNECTION)
+    assert not passes.answer().readings.is_full
 
 
 def test_a_late_answer_ends_a_row_of_silences() -> None:
@@ -262,5 +374,7 @@ def test_whatever_is_read_counters_agree_with_each_other(readings: list[Reading 
         assert before.observe(reading, (make_mark(at, 500),), BOUNDS, at) == known, "the same facts, the same memory"
         counts = known.readings
         assert not (counts.within and counts.beyond)
-        assert not (counts.unanswered and (counts.within or counts.beyond or counts.lag is not None))
+        assert not (counts.unanswered and (counts.within or counts.lag is not None))
+        assert (counts.stale is not None) == (counts.beyond > 0)
+        assert counts.beyond >= before.readings.beyond or is_bounded(counts.lag), "only a known lag refutes"
         assert 0 <= known.stream.broken_seconds <= at - 100.0 + step

@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 
 from headroom.model.database import BackupProgress
+from headroom.model.moments import Moment
 from headroom.model.replica import ContainerFacts, Role, Stage
 from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.decide import decide
 from headroom.policy.replicaset.members import Member, StageVerdict
+from headroom.policy.replicaset.memory import SetMemory
 from headroom.policy.replicaset.seed import IMAGE_ERRORS, check_pod, check_seed, check_volume
 from headroom.reasons import Reason
-from tests.unit.policy.replicaset.make import NOW, context, make_claim, make_member, make_pod
+from tests.unit.policy.replicaset.make import NOW, context, make_claim, make_facts, make_found, make_member, make_pod
+from tests.unit.policy.replicaset.test_decide import make_spec
 
 NEW = Role.PROVISIONING
 
@@ -135,6 +139,44 @@ def test_a_copy_that_failed_is_told_by_its_cause_and_tried_again(message: str, r
     assert verdict is not None
     assert message in verdict.message
     assert ("replicationSecretRef" in verdict.message) is (reason is Reason.REPLICATION_LOGIN_FAILED)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("seed: the image holds postgres 16, the primary is of major version 17", Reason.MAJOR_VERSION_MISMATCH),
+        ("seed: the image has no flock (of util-linux or busybox)", Reason.IMAGE_INCOMPLETE),
+        ("seed: the image has no pg_controldata", Reason.IMAGE_INCOMPLETE),
+    ],
+)
+@pytest.mark.parametrize(
+    ("role", "minutes", "is_failed"),
+    [(NEW, 14, False), (NEW, 16, True), (Role.STANDBY, 16, False), (Role.SERVING, 16, False)],
+)
+def test_an_image_that_does_not_fit_costs_no_member_its_copy(
+    message: str, reason: Reason, role: Role, minutes: float, is_failed: bool
+) -> None:
+    refused = ContainerFacts(restarts=2, exit_code=3, message=message)
+    pod = make_pod(role, seed=refused, created_at=ago(minutes))
+    assert found(check_seed(make_member(role, pod=pod), context())) == (reason, is_failed)
+
+
+@pytest.mark.parametrize(("minutes", "is_failed"), [(16, False), (74, False), (76, True)])
+def test_a_volume_is_awaited_as_long_as_its_server_may_drain(minutes: float, is_failed: bool) -> None:
+    waiting = ContainerFacts(is_running=True, restarts=9, exit_code=4, message="seed: another pod's server")
+    pod = make_pod(NEW, seed=waiting, created_at=ago(minutes))
+    verdict = check_seed(make_member(NEW, pod=pod), context(drain_timeout=timedelta(hours=1)))
+    assert found(verdict) == (Reason.VOLUME_IN_USE, is_failed)
+
+
+def test_a_set_with_a_long_drain_waits_for_a_volume_in_use() -> None:
+    waiting = ContainerFacts(is_running=True, restarts=9, exit_code=4, message="seed: another pod's server")
+    facts = make_facts(make_found(pod=make_pod(NEW, seed=waiting, created_at=ago(20))))
+    decisions = [
+        decide(make_spec(drain={"timeout": timeout}), facts, SetMemory(), Moment(0.0, NOW)).decision
+        for timeout in ("1m", "1h")
+    ]
+    assert [decision.members[0].verdict.is_failed for decision in decisions] == [True, False]
 
 
 @pytest.mark.parametrize(

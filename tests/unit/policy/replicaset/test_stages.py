@@ -167,6 +167,12 @@ CASES: dict[str, tuple[Member, Stage, Reason, bool]] = {
         Reason.MEMBER_UNREACHABLE,
         False,
     ),
+    "server with no connection left": (
+        make_member(Role.DRAINING, unanswered=1, is_full=True, lag=None),
+        Stage.STREAMING,
+        Reason.NO_CONNECTION_LEFT,
+        False,
+    ),
     "server that nobody asked": (make_member(probe=None, lag=None, within=0), Stage.STANDBY, Reason.AS_EXPECTED, False),
     "server of a new member that nobody asked": (
         make_member(NEW, probe=None, lag=None, within=0),

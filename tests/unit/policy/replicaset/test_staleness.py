@@ -48,10 +48,44 @@ def test_a_lag_that_is_not_known_is_told_after_ten_seconds_with_its_cause() -> N
 
 def test_a_panic_names_its_members_itself_and_hides_no_unknown_lag() -> None:
     unknown = serving(1, lag=None, judged_seconds=12.0)
-    found = find_stale_reads(judge(serving(0, lag=BEYOND, beyond=2), unknown), BOUNDS, "store-0-a is kept")
+    kept = serving(0, lag=BEYOND, beyond=2)
+    found = find_stale_reads(judge(kept, unknown), BOUNDS, "store-0-a is kept", ["store-0-a"])
     assert found is not None
     assert found.reason is Reason.LAG_PANIC
     assert found.message == "store-0-a is kept; the replay lag of store-1-a has not been known for 12 s"
+
+
+def test_a_panic_hides_no_other_lag() -> None:
+    """As that of a member with other libraries, about which the panic does not decide."""
+    other = serving(1, lag=ReplayLag(120.0, 16), beyond=9)
+    found = find_stale_reads(judge(serving(0, lag=BEYOND, beyond=2), other), BOUNDS, "store-0-a is kept", ["store-0-a"])
+    assert found is not None
+    assert (found.reason, found.message) == (
+        Reason.LAG_PANIC,
+        "store-0-a is kept; store-1-a serves data 120 s old",
+    )
+
+
+def test_what_was_seen_beyond_the_bound_stays_said_through_a_silence() -> None:
+    silent = serving(0, lag=None, unanswered=1, beyond=1, stale=ReplayLag(31.0, 9), stale_seconds=2.0)
+    found = find_stale_reads(judge(silent), BOUNDS, "")
+    assert found is not None
+    assert found.reason is Reason.REPLAY_LAG_ABOVE_LIMIT
+    assert found.message == "store-0-a served data 31 s old when that was last known, 2 s ago"
+
+
+def test_a_lag_that_may_be_more_is_said_so() -> None:
+    beyond = serving(0, lag=ReplayLag(31.0, 9, is_bounded=False), beyond=1)
+    found = find_stale_reads(judge(beyond), BOUNDS, "")
+    assert found is not None
+    assert found.message == "store-0-a serves data at least 31 s old"
+    near = serving(0, lag=ReplayLag(6.0, 9, is_bounded=False), judged_seconds=11.0)
+    found = find_stale_reads(judge(near), BOUNDS, "")
+    assert found is not None
+    assert (found.reason, found.message) == (
+        Reason.REPLAY_LAG_UNKNOWN,
+        "the replay lag of store-0-a is at least 6 s, and how much it is has not been known for 11 s",
+    )
 
 
 def test_of_many_only_five_are_named() -> None:

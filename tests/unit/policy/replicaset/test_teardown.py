@@ -66,11 +66,32 @@ def test_a_guard_that_is_gone_is_not_waited_for() -> None:
     assert decide(has_guard=False).gives_up == ""
 
 
-def test_a_person_may_end_it_at_once() -> None:
-    facts = make_facts(make_found(), deletion=Deletion(NOW, is_abandoned=True))
-    decision = decide_teardown(make_spec(), facts, KNOWN, Moment(0.0, NOW))
+def abandon(*found: MemberFacts, seconds: float = 60.0, **changes: Any) -> TeardownDecision:
+    facts = make_facts(*found, deletion=Deletion(NOW, is_abandoned=True), **changes)
+    return decide_teardown(make_spec(), facts, KNOWN, Moment(seconds, NOW + timedelta(seconds=seconds)))
+
+
+def test_a_person_may_end_it_at_once_if_something_is_in_the_way() -> None:
+    decision = abandon(make_found(), primary=None, outage=OUTAGE, seconds=0.0)
     assert decision.gives_up == "headroom.dev/abandon asks for it"
     assert not decision.is_over
+
+
+def test_a_slot_that_can_be_dropped_is_not_given_up_by_who_asks_not_to_wait() -> None:
+    assert abandon(make_found()).gives_up == ""
+    assert not abandon(make_found()).is_over
+    late = abandon(make_found(), seconds=ABANDON_AFTER.total_seconds())
+    assert late.gives_up == "headroom.dev/abandon asks for it, and slots are still in use"
+
+
+def test_nor_before_a_new_process_could_ask_its_guard() -> None:
+    young = Finding(Reason.GUARD_NOT_READY, "the DatabaseGuard has not observed its server yet")
+    assert [abandon(primary=None, outage=young, seconds=each).gives_up != "" for each in (9.0, 10.0)] == [False, True]
+
+
+def test_who_asks_not_to_wait_leaves_pods_without_slots_to_kubernetes() -> None:
+    assert abandon(make_found(slot=None, pod=make_pod(is_deleting=True)), seconds=1.0).is_over
+    assert not abandon(make_found(slot=None), seconds=1.0).is_over, "nobody asked the pod to go yet"
 
 
 def test_a_login_that_drops_slots_is_missed_only_while_there_are_slots() -> None:

@@ -39,6 +39,7 @@ STILL = PoolDemand(
     ready=0,
     terminating=0,
     workload="apps/Deployment/mailer",
+    started=0,
 )
 """A pool that holds nothing and asks for nothing."""
 
@@ -51,8 +52,8 @@ def claim(seen: PoolFacts, memory: PoolMemory = KNOWN, **spec: Any) -> PoolDeman
 def test_a_pool_asks_for_what_its_queue_wants_within_its_bounds() -> None:
     seen, memory = arriving(12, 16.0, in_flight=3)
     asked = claim(seen, memory, connectionsPerWorker=2, min_workers=2, priority="Critical")
-    bounds = {"minimum": 2, "maximum": 40}
-    assert asked == replace(STILL, rank=0, connections_per_worker=2, running=12, busy=3, wanted=20, ready=12, **bounds)
+    bounds, ready = {"minimum": 2, "maximum": 40}, {"ready": 12, "started": 12}
+    assert asked == replace(STILL, rank=0, connections_per_worker=2, running=12, busy=3, wanted=20, **bounds, **ready)
     below = claim(seen, memory, max_workers=15)
     assert below is not None
     assert below.wanted == 15, "never more than maxWorkers"
@@ -73,6 +74,18 @@ def test_pods_that_start_hold_their_connections_already() -> None:
     asked = claim(make_facts(target=starting, signal=make_sample(in_flight=40)))
     assert asked is not None
     assert (asked.running, asked.busy) == (11, 5), "no more workers are busy than run"
+
+
+def test_workers_that_run_and_are_not_ready_may_hold_a_connection() -> None:
+    unready = claim(make_facts(target=make_target(8, existing=8, running=6, ready=2, waiting=2, terminating=3)))
+    assert unready is not None
+    assert (unready.ready, unready.started, unready.connected, unready.possible) == (2, 6, 5, 9)
+
+
+def test_before_its_pods_were_counted_nobody_knows_how_many_terminate() -> None:
+    early = claim(make_facts(target=make_target(8, is_counted=False)))
+    assert early is not None
+    assert not early.is_counted
 
 
 @pytest.mark.parametrize("signal", [GAP, make_sample(in_flight=None)])
@@ -118,7 +131,7 @@ def test_workers_that_are_written_now_hold_their_connections_already() -> None:
 def test_a_pool_that_is_not_scaled_keeps_what_is_there_and_asks_for_no_more(mode: str) -> None:
     seen, memory = arriving(4, 16.0)
     asked = claim(seen, memory, mode=mode, min_workers=9)
-    assert asked == replace(STILL, minimum=4, running=4, busy=4, wanted=4, maximum=4, ready=4)
+    assert asked == replace(STILL, minimum=4, running=4, busy=4, wanted=4, maximum=4, ready=4, started=4)
 
 
 def test_a_pool_that_another_scales_asks_for_what_is_there() -> None:

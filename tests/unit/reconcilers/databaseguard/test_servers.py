@@ -165,6 +165,18 @@ class TestReadings:
         await clock.advance(1.1)
         assert await servers.read_slots(("shop", "a")) is not second
 
+    async def test_sets_in_other_turns_share_a_walk_through_the_databases_but_not_that_of_another_server(
+        self, servers: Servers, clock: MemoryClock, postgres: MemoryPostgres
+    ) -> None:
+        servers.post(("shop", "a"), view(), await self.link(postgres))
+        first = await servers.read_libraries(("shop", "a"), "before")
+        await clock.advance(20.0)
+        assert await servers.read_libraries(("shop", "a"), "before") is first
+        second = await servers.read_libraries(("shop", "a"), "restarted")
+        assert second is not first
+        await clock.advance(29.0)
+        assert await servers.read_libraries(("shop", "a"), "restarted") is not second, "each reading of one set is new"
+
     async def test_all_guards_of_a_server_share_the_answer(self, servers: Servers, postgres: MemoryPostgres) -> None:
         servers.sessions.join(member("a"))
         servers.sessions.join(member("b", 1))

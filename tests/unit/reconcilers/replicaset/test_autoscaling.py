@@ -146,7 +146,7 @@ async def test_sessions_of_a_pool_on_one_replica_add_one_and_a_new_process_adds_
     limited = world.condition("ScalingLimited")
     assert (limited["status"], limited["reason"]) == ("True", Reason.NO_GAIN_FROM_MORE_REPLICAS)
     assert "shorten the lifetime of the connections in the clients' pools" in limited["message"]
-    [full] = [member["name"] for member in world.status["members"] if "fullSince" in member]
+    [full] = [member["name"] for member in world.status["members"] if "fullAt" in member]
     assert full == name
     beside = next(other for other in world.serving() if other != name)
     world.replica(beside).sessions = [MemorySession() for _ in range(20)]
@@ -158,7 +158,37 @@ async def test_sessions_of_a_pool_on_one_replica_add_one_and_a_new_process_adds_
     world.replica(name).sessions = [MemorySession() for _ in range(10)]
     await world.run(5)
     assert world.condition("ScalingLimited")["status"] == "False"
-    assert not [member for member in world.status["members"] if "fullSince" in member]
+    assert not [member for member in world.status["members"] if "fullAt" in member]
+
+
+async def test_a_pool_that_swings_on_one_replica_adds_one_and_no_other_at_each_swing() -> None:
+    world = World()
+    world.add_set(standbys=1, autoscaling=make_scaling(maxReplicas=8, behavior={}))
+    await world.run(20)
+    [name] = world.serving()
+    for sessions in (92, 69) * 3:
+        world.replica(name).sessions = [MemorySession(state="idle") for _ in range(sessions)]
+        await world.run(40, step=1)
+    assert len(world.serving()) == world.status["desiredReplicas"] == 2
+
+
+@pytest.mark.parametrize("is_paused", [False, True], ids=["being copied", "paused"])
+async def test_nothing_is_said_to_be_added_that_does_not_serve_yet(is_paused: bool) -> None:
+    world = World()
+    world.add_set(standbys=0, autoscaling=make_scaling(maxReplicas=8))
+    await world.run(20)
+    if is_paused:
+        world.edit_spec(mode="Paused")
+    world.members.copies = False
+    load(world, 92, state="idle")
+    await world.run(120, step=1)
+    assert (len(world.serving()), world.status["desiredReplicas"]) == (1, 2)
+    assert world.condition("ScalingLimited")["status"] == "False"
+    world.members.copies = True
+    world.edit_spec(mode="Active")
+    await world.run(120, step=1)
+    assert len(world.serving()) == world.status["desiredReplicas"] == 2
+    assert world.condition("ScalingLimited")["reason"] == Reason.NO_GAIN_FROM_MORE_REPLICAS
 
 
 async def test_a_pool_at_its_limit_is_said_beside_the_signal() -> None:

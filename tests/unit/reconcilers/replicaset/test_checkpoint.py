@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from headroom.model.conditions import Finding
-from headroom.model.database import Lsn
-from headroom.model.moments import Moment, format_time
+from headroom.model.database import Lsn, Mark
+from headroom.model.frozen import FrozenMap
+from headroom.model.moments import Moment, format_moment, format_time
 from headroom.model.numbers import round_tree
 from headroom.model.timelines import TimelineHistory, WalPosition
 from headroom.policy.replicaset.activation import Activations
 from headroom.policy.replicaset.autoscaling import Recommendation
-from headroom.policy.replicaset.growth import Growth
+from headroom.policy.replicaset.growth import Addition, Growth
 from headroom.policy.replicaset.libraries import LibraryFault
 from headroom.policy.replicaset.memory import (
     Attempts,
@@ -22,9 +23,10 @@ from headroom.policy.replicaset.memory import (
     MemberMemory,
     SetMemory,
 )
+from headroom.policy.replicaset.replay_lag import ReplayLag
 from headroom.ports.kube import POD, Manifest, ObjectRef
 from headroom.reasons import ConditionType, Reason
-from headroom.reconcilers.replicaset.checkpoint import checkpoint, restore
+from headroom.reconcilers.replicaset.checkpoint import checkpoint, format_position, restore
 from tests.manifests import NAMESPACE
 from tests.memory_world import INSTALL
 from tests.unit.policy.replicaset.make import NOW
@@ -34,10 +36,12 @@ LATER = Moment(900.0, NOW)
 LOST_ON_PURPOSE = {
     "began_at": 900.0,
     "inherited": {},
+    "inherited_lags": {},
     "members": {},
     "copies": {},
     "peaceful_restarts": {},
     "idle_slots": {},
+    "timeline_since": 900.0,
     "history": None,
     "positions": {},
     "outage_since": None,
@@ -54,15 +58,17 @@ LOST_ON_PURPOSE = {
 FULL = SetMemory(
     began_at=1.0,
     inherited={"store-9-a": None},
+    inherited_lags=FrozenMap({"store-9-a": ReplayLag(0.0, 0)}),
     members={"store-0-a": MemberMemory("u", seen_since=1.0)},
     copies={"u": CopyProgress(("streaming", 1), 1.0)},
     peaceful_restarts={"u": 3},
     idle_slots={"s": 1.0},
     slot_names=frozenset({"s"}),
     activations=Activations(served=frozenset({"u"})),
-    growth=Growth({"store-0-a": 1.0}, (30, 1.0)),
+    growth=Growth(FrozenMap({"store-0-a": Addition(1.0, 2, 5.0)}), (30, 1.0), FrozenMap({"store-0-a": 1.0})),
     system_identifier="7300000000000000001",
     timeline=3,
+    timeline_since=2.0,
     history=TimelineHistory(3, ((2, Lsn(1)),)),
     positions={"store-0-a": WalPosition(2, Lsn(2))},
     outage_since=5.0,
@@ -97,8 +103,8 @@ def test_of_lead_times_the_ninetieth_percentile_comes_back() -> None:
 
 
 def test_an_empty_status_gives_an_empty_memory() -> None:
-    assert back({}) == replace(SetMemory(), began_at=900.0)
-    assert back(checkpoint(SetMemory())) == replace(SetMemory(), began_at=900.0)
+    assert back({}) == replace(SetMemory(), began_at=900.0, timeline_since=900.0)
+    assert back(checkpoint(SetMemory())) == replace(SetMemory(), began_at=900.0, timeline_since=900.0)
 
 
 def test_the_slots_of_members_in_status_are_known_again() -> None:
@@ -107,6 +113,7 @@ def test_the_slots_of_members_in_status_are_known_again() -> None:
     [slot] = memory.slot_names
     assert slot.startswith(f"hr_{INSTALL}_")
     assert slot.endswith("_0_abc")
+    assert back({"members": [{"name": "store-0-abc", "slot": "hr_old_x_0_abc"}]}).slot_names == {"hr_old_x_0_abc"}
 
 
 def test_since_when_a_member_has_no_stream_stands_in_its_condition() -> None:
@@ -124,6 +131,31 @@ def test_what_was_found_of_a_members_libraries_stands_in_its_condition() -> None
     lagging = {"name": "store-1-a", "conditions": [{**found, "reason": str(Reason.REPLAY_LAG_ABOVE_LIMIT)}]}
     faults = back({"members": [lacking, lagging]}).library_faults
     assert faults == {"store-0-a": LibraryFault(None, Finding(Reason.EXTENSION_MISSING, "no postgis"))}
+
+
+def test_the_last_lag_of_a_member_stands_in_its_entry() -> None:
+    written = {"replayLagSeconds": 30.0, "replayBacklogBytes": 4096.0}
+    since = {"unreplayedSince": format_moment(NOW), "unreplayedPosition": "3:16/B374D848"}
+    entries = [
+        {"name": "store-0-a", **written, **since},
+        {"name": "store-1-a", "replayLagSeconds": 0.0},
+        {"name": "store-2-a"},
+        {"name": "store-3-a", **since},
+    ]
+    status = {"systemIdentifier": "7300000000000000001", "members": entries}
+    later = Moment(900.0, NOW + timedelta(seconds=60))
+    memory = restore(status, later, name="store", uid="u", install_id=INSTALL)
+    mark = Mark(840.0, Lsn.parse("16/B374D848"), None, 3, "7300000000000000001")
+    assert format_position(mark) == since["unreplayedPosition"]
+    assert memory.inherited_lags == {
+        "store-0-a": ReplayLag(30.0, 4096, pending=mark, is_bounded=False),
+        "store-1-a": ReplayLag(0.0, 0),
+        "store-3-a": ReplayLag(0.0, 0, pending=mark, is_bounded=False),
+    }
+    ahead = restore(status, Moment(900.0, NOW - timedelta(seconds=5)), name="store", uid="u", install_id=INSTALL)
+    pending = ahead.inherited_lags["store-0-a"].pending
+    assert pending is not None
+    assert pending.taken_at == 900.0, "no position is from the future"
 
 
 def test_failed_attempts_stand_on_the_members_and_in_stalled() -> None:
@@ -149,6 +181,11 @@ def times_of(body: Manifest) -> dict[tuple[str, str], str]:
         for name, entries in lists.items()
         for entry in entries
     }
+
+
+def test_the_timeline_of_a_member_stands_in_its_entry() -> None:
+    memory = back({"members": [{"name": "store-0-a", "timeline": 2}, {"name": "store-1-a"}]})
+    assert memory.positions == {"store-0-a": WalPosition(2)}
 
 
 async def passes_without_a_guard(world: World, count: int) -> None:

@@ -1,13 +1,17 @@
 """The primary fails over under a running set: who follows, who is rebuilt, what a restarted operator still knows."""
 
 from collections.abc import Collection
+from dataclasses import replace
 
+from headroom.adapters.inmemory.postgres import MemoryPostgres
+from headroom.adapters.inmemory.postgres_links import MemoryReplica
 from headroom.adapters.inmemory.postgres_server import MemoryServer
 from headroom.errors import Conflict
+from headroom.model.database import ConnectionTarget, ReplicaProbe
 from headroom.model.replica import DRAINING_WHY_ANNOTATION, MemberId
 from headroom.ports.kube import CLAIM, POD
 from headroom.reasons import Reason
-from tests.failover import fail_over
+from tests.failover import LOST_BYTES, fail_over
 from tests.memory_world import INSTALL
 from tests.unit.reconcilers.replicaset.world import World
 
@@ -174,3 +178,93 @@ async def test_without_a_history_nobody_is_condemned() -> None:
     await world.run(50)
     assert uids(world, names(world)) == pods
     assert world.serving()
+
+
+async def test_after_a_crash_in_the_middle_of_a_record_all_follow_and_nobody_is_rebuilt() -> None:
+    world = await made(replicas=2, standbys=1)
+    pods, serving = uids(world, names(world)), set(world.serving())
+    fail_over(world, names(world), torn_bytes=LOST_BYTES)
+    for name in names(world):
+        world.replica(name).is_cut_off = True
+    await world.run(5)
+    assert set(world.serving()) == serving
+    for name in names(world):
+        world.replica(name).is_cut_off = False
+    for _ in range(60):
+        await world.run(0.5)
+        assert set(world.serving()) == serving
+    assert uids(world, names(world)) == pods
+    assert not recreated(world)
+    assert world.condition("Ready")["status"] == "True"
+    assert {world.replica(name).timeline for name in names(world)} == {2}
+
+
+class BlindReplica(MemoryReplica):
+    """Its login may not run pg_ls_waldir()."""
+
+    async def probe(self) -> ReplicaProbe:
+        return replace(await super().probe(), wal_timeline=None)
+
+
+class BlindPostgres(MemoryPostgres):
+    """PostgreSQL for a monitor login that may not run pg_ls_waldir()."""
+
+    async def open_replica(self, target: ConnectionTarget) -> MemoryReplica:
+        return BlindReplica((await super().open_replica(target)).session)
+
+
+class BlindWorld(World):
+    postgres_class = BlindPostgres
+
+
+async def test_a_new_process_rebuilds_those_whose_timeline_only_the_status_knows() -> None:
+    world = BlindWorld()
+    world.add_set(replicas=2, standbys=1)
+    await world.run(40)
+    before = set(names(world))
+    fail_over(world, before)
+    world.restart()
+    await world.run(30)
+    messages = [condition["message"] for entry in world.status["members"] for condition in entry["conditions"]]
+    assert any("pg_ls_waldir" in message for message in messages)
+    assert {entry["timeline"] for entry in world.status["members"] if entry["name"] in before} == {1}
+    for _ in range(100):
+        assert len(given_up(world)) <= 1
+        await world.run(3)
+    assert not before & set(names(world))
+    assert world.roles() == ["serving", "serving", "standby"]
+    assert world.condition("Ready")["status"] == "True"
+
+
+async def test_those_that_had_followed_are_kept_through_a_restart_while_their_stream_is_down() -> None:
+    world = BlindWorld()
+    world.add_set(replicas=2, standbys=1)
+    await world.run(40)
+    fail_over(world, ())
+    await world.run(30)
+    pods = uids(world, names(world))
+    assert {entry["timeline"] for entry in world.status["members"]} == {2}
+    for name in names(world):
+        world.replica(name).is_cut_off = True
+    await world.run(5)
+    world.restart()
+    await world.run(150)
+    assert uids(world, names(world)) == pods
+    assert not recreated(world)
+
+
+async def test_a_member_that_hangs_at_the_failover_does_not_stop_a_scale_in_for_ever() -> None:
+    world = await made(replicas=2, standbys=1)
+    [standby] = set(names(world)) - set(world.serving())
+    fail_over(world, ())
+    world.replica(standby).is_hung = True
+    await world.run(30)
+    world.edit_spec(replicas=1)
+    await world.run(10)
+    limited = world.condition("ScalingLimited")
+    assert limited["status"] == "True"
+    assert f"2 serve, 1 wanted: held until the failover is over: {standby}" in limited["message"]
+    assert len(world.serving()) == 2
+    await world.run(120)
+    assert len(world.serving()) == 1
+    assert world.condition("ScalingLimited")["status"] == "False"

@@ -13,6 +13,7 @@ from headroom.model.database import Lsn
 from headroom.model.replica import hash8
 from headroom.ports.kube import CLAIM, POD, Kind, Kube, KubeCache
 from headroom.ports.postgres import Postgres
+from headroom.reasons import Reason
 from headroom.reconcilers.loop import LevelLoops
 from tests.manifests import NAMESPACE
 from tests.memory_world import INSTALL
@@ -106,6 +107,27 @@ async def test_a_set_is_deleted_with_slots_of_both_ids(*, is_primary_down: bool)
         world.primary.is_down = False
     assert await world.delete(60)
     assert not world.primary.slots
+
+
+@pytest.mark.parametrize("watched", [(), (NAMESPACE,)])
+async def test_a_deletion_that_gives_up_names_each_slot_as_it_is_called_and_who_drops_it(
+    watched: tuple[str, ...],
+) -> None:
+    world = await make_world()
+    world.upgrade(*watched)
+    world.edit_spec(standbys=2)
+    await world.run(30)
+    slots = sorted(world.primary.slots)
+    world.primary.is_down = True
+    assert not await world.delete(60, step=2)
+    world.watched, world.former_ids = watched, (OLD,)
+    world.restart(NEW)
+    assert await world.delete(700, step=10)
+    [said] = [event.message for event in world.telemetry.events if event.reason is Reason.SLOT_LEFT_BEHIND]
+    by_hand = said.partition("; they are swept later, else drop them by hand")[2]
+    assert all(said.count(slot) == 1 for slot in slots)
+    assert {name for name in slots if name in by_hand} == {name for name in slots if watched and OLD in name}
+    assert ("nobody sweeps them while watchNamespaces is set" in by_hand) is bool(watched)
 
 
 async def test_an_orphan_of_the_former_id_is_swept_only_by_who_sees_all_sets() -> None:

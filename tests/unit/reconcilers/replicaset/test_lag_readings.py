@@ -60,6 +60,8 @@ async def test_an_api_server_that_takes_its_time_is_no_part_of_a_lag() -> None:
     """Ten idle minutes in which each pass reads the node of a silent member: no lag over the bound, none unknown."""
     world = await made(replicas=2, standbys=1, readiness={"maxReplayLag": "1s"})
     world.cluster.seed(make(NODE, "node-1", "", status={"conditions": [{"type": "Ready", "status": "True"}]}))
+    # Paused: else the silent member would soon have a new pod, and its node would not be read.
+    world.edit_spec(mode="Paused")
     dead = world.serving()[0]
     lose_ready(world, dead)
     await world.run(90, step=1)

@@ -9,7 +9,7 @@ import pytest
 from headroom.adapters.inmemory.postgres_server import MemoryServer
 from headroom.errors import PrimaryUnavailable
 from headroom.reasons import Reason
-from headroom.reconcilers.replicaset.teardown import LATE_SECONDS
+from headroom.reconcilers.replicaset.actions.reserve import LATE_SECONDS
 from tests.unit.reconcilers.replicaset.world import World
 
 
@@ -31,6 +31,24 @@ async def test_a_deletion_waits_for_a_slot_that_may_still_be_created(monkeypatch
     assert await world.delete(LATE_SECONDS + 5)
     await asyncio.sleep(0)
     assert not world.primary.slots
+
+
+@pytest.mark.parametrize("reason", [Reason.SLOTS_EXHAUSTED, Reason.PRIMARY_TIMEOUT])
+async def test_what_was_asked_for_long_ago_or_refused_is_not_awaited(
+    reason: Reason, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, asked = World(), []
+    world.add_set(replicas=1, standbys=0)
+
+    def refuse(_: object, name: str, *__: Any) -> object:
+        asked.append(name)
+        raise PrimaryUnavailable("no", reason=reason)
+
+    monkeypatch.setattr(MemoryServer, "create_slot", refuse)
+    await world.run(90)
+    assert len(set(asked)) > LATE_SECONDS
+    unanswered = world.reconciler._states[world.body["metadata"]["uid"]].handles.unanswered
+    assert len(unanswered) <= (0 if reason is Reason.SLOTS_EXHAUSTED else LATE_SECONDS)
 
 
 async def test_a_deletion_waits_for_nothing_that_was_answered() -> None:

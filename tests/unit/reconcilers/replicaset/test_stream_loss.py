@@ -84,6 +84,19 @@ async def test_the_only_member_gets_a_successor_before_it_goes() -> None:
     assert world.serving() != [name]
 
 
+async def test_one_without_a_stream_hides_none_that_lags() -> None:
+    world = await made(replicas=2, standbys=0)
+    lost, stale = world.serving()
+    world.replica(lost).is_cut_off = True
+    world.replica(stale).is_paused = True
+    await world.run(14)
+    assert sorted(world.serving()) == sorted([lost, stale])
+    said = world.condition("ReadsMayBeStale")
+    assert said["reason"] == Reason.READS_UNBOUNDED
+    assert lost in said["message"]
+    assert stale in said["message"]
+
+
 async def test_streams_that_are_all_down_are_waited_for_and_said() -> None:
     world = await made(replicas=2, standbys=1)
     pods = sorted(pod["metadata"]["uid"] for pod in world.children(POD))
@@ -94,8 +107,10 @@ async def test_streams_that_are_all_down_are_waited_for_and_said() -> None:
     assert len(world.serving()) == 2
     stalled = world.condition("Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", Reason.NOT_STREAMING)
-    assert world.condition("ReadsMayBeStale")["status"] == "True"
-    assert "still serves without a stream" in world.condition("Ready")["message"]
+    stale = world.condition("ReadsMayBeStale")
+    assert (stale["status"], stale["reason"]) == ("True", Reason.READS_UNBOUNDED)
+    assert all(name in stale["message"] for name in world.serving()), "each of them is named"
+    assert "still serve without a stream" in world.condition("Ready")["message"]
     for member in world.status["members"]:
         found = {entry["type"]: (entry["status"], entry["reason"]) for entry in member["conditions"]}
         assert found["Streaming"] == ("False", Reason.NOT_STREAMING)

@@ -70,6 +70,18 @@ async def test_a_deletion_never_holds_for_ever(*, is_abandoned: bool) -> None:
         assert not await world.delete(ABANDON_AFTER.total_seconds() - 10, step=10)
         assert len(world.children(POD)) == 2
     assert await world.delete(60)
+    assert not world.primary.slots, "the primary is well: none has to stay"
+    assert Reason.ABANDONED not in world.telemetry.reasons("store")
+
+
+async def test_the_text_of_the_hold_ends_with_the_command() -> None:
+    world = await make_world()
+    world.primary.settings["synchronous_standby_names"] = "*"
+    await world.run(20)
+    assert not await world.delete(10, step=2)
+    message = world.condition("Ready")["message"]
+    assert message.endswith(f"or run: {REMEDY}")
+    assert "for 10 minutes at most or until it is annotated with headroom.dev/abandon=true" in message
 
 
 async def test_a_guard_without_sets_says_nothing_of_standbys() -> None:

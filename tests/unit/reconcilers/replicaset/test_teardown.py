@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from headroom.adapters.inmemory.kube_faults import Killed
+from headroom.adapters.inmemory.postgres_server import MemorySession
 from headroom.api.v1alpha1.serving import VolumeRetention
 from headroom.model.replica import slot_prefix
 from headroom.ports.kube import CLAIM, POD, ObjectRef
@@ -15,6 +16,8 @@ from headroom.reconcilers.replicaset.teardown import read_for_teardown
 from tests.manifests import NAMESPACE, make, make_set
 from tests.memory_world import INSTALL
 from tests.unit.reconcilers.replicaset.world import SET, World
+
+DELETING = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
 
 
 def told(world: World) -> str:
@@ -29,6 +32,10 @@ def counted(world: World, guard: str = "store") -> float | None:
 def abandon(world: World) -> None:
     annotation = {"headroom.dev/abandon": "true"}
     world.cluster.edit(SET, lambda item: item["metadata"].update(annotations=annotation))
+
+
+def slot_of(world: World, name: str) -> str:
+    return next(slot for slot in world.slots() if slot.endswith(name.partition("-")[2].replace("-", "_")))
 
 
 async def make_world(**spec: Any) -> World:
@@ -86,18 +93,54 @@ async def test_an_abandoned_set_is_let_go_at_once_and_names_its_slots() -> None:
     assert all(slot in told(world) for slot in world.slots())
 
 
-async def test_an_abandoned_set_names_no_slot_that_it_could_still_drop() -> None:
+async def test_an_abandoned_set_leaves_no_slot_on_a_primary_that_is_well() -> None:
+    """The pods are gone, and one connection of theirs has not ended."""
     world = await make_world()
     assert not await world.delete(0.2)
     world.play()
-    kept, dropped = world.slots()
-    world.primary.slots[kept].is_active = True
+    world.primary.slots[world.slots()[0]].is_active = True
+    assert not await world.delete(20)
+    assert "annotate it with headroom.dev/abandon=true to end that" in world.condition("Ready")["message"]
     abandon(world)
     assert await world.delete(5)
-    assert world.slots() == [kept]
+    assert world.slots() == []
+    assert told(world) == ""
+    assert Reason.ABANDONED not in world.telemetry.reasons("store")
+
+
+async def test_an_abandoned_set_names_no_slot_that_it_could_still_drop() -> None:
+    """One server runs a query for an hour; who asks not to wait gets ten minutes of patience for it."""
+    world = await make_world(drain={"timeout": "1h"})
+    [busy] = world.serving()
+    world.replica(busy).sessions = [MemorySession(state="active")]
+    abandon(world)
+    assert not await world.delete(590, step=10)
+    [kept] = world.slots()
+    assert await world.delete(30)
     assert kept in told(world)
-    assert dropped not in told(world)
     assert counted(world) == 1
+
+
+async def test_an_abandoned_set_does_not_wait_for_pods_once_its_slots_are_gone() -> None:
+    world = await make_world()
+    [name] = world.serving()
+    world.members.dead.add(name)
+    world.replica(name).is_down = True
+    abandon(world)
+    world.primary.slots[slot_of(world, name)].is_active = False
+    assert await world.delete(30)
+    assert world.slots() == []
+    assert len(world.children(POD)) == 1
+
+
+async def test_a_new_process_does_not_give_slots_up_before_its_guard_had_time_to_connect() -> None:
+    world = await make_world()
+    abandon(world)
+    world.restart()
+    ended = await world.reconciler.teardown({**world.body, "metadata": {**world.body["metadata"], **DELETING}})
+    assert ended is not None
+    assert await world.delete(60)
+    assert world.slots() == []
 
 
 async def test_a_set_whose_guard_is_gone_names_its_slots() -> None:

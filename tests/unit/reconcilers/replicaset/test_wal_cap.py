@@ -91,6 +91,20 @@ async def test_the_sender_of_a_lost_node_is_ended_and_its_slot_dropped() -> None
     assert Reason.WAL_CAP_REACHED in world.telemetry.reasons("store")
 
 
+async def test_the_sender_of_a_pod_that_is_gone_is_ended_too() -> None:
+    """The node is lost and its pod deleted by force, or collected; the connection of its server has not ended."""
+    world = await make_world(replicas=1, standbys=1)
+    name = standby(world)
+    world.members.dead.add(name)
+    world.replica(name).is_down = True
+    world.cluster.remove(ObjectRef(POD, NAMESPACE, name))
+    exceed_cap(world, name)
+    await world.run(10)
+    assert slot_of(world, name) not in world.slots()
+    said = [event.message for event in world.telemetry.events if "still sent WAL" in event.message]
+    assert said == [f"the pod of {name} is gone, and the primary still sent WAL to it: that was ended for its slot"]
+
+
 async def test_within_the_cap_a_drain_has_its_hour() -> None:
     world = await make_world(replicas=2, standbys=0)
     name = world.serving()[0]

@@ -2,11 +2,13 @@
 
 from headroom.adapters.inmemory.postgres_server import MemorySession
 from headroom.model.database import PoolDemand
+from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.policy.workerpool import PodCounts
 from headroom.ports.kube import POD, ObjectRef
 from headroom.reconcilers.workerpool.memory import (
     COUNT_EVERY_SECONDS,
     COUNT_TERMINATING_EVERY_SECONDS,
+    FIRST_COUNT_WITHIN_SECONDS,
     PodCensus,
     Workload,
 )
@@ -24,11 +26,11 @@ def make_world() -> PoolWorld:
     return world
 
 
-async def follow(world: PoolWorld, seconds: int) -> None:
+async def follow(world: PoolWorld, seconds: int, others: int = OTHERS) -> None:
     """Each pod holds its connection until it is gone."""
     for _ in range(seconds):
         pods = sum(ref.kind == POD for ref in world.kube.store.entries)
-        world.primary.sessions = [MemorySession() for _ in range(OTHERS + pods)]
+        world.primary.sessions = [MemorySession() for _ in range(others + pods)]
         await world.advance(1.0)
 
 
@@ -95,6 +97,30 @@ async def test_pods_are_counted_every_ten_seconds_while_some_terminate() -> None
     mark = len(world.kube.calls)
     await follow(world, 300)
     assert 15 <= lists(world, mark) <= 1 + 300 / COUNT_TERMINATING_EVERY_SECONDS
+
+
+async def test_a_change_of_leader_takes_no_busy_worker_for_the_sake_of_those_that_terminate() -> None:
+    """14 terminate, and six others have come meanwhile: a new process must not take the 14 for others as well."""
+    world = PoolWorld({"minWorkers": 1, "maxWorkers": 38}, replicas=38)
+    world.deployments.grace_seconds = 3000
+    world.queue(late=6000, backlog=6000, in_flight=38, lag_seconds=100.0)
+    world.set_budget(60)
+    await follow(world, 60, 20)
+    world.cluster.edit(POOL, lambda pool: pool["spec"].update(maxWorkers=24))
+    await follow(world, 60, 26)
+    assert (world.asked_for(), len(terminating(world))) == (24, 14)
+    world.restart()
+    for _ in range(90):
+        await follow(world, 1, 26)
+        assert world.asked_for() == 24
+    assert demand_of(world).terminating == 14
+
+
+async def test_pods_of_a_pool_that_shares_a_server_are_counted_within_seconds() -> None:
+    for guard, within in (({"name": "store"}, FIRST_SIGHT_SECONDS), (None, FIRST_COUNT_WITHIN_SECONDS)):
+        census, is_sharing = PodCensus(100.0, spread=0.9), guard is not None
+        assert not census.is_due(workload(), 99.0 + 0.9 * within, is_late=False, is_sharing=is_sharing)
+        assert census.is_due(workload(), 101.0 + 0.9 * within, is_late=False, is_sharing=is_sharing)
 
 
 def workload(count: int = 24, version: str = "1") -> Workload:

@@ -8,7 +8,7 @@ from headroom.reconcilers.replicaset.actions.accept import accept, pool
 from headroom.reconcilers.replicaset.actions.activate import activate, confirm, put_back
 from headroom.reconcilers.replicaset.actions.drain import drain, eject, end_sessions
 from headroom.reconcilers.replicaset.actions.reserve import reserve, restore_slots
-from headroom.reconcilers.replicaset.actions.retire import record_seeded, recreate, remove, retire
+from headroom.reconcilers.replicaset.actions.retire import record_seeded, recreate, remove, retire, stop
 from headroom.reconcilers.replicaset.actions.seed import seed
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "restore_slots",
     "retire",
     "seed",
+    "stop",
 ]

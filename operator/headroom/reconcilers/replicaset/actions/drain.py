@@ -2,7 +2,7 @@
 
 import logging
 
-from headroom.errors import Unavailable
+from headroom.errors import HeadroomError, Unavailable
 from headroom.model.numbers import count_of
 from headroom.model.replica import Role
 from headroom.policy.replicaset.ejection import Ejection
@@ -53,7 +53,7 @@ async def _take_out(context: SetContext, ejection: Ejection) -> None:
 
 
 async def _end_sessions(context: SetContext, end: SessionsEnd) -> None:
-    """A member that does not answer must not stop the others."""
+    """A member that does not answer, or whose answer nobody foresaw, must not stop the others."""
     handles = context.handles.members.get(end.name)
     if handles is None or handles.link is None or not await _is_draining(context, end.name, handles.pod_uid):
         return
@@ -62,6 +62,15 @@ async def _end_sessions(context: SetContext, end: SessionsEnd) -> None:
     except Unavailable as error:
         logger.info("%s: its sessions could not be ended now: %s", end.name, error)
         return
+    except HeadroomError:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        if text != handles.unended:
+            logger.exception("%s: its sessions could not be ended", end.name)
+        handles.unended = text
+        return
+    handles.unended = ""
     if ended:
         context.services.telemetry.record(metrics.SESSIONS_ENDED, ended, **context.labels)
         counted = count_of(ended, "session was ended", "sessions were ended")

@@ -1,8 +1,15 @@
 """A slot for each member, from before its copy begins: the primary keeps the WAL that the member needs."""
 
+from headroom.errors import Refused, Unavailable
 from headroom.model.replica import MemberId, format_incarnation
 from headroom.ports.postgres import SlotLink
+from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.memory import SetContext
+
+LATE_SECONDS = 15.0
+"""A statement that got no answer takes effect within this time or not at all: then its connection is dead."""
+NO_ANSWER = frozenset({Reason.PRIMARY_TIMEOUT, Reason.PRIMARY_UNREACHABLE})
+"""Errors after which the statement may still take effect; all others are the answer that it did not."""
 
 
 async def reserve(context: SetContext) -> None:
@@ -45,9 +52,15 @@ def next_member(taken: set[MemberId], incarnation: str) -> MemberId:
 async def _ensure_slot(context: SetContext, link: SlotLink, name: str) -> None:
     # Remembered first: the answer may be lost although the slot was created.
     context.memory = context.memory.record_slot(name)
-    context.handles.unanswered[name] = context.services.clock.monotonic()
+    now, before = context.services.clock.monotonic(), context.handles.unanswered
+    unanswered = context.handles.unanswered = {each: at for each, at in before.items() if now - at < LATE_SECONDS}
+    unanswered[name] = now
     try:
         await link.ensure_slot(name)
-        del context.handles.unanswered[name]
+        del unanswered[name]
+    except (Refused, Unavailable) as error:
+        if error.reason not in NO_ANSWER:
+            del unanswered[name]
+        raise
     finally:
         context.services.servers.invalidate_slots(context.guard_key)

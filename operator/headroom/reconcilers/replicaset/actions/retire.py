@@ -58,6 +58,20 @@ async def recreate(context: SetContext) -> None:
         await context.attempt(_delete_pod(context, pod, is_same_version=True))
 
 
+async def stop(context: SetContext) -> None:
+    """Delete the pods of drained members that do not answer: clients may still read there, and the data gets older."""
+    for name in context.decision.plan.stop:
+        await context.attempt(_stop(context, context.member(name)))
+
+
+async def _stop(context: SetContext, member: Member) -> None:
+    assert member.pod is not None
+    await _delete_pod(context, member.pod, is_same_version=True, grace_seconds=int(FAST_STOP.total_seconds()))
+    cause = f": {member.silence}" if member.silence else ""
+    message = f"{member.name} is restarted: its sessions are to end, and it cannot be asked to end them{cause}"
+    context.emit(Reason.SESSIONS_TERMINATED, message, "Warning")
+
+
 async def _retire(context: SetContext, retirement: Retirement) -> None:
     """Counted and reported only once it is written: a refused write is not a failed attempt."""
     member = context.member(retirement.name)
@@ -108,11 +122,13 @@ async def remove_member(context: SetContext, member: Member, *, must_drop_slot: 
             await _release_wal(context, member, member.pod)
         elif not member.pod.is_deleting:
             await _delete_pod(context, member.pod)
-        elif _is_stuck(context, member.pod):
+        elif _is_stuck(context, member.pod) or _is_abandoned(context):
             await _drop_slot(context, member)
         return
     # The claim goes last: it carries the name of the slot, and a later process finds the member by it.
     is_slot_gone = await _drop_slot(context, member)
+    if not is_slot_gone and _may_end_sender(context, member):
+        is_slot_gone = await _end_orphaned_sender(context, member)
     if not is_slot_gone and must_drop_slot:
         return
     if member.claim is not None and not member.claim.is_deleting:
@@ -176,6 +192,30 @@ async def _read_live(context: SetContext, ref: ObjectRef, uid: str) -> Manifest 
     if live is not None and live["metadata"]["uid"] != uid:
         raise Conflict(f"{ref} is another object now")
     return live
+
+
+def _may_end_sender(context: SetContext, member: Member) -> bool:
+    """Whether the slot of a member without a pod does not wait until the primary ends a connection that is dead: it
+    keeps too much WAL, or a person asked not to wait.
+    """
+    return member.name in context.decision.over_cap or _is_abandoned(context)
+
+
+def _is_abandoned(context: SetContext) -> bool:
+    """Whether a person asked not to wait: a slot goes as soon as nobody uses it, whatever becomes of its pod."""
+    return context.facts.deletion is not None and context.facts.deletion.is_abandoned
+
+
+async def _end_orphaned_sender(context: SetContext, member: Member) -> bool:
+    """With its node lost, the connection of a server may outlive its pod until wal_sender_timeout, which may be off."""
+    if await context.services.kube.get(ObjectRef(POD, context.namespace, member.name)) is not None:
+        raise Conflict(f"{member.name} has a pod by now")
+    is_gone = await _drop_slot(context, member, ends_sender=True)
+    if is_gone:
+        reason = Reason.WAL_CAP_REACHED if member.name in context.decision.over_cap else Reason.DELETING
+        message = f"the pod of {member.name} is gone, and the primary still sent WAL to it: that was ended for its slot"
+        context.emit(reason, message, "Warning")
+    return is_gone
 
 
 def _is_stuck(context: SetContext, pod: PodFacts) -> bool:
