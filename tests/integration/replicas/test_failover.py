@@ -235,6 +235,12 @@ def is_streaming(server: Server) -> bool:
     return bool(server.sql("SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'"))
 
 
+def follows(server: Server) -> bool:
+    """It streams the new timeline: the new primary sends the old one first, up to the fork."""
+    query = "SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming' AND received_tli = 2"
+    return bool(server.sql(query))
+
+
 def positions(server: Server) -> int:
     query = "SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0' AS bytes"
     return int(server.sql(query)[0]["bytes"])
@@ -285,7 +291,7 @@ async def test_one_follows_and_the_other_leaves_the_service_and_never_comes_back
     assert (gone.name, gone.reason) == ("past", Reason.TIMELINE_DIVERGED)
     assert not decision.plan.retire, "it leaves first"
 
-    eventually("the one before the fork streams", lambda: is_streaming(stage.before))
+    eventually("the one before the fork follows", lambda: follows(stage.before))
     followed = await stage.probe(stage.before)
     assert followed.timeline == 2
 
@@ -306,7 +312,7 @@ async def test_one_follows_and_the_other_leaves_the_service_and_never_comes_back
 async def test_a_new_process_tells_the_two_apart_also_while_the_primary_is_away(stage: Stage) -> None:
     """Without a receiver nothing but its WAL tells on which timeline a member is."""
     stage.new.sql("SELECT pg_create_physical_replication_slot('hr_before', true)")
-    eventually("the one before the fork streams", lambda: is_streaming(stage.before))
+    eventually("the one before the fork follows", lambda: follows(stage.before))
     stage.new.sql("INSERT INTO load SELECT generate_series(1, 200000)")
     stage.before.wait_for_replay(stage.new)
     for name in ("before", "past"):
@@ -407,7 +413,7 @@ async def test_a_crash_in_the_middle_of_a_record_condemns_nobody(servers: Server
         for name in ("before", "past"):
             stage.names[name].lead_to(stage.new)
         for server in (stage.before, stage.past):
-            eventually("all follow", partial(is_streaming, server))
+            eventually("all follow", partial(follows, server))
             server.wait_for_replay(stage.new)
         decision = await stage.decide()
         assert not decision.plan.eject
