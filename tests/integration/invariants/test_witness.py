@@ -124,7 +124,8 @@ def test_a_query_that_is_ended_is_a_cut(stand: Stand) -> None:
     stand.replica.sql(f"SELECT pg_terminate_backend(pid) {sleeping}")
     wait_until("the cut", lambda: stand.collect() and stand.cuts, timeout=10)
     assert stand.cuts[0].code == "57P01"
-    assert stand.cuts[0].ran_for >= 1.0
+    # A lower bound: the witness counts from when its own turn came.
+    assert stand.cuts[0].ran_for >= 0.5
 
 
 def test_a_synchronous_member_is_seen_and_holds_the_witness_back_for_nothing(stand: Stand) -> None:
