@@ -161,7 +161,7 @@ def _find_trouble(
     # A replica without a stream falls behind by a second each second. One that cannot be asked shows it by its slot.
     if facts.is_full and facts.slot_idle_seconds >= bound:
         return Finding(Reason.NOT_STREAMING, f"nobody reads from slot {facts.slot_name}")
-    if facts.ineligible is not None and facts.refused_seconds >= bound:
+    if facts.ineligible is not None and facts.unstreamed_age >= bound:
         return Finding(facts.ineligible.reason, facts.ineligible.message)
     if facts.beyond >= timeouts.READINGS_TO_LEAVE:
         # A silence, or a lag that may be more, refutes no reading.

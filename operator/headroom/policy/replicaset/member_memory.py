@@ -54,6 +54,7 @@ class ReadingHistory:
     stale_at: float = 0.0
     refusal: Reason | None = None
     refused_since: float = 0.0
+    lag_before: float = 0.0
     counted: int = 0
 
     def inherit(self, lag: ReplayLag | None, now: float) -> "ReadingHistory":
@@ -97,8 +98,17 @@ class ReadingHistory:
             within=self.within + 1 if is_within(lag, bounds) else 0,
             refusal=refusal,
             refused_since=self.refused_since if refusal is self.refusal else now,
+            lag_before=self._find_lag_before(refusal, now),
             counted=self.counted + 1,
         )
+
+    def _find_lag_before(self, refusal: Reason | None, now: float) -> float:
+        """How old the data already were when the present refusal began; a refusal of before has aged them as well."""
+        if refusal is None or refusal is self.refusal:
+            return self.lag_before if refusal is not None else 0.0
+        if self.refusal is not None:
+            return self.lag_before + now - self.refused_since
+        return self.chain.seconds if self.chain is not None else 0.0
 
     def _observe_age(self, lag: LagVerdict, bounds: Readiness, now: float) -> "ReadingHistory":
         """Only a known lag within the bound refutes a reading beyond it: no silence, and no lag that may be more."""

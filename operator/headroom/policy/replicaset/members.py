@@ -61,6 +61,8 @@ class Member:
     """How long its copy has made no progress."""
     refused_seconds: float = 0.0
     """How long it has been ineligible for the same reason."""
+    lag_before: float = 0.0
+    """Its replay lag in seconds when that began: without a stream the age of its data grows from there."""
     broken_seconds: float = 0.0
     """How long it has received and replayed nothing because it has no stream."""
     cut_seconds: float = 0.0
@@ -117,6 +119,11 @@ class Member:
     def is_alive(self) -> bool:
         """It has a pod that may run, and nobody is removing it."""
         return self.pod is not None and not (self.pod.is_ended or self.pod.is_deleting or self.is_going)
+
+    @property
+    def unstreamed_age(self) -> float:
+        """How old its data may be, in seconds, while it is ineligible; 0 while it is not."""
+        return self.refused_seconds + self.lag_before if self.ineligible is not None else 0.0
 
     @property
     def measured(self) -> ReplayLag | None:

@@ -292,6 +292,7 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: 
         is_full=readings.is_full,
         silent_seconds=known.silent_seconds(now),
         refused_seconds=known.refused_seconds(now),
+        lag_before=readings.lag_before,
         broken_seconds=known.stream.broken_seconds,
         cut_seconds=known.cut_seconds(now),
         judged=readings.judged,

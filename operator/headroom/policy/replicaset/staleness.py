@@ -42,7 +42,7 @@ def describe_unstreamed(members: Sequence[EvaluatedMember], bounds: Readiness) -
     """Names all that have served without a stream for as long as the bound; empty if there is none."""
     serving = [member.facts for member in members if member.facts.role is Role.SERVING]
     bound = bounds.eject_replay_lag.total_seconds()
-    cut_off = [(f.name, f.ineligible.message) for f in serving if f.ineligible and f.refused_seconds >= bound]
+    cut_off = [(f.name, f.ineligible.message) for f in serving if f.ineligible and f.unstreamed_age >= bound]
     if not cut_off:
         return ""
     verb, causes = "serves" if len(cut_off) == 1 else "serve", dict.fromkeys(cause for _, cause in cut_off)

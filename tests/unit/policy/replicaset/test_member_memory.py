@@ -306,6 +306,21 @@ def test_a_refusal_is_timed_for_as_long_as_its_reason_stays() -> None:
     assert passes.known.refused_seconds(passes.at) == 0
 
 
+def test_without_a_stream_the_age_grows_from_the_lag_before() -> None:
+    passes = Passes()
+    passes.answer()
+    passes.answer(count=8, lsn=400)
+    lagged = passes.known.readings.chain
+    assert lagged is not None
+    assert lagged.seconds == 7
+    passes.broken(count=3)
+    assert (passes.known.readings.lag_before, passes.known.refused_seconds(passes.at)) == (7, 3)
+    passes.answer(timeline=2)
+    assert (passes.known.readings.lag_before, passes.known.refused_seconds(passes.at)) == (10, 1)
+    passes.answer()
+    assert passes.known.readings.lag_before == 0
+
+
 def test_without_a_primary_nothing_is_known_of_the_lag() -> None:
     readings = Passes().answer(is_blind=True).readings
     assert isinstance(readings.lag, LagUnknown)

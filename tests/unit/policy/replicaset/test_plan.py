@@ -238,6 +238,14 @@ def test_all_streams_down_keeps_all_and_one_down_leaves() -> None:
     assert taken_out(plan_of(a, make_member(Role.SERVING, 1), desired=2, standbys=0)) == {a.name}
 
 
+def test_a_lag_before_the_stream_broke_counts_towards_the_bound() -> None:
+    down = NotEligible(Reason.NOT_STREAMING, "its receiver is down")
+    other = make_member(Role.SERVING, 1)
+    for lag_before, gone in ((5.0, set()), (6.0, {"store-0-a"})):
+        member = make_member(Role.SERVING, 0, lag=down, refused_seconds=4, lag_before=lag_before)
+        assert taken_out(plan_of(member, other, desired=2, standbys=0)) == gone
+
+
 def test_members_of_an_older_template_are_swapped_one_by_one() -> None:
     old = make_member(Role.SERVING, 0)
     assert old.pod is not None
