@@ -75,6 +75,8 @@ class MemoryWorld:
     postgres_class: ClassVar[type[MemoryPostgres]] = MemoryPostgres
     namespaces: tuple[str, ...] = ()
     """What the next process watches; empty is the whole cluster."""
+    former_ids: tuple[str, ...] = ()
+    """By which the next process knows its installation from before."""
 
     def __init__(self, clock: Clock, fence: CrashFence | None = None) -> None:
         self.clock = clock
@@ -101,6 +103,7 @@ class MemoryWorld:
             clock=self.clock,
             telemetry=self.telemetry,
             install_id=install_id,
+            former_ids=self.former_ids,
             watch_namespaces=self.namespaces,
         )
         return build_loops(ports)

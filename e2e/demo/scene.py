@@ -10,7 +10,9 @@ from e2e.demo.plan import (
     MAX_CONNECTIONS,
     PGBENCH_SCALE,
     READERS,
+    RESERVED,
     SERVICE_SECONDS,
+    SUPERUSER_RESERVED,
     TARGET_LAG_SECONDS,
     UTILIZATION_PERCENT,
     Profile,
@@ -110,7 +112,13 @@ def resources(image: str) -> list[Manifest]:
     """The three resources a user would write for this shop."""
     signal = {"name": "connections", "type": "Connections", "connections": {"utilizationPercent": UTILIZATION_PERCENT}}
     autoscaling = {"minReplicas": 1, "maxReplicas": 3, "signals": [signal]}
-    postgresql = {"parameters": {"max_connections": str(MAX_CONNECTIONS), "shared_buffers": "256MB"}}
+    parameters = {
+        "max_connections": str(MAX_CONNECTIONS),
+        "superuser_reserved_connections": str(SUPERUSER_RESERVED),
+        "reserved_connections": str(RESERVED),
+        "shared_buffers": "256MB",
+    }
+    postgresql = {"parameters": parameters}
     objective = {"targetLag": f"{TARGET_LAG_SECONDS}s", "drainWithin": "60s"}
     return [
         shop.database_guard(),

@@ -7,7 +7,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from e2e.demo.plan import ARRIVALS, LONGEST, MAX_CONNECTIONS, TARGET_LAG_SECONDS
+from e2e.demo.plan import ARRIVALS, CLIENT_CONNECTIONS, LONGEST, TARGET_LAG_SECONDS
 from e2e.demo.timeline import ROLES, Decision, GuardSample, Timeline
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -61,8 +61,8 @@ def _charts(timeline: Timeline) -> Table:
     table.add_row("workers", sparkline(_workers_each_second(timeline), LEAST_WORKERS), f"{_workers(timeline)} ready")
     table.add_row(
         "reader connections",
-        sparkline([line["connections"] for line in timeline.reads], MAX_CONNECTIONS),
-        f"{reads.get('connections', 0):.0f} ({MAX_CONNECTIONS} a replica)",
+        sparkline([line["connections"] for line in timeline.reads], CLIENT_CONNECTIONS),
+        f"{reads.get('connections', 0):.0f} ({CLIENT_CONNECTIONS} a replica)",
     )
     failed = sum(line["errors"] for line in timeline.reads)
     slowest = [line["p99_ms"] for line in timeline.reads]

@@ -48,10 +48,6 @@ def slot_of(pod: Manifest) -> str:
     return str(next(entry["value"] for entry in container["env"] if entry["name"] == "SLOT"))
 
 
-@pytest.mark.breaks(
-    "serving-is-fit",
-    why="the test freezes a receiver, then ends the primary: an outage is said after 5 s, and the data are older",
-)
 def test_members_follow_or_are_rebuilt_and_the_old_primary_is_not_believed(
     manager: Manager, request: pytest.FixtureRequest
 ) -> None:

@@ -88,19 +88,11 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
         is_settling=is_young and (facts.primary is None or bool(unsettled)),
         conflict=_find_conflict(spec, facts),
         over_cap=frozenset(member.name for member in found if is_over_cap(member, context)),
-        stale_reads=_find_stale_reads(spec, facts, members, plan),
+        stale_reads=find_stale_reads(members, spec.readiness, plan.lag_panic, plan.panicked),
         library_notes=describe_notes(facts.libraries),
     )
     memory = replace(memory, growth=memory.growth.record_asked(goal.relieved, goal.desired, now.monotonic))
     return Outcome(decision, memory.recommend(goal.wanted, goal.desired, now.monotonic))
-
-
-def _find_stale_reads(
-    spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[EvaluatedMember], plan: Plan
-) -> Finding | None:
-    if facts.primary is None:
-        return None
-    return find_stale_reads(members, spec.readiness, plan.lag_panic, plan.panicked)
 
 
 def _build_context(spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Member], now: Moment) -> StageContext:

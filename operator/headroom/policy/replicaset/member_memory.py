@@ -30,16 +30,18 @@ from headroom.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class ReadingHistory:
-    """What the probes of one pod show. `lag` is this pass's verdict, None without an answer; `chain` is the last
-    lag, on which the next measurement builds, `judged` the last verdict that is neither an unknown lag nor one that may
-    be more. `stale` is the last reading beyond the leave bound, and `beyond` how many there were, until one within it
-    refutes them. `cut_since`: since when the answers show no stream. `counted` is the number of readings that say
-    something, answers and silences alike. `is_full`: the server answers that it has no connection left.
+    """What the probes of one pod show. `lag` is this pass's verdict, None without an answer. `chain` is the last
+    measured lag, on which the next measurement builds, and `chain_at` its time. `judged` is the last verdict that is
+    neither an unknown lag nor one that may be more. `stale` is the last reading beyond the leave bound, and `beyond`
+    counts them, until one within it refutes them. `cut_since`: since when the answers show no stream. `lag_before`:
+    the lag when the present `refusal` began. `counted` is the number of readings that say something, answers and
+    silences alike. `is_full`: the server answers that it has no connection left.
     """
 
     probe: ReplicaProbe | None = None
     lag: LagVerdict | None = None
     chain: ReplayLag | None = None
+    chain_at: float = 0.0
     judged: LagVerdict | None = None
     judged_at: float | None = None
     cut_since: float | None = None
@@ -62,7 +64,9 @@ class ReadingHistory:
         if lag is None:
             return self
         is_known = is_bounded(lag)
-        return replace(self, chain=lag, judged=lag if is_known else None, judged_at=now if is_known else None)
+        return replace(
+            self, chain=lag, chain_at=now, judged=lag if is_known else None, judged_at=now if is_known else None
+        )
 
     def observe(
         self, reading: Reading | None, marks: tuple[Mark, ...], bounds: Readiness, now: float
@@ -88,6 +92,7 @@ class ReadingHistory:
             lag=lag,
             # A moment without a stream, or without the primary, does not make the data younger.
             chain=lag if isinstance(lag, ReplayLag) else self.chain,
+            chain_at=now if isinstance(lag, ReplayLag) else self.chain_at,
             judged=lag if is_judged else self.judged,
             judged_at=now if is_judged else self.judged_at,
             cut_since=None if reading.probe.is_streaming else self.cut_since if self.cut_since is not None else now,
@@ -198,6 +203,10 @@ class MemberMemory:
     def judged_seconds(self, now: float) -> float:
         """How long ago the lag was known, or why there is none; if never, how long it has been asked."""
         return now - (self.readings.judged_at if self.readings.judged_at is not None else self.seen_since)
+
+    def unmeasured_seconds(self, now: float) -> float:
+        """How long ago its lag was last measured; 0 if it never was."""
+        return now - self.readings.chain_at if self.readings.chain is not None else 0.0
 
     def stale_seconds(self, now: float) -> float:
         """How long ago the last reading beyond the leave bound was, while no other refutes it."""

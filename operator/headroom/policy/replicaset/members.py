@@ -67,6 +67,10 @@ class Member:
     """How long it has received and replayed nothing because it has no stream."""
     cut_seconds: float = 0.0
     """How long its answers have shown no stream, whether the primary answered or not."""
+    last_lag: ReplayLag | None = None
+    """The last lag that was measured, which may be of an earlier pass."""
+    unmeasured_seconds: float = 0.0
+    """How long ago that was."""
     judged: LagVerdict | None = None
     """The last verdict on it while the primary answered; never an unknown lag, or one that may be more."""
     judged_seconds: float = 0.0
@@ -119,6 +123,11 @@ class Member:
     def is_alive(self) -> bool:
         """It has a pod that may run, and nobody is removing it."""
         return self.pod is not None and not (self.pod.is_ended or self.pod.is_deleting or self.is_going)
+
+    @property
+    def age(self) -> float:
+        """How old its data may be, in seconds: since its lag was last measured nothing shows that they are younger."""
+        return self.last_lag.seconds + self.unmeasured_seconds if self.last_lag is not None else 0.0
 
     @property
     def unstreamed_age(self) -> float:

@@ -295,6 +295,8 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: 
         lag_before=readings.lag_before,
         broken_seconds=known.stream.broken_seconds,
         cut_seconds=known.cut_seconds(now),
+        last_lag=readings.chain,
+        unmeasured_seconds=known.unmeasured_seconds(now),
         judged=readings.judged,
         judged_seconds=known.judged_seconds(now),
         stale=readings.stale,

@@ -7,15 +7,15 @@ from headroom.model.conditions import Finding
 from headroom.model.replica import Role
 from headroom.policy.replicaset.ejection import NAMED
 from headroom.policy.replicaset.members import EvaluatedMember, Member, describe_stale
-from headroom.policy.replicaset.replay_lag import is_beyond
-from headroom.policy.replicaset.timeouts import LAG_UNKNOWN_NOTICE
+from headroom.policy.replicaset.replay_lag import is_beyond, is_within
+from headroom.policy.replicaset.timeouts import LAG_UNKNOWN_NOTICE, PROBE_PERIOD
 from headroom.reasons import Reason
 
 
 def find_stale_reads(
     members: Sequence[EvaluatedMember], bounds: Readiness, lag_panic: str, panicked: Collection[str] = ()
 ) -> Finding | None:
-    """Why reads may be stale while the primary answers.
+    """Why reads may be stale.
 
     `lag_panic` is what the plan says of those that are kept, the `panicked`. One that was seen beyond its bound is
     named until a reading refutes that: a silence does not.
@@ -23,8 +23,7 @@ def find_stale_reads(
     serving = [member.facts for member in members if member.facts.role is Role.SERVING and member.facts.is_alive]
     beyond = [facts for facts in serving if facts.beyond or is_beyond(facts.lag, bounds)]
     others = sorted((facts for facts in beyond if facts.name not in panicked), key=_seconds, reverse=True)
-    limit = LAG_UNKNOWN_NOTICE.total_seconds()
-    unknown = [facts for facts in serving if facts.judged_seconds >= limit and facts not in beyond]
+    unknown = [facts for facts in serving if facts not in beyond and _is_unknown_for_long(facts, bounds)]
     parts = (
         lag_panic,
         _join([f"{facts.name} {describe_stale(facts)}" for facts in others]),
@@ -57,7 +56,18 @@ def find_others(members: Sequence[EvaluatedMember], unstreamed: str, stale: Find
     return f"; {stale.message}" if stale is not None and is_new else ""
 
 
+def _is_unknown_for_long(facts: Member, bounds: Readiness) -> bool:
+    """One that lagged when it was last measured may have passed the bound since, or nobody has known for too long."""
+    has_lagged = facts.unmeasured_seconds > 0 and not is_within(facts.last_lag, bounds)
+    is_old = has_lagged and facts.age >= (bounds.eject_replay_lag + PROBE_PERIOD).total_seconds()
+    return is_old or facts.judged_seconds >= LAG_UNKNOWN_NOTICE.total_seconds()
+
+
 def _describe_unknown(facts: Member) -> str:
+    if facts.judged_seconds < LAG_UNKNOWN_NOTICE.total_seconds() and facts.last_lag is not None:
+        known = f"{facts.last_lag.seconds:.0f} s when last measured, {facts.unmeasured_seconds:.0f} s ago"
+        cause = f"; {facts.ineligible.message}" if facts.ineligible is not None else ""
+        return f"{facts.name} may serve data {facts.age:.0f} s old: its replay lag was {known}{cause}"
     lag, seconds = facts.measured, f"{facts.judged_seconds:.0f} s"
     if lag is not None and not lag.is_bounded:
         least = f"at least {lag.seconds:.0f} s"

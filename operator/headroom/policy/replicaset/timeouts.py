@@ -54,6 +54,8 @@ DRAIN_SETTLES = timedelta(seconds=2)
 """A connection may still arrive for a moment after the Service stopped listing the member."""
 DRAIN_ENDING_LIMIT = timedelta(seconds=10)
 """How long to wait for sessions that are to end; one that is left then is not a client."""
+PROBE_PERIOD = timedelta(seconds=2)
+"""How far apart the readings of a calm set are: the promise is the bound and one probe."""
 LAG_UNKNOWN_NOTICE = timedelta(seconds=10)
 """A serving replica whose lag is not known for so long is reported; the lag may have left the bound by then."""
 OUTAGE_NOTICE = timedelta(seconds=5)

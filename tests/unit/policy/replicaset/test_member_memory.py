@@ -321,6 +321,17 @@ def test_without_a_stream_the_age_grows_from_the_lag_before() -> None:
     assert passes.known.readings.lag_before == 0
 
 
+def test_neither_a_silent_primary_nor_a_lost_stream_makes_the_data_younger() -> None:
+    passes = Passes()
+    passes.answer(count=2)
+    passes.answer(count=8, lsn=400)
+    passes.answer(count=3, is_blind=True, lsn=400)
+    passes.broken(count=2)
+    readings = passes.known.readings
+    assert readings.chain is not None
+    assert (readings.chain.seconds, passes.known.unmeasured_seconds(passes.at - 1)) == (7, 5)
+
+
 def test_without_a_primary_nothing_is_known_of_the_lag() -> None:
     readings = Passes().answer(is_blind=True).readings
     assert isinstance(readings.lag, LagUnknown)

@@ -2,7 +2,7 @@
 
 from headroom.model.replica import Role
 from headroom.policy.replicaset.members import Member
-from headroom.policy.replicaset.replay_lag import ReplayLag
+from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag
 from headroom.policy.replicaset.staleness import find_stale_reads
 from headroom.reasons import Reason
 from tests.unit.policy.replicaset.make import BETWEEN, BEYOND, BOUNDS, judge, make_member, make_probe
@@ -44,6 +44,21 @@ def test_a_lag_that_is_not_known_is_told_after_ten_seconds_with_its_cause() -> N
     assert found is not None
     assert found.reason is Reason.REPLAY_LAG_UNKNOWN
     assert found.message == "the replay lag of store-0-a has not been known for 12 s: its answer took 0.9 s"
+
+
+def test_data_that_may_have_passed_the_bound_since_the_last_reading_are_told() -> None:
+    down = NotEligible(Reason.NOT_STREAMING, "its WAL receiver is not connected")
+    lagged = {"last_lag": ReplayLag(9.0, 16), "lag": down}
+    assert find_stale_reads(judge(serving(0, **lagged, unmeasured_seconds=2.9)), BOUNDS, "") is None
+    current = serving(0, last_lag=ReplayLag(0.5, 16), lag=None, unmeasured_seconds=60.0)
+    assert find_stale_reads(judge(current), BOUNDS, "") is None
+    found = find_stale_reads(judge(serving(0, **lagged, unmeasured_seconds=3.0)), BOUNDS, "")
+    assert found is not None
+    assert found.reason is Reason.REPLAY_LAG_UNKNOWN
+    assert found.message == (
+        "store-0-a may serve data 12 s old: its replay lag was 9 s when last measured, 3 s ago; "
+        "its WAL receiver is not connected"
+    )
 
 
 def test_a_panic_names_its_members_itself_and_hides_no_unknown_lag() -> None:

@@ -2,19 +2,15 @@
 and no replica is copied again.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from headroom.adapters.inmemory.postgres_server import MemorySlot
-from headroom.composition import Ports, build_loops
 from headroom.model.database import Lsn
 from headroom.model.replica import hash8
-from headroom.ports.kube import CLAIM, POD, Kind, Kube, KubeCache
-from headroom.ports.postgres import Postgres
+from headroom.ports.kube import CLAIM, POD
 from headroom.reasons import Reason
-from headroom.reconcilers.loop import LevelLoops
 from tests.manifests import NAMESPACE
 from tests.memory_world import INSTALL
 from tests.unit.reconcilers.replicaset.world import World
@@ -24,31 +20,11 @@ SWEPT_WITHIN = 14 * 60.0
 
 
 class Versions(World):
-    """A world whose process may know its installation by a former id, and watch a few namespaces only."""
-
-    former_ids: tuple[str, ...] = ()
-    watched: tuple[str, ...] = ()
-
-    def build_loops(
-        self, kubes: Mapping[Kind, Kube], reader: Kube, cache: KubeCache, postgres: Postgres, install_id: str = INSTALL
-    ) -> LevelLoops:
-        ports = Ports(
-            kubes=kubes,
-            reader=reader,
-            cache=cache,
-            postgres=postgres,
-            probes=self.probes,
-            clock=self.clock,
-            telemetry=self.telemetry,
-            install_id=install_id,
-            former_ids=self.former_ids,
-            watch_namespaces=self.watched,
-        )
-        return build_loops(ports)
+    """A world whose next process may know its installation by a former id, and watch a few namespaces only."""
 
     def upgrade(self, *watched: str) -> None:
         """The next process is of the version that has another id for the same installation."""
-        self.former_ids, self.watched = (OLD,), watched
+        self.former_ids, self.namespaces = (OLD,), watched
         self.restart(NEW)
 
     def add_slot(self, name: str) -> None:

@@ -7,17 +7,15 @@ import pytest
 
 from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.kube_faults import Latency
-from headroom.adapters.inmemory.postgres import MemoryPostgres
 from headroom.adapters.inmemory.postgres_links import MemoryReplica
 from headroom.adapters.inmemory.postgres_server import MemorySession
 from headroom.errors import KubeUnavailable
 from headroom.model.database import ConnectionTarget, ReplicaProbe
 from headroom.ports.kube import NODE, POD, SERVICE, ObjectRef
-from headroom.ports.postgres import ReplicaLink
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset import metrics
 from tests.manifests import NAMESPACE, make
-from tests.unit.reconcilers.replicaset.world import NAME, World
+from tests.unit.reconcilers.replicaset.world import NAME, LinkingPostgres, World
 
 SLOW = Latency(request=0.75, response=0.75)
 """Every call of the API server takes a second and a half."""
@@ -229,15 +227,14 @@ class Broken(MemoryReplica):
         raise KeyError("replay_lsn")
 
 
-class FragilePostgres(MemoryPostgres):
+class FragilePostgres(LinkingPostgres):
     """Gives out broken links to some addresses."""
 
+    link_class = Broken
     broken: ClassVar[set[str]] = set()
 
-    async def open_replica(self, target: ConnectionTarget) -> ReplicaLink:
-        link = await MemoryPostgres.open_replica(self, target)
-        assert isinstance(link, MemoryReplica)
-        return Broken(link.session) if target.host in self.broken else link
+    def is_meant(self, target: ConnectionTarget) -> bool:
+        return target.host in self.broken
 
 
 class FragileWorld(World):
@@ -270,15 +267,11 @@ class Stalling(MemoryReplica):
         return replace(probe, answered_at=clock.monotonic())
 
 
-class StallingPostgres(MemoryPostgres):
+class StallingPostgres(LinkingPostgres):
     """The event loop blocks while an answer waits to be read."""
 
+    link_class = Stalling
     stall: ClassVar[float] = 0.0
-
-    async def open_replica(self, target: ConnectionTarget) -> ReplicaLink:
-        link = await MemoryPostgres.open_replica(self, target)
-        assert isinstance(link, MemoryReplica)
-        return Stalling(link.session)
 
 
 class StallingWorld(World):

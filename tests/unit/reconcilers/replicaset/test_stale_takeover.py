@@ -6,15 +6,13 @@ from typing import ClassVar
 
 import pytest
 
-from headroom.adapters.inmemory.postgres import MemoryPostgres
 from headroom.adapters.inmemory.postgres_links import MemoryReplica
 from headroom.adapters.inmemory.postgres_server import DEFAULT_LIBRARIES, MemorySession
 from headroom.errors import PrimaryUnavailable
-from headroom.model.database import ConnectionTarget, ReplicaProbe
-from headroom.ports.postgres import ReplicaLink
+from headroom.model.database import ReplicaProbe
 from headroom.reasons import Reason
 from tests.unit.reconcilers.replicaset.test_lag_readings import lags, lose_ready, made, standbys
-from tests.unit.reconcilers.replicaset.world import World
+from tests.unit.reconcilers.replicaset.world import LinkingPostgres, World
 
 LONG_BOUND = {"maxReplayLag": "1s", "ejectReplayLag": "120s"}
 
@@ -48,16 +46,12 @@ class Flaky(MemoryReplica):
         return probe
 
 
-class FlakyPostgres(MemoryPostgres):
+class FlakyPostgres(LinkingPostgres):
     """Gives out such links; `name` is the member that is meant."""
 
+    link_class = Flaky
     name: ClassVar[str] = ""
     asked: ClassVar[int] = 0
-
-    async def open_replica(self, target: ConnectionTarget) -> ReplicaLink:
-        link = await MemoryPostgres.open_replica(self, target)
-        assert isinstance(link, MemoryReplica)
-        return Flaky(link.session)
 
 
 class FlakyWorld(World):
@@ -291,3 +285,19 @@ async def test_a_standby_that_lagged_replaces_nobody_in_a_new_process_either() -
     world.restart()
     await world.run(60)
     assert standby not in world.serving()
+
+
+async def test_a_primary_that_goes_just_before_the_bound_hides_no_old_data() -> None:
+    """The replica lags for 9 s, then its stream breaks and the primary is silent for less than an outage takes."""
+    world = await made(replicas=1, standbys=0)
+    [name] = world.serving()
+    world.replica(name).is_paused = True
+    await world.run(9)
+    world.replica(name).is_cut_off = True
+    world.primary.is_down = True
+    await world.run(4)
+    assert stale(world) == ("True", Reason.REPLAY_LAG_UNKNOWN)
+    assert name in world.condition("ReadsMayBeStale")["message"]
+    world.primary.is_down = False
+    await world.run(3)
+    assert stale(world)[0] == "True"

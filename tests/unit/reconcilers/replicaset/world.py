@@ -1,10 +1,14 @@
 """A ReplicaSet whose passes are made by hand, beside its guard."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
+from headroom.adapters.inmemory.postgres import MemoryPostgres
+from headroom.adapters.inmemory.postgres_links import MemoryReplica
 from headroom.errors import Conflict, HeadroomError, Unavailable
+from headroom.model.database import ConnectionTarget
 from headroom.ports.kube import FINALIZER, REPLICA_SET, Manifest, ObjectRef
+from headroom.ports.postgres import ReplicaLink
 from headroom.reconcilers.replicaset import ReplicaSetReconciler
 from tests.manifests import NAMESPACE, make_set
 from tests.unit.reconcilers.stepped import CONFLICT_SECONDS, SteppedWorld
@@ -12,6 +16,21 @@ from tests.unit.reconcilers.stepped import CONFLICT_SECONDS, SteppedWorld
 NAME = "store"
 SET = ObjectRef(REPLICA_SET, NAMESPACE, NAME)
 STEP_SECONDS = 0.25
+
+
+class LinkingPostgres(MemoryPostgres):
+    """Gives out a test's own links to the members that it means."""
+
+    link_class: ClassVar[type[MemoryReplica]] = MemoryReplica
+
+    async def open_replica(self, target: ConnectionTarget) -> ReplicaLink:
+        link = await MemoryPostgres.open_replica(self, target)
+        assert isinstance(link, MemoryReplica)
+        return self.link_class(link.session) if self.is_meant(target) else link
+
+    def is_meant(self, target: ConnectionTarget) -> bool:
+        """All of them, unless told."""
+        return True
 
 
 class World(SteppedWorld):
