@@ -205,7 +205,8 @@ def _plan_sizes(
         pool=pool,
         retire=(*retired, *excess),
         stop=stop,
-        recreate=(*recreate(free, targets, is_calm=is_calm), *choose_reconnected(free, targets)),
+        # There may be several reasons to recreate one pod.
+        recreate=tuple(dict.fromkeys((*recreate(free, targets, is_calm=is_calm), *choose_reconnected(free, targets)))),
         reserve=0 if has_failure else count_missing(remaining, targets, int(has_successor)),
     )
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 
+from headroom.model.conditions import Finding
 from headroom.model.replica import ContainerFacts, PodFacts, Role
 from headroom.policy.replicaset.members import Member
 from headroom.policy.replicaset.plan import Plan, decide_plan
@@ -78,6 +79,8 @@ def test_each_member_is_asked_for_one_thing(world: tuple[list[Member], Targets])
         *plan.pool,
         *(entry.name for entry in plan.retire),
         *plan.recreate,
+        *plan.stop,
+        *plan.put_back,
         *plan.remove,
         *plan.seed,
         *(plan.activate if plan.needed else ()),
@@ -273,6 +276,12 @@ def test_no_other_standby_is_spent_on_a_template_that_does_not_come_up() -> None
     found = [make_member(Role.SERVING, 0), old_standby(1)]
     assert plan_of(*found, old_standby(2), standbys=2).recreate == ("store-1-a",)
     assert plan_of(*found, standbys=2).recreate == ()
+
+
+def test_a_pod_with_two_reasons_to_be_recreated_is_recreated_once() -> None:
+    fault = Finding(Reason.EXTENSION_MISSING, "postgis")
+    standby = replace(old_standby(1), library_fault=fault, unanswered=3)
+    assert plan_of(make_member(Role.SERVING, 0), standby).recreate == (standby.name,)
 
 
 def old_standby(ordinal: int) -> Member:
