@@ -57,10 +57,18 @@ def find_others(members: Sequence[EvaluatedMember], unstreamed: str, stale: Find
 
 
 def _is_unknown_for_long(facts: Member, bounds: Readiness) -> bool:
-    """One that lagged when it was last measured may have passed the bound since, or nobody has known for too long."""
+    """Its data may have passed the bound since its lag was last measured, or nobody has known the lag for too long."""
+    return _may_be_old(facts, bounds) or facts.judged_seconds >= LAG_UNKNOWN_NOTICE.total_seconds()
+
+
+def _may_be_old(facts: Member, bounds: Readiness) -> bool:
+    """Whoever is ineligible, as without a stream, ages from its last measured lag on, also through a silence of the
+    primary. Of others a silence says that only if they lagged.
+    """
+    if facts.ineligible is not None:
+        return facts.age >= bounds.eject_replay_lag.total_seconds()
     has_lagged = facts.unmeasured_seconds > 0 and not is_within(facts.last_lag, bounds)
-    is_old = has_lagged and facts.age >= (bounds.eject_replay_lag + PROBE_PERIOD).total_seconds()
-    return is_old or facts.judged_seconds >= LAG_UNKNOWN_NOTICE.total_seconds()
+    return has_lagged and facts.age >= (bounds.eject_replay_lag + PROBE_PERIOD).total_seconds()
 
 
 def _describe_unknown(facts: Member) -> str:

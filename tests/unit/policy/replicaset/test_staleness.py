@@ -48,11 +48,15 @@ def test_a_lag_that_is_not_known_is_told_after_ten_seconds_with_its_cause() -> N
 
 def test_data_that_may_have_passed_the_bound_since_the_last_reading_are_told() -> None:
     down = NotEligible(Reason.NOT_STREAMING, "its WAL receiver is not connected")
-    lagged = {"last_lag": ReplayLag(9.0, 16), "lag": down}
+    lagged = {"last_lag": ReplayLag(9.0, 16), "lag": None}
     assert find_stale_reads(judge(serving(0, **lagged, unmeasured_seconds=2.9)), BOUNDS, "") is None
+    assert find_stale_reads(judge(serving(0, **lagged, unmeasured_seconds=3.0)), BOUNDS, "") is not None
     current = serving(0, last_lag=ReplayLag(0.5, 16), lag=None, unmeasured_seconds=60.0)
     assert find_stale_reads(judge(current), BOUNDS, "") is None
-    found = find_stale_reads(judge(serving(0, **lagged, unmeasured_seconds=3.0)), BOUNDS, "")
+    cut_off = {"last_lag": ReplayLag(0.5, 16), "lag": down}
+    assert find_stale_reads(judge(serving(0, **cut_off, unmeasured_seconds=9.4)), BOUNDS, "") is None
+    assert find_stale_reads(judge(serving(0, **cut_off, unmeasured_seconds=9.5)), BOUNDS, "") is not None
+    found = find_stale_reads(judge(serving(0, **{**lagged, "lag": down}, unmeasured_seconds=3.0)), BOUNDS, "")
     assert found is not None
     assert found.reason is Reason.REPLAY_LAG_UNKNOWN
     assert found.message == (

@@ -301,3 +301,22 @@ async def test_a_primary_that_goes_just_before_the_bound_hides_no_old_data() -> 
     world.primary.is_down = False
     await world.run(3)
     assert stale(world)[0] == "True"
+
+
+async def test_a_silence_of_the_primary_makes_nobody_younger_who_has_no_stream() -> None:
+    """The replica was up to date; its stream breaks with the primary, which is silent for less than an outage takes."""
+    world = await made(replicas=1, standbys=0)
+    [name] = world.serving()
+    world.replica(name).is_cut_off = True
+    world.primary.is_down = True
+    await world.run(4)
+    assert stale(world)[0] == "False"
+    world.primary.is_down = False
+    await world.run(8)
+    assert stale(world) == ("True", Reason.REPLAY_LAG_UNKNOWN)
+    assert f"{name} may serve data 1" in world.condition("ReadsMayBeStale")["message"]
+    await world.run(6)
+    assert stale(world) == ("True", Reason.READS_UNBOUNDED)
+    world.replica(name).is_cut_off = False
+    await world.run(3)
+    assert stale(world)[0] == "False"
