@@ -1,8 +1,8 @@
 """`python -m e2e.bench.replicas`: how long a new replica takes to answer its first read through the read Service.
 
-Warm: a standby is asked to serve. Cold: a base backup, each followed by a bare `pg_basebackup` and start of the same
-data in a pod made by hand, so that both meet the same disk. Times run from the decision that the operator published to
-the first answer that a client got.
+Warm: a standby is asked to serve, beside the same label written by hand. Cold: a base backup, each followed by a bare
+`pg_basebackup` and start of the same data in a pod made by hand, so that both meet the same disk. Times run from the
+decision that the operator published to the first answer that a client got.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from e2e.bench.bare import Bare, bare_base_backup
+from e2e.bench.floor import LabelByHand
 from e2e.cluster.provider import choose_cluster
 from e2e.demo.timeline import parse_time
 from e2e.invariants.patrol import watching
@@ -36,7 +37,7 @@ LOOK_SECONDS = 1.0
 """Seldom: each look costs a process on the cores that copy; the times come from the clients and the pods."""
 SILENCE_SECONDS = 1.5
 """The prober calls a server new after a second of silence."""
-WARM_P50, WARM_P99, BASE_BACKUP_RATIO = 0.2, 1.0, 1.15
+WARM_P50, WARM_P99, WARM_RATIO, BASE_BACKUP_RATIO = 0.15, 0.5, 2.0, 1.15
 
 
 @dataclass(slots=True)
@@ -165,7 +166,10 @@ def measure(
     try:
         with Prober(shop) as prober, watching(shop, is_wanted=is_watched) as watch:
             bench = Bench(shop, prober, console)
+            by_hand = LabelByHand(shop, prober, SET)
+            floor_samples = by_hand.measure(warm)
             warm_samples = bench.repeat_warm(f"warm {gib} GiB", warm)
+            floor_samples += by_hand.measure(warm)
             bench.leave(standbys=0)
             cold_samples, bare_samples = bench.repeat_cold(f"base backup {gib} GiB", cold)
             totals = prober.totals
@@ -177,6 +181,8 @@ def measure(
     figures = {
         f"warm_p50_{gib}gib": at_most(percentile(warm_samples, 0.5), WARM_P50, samples=warm_samples),
         f"warm_p99_{gib}gib": at_most(percentile(warm_samples, 0.99), WARM_P99, samples=warm_samples),
+        f"label_by_hand_p50_{gib}gib": Figure(round(percentile(floor_samples, 0.5), 4), samples=floor_samples),
+        f"label_by_hand_p99_{gib}gib": Figure(round(percentile(floor_samples, 0.99), 4), samples=floor_samples),
     }
     return figures | compare(gib, cold_samples, bare_samples) | count(gib, totals) | watched
 
@@ -219,11 +225,17 @@ def clear_the_scene(shop: Shop) -> None:
 
 
 def summarize_warm(figures: dict[str, Figure]) -> dict[str, Figure]:
-    """The warm figures over all sizes: activation should not know the size of the database."""
-    samples = [sample for name, one in figures.items() if name.startswith("warm_p50") for sample in one.samples]
+    """The warm figures over all sizes, beside the floor: activation should not know the size of the database."""
+    samples, floor = (
+        [sample for name, one in figures.items() if name.startswith(prefix) for sample in one.samples]
+        for prefix in ("warm_p50", "label_by_hand_p50")
+    )
+    warm_p50, floor_p50 = percentile(samples, 0.5), percentile(floor, 0.5)
     return {
-        "warm_p50": at_most(percentile(samples, 0.5), WARM_P50, samples=samples),
+        "warm_p50": at_most(warm_p50, WARM_P50, samples=samples),
         "warm_p99": at_most(percentile(samples, 0.99), WARM_P99, samples=samples),
+        "label_by_hand_p50": Figure(round(floor_p50, 4), samples=floor),
+        "warm_ratio": at_most(warm_p50 / floor_p50, WARM_RATIO, "ratio"),
     }
 
 
