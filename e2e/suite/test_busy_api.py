@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +12,8 @@ import pytest
 from e2e.lab.kubectl import CommandFailed, Kubectl, Manifest
 from e2e.lab.opening import Shop
 from e2e.lab.release import Release
+from e2e.lab.results import Figure, at_least, at_most, write_results
+from e2e.lab.slow_api import slow_api
 from e2e.lab.waiting import wait_until
 from e2e.suite.test_replicas import CHILDREN, SET, apply_set, slots, status
 
@@ -19,6 +22,9 @@ NAME = "headroom-squeezed"
 REFUSALS = 10
 """So many requests of the operator are to be refused before a test believes that it was squeezed."""
 TWINS = 3
+LATE_SECONDS, IDLE_SECONDS = 1.5, 600.0
+MAX_LAG_SECONDS = 1.0
+"""The bound to enter the Service: an idle replica is far below it, and one late answer would be far above."""
 
 
 def refusal(release: Release) -> list[Manifest]:
@@ -139,3 +145,40 @@ def test_another_writer_on_the_same_objects_only_delays(clean: Shop) -> None:
     clean.wait_counts(serving=2, standbys=1, timeout=120)
     wait_until("as many slots as members", lambda: len(slots(clean)) == 3, timeout=60)
     assert status(clean)["replicas"] == 2
+
+
+def read_lags(release: Release) -> list[float]:
+    """What the leader measured last of each member."""
+    return [value for _, value in release.samples("headroom_replicaset_replay_lag_seconds")]
+
+
+def serving_of(shop: Shop) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in shop.replicas("serving")}
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1200)
+def test_an_api_server_that_answers_late_makes_no_lag(clean: Shop, release: Release) -> None:
+    apply_set(clean, replicas=2, standbys=1)
+    clean.wait_counts(serving=2, standbys=1)
+    lags: list[float] = []
+    with slow_api(release, LATE_SECONDS):
+        clean.wait_ready("dbrs", SET, timeout=120)
+        serving, end = serving_of(clean), time.monotonic() + IDLE_SECONDS
+        while time.monotonic() < end:
+            lags += read_lags(release)
+            assert clean.kubectl.condition("dbrs", SET, "ReadsMayBeStale")["status"] == "False"
+            time.sleep(1)
+        assert serving_of(clean) == serving, "a member was exchanged"
+        # A standby is still put into the Service, however late the answers are.
+        apply_set(clean, replicas=3, standbys=0)
+        clean.wait_counts(serving=3, standbys=0, timeout=60)
+    late = [lag for lag in lags if lag > MAX_LAG_SECONDS]
+    figures = {
+        "lag_readings_count": at_least(len(lags), 3 * IDLE_SECONDS / 4, "readings"),
+        "lag_readings_above_bound_count": at_most(len(late), 0, "readings"),
+        "lag_highest": Figure(max(lags)),
+    }
+    write_results("slow-api", figures)
+    assert not late, f"{len(late)} of {len(lags)} readings were above {MAX_LAG_SECONDS} s: {sorted(late)[-5:]}"
+    assert figures["lag_readings_count"].met, f"only {len(lags)} readings"
