@@ -1,6 +1,10 @@
-"""An API server that answers late, as the operator sees it: a relay on the server's own address delays each request."""
+"""An API server that answers late, as the operator sees it: a relay on the server's own address delays each request.
+
+A handshake is not delayed: its flights would make a new connection several times as slow as the answers are.
+"""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +15,8 @@ from e2e.lab.waiting import wait_until
 
 PORT = 16443
 CHUNK = 65536
+HANDSHAKE_PIECES = 2
+"""What a client sends before its first request: its hello, and the end of the handshake."""
 HOST_VARIABLE, PORT_VARIABLE = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 
 
@@ -20,18 +26,29 @@ class SlowRelay:
     def __init__(self, address: str, port: int, seconds: float) -> None:
         self._address, self._port, self._seconds = address, port, seconds
         self._loop = asyncio.new_event_loop()
+        self._server: asyncio.Server | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def start(self) -> None:
         """Listen on the same address; OSError where that is not an address of this machine."""
         self._thread.start()
         serving = asyncio.start_server(self._relay, self._address, PORT)
-        asyncio.run_coroutine_threadsafe(serving, self._loop).result(timeout=10)
+        self._server = asyncio.run_coroutine_threadsafe(serving, self._loop).result(timeout=10)
 
     def stop(self) -> None:
         """End all connections."""
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        relays = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in relays:
+            task.cancel()
+        await asyncio.gather(*relays, return_exceptions=True)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -39,17 +56,20 @@ class SlowRelay:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(self._pass_late(reader, to_server), self._pass(from_server, writer))
+        try:
+            await asyncio.gather(self._pass_late(reader, to_server), self._pass(from_server, writer))
+        finally:
+            writer.close()
+            to_server.close()
 
     async def _pass_late(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Each piece leaves its time after it came: those on the way do not wait for each other."""
         pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-        sending = asyncio.create_task(self._send(pieces, writer))
-        try:
+        sending, seen = asyncio.create_task(self._send(pieces, writer)), 0
+        with contextlib.suppress(ConnectionError):
             while piece := await reader.read(CHUNK):
-                pieces.put_nowait((self._loop.time() + self._seconds, piece))
-        except ConnectionError:
-            pass
+                seen += 1
+                pieces.put_nowait((self._loop.time() + (self._seconds if seen > HANDSHAKE_PIECES else 0.0), piece))
         pieces.put_nowait((self._loop.time(), b""))
         await sending
 
@@ -60,12 +80,10 @@ class SlowRelay:
         writer.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with contextlib.suppress(ConnectionError):
             while piece := await reader.read(CHUNK):
                 writer.write(piece)
                 await writer.drain()
-        except ConnectionError:
-            pass
         writer.close()
 
 
