@@ -7,7 +7,7 @@ PYTEST := .venv/bin/pytest
 CODE := operator tests e2e tools
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster prove-calm prove-members demo bench bench-replicas english figures changelog crds clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster prove-calm prove-members prove-workers demo bench bench-replicas bench-workers english figures changelog crds clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ fmt: setup ## format the code
 	.venv/bin/ruff format $(CODE)
 	.venv/bin/ruff check --fix --quiet $(CODE)
 
-check: setup ## format, lint, types, import contracts, English, unit and property tests (under 60 s)
+check: setup ## format, lint, types, import contracts, English, unit and property tests (about a minute on two idle cores, caches warm)
 	.venv/bin/ruff format --check --quiet $(CODE)
 	.venv/bin/ruff check --quiet $(CODE)
 	.venv/bin/mypy
@@ -60,14 +60,24 @@ prove-calm: setup ## that a calm operator sends nothing, and that a slow API ser
 prove-members: setup ## that a busy replica stays Ready for five minutes, and 50 evictions refuse no connection (25 minutes)
 	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=2400 -m proof e2e/suite/test_member_pods.py
 
+prove-workers: setup ## that a pool of ten busy workers becomes three and cuts no job, as far as the grace period allows (10 minutes)
+	$(PYTHON) -m e2e.run $(PYTEST) -q -m proof e2e/suite/test_workers.py
+
 demo: setup ## the main job with real input, to watch; KEEP=1 leaves it running
 	@echo "the cluster first (the first time takes some minutes), then the scene, then the load"
 	@$(PYTHON) -m e2e.run $(PYTHON) -m e2e.demo
 
-bench: bench-replicas ## every benchmark
+bench: bench-replicas bench-workers ## every benchmark
 
 bench-replicas: setup ## warm activation and base backup beside a bare pg_basebackup; writes build/results
 	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.replicas
+
+bench-workers: setup ## rows in a queue to spec.replicas, notified and polled, 100 pools; writes build/results
+	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.workers
+
+simulate: export COLUMNS ?= 150
+simulate: setup ## the worker policy on all load shapes, beside the optimum and KEDA; writes build/results (ACCEPT=1: also the page)
+	$(PYTHON) -m tools.simulate $(if $(ACCEPT),--accept)
 
 english: setup ## the check of the English alone: file, line, phrase and what to write instead
 	$(PYTHON) -m tools.english

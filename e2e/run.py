@@ -8,12 +8,17 @@ import sys
 
 from e2e.cluster.provider import choose_cluster
 
+LOAD_BEFORE = "HEADROOM_LOAD_BEFORE"
+"""Where the command finds the machine's load average of a minute from before the cluster was brought up."""
+
 
 def main() -> int:
     """Run the rest of the command line against a cluster that is up and holds our images."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         return 0 if len(sys.argv) > 1 else 2
+    # The cluster's own start is load too: what was there before tells whether the machine was idle.
+    os.environ.setdefault(LOAD_BEFORE, f"{os.getloadavg()[0]:.2f}")
     cluster = choose_cluster()
     cluster.ensure_up(nodes=int(os.environ.get("NODES", "1")))
     return cluster.run(sys.argv[1:])

@@ -41,7 +41,11 @@ LONG = (
     ),
     *(f"unit/reconcilers/databaseguard/test_{name}.py" for name in ("sessions", "shared_budget", "sweep")),
     *(f"unit/policy/workerpool/test_{name}.py" for name in ("connection_loop", "forecast", "loop")),
-    *(f"unit/reconcilers/workerpool/test_{name}.py" for name in ("blind", "life", "reads", "rivals", "terminating")),
+    *(f"unit/simulation/test_{name}.py" for name in ("goals", "over_time")),
+    *(
+        f"unit/reconcilers/workerpool/test_{name}.py"
+        for name in ("bad_input", "blind", "life", "modes", "reads", "rivals", "terminating", "victims")
+    ),
 )
 """Tests that play minutes or hours of a whole world: part of `make test`, and too long for `make check`."""
 

@@ -14,6 +14,7 @@ from headroom.adapters.inmemory.postgres import MemoryPostgres
 from headroom.adapters.inmemory.postgres_server import MemoryServer
 from headroom.manifests.pod import SERVER_TLS_VOLUME
 from headroom.model.moments import format_time
+from headroom.policy.workerpool.victims import DELETION_COST
 from headroom.ports.clock import Clock
 from headroom.ports.kube import CLAIM, CONFIG_MAP, DEPLOYMENT, POD, SERVICE, Kind, Manifest, ObjectRef
 from tests.manifests import make
@@ -149,13 +150,15 @@ class Deployments:
     """The Deployments' controller and the kubelet of their pods: as many as asked for, each Ready after its start.
 
     Only what has changed is looked at, so that thousands of Deployments cost nothing while they are calm. With
-    `grace_seconds` pods that are not wanted any more terminate, until a test lets them go.
+    `grace_seconds` pods that are not wanted any more terminate, until a test lets them go; `pod_grace_seconds` is what
+    their template asks for.
     """
 
     kube: MemoryKube
     clock: Clock
     start_seconds: float = 2.0
     grace_seconds: int = 0
+    pod_grace_seconds: int = 30
     created: int = 0
     _changed: dict[ObjectRef, None] = field(default_factory=dict)
     _pods: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
@@ -194,7 +197,7 @@ class Deployments:
         deployment = self.kube.store.entries[ref].manifest
         wanted, app = deployment["spec"]["replicas"], deployment["spec"]["selector"]["matchLabels"]["app"]
         own = list(self._pods.get((ref.namespace, app), ()))
-        for name in own[wanted:]:
+        for name in sorted(own, key=lambda name: self._rank(ref.namespace, name, own))[: max(0, len(own) - wanted)]:
             self._end(ObjectRef(POD, ref.namespace, name), app)
         for _ in range(wanted - len(own)):
             self._start(ref, app)
@@ -207,6 +210,12 @@ class Deployments:
         self.cluster.set_status(ref, {"replicas": wanted, "readyReplicas": ready}, manager="deployment-controller")
         self._changed.pop(ref, None)
 
+    def _rank(self, namespace: str, name: str, own: list[str]) -> tuple[bool, int, int]:
+        """Where a pod stands among those that go: not ready, lower deletion cost, younger."""
+        ref = ObjectRef(POD, namespace, name)
+        annotations = self.kube.store.entries[ref].manifest["metadata"].get("annotations") or {}
+        return self._is_ready(ref), int(annotations.get(DELETION_COST, "0")), -own.index(name)
+
     def _end(self, pod: ObjectRef, app: str) -> None:
         if not self.grace_seconds:
             self.cluster.remove(pod)
@@ -218,7 +227,8 @@ class Deployments:
     def _start(self, deployment: ObjectRef, app: str) -> None:
         self.created += 1
         name = f"{deployment.name}-{self.created}"
-        pod = self.cluster.seed(make(POD, name, deployment.namespace, metadata={"labels": {"app": app}}, spec={}))
+        spec = {"terminationGracePeriodSeconds": self.pod_grace_seconds}
+        pod = self.cluster.seed(make(POD, name, deployment.namespace, metadata={"labels": {"app": app}}, spec=spec))
         ready_at = datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) + timedelta(seconds=self.start_seconds)
         self._starting.append((ready_at, ref_to(POD, pod), deployment))
 
@@ -228,7 +238,9 @@ class Deployments:
             self.cluster.set_status(ref, {"phase": "Running", "conditions": [condition]})
 
     def _is_ready(self, ref: ObjectRef) -> bool:
-        return is_running(self.kube.store.entries[ref].manifest)
+        pod = self.kube.store.entries[ref].manifest
+        conditions = pod.get("status", {}).get("conditions") or ()
+        return is_running(pod) and any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
 
 
 def _slot_of(pod: Manifest) -> str:

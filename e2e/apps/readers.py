@@ -1,7 +1,8 @@
 """Readers that hold connections through the read Service: as many as a profile says, each living for a while.
 
-One JSON line every half second: `{"t", "connections", "reads", "errors", "p50_ms", "p99_ms", "first"}`, where `first`
-names each server's first answer ever as {address: epoch seconds}. A connection never moves to another server, so
+One JSON line every half second: `{"t", "connections", "reads", "errors", "p50_ms", "p99_ms", "first"}`. Connections
+are those that are open, the latencies are null if no read was answered, and `first` names each server's first answer
+ever as {address: epoch seconds}. A connection never moves to another server, so
 readers reconnect after some seconds, as pools with a maximum lifetime do.
 """
 
@@ -11,6 +12,7 @@ import contextlib
 import json
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import psycopg
@@ -36,16 +38,25 @@ class Tally:
         self.latencies.append(milliseconds)
         self.first.setdefault(address, time.time())
 
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """A connection that is open; one that is being made, or waits to be made again, is none."""
+        self.connections += 1
+        try:
+            yield
+        finally:
+            self.connections -= 1
+
     def line(self) -> dict[str, object]:
         """Everything since the last line, and begin anew."""
-        ranked = sorted(self.latencies) or [0.0]
-        found = {
+        ranked = sorted(self.latencies)
+        found: dict[str, object] = {
             "t": time.time(),
             "connections": self.connections,
             "reads": self.reads,
             "errors": self.errors,
-            "p50_ms": round(ranked[len(ranked) // 2], 2),
-            "p99_ms": round(ranked[min(len(ranked) - 1, int(len(ranked) * 0.99))], 2),
+            "p50_ms": at_share(ranked, 0.5),
+            "p99_ms": at_share(ranked, 0.99),
             "first": self.first,
         }
         self.reads = self.errors = 0
@@ -53,15 +64,21 @@ class Tally:
         return found
 
 
+def at_share(ranked: list[float], share: float) -> float | None:
+    """The value that so many of the ranked ones are below; None if there are none."""
+    return round(ranked[min(len(ranked) - 1, int(len(ranked) * share))], 2) if ranked else None
+
+
 async def live(tally: Tally, rows: int, think: float, lifetime: float) -> None:
     """One connection's life: connect, read now and then, leave after its lifetime; a failure counts as one."""
     try:
         async with await psycopg.AsyncConnection.connect(connect_timeout=5, autocommit=True) as connection:
-            address = await find_address(connection)
-            end = time.time() + lifetime * random.uniform(0.5, 1.5)
-            while time.time() < end:
-                await read(connection, tally, address, rows)
-                await asyncio.sleep(think * random.uniform(0.5, 1.5))
+            with tally.counted():
+                address = await find_address(connection)
+                end = time.time() + lifetime * random.uniform(0.5, 1.5)
+                while time.time() < end:
+                    await read(connection, tally, address, rows)
+                    await asyncio.sleep(think * random.uniform(0.5, 1.5))
     except psycopg.Error as error:
         tally.errors += 1
         print(json.dumps({"problem": str(error)[:200]}), flush=True)
@@ -92,7 +109,6 @@ async def keep(tally: Tally, points: Points, duration: float, options: argparse.
             lives.add(asyncio.create_task(live(tally, options.rows, options.think, options.lifetime)))
         for task in list(lives)[: max(0, len(lives) - wanted)]:
             task.cancel()
-        tally.connections = len(lives)
         await asyncio.sleep(0.1)
     for task in lives:
         task.cancel()

@@ -17,7 +17,7 @@ async def main() -> None:
             queues=[options.queue],
             concurrency=int(os.environ.get("CONCURRENCY", "1")),
             fetch_job_polling_interval=1.0,
-            shutdown_graceful_timeout=20.0,
+            shutdown_graceful_timeout=float(os.environ.get("GRACE_SECONDS", "20")),
         )
 
 

@@ -55,7 +55,10 @@ def require_go() -> Path:
     """Return the Go command."""
     found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if found is None:
-        raise ClusterError("Go is missing: install Go 1.24 or newer and put it on PATH.")
+        raise ClusterError(
+            "Go is missing, and no script here installs it: unpack https://go.dev/dl/go1.26.4.linux-amd64.tar.gz into "
+            "/usr/local, or put Go 1.21 or newer on PATH, which fetches 1.26 itself (Debian 12 has 1.19, too old)."
+        )
     return Path(found)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import textwrap
 import time
 from dataclasses import asdict
 
@@ -12,7 +13,15 @@ from rich.live import Live
 from e2e.cluster.provider import choose_cluster
 from e2e.demo.picture import draw
 from e2e.demo.plan import JOBS_END, LOAD_ENDS, LONGEST
-from e2e.demo.report import lag_zero_after, measure, missing, picture_path, print_summary
+from e2e.demo.report import (
+    describe_load,
+    describe_problems,
+    lag_zero_after,
+    measure,
+    missing,
+    picture_path,
+    print_summary,
+)
 from e2e.demo.scene import Scene
 from e2e.demo.timeline import Timeline
 from e2e.demo.view import decision_cells, plain_line, render
@@ -21,9 +30,11 @@ from e2e.lab.kubectl import Kubectl
 from e2e.lab.opening import Shop
 from e2e.lab.release import Release
 from e2e.lab.results import write_results
+from e2e.run import LOAD_BEFORE
 
 NAMESPACE = "shop"
 PLAIN_EVERY = 5.0
+PAGE_COLUMNS = 132
 SETTLED = 10.0
 TRY = """The load has ended: no jobs come in, no readers are connected. Operator, database, replicas and workers are
 left running, and shrink by themselves after five quiet minutes. In a shell with kubectl{shell}:
@@ -43,7 +54,7 @@ take the size into your own hands, then let one serve: the others drain and go, 
   kubectl -n shop patch dbrs store --type=json -p '[{{"op": "remove", "path": "/spec/autoscaling"}}]'
   kubectl -n shop scale dbrs store --replicas=1
 
-To clean up, on any cluster:
+To clean up, on any cluster, also before the tutorial, which uses the same names:
   kubectl -n shop delete wp,dbrs,dbg --all
   kubectl delete namespace shop
   helm uninstall headroom -n headroom"""
@@ -62,7 +73,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", default=keep, help="leave everything running (KEEP=1)")
     parser.add_argument("--watch", action="store_true", help="check the invariants from outside, and count violations")
     arguments = parser.parse_args()
-    console = Console()
+    before = float(os.environ.get(LOAD_BEFORE) or os.getloadavg()[0])
+    console = make_console()
     cluster = choose_cluster()
     scene = Scene(
         Release(cluster.image("operator")),
@@ -73,7 +85,7 @@ def main() -> int:
         scene.shop.close()
     started = time.monotonic()
     scene.set(lambda text: console.print(f"[dim]{time.monotonic() - started:5.0f} s[/]  {text}"))
-    timeline = Timeline()
+    timeline = Timeline(load_before=before)
     try:
         with watching(scene.shop, is_wanted=arguments.watch) as watch:
             run(scene, timeline, console)
@@ -99,6 +111,7 @@ def run(scene: Scene, timeline: Timeline, console: Console) -> None:
         said, told = 0.0, 0
         while not is_over(timeline, time.time()):
             now = time.time()
+            timeline.loads.append((now - timeline.started, os.getloadavg()[0]))
             if console.is_terminal:
                 live.update(render(timeline, now, console))
             elif now - said >= PLAIN_EVERY:
@@ -113,8 +126,20 @@ def tell_decisions(timeline: Timeline, console: Console, told: int) -> int:
     known = list(timeline.decisions)
     for decision in known[told:]:
         if decision.is_move:
-            console.print("  ".join(decision_cells(decision, timeline.started)), soft_wrap=True, highlight=False)
+            text = "  ".join(decision_cells(decision, timeline.started))
+            console.print(fold(text), soft_wrap=True, highlight=False, markup=False)
     return len(known)
+
+
+def make_console() -> Console:
+    """The console; a pipe or a file has no width, so its lines are as wide as a page of text here."""
+    is_wide = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console() if is_wide else Console(width=PAGE_COLUMNS)
+
+
+def fold(text: str) -> str:
+    """A long line as some lines of a page, the later ones indented below the first words."""
+    return textwrap.fill(text, PAGE_COLUMNS, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False)
 
 
 def is_over(timeline: Timeline, now: float) -> bool:
@@ -148,8 +173,10 @@ def judge(timeline: Timeline, console: Console, watch: Watch | None = None) -> b
         }
         for one in timeline.decisions
     ]
-    path = write_results("demo", figures, decisions=decisions, problems=timeline.problems, samples=samples)
-    print_summary(console, figures, path, draw(timeline, picture_path()))
+    load = {"before": timeline.load_before, "during": max((value for _, value in timeline.loads), default=None)}
+    path = write_results("demo", figures, load=load, decisions=decisions, problems=timeline.problems, samples=samples)
+    circumstances = (describe_problems(timeline.problems), describe_load(timeline, os.cpu_count() or 1))
+    print_summary(console, figures, path, draw(timeline, picture_path()), list(filter(None, circumstances)))
     return not missing(figures) and all(figure.met is not False for figure in figures.values())
 
 

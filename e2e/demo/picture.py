@@ -1,5 +1,6 @@
 """The timeline as one picture: queue, workers, replicas and reads under one another, with what was decided."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,9 @@ def _draw_reads(axes: Axes, timeline: Timeline) -> None:
     )
     axes.set_ylabel("reader connections")
     latency = axes.twinx()
-    latency.plot(at, [line["p99_ms"] for line in timeline.reads], color="#e07b39", linewidth=0.9, label="read p99")
+    # Where no read was answered there is no latency, so the line has a gap.
+    slowest = [math.nan if line["p99_ms"] is None else line["p99_ms"] for line in timeline.reads]
+    latency.plot(at, slowest, color="#e07b39", linewidth=0.9, label="read p99")
     latency.set_ylabel("read p99, ms")
     failed = [(line["at"], line["connections"]) for line in timeline.reads if line["errors"]]
     if failed:

@@ -1,5 +1,7 @@
 """The verdict: figures with their objectives, a picture of the timeline, a summary to read."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,10 @@ SENTENCES = {
     "guard_brownout_or_worse": "time in which the guard called the primary Brownout or worse",
 }
 """What each figure says to a reader; programs find it in the JSON by its key."""
+IDLE_SHARE = 0.25
+"""Of the cores: a load average above it, before the demo begins, is other work."""
+PROBLEMS_SHOWN, MOST_OF_PROBLEM = 3, 160
+ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
 LAG_IS_ZERO = 1.0
 """Seconds: below this a queue is at realtime, as a probe each second can tell."""
 UNWELL = """no objective, and not good: for {seconds:.0f} s the guard called the primary Brownout or worse; its
@@ -137,8 +143,10 @@ def missing(figures: dict[str, Figure]) -> list[str]:
     return [name for name in needed if name not in figures]
 
 
-def print_summary(console: Console, figures: dict[str, Figure], path: Path, picture: Path) -> None:
-    """The figures as a table of sentences."""
+def print_summary(
+    console: Console, figures: dict[str, Figure], path: Path, picture: Path, circumstances: Sequence[str] = ()
+) -> None:
+    """The figures as a table of sentences, then what a reader must know of the run."""
     table = Table("what", "measured", "objective", "met", title="What came out")
     for name, figure in figures.items():
         met = "" if figure.met is None else "[green]yes[/]" if figure.met else "[red]no[/]"
@@ -153,7 +161,32 @@ def print_summary(console: Console, figures: dict[str, Figure], path: Path, pict
     if unwell and unwell.value:
         said = UNWELL.format(seconds=unwell.value, peak=figures["commit_latency_peak"].value)
         console.print(said, soft_wrap=True, highlight=False)
+    for text in circumstances:
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
     console.print(f"figures: {path}\npicture: {picture}")
+
+
+def describe_load(timeline: Timeline, cores: int) -> str:
+    """How busy the machine was before the demo and during its load: figures of a busy machine say little."""
+    during = [load for _, load in timeline.loads]
+    if timeline.load_before is None or not during:
+        return ""
+    text = (
+        f"load average of a minute, on {cores} cores: {timeline.load_before:.1f} before the demo, "
+        f"{min(during):.1f} to {max(during):.1f} while the load ran"
+    )
+    if timeline.load_before > IDLE_SHARE * cores:
+        return f"{text}. The machine was not idle before: run the demo again when it is, since other work slows it down"
+    return text
+
+
+def describe_problems(problems: Sequence[str]) -> str:
+    """The most frequent reasons of reads that failed; the others are in the JSON."""
+    counted = Counter(ADDRESS.sub("ADDRESS", " ".join(problem.split()))[:MOST_OF_PROBLEM] for problem in problems)
+    lines = [f"  {count} times: {problem}" for problem, count in counted.most_common(PROBLEMS_SHOWN)]
+    rest = len(counted) - len(lines)
+    more = [f"  and {rest} more, in `problems` of the figures"] if rest > 0 else []
+    return "\n".join(["why reads failed:", *lines, *more]) if lines else ""
 
 
 def amount(value: float, unit: str) -> str:

@@ -56,7 +56,10 @@ class GuardSample:
 
 @dataclass(slots=True)
 class Timeline:
-    """Samples from the apps and the API server, written by many threads, read by the view and the report."""
+    """Samples from the apps and the API server, written by many threads, read by the view and the report.
+
+    `load_before` is the machine's load average of a minute as the demo began, `loads` that since the load began.
+    """
 
     started: float = field(default_factory=time.time)
     queue: list[dict[str, float]] = field(default_factory=list)
@@ -71,6 +74,8 @@ class Timeline:
     labelled: dict[str, float] = field(default_factory=dict)
     first_reads: dict[str, float] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    load_before: float | None = None
+    loads: list[tuple[float, float]] = field(default_factory=list)
     status: dict[str, Manifest] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -79,7 +84,10 @@ class Timeline:
         self.queue.append({**line, "at": line["t"] - self.started})
 
     def on_reads(self, line: Manifest) -> None:
-        """A line of the readers: `{t, connections, reads, errors, p50_ms, p99_ms, first}`, or `{problem}`."""
+        """A line of the readers: `{t, connections, reads, errors, p50_ms, p99_ms, first}`, or `{problem}`.
+
+        A latency is None while no read is answered.
+        """
         if "problem" in line:
             self.problems.append(line["problem"])
             return

@@ -1,6 +1,7 @@
 """The live view: lag, workers, replicas by role, reads, and what was decided and why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -11,6 +12,7 @@ from e2e.demo.plan import ARRIVALS, CLIENT_CONNECTIONS, LONGEST, TARGET_LAG_SECO
 from e2e.demo.timeline import ROLES, Decision, GuardSample, Timeline
 
 BARS = " ▁▂▃▄▅▆▇█"
+MISSING = "-"
 WIDTH = 32
 DECISIONS_SHOWN = 8
 BORDER_LINES, SPARE_LINES, PANEL_COLUMNS = 2, 1, 4
@@ -38,13 +40,12 @@ def plain_line(timeline: Timeline, now: float) -> str:
     """One line for where there is no terminal."""
     queue, reads, counts = _last(timeline.queue), _last(timeline.reads), _last(timeline.counts)
     return (
-        f"{now - timeline.started:5.0f} s  lag {queue.get('lag_seconds', 0):5.1f} s  "
-        f"backlog {queue.get('backlog', 0):6.0f}  workers {_workers(timeline):2d}  "
-        f"serving {counts.get('serving', 0):.0f}  standby {counts.get('standby', 0):.0f}  "
-        f"provisioning {counts.get('provisioning', 0):.0f}  "
-        f"connections {reads.get('connections', 0):4.0f}  read p99 {reads.get('p99_ms', 0):6.1f} ms  "
-        f"failed reads {sum(line['errors'] for line in timeline.reads):.0f}  "
-        f"commits on the primary {_guard_words(timeline)}"
+        f"{now - timeline.started:4.0f} s  lag {queue.get('lag_seconds', 0):4.1f} s  "
+        f"backlog {queue.get('backlog', 0):4.0f}  workers {_workers(timeline):2d}  "
+        f"serving {counts.get('serving', 0):.0f} warm {counts.get('standby', 0):.0f} "
+        f"new {counts.get('provisioning', 0):.0f}  "
+        f"readers {reads.get('connections', 0):3.0f} p99 {_milliseconds(reads)} "
+        f"failed {sum(line['errors'] for line in timeline.reads):.0f}  commits {_guard_words(timeline)}"
     )
 
 
@@ -66,7 +67,7 @@ def _charts(timeline: Timeline) -> Table:
     )
     failed = sum(line["errors"] for line in timeline.reads)
     slowest = [line["p99_ms"] for line in timeline.reads]
-    table.add_row("read latency p99", sparkline(slowest, LEAST_MILLISECONDS), f"{reads.get('p99_ms', 0):.1f} ms")
+    table.add_row("read latency p99", sparkline(slowest, LEAST_MILLISECONDS), _milliseconds(reads))
     table.add_row(
         "primary's commits",
         sparkline(_commits_each_second(timeline), LEAST_MILLISECONDS),
@@ -108,11 +109,18 @@ def decision_cells(decision: Decision, started: float) -> tuple[str, str, str, s
     return f"{decision.at - started:5.0f} s", decision.who, moved, decision.words
 
 
-def sparkline(values: Sequence[float], least: float) -> str:
-    """The last values as bars; a full bar is the highest of them, and `least` at least."""
+def sparkline(values: Sequence[float | None], least: float) -> str:
+    """The last values as bars, a missing one as a dash; a full bar is the highest of them, and `least` at least."""
     shown = list(values)[-WIDTH:]
-    top = max([*shown, least])
-    return "".join(BARS[min(len(BARS) - 1, round(value / top * (len(BARS) - 1)))] for value in shown)
+    top = max([value for value in shown if value is not None] + [least])
+    bars = len(BARS) - 1
+    return "".join(MISSING if value is None else BARS[min(bars, round(value / top * bars))] for value in shown)
+
+
+def _milliseconds(reads: Mapping[str, Any]) -> str:
+    """The slowest hundredth, or a dash while no read is answered."""
+    slowest = reads.get("p99_ms")
+    return MISSING if slowest is None else f"{slowest:.0f} ms"
 
 
 def _workers_each_second(timeline: Timeline) -> list[float]:
@@ -142,5 +150,5 @@ def _workers(timeline: Timeline) -> int:
     return timeline.workers[-1][1] if timeline.workers else 0
 
 
-def _last(lines: Sequence[dict[str, float]]) -> dict[str, float]:
+def _last(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return lines[-1] if lines else {}

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from e2e.invariants import rules, serving, traffic
 from e2e.invariants.facts import Observation
 from e2e.invariants.suspicion import SHARE, SHARE_SECONDS, Invariant, Rule, Suspicion
-from e2e.invariants.tracks import Tracks
+from e2e.invariants.tracks import BLIP_SECONDS, Tracks
 
 RULES: tuple[Rule, ...] = (
     serving.serving_is_fit,
@@ -52,7 +52,13 @@ class _Open:
 
     began: float
     wall: float
+    suspicion: Suspicion
+    seen_at: float
     evidence: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_EVIDENCE))
+
+    def is_paused(self, now: Observation) -> bool:
+        """It is hidden for a short while; after a longer one it begins anew."""
+        return self.suspicion.is_hidden(now) and now.at - self.seen_at <= BLIP_SECONDS
 
 
 @dataclass(slots=True)
@@ -93,9 +99,16 @@ class Checker:
         """Judge an observation."""
         self.tracks.update(now)
         suspicions = {(one.invariant, one.subject, one.aspect): one for rule in RULES for one in rule(now, self.tracks)}
-        self._open = {subject: entry for subject, entry in self._open.items() if subject in suspicions}
+        self._open = {
+            subject: entry for subject, entry in self._open.items() if subject in suspicions or entry.is_paused(now)
+        }
         for subject, suspicion in suspicions.items():
-            entry = self._open.setdefault(subject, _Open(now.at, now.wall))
+            entry = self._open.setdefault(subject, _Open(now.at, now.wall, suspicion, now.at))
+            # What could not be seen does not count, nor does the way there and back.
+            entry.began += (
+                now.at - entry.seen_at if self._last_at is not None and entry.seen_at < self._last_at else 0.0
+            )
+            entry.seen_at = now.at
             entry.evidence.append(f"{_clock(now.wall)} {suspicion.evidence}")
             if self._is_ripe(suspicion, entry, now.at) or self._is_frequent(subject, suspicion, entry, now):
                 self._record(subject, entry, now.wall)

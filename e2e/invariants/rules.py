@@ -18,7 +18,7 @@ from e2e.invariants.suspicion import (
     MISCONFIGURED,
     MISSING_GRACE,
     ORPHAN_GRACE,
-    SLOT_PREFIX,
+    SLOT_NAME,
     UNSEEN_GRACE,
     Invariant,
     Suspicion,
@@ -38,7 +38,7 @@ def enough_serve(now: Observation, _tracks: Tracks) -> Iterator[Suspicion]:
         if serving < needed:
             who = first(pod.key[1] for pod in eligible)
             what = f"{serving} serve, {needed} are needed; fit to serve: {who}"
-            yield Suspicion(Invariant.ENOUGH_SERVE, name(one.key), what, ACTIVATION_GRACE)
+            yield Suspicion(Invariant.ENOUGH_SERVE, name(one.key), what, ACTIVATION_GRACE, guard=one.guard)
 
 
 def one_pod_each(now: Observation, _tracks: Tracks) -> Iterator[Suspicion]:
@@ -67,9 +67,9 @@ def slots_are_members(now: Observation, _tracks: Tracks) -> Iterator[Suspicion]:
         if server is None or guard.reason in MISCONFIGURED:
             continue
         for slot in server.slots:
-            if slot.name.startswith(SLOT_PREFIX) and slot.name not in live:
+            if SLOT_NAME.match(slot.name) and slot.name not in live:
                 what = f"no pod or claim has it; it is {'in use' if slot.is_active else 'not in use'}"
-                yield Suspicion(Invariant.SLOTS_ARE_MEMBERS, f"slot {slot.name}", what, ORPHAN_GRACE)
+                yield Suspicion(Invariant.SLOTS_ARE_MEMBERS, f"slot {slot.name}", what, ORPHAN_GRACE, guard=guard.key)
     yield from _missing_slots(now)
 
 
@@ -82,7 +82,7 @@ def _missing_slots(now: Observation) -> Iterator[Suspicion]:
         for claim in _claims_of(now, one):
             if not claim.is_leaving and claim.slot not in there:
                 what = f"its slot {claim.slot} is not on the primary"
-                yield Suspicion(Invariant.SLOTS_ARE_MEMBERS, name(claim.key), what, MISSING_GRACE)
+                yield Suspicion(Invariant.SLOTS_ARE_MEMBERS, name(claim.key), what, MISSING_GRACE, guard=one.guard)
 
 
 def _claims_of(now: Observation, one: SetFacts) -> list[ClaimFacts]:
@@ -101,7 +101,7 @@ def wal_within_cap(now: Observation, _tracks: Tracks) -> Iterator[Suspicion]:
             if cap is not None and slot.name in mine and (slot.kept_bytes or 0) > cap:
                 what = f"it keeps {slot.kept_bytes:,} bytes, the cap is {cap:,}"
                 grace = BUSY_WAL_GRACE if slot.is_active else IDLE_WAL_GRACE
-                yield Suspicion(Invariant.WAL_WITHIN_CAP, f"slot {slot.name}", what, grace)
+                yield Suspicion(Invariant.WAL_WITHIN_CAP, f"slot {slot.name}", what, grace, guard=one.guard)
 
 
 def _half(limit: int | None) -> int | None:
@@ -113,7 +113,7 @@ def never_synchronous(now: Observation, _tracks: Tracks) -> Iterator[Suspicion]:
     for guard in now.guards:
         server = now.server(guard.key)
         for member in server.synchronous if server else ():
-            if member.startswith(SLOT_PREFIX):
+            if SLOT_NAME.match(member.strip().lower()):
                 what = f"synchronous_standby_names of {name(guard.key)} takes it in"
                 yield Suspicion(Invariant.NEVER_SYNCHRONOUS, f"member {member}", what, needs_leader=False)
 

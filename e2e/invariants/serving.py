@@ -36,7 +36,14 @@ class _Served:
     def suspect(self, aspect: str, what: str, grace: float, *, may_flicker: bool = False) -> Suspicion:
         """It looks wrong."""
         return Suspicion(
-            Invariant.SERVING_IS_FIT, name(self.pod.key), what, grace, aspect=aspect, may_flicker=may_flicker
+            Invariant.SERVING_IS_FIT,
+            name(self.pod.key),
+            what,
+            grace,
+            aspect=aspect,
+            may_flicker=may_flicker,
+            guard=self.one.guard,
+            pod=self.pod.key,
         )
 
     @property

@@ -1,5 +1,6 @@
 """The names of the invariants, what a rule yields, and how long each thing may look wrong before it is."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,7 +40,8 @@ UNSEEN_GRACE = 120.0
 takes the pods out sooner."""
 SHARE_SECONDS, SHARE = 60.0, 0.5
 """What was seen for half of the last minute is no flicker, however short each time was."""
-SLOT_PREFIX = "hr_"
+SLOT_NAME = re.compile(r"^hr_([0-9a-f]{8})_([0-9a-f]{8})_(0|[1-9][0-9]*)_([0-9a-z]+)$")
+"""What the operator calls a slot, and with it a member that streams. All else that begins so is somebody's own."""
 BY_CHOICE = frozenset({"ReplicasSet", "UtilizationBelowTarget", "Draining"})
 """Reasons to drain a member that is fit: its queries may end by themselves until `drain.timeout`."""
 MISCONFIGURED = frozenset(
@@ -70,7 +72,8 @@ class Invariant(StrEnum):
 class Suspicion:
     """Something looks wrong. It becomes a violation when it was seen in every observation for `grace` seconds, which
     count only while a leader runs unless `needs_leader` is off. Different aspects of a subject count apart. One that
-    `may_flicker` becomes a violation too when it was seen for half of the last minute.
+    `may_flicker` becomes a violation too when it was seen for half of the last minute. While the primary of its `guard`
+    or the server in its `pod` does not answer, nobody could see it: a short silence of theirs pauses the count.
     """
 
     invariant: Invariant
@@ -80,6 +83,13 @@ class Suspicion:
     needs_leader: bool = True
     aspect: str = ""
     may_flicker: bool = False
+    guard: Key | None = None
+    pod: Key | None = None
+
+    def is_hidden(self, now: Observation) -> bool:
+        """Whether it could not be seen now."""
+        is_silent = any(pod.key == self.pod and now.member(pod) is None for pod in now.pods)
+        return (self.guard is not None and now.server(self.guard) is None) or is_silent
 
 
 Rule = Callable[[Observation, Tracks], Iterator[Suspicion]]

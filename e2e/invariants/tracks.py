@@ -9,6 +9,8 @@ TAKEOVER_SECONDS = 15.0
 """From the last sign of a leader until another one acts; nothing is held against anybody before that."""
 EXCUSED_SECONDS = 3.0
 """A member that leaves is not said to be old any more, while the proxies still lead to it."""
+BLIP_SECONDS = 5.0
+"""A primary that is silent for no longer pauses what is counted; after that it begins anew. As the operator has it."""
 LONGEST_REST = 600.0
 """A standby that did not come into the Service is not tried again for up to so long."""
 
@@ -24,6 +26,7 @@ class Tracks:
     put_back_at: dict[Key, float] = field(default_factory=dict)
     _leader: str = ""
     _renewed_at: float | None = None
+    _answered: dict[Key, tuple[float, float]] = field(default_factory=dict)
     _listed: set[Key] = field(default_factory=set)
     _roles: dict[Key, str] = field(default_factory=dict)
     _excused: dict[Key, tuple[Excuse, float]] = field(default_factory=dict)
@@ -73,9 +76,16 @@ class Tracks:
             self._renewed_at = now.renewed_at if now.renewed_at is not None else now.at
 
     def _follow_servers(self, now: Observation) -> None:
-        known = self.answers_since
         answering = [guard.key for guard in now.guards if now.server(guard.key)]
-        self.answers_since = {key: known.get(key, now.at) for key in answering}
+        self.answers_since = {key: self._find_since(key, now.at) for key in answering}
+        self._answered |= {key: (since, now.at) for key, since in self.answers_since.items()}
+
+    def _find_since(self, key: Key, at: float) -> float:
+        """Since when a server answers, a short silence left out."""
+        if key in self.answers_since:
+            return self.answers_since[key]
+        since, last = self._answered.get(key, (at, at))
+        return since + at - last if at - last <= BLIP_SECONDS else at
 
     def _follow_service(self, now: Observation) -> None:
         listed = {pod.key for one in now.sets for pod in now.serving(one)}

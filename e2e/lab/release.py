@@ -51,9 +51,10 @@ class Release:
             if found and found["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") != "Helm":
                 self.kubectl.delete("crd", f"{kind}.headroom.dev")
 
-    def uninstall(self) -> None:
-        """`helm uninstall`, hooks included."""
-        run(("helm", "uninstall", self.name, "-n", self.namespace, "--wait", "--timeout=180s"), timeout=200)
+    def uninstall(self) -> str:
+        """`helm uninstall`, hooks included; returns what it prints, with the hook's log, which Helm logs itself."""
+        command = f"helm uninstall {self.name} -n {self.namespace} --wait --timeout=180s 2>&1"
+        return run(("sh", "-c", command), timeout=200)
 
     def pods(self) -> list[Manifest]:
         """The operator's pods."""

@@ -70,12 +70,14 @@ def test_a_set_comes_to_serve_and_goes_without_a_trace(clean: Shop) -> None:
         lambda: clean.sql("SELECT max(n) FROM written", pod=pod["metadata"]["name"]) == "42",
         timeout=10,
     )
+    members = names(clean.kubectl.list("pods", CHILDREN))
     clean.kubectl("delete", "dbrs", SET, "--timeout=60s", timeout=70)
     assert clean.kubectl.list("pods", CHILDREN) == []
     assert clean.kubectl.list("pvc", CHILDREN) == []
     assert slots(clean) == []
-    failed = clean.kubectl("get", "events", "--field-selector=reason=FailedPreStopHook", "-o", "name")
-    assert failed == "", "a replica's end is no failure"
+    objects_of = "jsonpath={.items[*].involvedObject.name}"
+    failed = clean.kubectl("get", "events", "--field-selector=reason=FailedPreStopHook", "-o", objects_of)
+    assert not members & set(failed.split()), "a replica's end is no failure"
 
 
 def test_scaling_takes_the_standby_and_refills_the_pool(clean: Shop) -> None:

@@ -31,10 +31,17 @@ def pool(queue: Shop) -> Iterator[Shop]:
     queue.kubectl.delete("deployment", POOL)
 
 
-def start_workers(shop: Shop) -> None:
+def start_workers(shop: Shop, *, replicas: int | None = None, grace: int | None = None) -> None:
     command = ("python3", "/app/worker.py", "--queue", POOL)
     login = {**objects.login(objects.PRIMARY), "CONCURRENCY": "1"}
-    shop.kubectl.apply(objects.app_deployment(POOL, shop.worker_image, command, login))
+    if grace is not None:
+        login["GRACE_SECONDS"] = str(grace - 5)
+    deployment = objects.app_deployment(POOL, shop.worker_image, command, login)
+    if grace is not None:
+        deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = grace
+    if replicas is not None:
+        deployment["spec"]["replicas"] = replicas
+    shop.kubectl.apply(deployment)
 
 
 def run_app(shop: Shop, name: str, *command: str, timeout: float = 90) -> None:
@@ -51,11 +58,11 @@ def run_app(shop: Shop, name: str, *command: str, timeout: float = 90) -> None:
     wait_until(f"pod {name} to succeed", is_done, timeout=timeout)
 
 
-def put_jobs(shop: Shop, seconds: float, rate: float) -> None:
+def put_jobs(shop: Shop, seconds: float, rate: float, *, service_seconds: float = 0.2) -> None:
     profile = json.dumps([[0, rate], [seconds, rate]])
     run_app(
         shop, "producer", "produce.py", "--queue", POOL, "--profile", profile,
-        "--duration", str(seconds), "--service-seconds", "0.2",
+        "--duration", str(seconds), "--service-seconds", str(service_seconds),
     )  # fmt: skip
 
 
@@ -157,6 +164,59 @@ def test_a_query_that_does_not_return_one_row_is_unknown(pool: Shop, query: str,
     custom["lagQuery"] = "SELECT 0::float8"
     pool.kubectl.apply(pool_of(queue=queue))
     wait_until("the signal to be back", lambda: signal(pool).get("status") == "True", timeout=30)
+
+
+JOB_SECONDS = 60
+LONG_JOBS = {"targetLag": "10s", "drainWithin": "10m", "expectedJobDuration": "15s"}
+"""Until twenty jobs have ended, 99 of 100 are expected to end within 4.6 times 15 s: longer than 30 s, not than 90."""
+IN_HAND = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing'"
+ENDED = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded' AND attempts = 1"
+NOT_ENDED_AT_ONCE = "SELECT count(*) FROM procrastinate_jobs WHERE status <> 'succeeded' OR attempts <> 1"
+
+
+@pytest.fixture
+def busy(queue: Shop, request: pytest.FixtureRequest) -> Iterator[Shop]:
+    """Ten workers, each with a job of a minute in hand, and a pool of ten; the parameter is their grace period."""
+    start_workers(queue, replicas=10, grace=request.param)
+    try:
+        wait_until("ten workers", lambda: (status_of_deployment(queue).get("readyReplicas") or 0) == 10, timeout=90)
+        queue.kubectl.apply(pool_of(minWorkers=10, maxWorkers=10, objective=LONG_JOBS))
+        queue.wait_ready("wp", POOL)
+        put_jobs(queue, seconds=2, rate=7, service_seconds=JOB_SECONDS)
+        wait_until("a job in each hand", lambda: int(queue.sql(IN_HAND)) >= 10, timeout=40)
+        yield queue
+    finally:
+        queue.kubectl.delete("deployment", POOL)
+
+
+def status_of_deployment(shop: Shop) -> Manifest:
+    return (shop.kubectl.get("deployment", POOL) or {}).get("status") or {}
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("busy", [90], indirect=True)
+def test_ten_workers_of_long_jobs_become_three_and_no_job_is_cut(busy: Shop) -> None:
+    """The maximum is lowered while each worker has a job in hand: all of them end at their first attempt."""
+    jobs = int(busy.sql("SELECT count(*) FROM procrastinate_jobs"))
+    busy.kubectl.apply(pool_of(minWorkers=1, maxWorkers=3, objective=LONG_JOBS))
+    wait_until("three workers", lambda: replicas(busy) <= 3, timeout=2 * JOB_SECONDS)
+    wait_until("the end of all jobs", lambda: int(busy.sql(ENDED)) == jobs, timeout=5 * JOB_SECONDS)
+    assert busy.sql(NOT_ENDED_AT_ONCE) == "0"
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("busy", [30], indirect=True)
+def test_a_grace_period_shorter_than_a_job_holds_the_workers_and_names_what_to_set(busy: Shop) -> None:
+    jobs = int(busy.sql("SELECT count(*) FROM procrastinate_jobs"))
+    busy.kubectl.apply(pool_of(minWorkers=1, maxWorkers=3, objective=LONG_JOBS))
+    wait_until("the short grace period to be said", lambda: has_reason(busy, "GraceTooShort"), timeout=60)
+    assert "terminationGracePeriodSeconds" in busy.kubectl.condition("wp", POOL, "Ready")["message"]
+    assert replicas(busy) == 10
+    wait_until("the end of all jobs", lambda: int(busy.sql(ENDED)) == jobs, timeout=3 * JOB_SECONDS)
+    wait_until("three workers", lambda: replicas(busy) <= 3, timeout=60)
+    assert busy.sql(NOT_ENDED_AT_ONCE) == "0"
 
 
 def signal(shop: Shop) -> Manifest:

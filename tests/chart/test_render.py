@@ -129,7 +129,7 @@ def test_uninstall_hook_has_rights_before_it_runs_and_leaves_none_behind() -> No
         assert annotations(found)["helm.sh/hook"] == "pre-delete"
         if found is not job:
             assert int(annotations(found)["helm.sh/hook-weight"]) < int(annotations(job)["helm.sh/hook-weight"])
-            assert "hook-succeeded" in annotations(found)["helm.sh/hook-delete-policy"]
+        assert "hook-succeeded" in annotations(found)["helm.sh/hook-delete-policy"], "its pod goes too"
     assert annotations(job)["helm.sh/hook-output-log-policy"] == "hook-succeeded,hook-failed"
 
 

@@ -69,13 +69,15 @@ WORKER_POOL = KindDefinition(
         Column("Desired", ".status.desiredWorkers", "integer", "Workers that are wanted and allowed."),
         Column("ETA-Sec", ".status.queue.drainSeconds", "number", "Seconds until the backlog is gone."),
         Column(
-            "Limit", ".status.lastDecision.limit", "string", "The limit that keeps the size from what the load needs."
+            "Limit", ".status.lastDecision.limit", "string", "What keeps workers back: the reason of ScalingLimited."
         ),
         IS_READY,
         WHY,
         AGE,
         Column("Priority", ".spec.priority", "string", "Who gives way first.", is_wide=True),
         Column("Decision", ".status.lastDecision.reason", "string", "Reason of the last decision.", is_wide=True),
+        Column("Failed", ".status.queue.failed", "integer", "Attempts that failed in ten minutes.", is_wide=True),
+        Column("Paused", ".spec.paused", "string", "The direction that is paused.", is_wide=True),
     ),
 )
 
@@ -99,7 +101,7 @@ REPLICA_SET = KindDefinition(
         Column("Reason", ".status.reason", "string", "Why it is not Ready, else what else is not as it should be."),
         AGE,
         Column("Method", ".status.method", "string", "What the replicas were created from.", is_wide=True),
-        Column("Warm-Sec", ".status.leadTime.warmSeconds", "number", "Seconds to add a warm replica.", is_wide=True),
+        Column("Warm-Sec", ".status.leadTime.warmSeconds", "number", "Seconds until one is confirmed.", is_wide=True),
         Column(
             "Backup-Sec", ".status.leadTime.baseBackupSeconds", "number", "Seconds from a base backup.", is_wide=True
         ),

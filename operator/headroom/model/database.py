@@ -1,5 +1,6 @@
 """Facts about PostgreSQL servers, as one statement or one measurement returned them."""
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
@@ -99,8 +100,19 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitedConnections:
+    """Client backends of one role or in one database; `limit` is its CONNECTION LIMIT, None without one."""
+
+    used: int
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionCounts:
-    """Client backends of a server: `used` now, `limit` that ordinary roles may use, `active` running a statement."""
+    """Client backends of a server: `used` now, `limit` that ordinary roles may use, `active` running a statement.
+
+    `roles` and `databases` are by name: those that have connections or a limit.
+    """
 
     used: int
     active: int
@@ -108,6 +120,8 @@ class ConnectionCounts:
     limit: int
     lock_waiters: int
     oldest_transaction_seconds: float
+    roles: FrozenMap[str, LimitedConnections] = field(default_factory=FrozenMap)
+    databases: FrozenMap[str, LimitedConnections] = field(default_factory=FrozenMap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +194,10 @@ class ConnectionBudget:
     finding: Finding | None = None
 
 
+ROUNDING = 1e-6
+"""A third of three connections, three times, is not four."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolDemand:
     """What one WorkerPool holds and wants of a server's connections; counts are of workers.
@@ -190,6 +208,9 @@ class PoolDemand:
     counted (`is_counted`). `wanted` is the last count that its queue asked for, `minimum` and `maximum` are the bounds
     of its spec. A pool that scales nothing now cannot give workers back: all that run are busy, and they are its
     maximum.
+
+    `connections_per_worker` is what the spec says, `measured` what one worker was seen to take (0: not known); the
+    larger one counts. `role` is the PostgreSQL role of the workers, None where the spec does not name it.
 
     `guard` is the name of the DatabaseGuard that the pool refers to. `workload` names what it scales, as long as that
     exists and whatever pool scales it; None while no worker was ever seen.
@@ -209,21 +230,31 @@ class PoolDemand:
     workload: str | None
     started: int
     is_counted: bool = True
+    role: str | None = None
+    measured: float = 0.0
+
+    @property
+    def per_worker(self) -> float:
+        """Connections that one worker takes."""
+        return max(self.connections_per_worker, self.measured)
 
     @property
     def held(self) -> int:
         """Connections that are the pool's, or will be soon: all that are not, are others'."""
-        return self.connections_per_worker * (self.running + self.terminating)
+        return self._connections(self.running + self.terminating)
 
     @property
     def connected(self) -> int:
         """Connections that the server certainly counts."""
-        return self.connections_per_worker * (self.ready + self.terminating)
+        return self._connections(self.ready + self.terminating)
 
     @property
     def possible(self) -> int:
         """Connections that the server may count by now: a worker that has started need not be ready to hold some."""
-        return self.connections_per_worker * (max(self.ready, self.started) + self.terminating)
+        return self._connections(max(self.ready, self.started) + self.terminating)
+
+    def _connections(self, workers: int) -> int:
+        return math.ceil(self.per_worker * workers - ROUNDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +263,10 @@ class Allocation:
 
     `budget`, `held_by_others`, `ahead` and `terminating` are connections. The pools that share the budget may hold all
     of it, the others of them hold some, and those of a higher class get so many first for their queues. The last is
-    what the pool's own terminating workers hold. With `is_pooled` the budget is the size of the guard's pooler.
-    `is_short` is true when the pool gets less than it had asked for, even once the others have given back their part.
+    what the pool's own terminating workers hold. With `is_pooled` the budget is the size of the guard's pooler;
+    `limited` names the role or the database whose CONNECTION LIMIT it follows, else it is empty. `per_worker` is what
+    one worker was measured to take, 0 where that is not more than the spec says. `is_short` is true when the pool gets
+    less than it had asked for, even once the others have given back their part.
     """
 
     workers: int
@@ -243,6 +276,8 @@ class Allocation:
     terminating: int = 0
     is_short: bool = False
     is_pooled: bool = False
+    limited: str = ""
+    per_worker: float = 0.0
 
 
 VIEW_FRESH_SECONDS = 10.0
@@ -256,7 +291,8 @@ class DatabaseView:
     `finding` is the guard's own Ready condition; while `is_ready` is false nothing may be decided on the rest, and
     `connections`, `budget` and `allocations` are the last ones there were. `target` is the login of the Secret, whether
     or not it was tried. `observed_at` is monotonic seconds; `marks` are the newest canary rounds, oldest first;
-    `allocations` are by pool uid. `state` is the guard's, as status has it.
+    `allocations` are by pool uid. `state` is the guard's, as status has it; `are_commits_slow` is true while commits
+    take as long as in a Brownout or longer.
     """
 
     guard_uid: str
@@ -271,3 +307,4 @@ class DatabaseView:
     allocations: FrozenMap[str, Allocation] = field(default_factory=FrozenMap)
     marks: tuple[Mark, ...] = ()
     state: str = "Unknown"
+    are_commits_slow: bool = False

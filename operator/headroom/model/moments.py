@@ -25,6 +25,12 @@ class Moment:
         """The monotonic second of an RFC 3339 time."""
         return self.monotonic + (datetime.fromisoformat(text) - self.wall).total_seconds()
 
+    def to_past(self, text: str) -> float:
+        """The same of something that has happened, by the word of another process: never later than now, however far
+        its clock was ahead of ours.
+        """
+        return min(self.to_monotonic(text), self.monotonic)
+
 
 def format_time(moment: datetime) -> str:
     """Whole seconds, as in conditions and in an object's own metadata."""

@@ -4,6 +4,22 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingItem:
+    """A helpable item, and for how many seconds it has been ready."""
+
+    id: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StuckItem:
+    """A ready item that the workers pass over; `holder` is the transaction that has locked its row, if that is why."""
+
+    id: int
+    holder: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class QueueSample:
     """One sample of all queues of a pool together.
 
@@ -37,12 +53,30 @@ class QueueSample:
     """True when a row limit was met: backlog, late and blocked are then lower bounds."""
     hides_completions: bool = False
     """True when ended items vanish from the queue's tables, so that they cannot be counted."""
+    leading: tuple[int, ...] = ()
+    """The helpable items that the workers take next, in the order of the library; empty where the source has none."""
+    eldest: tuple[WaitingItem, ...] = ()
+    """The helpable items that have waited longest, oldest first, at most 50."""
+    stuck: tuple[StuckItem, ...] = ()
+    """Some of the blocked items that workers pass over, first in the order of the library; at most 5."""
+    busy_hosts: frozenset[str] | None = None
+    """Names or addresses of the pods of all workers that hold items; None: the source does not tell."""
+    job_seconds: float | None = None
+    """99 of 100 attempts that ended lately were shorter; None: not known."""
+    in_hand_seconds: float = 0.0
+    """Age of the oldest attempt that a live worker runs now; 0 without one, or if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueQuestion:
-    """What a sample needs to know: the moment (monotonic seconds) and the two spans its counts refer to."""
+    """What a sample needs to know: the moment (monotonic seconds) and the two spans its counts refer to.
+
+    `within_seconds` is how soon the answer is wanted: of several questions, the most urgent one is asked first.
+    `is_shrinking`: workers may soon go, so that it matters how long jobs take.
+    """
 
     asked_at: float
     target_lag_seconds: float
     lead_time_seconds: float
+    within_seconds: float = 5.0
+    is_shrinking: bool = False

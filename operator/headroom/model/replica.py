@@ -109,7 +109,7 @@ class MemberId:
 
 @dataclass(frozen=True, slots=True)
 class ContainerFacts:
-    """One container of a pod: how it runs, or why it waits.
+    """One container of a pod: how it runs, or why it waits: `waiting` is one word, `waiting_why` the kubelet's text.
 
     About its last end: `message` is the end of its output, `ended_by` the reason of Kubernetes, such as OOMKilled.
     """
@@ -119,6 +119,8 @@ class ContainerFacts:
     started_at: datetime | None = None
     restarts: int = 0
     waiting: str = ""
+    waiting_why: str = ""
+    image: str = ""
     message: str = ""
     exit_code: int | None = None
     ended_by: str = ""

@@ -1,7 +1,13 @@
-"""Which recurring schedules are active now."""
+"""Which recurring schedules are active now, and when the next one begins.
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+A tick is a moment of the schedule's own time zone. A fixed time that the clocks skip ticks when the clocks have
+changed; one that comes twice ticks the first time only. A time with `*` as minute or hour ticks in real time.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
@@ -10,6 +16,19 @@ from cronsim import CronSim
 from headroom.api.v1alpha1.schedules import Schedule
 
 ScheduleT = TypeVar("ScheduleT", bound=Schedule)
+CHANGE_MARGIN = timedelta(hours=3)
+"""So near to a change of the clocks the same local time may exist twice or not at all; clocks move by 2 h at most."""
+CACHED_TICKS = 4096
+"""Ticks only move once a minute, and a pool that is late makes a pass each second."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleStart:
+    """The moment (UTC) at which a schedule begins, and the same for people, in the schedule's time zone."""
+
+    name: str
+    at: datetime
+    text: str
 
 
 def find_active(schedules: Sequence[ScheduleT], now: datetime) -> tuple[ScheduleT, ...]:
@@ -19,6 +38,64 @@ def find_active(schedules: Sequence[ScheduleT], now: datetime) -> tuple[Schedule
 
 def is_active(schedule: Schedule, now: datetime) -> bool:
     """True from a tick, included, until its duration has passed, excluded."""
-    local = now.astimezone(ZoneInfo(schedule.time_zone)).replace(microsecond=0)
-    last = next(CronSim(schedule.cron, local + timedelta(seconds=1), reverse=True), None)
+    last = _last_tick(schedule.cron, schedule.time_zone, _minute(now))
     return last is not None and now - last < schedule.duration
+
+
+def find_end(schedule: Schedule, now: datetime) -> datetime | None:
+    """When an active schedule ends (UTC); None if it is not active, or if its next tick comes before its end."""
+    last = _last_tick(schedule.cron, schedule.time_zone, _minute(now))
+    if last is None or now - last >= schedule.duration:
+        return None
+    following, end = _next_tick(schedule.cron, schedule.time_zone, _minute(now)), last + schedule.duration
+    return None if following is not None and following <= end else end
+
+
+def find_next(schedules: Sequence[Schedule], now: datetime) -> ScheduleStart | None:
+    """The next start of a schedule that is not active now; None if there is none."""
+    starts = [
+        (tick, schedule)
+        for schedule in schedules
+        if not is_active(schedule, now)
+        and (tick := _next_tick(schedule.cron, schedule.time_zone, _minute(now))) is not None
+    ]
+    if not starts:
+        return None
+    at, schedule = min(starts, key=lambda start: start[0])
+    return ScheduleStart(schedule.name, at, describe_moment(at, schedule.time_zone))
+
+
+def describe_moment(at: datetime, time_zone: str) -> str:
+    """A moment as the clocks of a time zone show it."""
+    return f"{at.astimezone(ZoneInfo(time_zone)):%a %Y-%m-%d %H:%M} {time_zone}"
+
+
+def _minute(now: datetime) -> datetime:
+    return now.astimezone(UTC).replace(second=0, microsecond=0)
+
+
+@lru_cache(maxsize=CACHED_TICKS)
+def _last_tick(cron: str, time_zone: str, minute: datetime) -> datetime | None:
+    """The last tick that is not after a minute (UTC)."""
+    start = minute + timedelta(seconds=1) + _margin(minute, time_zone)
+    ticks = _iterate_ticks(CronSim(cron, start.astimezone(ZoneInfo(time_zone)), reverse=True))
+    return next((tick for tick in ticks if tick <= minute), None)
+
+
+@lru_cache(maxsize=CACHED_TICKS)
+def _next_tick(cron: str, time_zone: str, minute: datetime) -> datetime | None:
+    """The first tick after a minute (UTC)."""
+    start = minute - _margin(minute, time_zone)
+    ticks = _iterate_ticks(CronSim(cron, start.astimezone(ZoneInfo(time_zone))))
+    return next((tick for tick in ticks if tick > minute), None)
+
+
+def _iterate_ticks(ticks: CronSim) -> Iterator[datetime]:
+    return (tick.astimezone(UTC) for tick in ticks)
+
+
+def _margin(minute: datetime, time_zone: str) -> timedelta:
+    """How far from a minute to start: not within the time around a change, in which a local time is ambiguous."""
+    zone = ZoneInfo(time_zone)
+    before, after = ((minute + step).astimezone(zone).utcoffset() for step in (-CHANGE_MARGIN, CHANGE_MARGIN))
+    return timedelta(0) if before == after else CHANGE_MARGIN

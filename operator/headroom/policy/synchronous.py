@@ -4,9 +4,13 @@ import re
 
 from headroom.model.conditions import Finding
 from headroom.model.database import ServerFacts
-from headroom.model.replica import ANY_SLOT_PREFIX
+from headroom.model.replica import SLOT_PATTERN
 from headroom.reasons import Reason
 
+METHOD = re.compile(r"^\s*(?:(?:first|any)\s+)?\d+\s*(?=\()", re.IGNORECASE)
+"""What may stand before the list in parentheses: how many of it, and of which."""
+NAME = re.compile(r'"(?:[^"]|"")*"|[^\s,()"]+')
+"""A name in the list: quoted or not, between white space and commas (`src/backend/replication/syncrep_scanner.l`)."""
 REMEDY = "ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf();"
 
 
@@ -23,7 +27,10 @@ def find_synchronous(server: ServerFacts) -> Finding | None:
 
 
 def matches_our_names(synchronous_standby_names: str) -> bool:
-    """Whether the list of synchronous standbys contains a name of ours: by `*`, or by the name."""
-    text = re.sub(r"(?i)^\s*(first|any)?\s*\d+\s*\(", "", synchronous_standby_names)
-    names = [name.strip(' ")').lower() for name in text.split(",")]
-    return any(name == "*" or name.startswith(ANY_SLOT_PREFIX) for name in names)
+    """Whether the list of synchronous standbys takes in a member of ours: by `*`, or by a name that we give.
+
+    A member streams under the name of its slot; the server compares names without regard to case.
+    """
+    text = METHOD.sub("", synchronous_standby_names)
+    names = [name[1:-1].replace('""', '"') if name.startswith('"') else name for name in NAME.findall(text)]
+    return any(name == "*" or SLOT_PATTERN.fullmatch(name.lower()) for name in names)

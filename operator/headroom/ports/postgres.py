@@ -4,7 +4,7 @@ Errors: `PrimaryUnavailable` with the precise reason (unreachable, wrong passwor
 `SignalUnavailable` for a probe that did not answer in time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from headroom.model.database import (
@@ -19,6 +19,7 @@ from headroom.model.database import (
 )
 from headroom.model.libraries import ServerLibraries
 from headroom.model.timelines import TimelineHistory
+from headroom.model.waits import WaitSample
 
 
 class PrimaryLink(Protocol):
@@ -71,6 +72,17 @@ class PrimaryLink(Protocol):
 
         It runs on a separate connection for all pools, so a slow queue delays none of the calls above.
         """
+        ...
+
+    async def waits(self, role: str | None) -> WaitSample:
+        """What the busy sessions of a role wait for, of everybody in the database for None; empty without pg_monitor.
+
+        The blocker of those that wait for a lock is in it at most every five seconds. It runs where `query` does.
+        """
+        ...
+
+    def open_listener(self) -> "QueueListener":
+        """A separate connection to the same database that listens; it opens when first waited for."""
         ...
 
     async def close(self) -> None:
@@ -126,11 +138,36 @@ class ReplicaLink(Protocol):
         ...
 
 
+class QueueListener(Protocol):
+    """Waits for the notifications of a queue library (LISTEN): only that they came, not what they said."""
+
+    @property
+    def address(self) -> str:
+        """The database it listens on, as `host:port/database`."""
+        ...
+
+    async def wait(self, channels: Collection[str], seconds: float) -> frozenset[str]:
+        """The channels that were notified since the last call, as soon as there is one; none after `seconds`.
+
+        Notifications that come while it is not connected are lost. Raises PrimaryUnavailable, with
+        NotADirectConnection if a pooler answers.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End the connection."""
+        ...
+
+
 class QueueLink(Protocol):
     """A read-only connection for the user's own queue SQL."""
 
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Run one statement: read-only, rolled back, statement and lock timeouts, at most 2 rows kept."""
+        ...
+
+    def open_listener(self) -> "QueueListener":
+        """See `PrimaryLink.open_listener`."""
         ...
 
     async def close(self) -> None:

@@ -4,7 +4,7 @@ Errors: `SignalUnavailable` with the precise reason and what to do (a missing ta
 `Unavailable` of the source itself (unreachable, wrong password, timeout). No error is ever a zero.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from headroom.api.v1alpha1.queue import PostgresQueue
@@ -21,6 +21,11 @@ class SqlRunner(Protocol):
 
 class QueueProbe(Protocol):
     """Samples the queues of one pool; its counts begin when it is opened."""
+
+    @property
+    def channels(self) -> Collection[str]:
+        """The channels on which the library notifies of a new item in these queues; none if it does not."""
+        ...
 
     async def sample(self, question: QueueQuestion) -> QueueSample:
         """Take one sample."""

@@ -111,6 +111,7 @@ class LevelLoops:
     servers: Servers
     _states: dict[str, LoopState] = field(default_factory=dict)
     _uids: dict[ObjectRef, str] = field(default_factory=dict)
+    _turns: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.servers.wake = self.wake
@@ -188,10 +189,18 @@ class LevelLoops:
         self, ref: ObjectRef, state: LoopState, body: Mapping[str, Any], failures: int
     ) -> tuple[timedelta, int]:
         async with state.lock:
+            await self._take_turn()
             # Checked under the lock: `teardown` may have begun while this pass waited for it.
             if state.is_tombstoned:
                 return timedelta(), failures
             return await self._pass(ref.kind, _plain_object(self._find_newest(ref, body)), failures)
+
+    async def _take_turn(self) -> None:
+        """Let one pass begin in each turn of the event loop: news may wake hundreds at once, and timers, probes and
+        the canary must not wait for all of them.
+        """
+        async with self._turns:
+            await asyncio.sleep(0)
 
     def _record_lateness(self, kind: Kind, due_at: float) -> None:
         self.telemetry.record(LATENESS, max(0.0, self.clock.monotonic() - due_at), kind=kind.name)

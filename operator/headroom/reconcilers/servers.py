@@ -14,13 +14,14 @@ from headroom.model.database import BackupProgress, DatabaseView, Mark, PoolDema
 from headroom.model.frozen import FrozenMap
 from headroom.model.libraries import ServerLibraries
 from headroom.model.timelines import TimelineHistory
-from headroom.policy.databaseguard.budget import ConnectionLimits
 from headroom.policy.databaseguard.facts import SharedPlan
+from headroom.policy.databaseguard.limits import ConnectionLimits
 from headroom.policy.databaseguard.membership import Membership
 from headroom.ports.clock import Clock
 from headroom.ports.kube import DATABASE_GUARD, ObjectRef
 from headroom.ports.postgres import PrimaryLink, SlotLink
 from headroom.reasons import Reason
+from headroom.reconcilers.queue_links import QueueLinks
 from headroom.reconcilers.readings import HistoryReading, ServerReadings
 from headroom.reconcilers.sessions import Sessions
 
@@ -75,6 +76,7 @@ class Servers:
     clock: Clock
     wake: Callable[[ObjectRef], None] = wake_nobody
     sessions: Sessions = field(init=False)
+    queue_links: QueueLinks = field(init=False)
     _histories: HistoryReading = field(init=False)
     _entries: dict[GuardKey, _Entry] = field(default_factory=dict)
     _dependents: dict[ObjectRef, GuardKey] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Servers:
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.clock, self._wake_guard)
+        self.queue_links = QueueLinks(self.clock)
         self._histories = HistoryReading(self.clock)
 
     def read_budget_group(self, uid: str) -> BudgetGroup:

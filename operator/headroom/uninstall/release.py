@@ -12,6 +12,7 @@ from headroom.model.replica import SET_LABEL, hash8
 from headroom.ports.clock import Clock
 from headroom.ports.kube import (
     CLAIM,
+    DATABASE_GUARD,
     DEPLOYMENT,
     FINALIZER,
     OUR_KINDS,
@@ -120,7 +121,21 @@ async def _gather_left(reader: KubeReader, release: Release) -> list[str]:
         pods = await reader.list(POD, namespace, labels=labels)
         claims = await reader.list(CLAIM, namespace, labels=labels)
         lines += describe_set(body, _names(pods), _names(claims))
-    return lines or ["Nothing stays."]
+    for body in await _list_watched(reader, DATABASE_GUARD, release):
+        lines.append(
+            f"dbg/{body['metadata']['name']} in {body['metadata']['namespace']} stays: nothing watches it now."
+        )
+    return [*(lines or ["No resource of these kinds stays."]), *_describe_last_steps(release)]
+
+
+def _describe_last_steps(release: Release) -> list[str]:
+    """What stays after every uninstall, and how a person removes it."""
+    kinds = " ".join(f"{kind.plural}.{kind.api_version.partition('/')[0]}" for kind in OUR_KINDS)
+    return [
+        f"The three kinds and the namespace {release.namespace} stay. To remove them too, last:",
+        f"    kubectl delete crd {kinds}   (with every resource of these kinds, replicas included)",
+        f"    kubectl delete namespace {release.namespace}",
+    ]
 
 
 def describe_set(body: Manifest, pods: Sequence[str], claims: Sequence[str]) -> list[str]:
@@ -140,7 +155,7 @@ def describe_set(body: Manifest, pods: Sequence[str], claims: Sequence[str]) -> 
         "  slots on the primary; each keeps WAL there while its pod is away:",
         f"    SELECT slot_name, active, wal_status FROM pg_replication_slots WHERE {ours};",  # noqa: S608  a person runs it
         "  to remove it for good, in this order:",
-        f"    kubectl -n {namespace} delete replicasets.headroom.dev {name}",
+        f"    kubectl -n {namespace} delete dbrs/{name}",
         f"    SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE {ours} AND NOT active;",  # noqa: S608
     ]
 

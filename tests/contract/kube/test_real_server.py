@@ -158,12 +158,15 @@ async def test_events_are_accepted_and_counted_on(real: ApiKube, namespace: str)
 
     await eventually(lambda: are_posted(1), "the event to be posted")
     (event,) = await real.list(EVENT, namespace)
-    assert event["note"] == "took over"
+    assert event["message"] == "took over"
+    first_seen = event["lastTimestamp"]
+    assert first_seen
     await moments.advance(SERIES_SECONDS + 1)
     recorder.sweep()
     await eventually(lambda: are_posted(2), "the series to be posted")
     (event,) = await real.list(EVENT, namespace)
     assert event["series"]["count"] == 2
+    assert event["lastTimestamp"] >= first_seen
     posting.cancel()
 
 

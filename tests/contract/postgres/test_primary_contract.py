@@ -3,10 +3,10 @@
 import pytest
 
 from headroom.errors import PrimaryUnavailable
-from headroom.model.database import Credentials
+from headroom.model.database import Credentials, LimitedConnections
 from headroom.reasons import Reason
 from tests.contract.postgres.worlds import World
-from tests.postgres_server import APPLICATION, MONITOR
+from tests.postgres_server import APPLICATION, DATABASE, MONITOR
 
 
 async def test_identify_tells_who_the_server_is(world: World) -> None:
@@ -81,6 +81,27 @@ async def test_connections_are_counted(world: World) -> None:
     facts = await link.identify()
     assert before.limit == int(facts.settings["max_connections"]) - 3
     assert before.lock_waiters == 0
+
+
+async def test_connections_are_counted_by_role_and_database_with_their_limits(world: World) -> None:
+    link = await world.postgres.open_primary(world.target())
+    assert (await link.connections()).roles.get(APPLICATION.username) is None
+    world.limit_connections(role=7, database=30)
+    counts = await link.connections()
+    assert counts.roles[APPLICATION.username] == LimitedConnections(0, 7), "known before the first session"
+    world.open_session(on_replica=False)
+    world.open_session(on_replica=False, state="active")
+
+    async def is_counted() -> bool:
+        counts = await link.connections()
+        is_same = counts.roles[APPLICATION.username] == LimitedConnections(2, 7)
+        return is_same and counts.databases[DATABASE].used >= 2
+
+    await world.eventually(is_counted)
+    assert (await link.connections()).databases[DATABASE].limit == 30
+    world.limit_connections(role=None, database=None)
+    counts = await link.connections()
+    assert (counts.roles[APPLICATION.username].limit, counts.databases[DATABASE].limit) == (None, None)
 
 
 async def test_no_backup_streams(world: World) -> None:

@@ -95,6 +95,10 @@ class World(ABC):
         """Add some WAL."""
 
     @abstractmethod
+    def notify(self, channel: str) -> None:
+        """Notify as an application does."""
+
+    @abstractmethod
     def pause_replay(self, *, is_paused: bool) -> None: ...
 
     @abstractmethod
@@ -107,6 +111,10 @@ class World(ABC):
     @abstractmethod
     def open_session(self, *, on_replica: bool, state: str = "idle", is_superuser: bool = False) -> Callable[[], bool]:
         """A client's session; the returned function tells whether it still lives."""
+
+    @abstractmethod
+    def hold_row(self, note: str, *, waiters: int) -> None:
+        """A session updates a row and leaves its transaction open; others want to update it too."""
 
     @abstractmethod
     def use_slot(self, name: str) -> None:
@@ -123,6 +131,10 @@ class World(ABC):
 
     @abstractmethod
     def fill_connections(self) -> None: ...
+
+    @abstractmethod
+    def limit_connections(self, *, role: int | None, database: int | None) -> None:
+        """CONNECTION LIMITs of the application's role and of the database; None takes one away."""
 
     @abstractmethod
     def need_libraries(self) -> None:
@@ -174,6 +186,9 @@ class MemoryContractWorld(World):
     def write(self) -> None:
         self.primary.write(8192)
 
+    def notify(self, channel: str) -> None:
+        self.primary.notify(channel)
+
     def pause_replay(self, *, is_paused: bool) -> None:
         self.replica.is_paused = is_paused
 
@@ -189,6 +204,12 @@ class MemoryContractWorld(World):
         server.sessions.append(session)
         return lambda: any(session is other for other in server.sessions)
 
+    def hold_row(self, note: str, *, waiters: int) -> None:
+        statement = f"UPDATE accounts SET note = '{note}' WHERE id = 1"
+        holder = MemorySession(APPLICATION.username, "idle in transaction", statement)
+        waiting = MemorySession(APPLICATION.username, "active", statement, "Lock:transactionid", holder)
+        self.primary.sessions += [holder, *(replace(waiting) for _ in range(waiters))]
+
     def use_slot(self, name: str) -> None:
         self.primary.slots[name].is_active = True
 
@@ -202,6 +223,10 @@ class MemoryContractWorld(World):
     def revoke(self, right: str) -> None:
         role = self.primary.roles[MONITOR.username]
         role.rights -= {right}
+
+    def limit_connections(self, *, role: int | None, database: int | None) -> None:
+        self.primary.roles[APPLICATION.username].connection_limit = role
+        self.primary.connection_limit = database
 
     def fill_connections(self) -> None:
         self.primary.sessions += [MemorySession() for _ in range(self.primary.usable_connections)]
@@ -259,6 +284,9 @@ class RealContractWorld(World):
     def write(self) -> None:
         self.primary.sql("SELECT pg_logical_emit_message(true, 'test', repeat('x', 8000))")
 
+    def notify(self, channel: str) -> None:
+        self.primary.sql("SELECT pg_notify(%s, clock_timestamp()::text)", [channel])
+
     def pause_replay(self, *, is_paused: bool) -> None:
         self.replica.sql("SELECT pg_wal_replay_pause()" if is_paused else "SELECT pg_wal_replay_resume()")
         wanted = "paused" if is_paused else "not paused"
@@ -289,6 +317,20 @@ class RealContractWorld(World):
             client.execute("BEGIN")
         return lambda: bool(server.sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid]))
 
+    def hold_row(self, note: str, *, waiters: int) -> None:
+        self.primary.sql("CREATE TABLE accounts (id int PRIMARY KEY, note text)")
+        self.primary.sql("INSERT INTO accounts VALUES (1, '')")
+        self.primary.sql(f"GRANT ALL ON accounts TO {APPLICATION.username}")
+        statement = f"UPDATE accounts SET note = '{note}' WHERE id = 1"
+        for index in range(waiters + 1):
+            client = self.primary.connect(APPLICATION.username, APPLICATION.password)
+            self._clients.append(client)
+            client.execute("BEGIN")
+            if index == 0:
+                client.execute(statement)
+            else:
+                client.pgconn.send_query(statement.encode())
+
     def use_slot(self, name: str) -> None:
         conninfo = (
             f"host=127.0.0.1 port={self.primary.port} user={REPLICATION.username} password={REPLICATION.password}"
@@ -313,6 +355,11 @@ class RealContractWorld(World):
         self.primary.sql(f'REVOKE {right} FROM "{MONITOR.username}"')
         if self._replica is not None:
             self._replica.wait_for_replay(self.primary)
+
+    def limit_connections(self, *, role: int | None, database: int | None) -> None:
+        limits = {f"ROLE {APPLICATION.username}": role, f"DATABASE {DATABASE}": database}
+        for owner, limit in limits.items():
+            self.primary.sql(f"ALTER {owner} CONNECTION LIMIT {-1 if limit is None else limit}")
 
     def fill_connections(self) -> None:
         while True:

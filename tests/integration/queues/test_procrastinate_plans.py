@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from headroom.adapters.postgres.queues import PostgresQueueProbes
-from headroom.adapters.postgres.queues.procrastinate import ROW_LIMIT, TOO_SLOW
+from headroom.adapters.postgres.queues.blockers import CREATE_INDEX
+from headroom.adapters.postgres.queues.procrastinate import ROW_LIMIT
 from headroom.api.v1alpha1.queue import PostgresQueue
 from tests.integration.queues.conftest import Shop
 from tests.integration.queues.probing import open_probe, take_sample
@@ -45,7 +46,7 @@ async def test_a_burst_into_tables_nobody_has_analyzed_is_read_in_proportion(sho
 async def test_with_the_index_of_the_message_another_queues_backlog_costs_nothing(shop: Shop) -> None:
     fill(shop, finished=50_000, waiting=30_000)
     shop.run("UPDATE procrastinate_jobs SET queue_name = 'mails' WHERE status = 'todo'")
-    index = TOO_SLOW.partition("run: ")[2].partition(";")[0].format(schema="public")
+    index = CREATE_INDEX.format(table="public.procrastinate_jobs", columns="queue_name, id")
     with shop.server.connect(APPLICATION.username, APPLICATION.password) as connection:
         connection.execute(index)
     shop.server.sql("VACUUM ANALYZE procrastinate_jobs")
@@ -104,7 +105,7 @@ class ExplainingRunner:
         self.shop, self.inner, self.plans = shop, inner, []
 
     async def query(self, sql: str, parameters: Any = None) -> list[dict[str, Any]]:
-        if "procrastinate_fetch" not in sql and "WITH open" in sql:
+        if "WITH writers" in sql:
             with self.shop.server.connect(database=DATABASE) as connection:
                 row = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchone()
                 found = row["QUERY PLAN"]

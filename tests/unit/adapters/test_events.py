@@ -57,16 +57,18 @@ async def test_an_event_says_what_who_and_when(desk: Desk) -> None:
     await desk.clock.advance(0.1)
     (event,) = desk.stored()
     assert event["eventTime"] == "2026-01-01T00:00:00.000000Z"
-    assert (event["reason"], event["note"], event["type"]) == ("Activated", "took over", "Normal")
-    assert event["regarding"] == {
+    assert (event["reason"], event["message"], event["type"]) == ("Activated", "took over", "Normal")
+    assert event["involvedObject"] == {
         "apiVersion": "headroom.dev/v1alpha1",
         "kind": "ReplicaSet",
         "namespace": "shop",
         "name": "store",
         "uid": "uid-store",
     }
-    assert (event["reportingController"], event["reportingInstance"]) == ("headroom.dev/operator", "operator-1")
+    assert (event["reportingComponent"], event["reportingInstance"]) == ("headroom.dev/operator", "operator-1")
     assert event["action"]
+    assert event["apiVersion"] == "v1", "kubectl describe sorts by lastTimestamp, which events.k8s.io refuses"
+    assert event["firstTimestamp"] == event["lastTimestamp"] == "2026-01-01T00:00:00Z"
     assert "series" not in event
 
 
@@ -79,6 +81,7 @@ async def test_repetitions_become_a_series_once_in_five_minutes(desk: Desk) -> N
     await desk.clock.advance(15)
     assert desk.stored()[0]["series"]["count"] == 299
     assert desk.stored()[0]["series"]["lastObservedTime"] == "2026-01-01T00:04:58.000000Z"
+    assert desk.stored()[0]["lastTimestamp"] == "2026-01-01T00:04:58Z"
     assert [verb for verb, _ in desk.kube.writes] == ["create", "patch"]
     desk.emit()
     await desk.clock.advance(320)
@@ -103,14 +106,23 @@ async def test_reasons_and_objects_are_told_apart(desk: Desk) -> None:
 
 
 DISTINCT = [
-    ("store-a1b2 serves reads 0.42 s after it was decided", "store-c3d4 serves reads 0.42 s after it was decided"),
-    ("store-1 serves reads 0.42 s after it was decided", "store-2 serves reads 0.42 s after it was decided"),
+    (
+        "store-a1b2 serves reads, confirmed 0.42 s after the decision",
+        "store-c3d4 serves reads, confirmed 0.42 s after the decision",
+    ),
+    (
+        "store-1 serves reads, confirmed 0.42 s after the decision",
+        "store-2 serves reads, confirmed 0.42 s after the decision",
+    ),
     ("Healthy -> Brownout by lockWaiters", "Brownout -> Overloaded by lockWaiters"),
     ("Deployment worker from 2 to 4 workers", "Deployment worker from 4 to 6 workers"),
     ("10.0.0.1 does not answer", "10.0.0.2 does not answer"),
 ]
 ALIKE = [
-    ("store-a1b2 serves reads 0.42 s after it was decided", "store-a1b2 serves reads 1.07 s after it was decided"),
+    (
+        "store-a1b2 serves reads, confirmed 0.42 s after the decision",
+        "store-a1b2 serves reads, confirmed 1.07 s after the decision",
+    ),
     ("the slot keeps 912 MiB", "the slot keeps 913 MiB"),
     ("it has not streamed for 60 s", "it has not streamed for 61 s"),
     ("active per core 310 % >= 300 %", "active per core 410 % >= 300 %"),
@@ -124,7 +136,7 @@ async def test_each_replica_state_and_step_is_told(desk: Desk, messages: tuple[s
     for message in messages:
         desk.emit(message=message)
     await desk.clock.advance(1)
-    assert {event["note"] for event in desk.stored()} == set(messages)
+    assert {event["message"] for event in desk.stored()} == set(messages)
 
 
 @pytest.mark.parametrize("messages", ALIKE)
@@ -132,7 +144,7 @@ async def test_a_measured_number_alone_is_no_news(desk: Desk, messages: tuple[st
     for message in messages:
         desk.emit(message=message)
     await desk.clock.advance(1)
-    assert [event["note"] for event in desk.stored()] == [messages[0]]
+    assert [event["message"] for event in desk.stored()] == [messages[0]]
     assert desk.outcomes() == {"merged": 1, "posted": 1}
 
 
@@ -237,8 +249,8 @@ def test_a_long_message_is_cut_to_the_limit_of_bytes(message: str) -> None:
     event = build_event(
         build_object(), "Activated", message, type_="Normal", moment=MemoryClock().now(), instance="operator-1"
     )
-    assert len(event["note"].encode()) <= 1024
-    assert event["note"].endswith("...")
+    assert len(event["message"].encode()) <= 1024
+    assert event["message"].endswith("...")
 
 
 def test_an_object_without_a_namespace_or_a_name_is_no_error() -> None:

@@ -205,7 +205,7 @@ class TestRepair:
 
     async def test_calls_for_kinds_that_are_not_watched_pass_through(self, clock: MemoryClock) -> None:
         kube, _, _, through, _ = self.build(clock)
-        event = {"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"namespace": "shop", "name": "e"}}
+        event = {"apiVersion": "v1", "kind": "Event", "metadata": {"namespace": "shop", "name": "e"}}
         await through.create(event)
         with pytest.raises(Conflict):
             await through.create(event)

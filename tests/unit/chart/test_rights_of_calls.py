@@ -1,4 +1,4 @@
-"""Every call that a set and its guard send in their lives is one that the chart's rights allow."""
+"""Every call that a set, its guard and a pool send in their lives is one that the chart's rights allow."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from headroom.errors import Conflict
 from headroom.ports.kube import CLAIM, POD, Kind, ObjectRef
 from tests.manifests import NAMESPACE
 from tests.unit.reconcilers.replicaset.world import SET, World
+from tests.unit.reconcilers.workerpool.busy import BusyWorld
 
 TABLE: dict[str, Any] = yaml.safe_load((Path(__file__).parents[3] / "charts/headroom/files/rbac.yaml").read_text())
 VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -90,3 +91,10 @@ async def test_a_quota_that_many_use_at_once_is_tried_again_and_no_refusal(kind:
     assert find_missing(world.kube.calls) == set()
     assert world.roles() == ["serving"]
     world.check_no_orphan(SET)
+
+
+async def test_a_pool_that_takes_idle_workers_away_needs_no_right_that_it_has_not() -> None:
+    world = BusyWorld(grace=30, minWorkers=3)
+    await world.advance(60)
+    assert ("patch", POD) in {(verb, ref.kind) for verb, ref in world.kube.calls}
+    assert find_missing(world.kube.calls) == set()

@@ -104,7 +104,7 @@ async def test_replicas_claims_and_services_stay_and_are_named_with_the_commands
     assert "dbrs/store in shop continues to serve reads" in said
     assert "Service: store-read" in said
     assert "pods:    store-1-a" in said
-    assert "kubectl -n shop delete replicasets.headroom.dev store" in said
+    assert "kubectl -n shop delete dbrs/store" in said
     assert f"_{hash8(body['metadata']['uid'])}_" in said
 
 
@@ -113,6 +113,25 @@ async def test_workers_keep_their_number_and_that_is_said() -> None:
     scene.cluster.seed(make_pool())
     await scene.run(make_release())
     assert "wp/commands: Deployment commands in shop keeps its number of workers" in "\n".join(scene.said)
+
+
+async def test_what_stays_after_every_uninstall_is_named_with_the_commands_to_remove_it() -> None:
+    scene = Scene()
+    scene.cluster.seed(make_manifest(DATABASE_GUARD, "store", spec={}, finalizers=[FINALIZER]))
+    await scene.run(make_release())
+    said = "\n".join(scene.said)
+    assert "dbg/store in shop stays: nothing watches it now." in said
+    for kind in ("workerpools", "replicasets", "databaseguards"):
+        assert f" {kind}.headroom.dev" in said
+    assert "kubectl delete namespace headroom" in said
+    assert "Nothing stays" not in said
+
+
+async def test_an_empty_cluster_keeps_the_kinds_and_the_namespace() -> None:
+    scene = Scene()
+    await scene.run(make_release())
+    assert "No resource of these kinds stays." in scene.said
+    assert any("the namespace headroom stay" in line for line in scene.said)
 
 
 async def test_an_operator_that_does_not_end_keeps_its_finalizers() -> None:

@@ -49,7 +49,7 @@ def test_an_ordinary_user_is_told_to_use_sudo(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_missing_go_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda *_args, **_named: None)
-    with pytest.raises(ClusterError, match="install Go"):
+    with pytest.raises(ClusterError, match="no script here installs it"):
         prerequisites.require_go()
 
 

@@ -29,7 +29,7 @@ async def test_a_late_queue_grows_its_workers_up_to_what_the_guard_allocates() -
         await world.start()
         await asyncio.sleep(10)
         world.queue(**LATE)
-        await asyncio.sleep(240)
+        await asyncio.sleep(140)
         budget = world.view().budget
         assert budget is not None
         assert world.asked_for() == budget.budget

@@ -97,6 +97,15 @@ def fall_behind(world: World) -> None:
     asyncio.get_running_loop().call_later(STALE_SECONDS, setattr, server, "is_paused", False)
 
 
+def lose_stream(world: World) -> None:
+    """The receiver of the one that serves is down for a while, and in that time the primary does not answer once."""
+    server, loop = world.replica(world.serving()[0]), asyncio.get_running_loop()
+    server.is_cut_off = True
+    loop.call_later(STALE_SECONDS / 4, setattr, world.primary, "is_down", True)
+    loop.call_later(STALE_SECONDS / 4 + 1.0, setattr, world.primary, "is_down", False)
+    loop.call_later(2 * STALE_SECONDS, setattr, server, "is_cut_off", False)
+
+
 def want_more_beside_a_stale_one(world: World) -> None:
     """Replay of the standby makes no progress for some time; a process that takes over has not seen for how long."""
     stale = next(name for name in world.names(CLAIM) if name not in world.serving())
@@ -113,7 +122,8 @@ def is_rolled(world: World) -> bool:
 
 def is_current(world: World) -> bool:
     members = [world.replica(name) for name in world.names(CLAIM) if name in world.members.ips]
-    return not any(server.is_paused for server in members) and len(members) == len(world.roles())
+    is_held = any(server.is_paused or server.is_cut_off for server in members)
+    return not is_held and len(members) == len(world.roles())
 
 
 def fail_over_some(world: World) -> None:
@@ -176,6 +186,12 @@ LIVES = (
         scene=with_set(readiness={"ejectReplayLag": "3s"}),
         happens=fall_behind,
         is_over=lambda w: is_current(w) and wants(1, 1)(w),
+    ),
+    Life(
+        name="set-cut-off",
+        scene=with_set(readiness={"ejectReplayLag": "5s"}),
+        happens=lose_stream,
+        is_over=lambda world: is_current(world) and wants(1, 1)(world),
     ),
     Life(
         name="set-stale-standby",

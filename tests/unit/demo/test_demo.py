@@ -1,16 +1,28 @@
 """What the demo shows: the newest decision on a small terminal, sentences for figures, the primary beside the rest."""
 
+import importlib
 from pathlib import Path
 
+import psycopg
 import pytest
 from rich.console import Console
 
+from e2e.demo.__main__ import PAGE_COLUMNS, fold
 from e2e.demo.picture import draw
-from e2e.demo.report import SENTENCES, measure, missing, objective_of, print_summary
+from e2e.demo.report import (
+    SENTENCES,
+    describe_load,
+    describe_problems,
+    measure,
+    missing,
+    objective_of,
+    print_summary,
+)
 from e2e.demo.timeline import Decision, GuardSample, Timeline
-from e2e.demo.view import render, sparkline
+from e2e.demo.view import plain_line, render, sparkline
 from e2e.invariants.patrol import Watch
 
+APPS = Path(__file__).parents[3] / "e2e" / "apps"
 WORDS = "Queue ArrivalsCovered: 7 workers wanted: 30.1 jobs/s arrive, 39.2/s expected in 1 s; one worker does 9.28/s"
 
 
@@ -90,6 +102,87 @@ def test_every_figure_and_every_missing_one_is_a_sentence(timeline: Timeline, tm
     assert "for 50 s the guard called the primary Brownout or worse" in text
 
 
+def test_a_moment_without_an_answered_read_has_no_latency(timeline: Timeline) -> None:
+    """A zero would be the best latency there is."""
+    timeline.on_reads({"t": 1100.0, "connections": 0, "reads": 0, "errors": 9, "p50_ms": None, "p99_ms": None})
+    assert "p99 - failed 9" in plain_line(timeline, 1101.0)
+    (row,) = (line for line in screen(timeline, 80, 24) if "read latency p99" in line)
+    assert row.rstrip(" │").endswith("-")
+    assert sparkline([0, None, 80], least=40) == " -█"
+
+
+def test_a_line_of_a_pipe_is_no_wider_than_a_page(timeline: Timeline) -> None:
+    timeline.on_reads({"t": 1100.0, "connections": 180, "reads": 9, "errors": 12, "p50_ms": 1.0, "p99_ms": 1234.5})
+    timeline.on_queue({"t": 1100.0, "rate": 4.0, "deferred": 4, "backlog": 1234, "lag_seconds": 44.4})
+    timeline.guard = timeline.guard[:3]
+    assert len(plain_line(timeline, 1240.0)) <= PAGE_COLUMNS
+    folded = fold(f"   8 s  WorkerPool  1 → 2  {WORDS}; {WORDS}").splitlines()
+    assert len(folded) == 2
+    assert max(map(len, folded)) <= PAGE_COLUMNS
+
+
+def test_the_verdict_says_how_busy_the_machine_was(timeline: Timeline) -> None:
+    timeline.loads = [(0.0, 1.25), (50.0, 5.0), (99.0, 4.0)]
+    assert describe_load(timeline, 2) == "", "not known"
+    timeline.load_before = 0.3
+    calm = describe_load(timeline, 2)
+    assert calm == "load average of a minute, on 2 cores: 0.3 before the demo, 1.2 to 5.0 while the load ran"
+    timeline.load_before = 3.0
+    assert "was not idle before" in describe_load(timeline, 2)
+    assert "was not idle before" not in describe_load(timeline, 16)
+
+
+def test_the_verdict_says_why_reads_failed() -> None:
+    refused = 'connection to server at "10.96.0.{}", port 5432 failed:\n  Connection refused'
+    problems = [refused.format(n) for n in range(5)] + ["timeout expired"] * 7 + ["a", "b", "b"]
+    text = describe_problems(problems).splitlines()
+    assert text == [
+        "why reads failed:",
+        "  7 times: timeout expired",
+        '  5 times: connection to server at "ADDRESS", port 5432 failed: Connection refused',
+        "  2 times: b",
+        "  and 1 more, in `problems` of the figures",
+    ]
+    assert describe_problems([]) == ""
+
+
+async def test_the_readers_count_open_connections_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that cannot connect nor one that waits to try again, and no latency without a read."""
+    monkeypatch.syspath_prepend(str(APPS))
+    readers = importlib.import_module("readers")
+    tally = readers.Tally()
+    seen: list[int] = []
+
+    class Broken:
+        async def __aenter__(self) -> "Broken":
+            return self
+
+        async def __aexit__(self, *_error: object) -> None:
+            return None
+
+        async def execute(self, *_query: object) -> None:
+            seen.append(tally.connections)
+            raise psycopg.OperationalError("broken")
+
+    async def connect(*_arguments: object, **_options: object) -> Broken:
+        seen.append(tally.connections)
+        return Broken()
+
+    async def sleep(_seconds: float) -> None:
+        seen.append(tally.connections)
+
+    monkeypatch.setattr(psycopg.AsyncConnection, "connect", connect)
+    monkeypatch.setattr(readers.asyncio, "sleep", sleep)
+    await readers.live(tally, 1, 1.0, 1.0)
+    assert seen == [0, 1, 0], "before it is open, while it is, and in the pause after it broke"
+    line = tally.line()
+    assert (line["connections"], line["reads"], line["errors"]) == (0, 0, 1)
+    assert line["p50_ms"] is line["p99_ms"] is None
+    tally.read("10.0.0.1", 3.0)
+    assert tally.line()["p99_ms"] == 3.0
+
+
 def test_the_picture_is_drawn_with_and_without_samples(timeline: Timeline, tmp_path: Path) -> None:
+    timeline.on_reads({"t": 1100.0, "connections": 0, "reads": 0, "errors": 9, "p50_ms": None, "p99_ms": None})
     for name, one in (("full", timeline), ("empty", Timeline())):
         assert draw(one, tmp_path / f"{name}.png").stat().st_size > 10_000

@@ -51,6 +51,35 @@ def test_a_grace_begins_anew_when_the_primary_comes_back(scene: Scene) -> None:
     assert scene.run(2).found() == [Invariant.SLOTS_ARE_MEMBERS]
 
 
+@pytest.mark.parametrize("blip", ["primary", "member"])
+def test_a_grace_is_paused_by_a_short_silence_and_not_shortened(scene: Scene, blip: str) -> None:
+    """The silence itself does not count, nor does the time to the next observation."""
+    scene.members[0] = known = {"in_recovery": False}
+    seen = 0.0
+    for _ in range(3):
+        scene.run(1.5)
+        seen += 1.0
+        assert scene.found() == []
+        if blip == "primary":
+            scene.answers = False
+        else:
+            scene.members.pop(0)
+        scene.run(2.0)
+        scene.answers, scene.members[0] = True, known
+    scene.run(DISOWN_GRACE - seen)
+    assert scene.found() == []
+    assert scene.run(1.5).found() == [Invariant.SERVING_IS_FIT]
+
+
+def test_one_that_leaves_in_a_short_silence_is_not_held_to_what_was(scene: Scene) -> None:
+    scene.members[0] = {"in_recovery": False}
+    scene.run(DISOWN_GRACE - 1)
+    scene.answers = False
+    scene.run(2)
+    scene.answers, scene.listed = True, {"10.0.0.1"}
+    assert scene.run(60).found() == []
+
+
 def test_what_was_seen_long_ago_is_unknown(scene: Scene) -> None:
     scene.members[0] = {"in_recovery": False}
     scene.guard = replace(scene.guard, is_ready=False)

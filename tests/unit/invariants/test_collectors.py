@@ -38,7 +38,7 @@ def test_names_are_the_operators() -> None:
     assert manifests.WHY_ANNOTATION == replica.DRAINING_WHY_ANNOTATION
     assert manifests.SLOT_ANNOTATION == replica.SLOT_ANNOTATION
     assert manifests.RETIRE_ANNOTATION == replica.RETIRE_ANNOTATION
-    assert suspicion.SLOT_PREFIX == replica.ANY_SLOT_PREFIX
+    assert suspicion.SLOT_NAME.pattern == replica.SLOT_PATTERN.pattern
     assert manifests.STALE_CONDITION == ConditionType.READS_MAY_BE_STALE
     assert {Reason.LAG_PANIC, Reason.READS_UNBOUNDED} == excuses.LASTING_REASONS
     assert excuses.OUTAGE_REASON == Reason.READS_UNBOUNDED

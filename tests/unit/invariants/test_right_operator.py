@@ -30,6 +30,15 @@ async def streams_break(world: WatchedWorld) -> None:
         world.replica(name).is_cut_off = True
 
 
+async def streams_break_while_the_primary_blinks(world: WatchedWorld) -> None:
+    await streams_break(world)
+    for _ in range(8):
+        await asyncio.sleep(7.0)
+        world.primary.is_down = True
+        await asyncio.sleep(1.0)
+        world.primary.is_down = False
+
+
 async def stand_still_in_mode(world: WatchedWorld, mode: str) -> None:
     world.edit_spec(SET, mode=mode)
     await asyncio.sleep(5.0)
@@ -60,6 +69,8 @@ async def hang(world: WatchedWorld) -> None:
         pytest.param(1, 1, stand_still, id="swap"),
         pytest.param(2, 1, all_stand_still, id="panic"),
         pytest.param(2, 0, streams_break, id="no-streams"),
+        pytest.param(1, 1, streams_break_while_the_primary_blinks, id="stream-and-blinks"),
+        pytest.param(2, 0, streams_break_while_the_primary_blinks, id="no-streams-and-blinks"),
         pytest.param(1, 1, partial(stand_still_in_mode, mode="Paused"), id="paused"),
         pytest.param(2, 1, partial(stand_still_in_mode, mode="DryRun"), id="dry-run"),
         pytest.param(1, 1, partial(stand_still_while_nobody_leads, away=TAKEOVER_SECONDS), id="takeover"),

@@ -149,7 +149,8 @@ def test_a_slot_that_is_left_behind_is_seen_after_set_and_guard_are_gone(scene: 
 
 
 def test_slots_of_others_are_theirs(scene: Scene) -> None:
-    scene.slots.append(SlotFacts("patroni_2", is_active=False, kept_bytes=10**9))
+    for name in ("patroni_2", "hr_standby1"):
+        scene.slots.append(SlotFacts(name, is_active=False, kept_bytes=10**9))
     assert scene.run(300).found() == []
 
 
@@ -202,7 +203,7 @@ def test_a_member_is_never_synchronous(scene: Scene) -> None:
 
 
 def test_others_may_be_synchronous(scene: Scene) -> None:
-    scene.server = {"synchronous": ("somebody",)}
+    scene.server = {"synchronous": ("somebody", "hr_standby1")}
     assert scene.run(60).found() == []
 
 
@@ -252,6 +253,16 @@ def test_no_age_runs_while_the_primary_is_away(scene: Scene) -> None:
     scene.events = {"reads": (READ(40.0),)}
     assert scene.run(1).found() == []
     scene.run(10)
+    scene.events = {"reads": (READ(40.0),)}
+    assert scene.run(1).found() == [Invariant.NO_STALE_CONNECTION]
+
+
+def test_an_age_runs_on_through_a_short_silence_of_the_primary(scene: Scene) -> None:
+    for _ in range(4):
+        scene.run(20)
+        scene.answers = False
+        scene.run(1)
+        scene.answers = True
     scene.events = {"reads": (READ(40.0),)}
     assert scene.run(1).found() == [Invariant.NO_STALE_CONNECTION]
 

@@ -75,6 +75,19 @@ def test_to_say_it_does_not_help_while_a_standby_could_take_the_place(scene: Sce
         assert "fit to take its place: store-1-x" in scene.checker.violations[0].describe()
 
 
+@pytest.mark.parametrize("reason", ["LagPanic", "ReplayLagUnknown", ""])
+def test_a_primary_that_blinks_hides_nobody_who_is_kept(scene: Scene, reason: str) -> None:
+    passes = [0]
+
+    def blink() -> None:
+        passes[0] += 1
+        scene.answers = passes[0] % 60 != 0
+
+    scene.members[0] = {"staleness": 600.0}
+    scene.say(reason, 0)
+    assert scene.run(90, blink).found() == [Invariant.SERVING_IS_FIT]
+
+
 def test_one_that_is_said_hides_no_other(lone: Scene) -> None:
     join(lone, 2, staleness=900.0, is_streaming=False)
     lone.members[0] = {"staleness": 20.0}

@@ -216,6 +216,15 @@ def test_the_grace_period_holds_all_that_a_stop_may_take() -> None:
     assert pod["terminationGracePeriodSeconds"] == 5 + 90 + 60
 
 
+@pytest.mark.parametrize("spec", [SMALL, LARGE], ids=["small", "large"])
+def test_a_busy_replica_may_miss_two_probes_in_a_row(spec: dict[str, Any]) -> None:
+    """All replicas of a set are busy together: what takes one out for a late answer takes out all of them at once."""
+    ready = next(each for each in make_pod(spec)["spec"]["containers"] if "readinessProbe" in each)["readinessProbe"]
+    assert ready["failureThreshold"] > 2
+    slowest = max(ready["timeoutSeconds"], ready["periodSeconds"])
+    assert (ready["failureThreshold"] - 1) * slowest >= 20, "it may be busy for so long"
+
+
 def test_a_probe_ends_before_the_kubelet_ends_it() -> None:
     [server] = make_pod(SMALL)["spec"]["containers"]
     scripts = load_scripts()

@@ -54,9 +54,6 @@ ASKED: list[tuple[type[SpecModel], str, dict[str, Any]]] = [
     ),
     (WorkerPoolSpec, "queue.claims", {"queue": {**POOL["queue"], "claims": "Unfenced"}}),
     (WorkerPoolSpec, "queue.pollInterval", {"queue": {**POOL["queue"], "pollInterval": "5s"}}),
-    (WorkerPoolSpec, "effectiveness.minGainPercent", {"effectiveness": {"minGainPercent": 20}}),
-    (WorkerPoolSpec, "effectiveness.retryAfter", {"effectiveness": {"retryAfter": "5m"}}),
-    (WorkerPoolSpec, "databaseRole", {"databaseRole": "mailer"}),
     (WorkerPoolSpec, "priority", {"priority": "Background"}),
     (WorkerPoolSpec, "shedding.pause", {"shedding": {"pause": "Queue"}, "queue": RIVER}),
     (WorkerPoolSpec, "shedding.maxDeferral", {"shedding": {"maxDeferral": "5m"}}),
@@ -96,7 +93,7 @@ def test_what_is_done_anyway_is_not_named(model: type[SpecModel], changes: dict[
 def test_each_field_of_the_tables_is_asked_for_above_or_only_by_its_default() -> None:
     asked = {(model, path) for model, path, _ in ASKED}
     rest = {field.path for model, fields in TABLES.items() for field in fields if (model, field.path) not in asked}
-    assert rest == {"autoscaling.forecast.horizon", "warmup.prewarm", "effectiveness.enabled"}
+    assert rest == {"autoscaling.forecast.horizon", "warmup.prewarm"}
 
 
 @pytest.mark.parametrize(
@@ -119,12 +116,12 @@ def test_the_table_knows_which_fields_are_required(model: type[SpecModel], field
 
 def test_a_required_field_alone_is_no_news() -> None:
     assert not has_free_choice(parse_spec(WorkerPoolSpec, {"spec": POOL}))
-    assert has_free_choice(parse_spec(WorkerPoolSpec, {"spec": {**POOL, "databaseRole": "mailer"}}))
+    assert has_free_choice(parse_spec(WorkerPoolSpec, {"spec": {**POOL, "shedding": {"maxDeferral": "5m"}}}))
 
 
 UNREAD = {
-    "min_gain_percent", "retry_after", "database_role", "max_deferral", "poll_interval", "suspend_ref", "rebalance",
-    "warmup", "may_end", "notify", "forecast", "effectiveness", "shedding",
+    "max_deferral", "poll_interval", "suspend_ref", "rebalance",
+    "warmup", "may_end", "notify", "forecast", "shedding",
 }  # fmt: skip
 
 

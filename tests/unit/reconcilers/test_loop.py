@@ -314,3 +314,31 @@ async def test_forgetting_does_not_wait_for_longer_than_a_pass_may_take() -> Non
     assert reconciler.forgotten == ["u"]
     assert asyncio.get_running_loop().time() == pytest.approx(1.0 + PASS_DEADLINE.total_seconds())
     task.cancel()
+
+
+class Instant(Scripted):
+    """Passes that wait for nothing."""
+
+    async def reconcile(self, body: Manifest) -> timedelta:
+        self.passes.append(asyncio.get_running_loop().time())
+        return timedelta(seconds=10)
+
+
+async def test_a_hundred_objects_that_are_woken_at_once_leave_turns_to_all_else() -> None:
+    reconciler, flag = Instant(), Flag()
+    loops = loops_of(reconciler)
+    refs = [ObjectRef(WORKER_POOL, "shop", f"pool-{number}") for number in range(100)]
+    bodies = [{"metadata": {"namespace": "shop", "name": ref.name, "uid": ref.name}} for ref in refs]
+    tasks = [asyncio.create_task(loops.run(WORKER_POOL, body, flag)) for body in bodies]
+    await asyncio.sleep(1)
+    reconciler.passes.clear()
+    for ref in refs:
+        loops.wake(ref)
+    most = 0
+    while len(reconciler.passes) < 100:
+        before = len(reconciler.passes)
+        await asyncio.sleep(0)
+        most = max(most, len(reconciler.passes) - before)
+    assert most == 1
+    for task in tasks:
+        task.cancel()

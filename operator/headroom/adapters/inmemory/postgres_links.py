@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headroom.adapters.inmemory.postgres_listener import MemoryListener
 from headroom.adapters.inmemory.postgres_server import MemoryServer
 from headroom.adapters.inmemory.postgres_session import MemoryLinkSession, slot_facts
 from headroom.errors import PrimaryUnavailable, Refused
 from headroom.model.database import ReplicaProbe, SlotFacts
 from headroom.model.libraries import ServerLibraries
 from headroom.model.timelines import FIRST_TIMELINE, TimelineHistory
+from headroom.ports.postgres import QueueListener
 from headroom.reasons import Reason
 
 MAX_QUEUE_ROWS = 2
@@ -136,6 +138,10 @@ class MemoryQueue:
         """See `QueueLink.query`."""
         self.session.use()
         return self.session.world.answer(sql, parameters)[:MAX_QUEUE_ROWS]
+
+    def open_listener(self) -> QueueListener:
+        """See `PrimaryLink.open_listener`."""
+        return MemoryListener(self.session.another())
 
     async def close(self) -> None:
         """See `QueueLink.close`."""

@@ -4,12 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headroom.adapters.inmemory.postgres_listener import MemoryListener
 from headroom.adapters.inmemory.postgres_server import CANARY_BYTES, MemoryServer
 from headroom.adapters.inmemory.postgres_session import MemoryLinkSession, slot_facts
 from headroom.errors import PrimaryUnavailable
-from headroom.model.database import BackupProgress, ConnectionCounts, Lsn, Mark, ServerFacts, SlotFacts
+from headroom.model.database import (
+    BackupProgress,
+    ConnectionCounts,
+    LimitedConnections,
+    Lsn,
+    Mark,
+    ServerFacts,
+    SlotFacts,
+)
 from headroom.model.frozen import FrozenMap
 from headroom.model.libraries import ServerLibraries
+from headroom.model.waits import WaitSample
+from headroom.ports.postgres import QueueListener
 from headroom.reasons import Reason
 
 
@@ -102,6 +113,8 @@ class MemoryPrimary:
             limit=server.usable_connections,
             lock_waiters=server.lock_waiters,
             oldest_transaction_seconds=0.0,
+            roles=server.count_roles(),
+            databases=FrozenMap({server.database: LimitedConnections(len(states), server.connection_limit)}),
         )
 
     async def backups(self) -> Sequence[BackupProgress]:
@@ -123,6 +136,16 @@ class MemoryPrimary:
         """See `PrimaryLink.query`."""
         self.session.use()
         return self.session.world.answer(sql, parameters)
+
+    async def waits(self, role: str | None) -> WaitSample:
+        """See `PrimaryLink.waits`."""
+        server, login = self.session.use(), self.session.login()
+        server.questions["waits"] += 1
+        return server.read_waits(role, is_allowed="pg_monitor" in login.rights or login.is_superuser)
+
+    def open_listener(self) -> QueueListener:
+        """See `PrimaryLink.open_listener`."""
+        return MemoryListener(self.session.another())
 
     async def close(self) -> None:
         """See `PrimaryLink.close`."""

@@ -1,5 +1,6 @@
 """A PostgreSQL server as a few numbers: WAL position, slots, sessions, roles, and the ways it can fail."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -7,7 +8,16 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from headroom.errors import PrimaryUnavailable, Refused
-from headroom.model.database import NEWEST_MAJOR, OLDEST_MAJOR, BackupProgress, ConnectionTarget, Credentials, Lsn
+from headroom.model.database import (
+    NEWEST_MAJOR,
+    OLDEST_MAJOR,
+    BackupProgress,
+    ConnectionTarget,
+    Credentials,
+    LimitedConnections,
+    Lsn,
+)
+from headroom.model.frozen import FrozenMap
 from headroom.model.libraries import (
     DEFAULT_COLLATION,
     PRELOAD_PARAMETER,
@@ -15,6 +25,7 @@ from headroom.model.libraries import (
     DatabaseLibraries,
     ServerLibraries,
 )
+from headroom.model.waits import CPU, Blocker, WaitSample, describe_statement
 from headroom.reasons import Reason
 
 ALL_RIGHTS = frozenset({"pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_use_reserved_connections"})
@@ -65,14 +76,18 @@ class MemoryRole:
     rights: frozenset[str] = ALL_RIGHTS
     may_replicate: bool = False
     is_superuser: bool = False
+    connection_limit: int | None = None
 
 
 @dataclass(slots=True)
 class MemorySession:
-    """A client's session."""
+    """A client's session; `wait` is its wait event while it runs a statement, `blocker` who has the lock it needs."""
 
     role: str = "shop"
     state: str = "idle"
+    statement: str = ""
+    wait: str | None = None
+    blocker: "MemorySession | None" = None
 
 
 @dataclass(slots=True)
@@ -111,6 +126,7 @@ class MemoryServer:
     sessions: list[MemorySession] = field(default_factory=list)
     backups: list[BackupProgress] = field(default_factory=list)
     commit_seconds: float = 0.001
+    connection_limit: int | None = None
     wal_senders_used: int = 0
     lock_waiters: int = 0
     is_down: bool = False
@@ -127,8 +143,40 @@ class MemoryServer:
     questions: Counter[str] = field(default_factory=Counter)
     lock_holder: str | None = None
     forks: list[tuple[int, Lsn]] = field(default_factory=list)
+    notified: dict[str, int] = field(default_factory=dict)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
     _replayed: int = 0
     _received: int = 0
+
+    def count_roles(self) -> FrozenMap[str, LimitedConnections]:
+        """Sessions by role, with the limits of roles that have one."""
+        used = Counter(session.role for session in self.sessions)
+        limits = {name: role.connection_limit for name, role in self.roles.items()}
+        names = used.keys() | {name for name, limit in limits.items() if limit is not None}
+        return FrozenMap((name, LimitedConnections(used[name], limits.get(name))) for name in sorted(names))
+
+    def read_waits(self, role: str | None, *, is_allowed: bool) -> WaitSample:
+        """What the busy sessions of a role wait for; only pg_monitor sees the states of others."""
+        busy = [session for session in self.sessions if session.state != "idle" and role in (None, session.role)]
+        if not is_allowed:
+            return WaitSample()
+        events = Counter("Client:ClientRead" if s.state != "active" else s.wait or CPU for s in busy)
+        blockers = [session.blocker for session in busy if session.blocker is not None]
+        top = max(blockers, key=lambda blocker: sum(blocker is other for other in blockers), default=None)
+        if top is None:
+            return WaitSample(tuple(sorted(events.items())))
+        waiters = sum(top is other for other in blockers)
+        blocker = Blocker(describe_statement(top.statement), waiters, is_idle=top.state != "active")
+        return WaitSample(tuple(sorted(events.items())), blocker)
+
+    def notify(self, channel: str) -> None:
+        """As NOTIFY does: `notified` counts by channel, and whoever waits for `news` looks."""
+        self.notified[channel] = self.notified.get(channel, 0) + 1
+        self._publish()
+
+    def _publish(self) -> None:
+        news, self.news = self.news, asyncio.Event()
+        news.set()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -200,6 +248,7 @@ class MemoryServer:
         self.started_at = start_postmaster()
         self.sessions.clear()
         self.lock_holder = None
+        self._publish()
 
     def log_in(self, target: ConnectionTarget) -> MemoryRole:
         """Check a login as the server does, in its order; raises PrimaryUnavailable."""

@@ -64,6 +64,10 @@ class MemoryLinkSession:
         assert self.role is not None
         return self.role
 
+    def another(self) -> "MemoryLinkSession":
+        """A second connection with the same login."""
+        return MemoryLinkSession(self.world, self.target)
+
     def close(self) -> None:
         """End it."""
         self._is_closed = True

@@ -37,6 +37,7 @@ PROBE_OPTIONS: Mapping[str, str] = {
     "idle_in_transaction_session_timeout": "10000",
     "default_transaction_read_only": "on",
     "jit": "off",
+    "max_parallel_workers_per_gather": "0",
     "TimeZone": "UTC",
     "DateStyle": "ISO",
 }
@@ -83,14 +84,23 @@ class PinnedConnection:
 
         return await self.run(work, seconds=seconds)
 
-    async def run(self, work: Callable[[Link], Awaitable[T]], *, seconds: float = STATEMENT_SECONDS) -> T:
+    async def run(
+        self,
+        work: Callable[[Link], Awaitable[T]],
+        *,
+        seconds: float = STATEMENT_SECONDS,
+        turn_seconds: float | None = None,
+    ) -> T:
         """Run `work` on the open connection; raises PrimaryUnavailable or Refused, and reconnects next time.
 
-        `work` may run twice: a connection that turns out to have died while it was idle is opened again at once.
+        `work` may run twice: a connection that turns out to have died while it was idle is opened again at once. It
+        waits for its turn for `turn_seconds` at most (None: `seconds`).
         """
-        deadline = asyncio.get_running_loop().time() + seconds
+        patience, has_turn = seconds if turn_seconds is None else turn_seconds, False
+        deadline = asyncio.get_running_loop().time() + patience
         try:
             async with self._turns.take(deadline):
+                has_turn = True
                 was_open = self.is_open and not self._is_aged()
                 link = await self._ensure_open()
                 try:
@@ -100,8 +110,10 @@ class PinnedConnection:
                         raise
                 return await self._bounded(await self._ensure_open(), work, seconds)
         except TimeoutError as error:
-            where = f"{self.target.host}:{self.target.port}"
-            message = f"{where} did not answer within {seconds:g} s ({self.application_name.split('/')[1]})"
+            where, role = f"{self.target.host}:{self.target.port}", self.application_name.split("/")[1]
+            message = f"{where} did not answer within {seconds:g} s ({role})"
+            if not has_turn:
+                message = f"{where} was busy with other queries of this connection for {patience:g} s ({role})"
             raise PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT) from error
 
     async def open(self) -> None:

@@ -4,6 +4,8 @@ libpq gives no SQLSTATE for a failed login, only the server's text, so connectio
 (untranslated) text; a text nobody recognises is quoted under PrimaryUnreachable.
 """
 
+import re
+
 import psycopg
 from psycopg import errors as pg
 
@@ -43,6 +45,14 @@ _CONNECT_PHRASES: tuple[tuple[Reason, tuple[str, ...]], ...] = (
     (Reason.PRIMARY_TIMEOUT, ("timeout expired", "timed out")),
 )
 
+_NAME_ERROR = re.compile(r"\[Errno -?\d+\] *")
+_PLAIN_NAME_ERRORS = (
+    ("temporary failure in name resolution", "its name cannot be looked up: no such name, or no name server answers"),
+    ("name or service not known", "there is no host of this name"),
+    ("no address associated with hostname", "there is no address for this name"),
+)
+"""The resolver's words, and what they mean to a person."""
+
 _STATE_REASONS: dict[str, Reason] = {
     "57014": Reason.PRIMARY_TIMEOUT,  # query_canceled: statement_timeout
     "55P03": Reason.PRIMARY_TIMEOUT,  # lock_not_available
@@ -60,7 +70,8 @@ def translate_connect_error(error: Exception, target: ConnectionTarget, *, role:
         message = f"{_where(target)} did not accept a connection in time"
         return PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT)
     reason = classify_connect_text(str(error))
-    text = f"{_where(target)}: {quote(error)}"
+    words = _describe_name_error(error) if reason is Reason.HOST_NOT_FOUND else quote(error)
+    text = f"{_where(target)}: {words}"
     fix = _connect_fix(reason, target)
     login = f" ({role})" if role else ""
     return PrimaryUnavailable(f"{text}{login}; {fix}" if fix else f"{text}{login}", reason=reason)
@@ -100,6 +111,12 @@ def quote(error: BaseException) -> str:
     for prefix in ("connection failed: ", "connection is bad: "):
         words = words.removeprefix(prefix)
     return words if len(words) <= MAX_QUOTE else f"{words[:MAX_QUOTE]}…"
+
+
+def _describe_name_error(error: Exception) -> str:
+    lowered = str(error).lower()
+    plain = next((words for phrase, words in _PLAIN_NAME_ERRORS if phrase in lowered), None)
+    return plain or _NAME_ERROR.sub("", quote(error))
 
 
 def _prerequisite(text: str) -> Reason:

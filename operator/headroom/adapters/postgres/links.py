@@ -19,11 +19,14 @@ from headroom.errors import HeadroomError, PrimaryUnavailable, SignalUnavailable
 from headroom.model.database import ReplicaProbe
 from headroom.model.libraries import ServerLibraries
 from headroom.ports.clock import Clock, Fence
+from headroom.ports.postgres import QueueListener
 from headroom.reasons import Reason
 
 END_SECONDS = 3.0
 QUEUE_STATEMENT_MILLISECONDS = 2000
 QUEUE_SECONDS = 3.0
+QUEUE_TURN_SECONDS = 10.0
+"""Pools with one login wait for each other's queries on one connection; the slow one is to blame, not the server."""
 OWN_MAX_ROWS = 2
 """One row is right and two are too many: more need not be fetched to know."""
 QUEUE_OPTIONS: Mapping[str, str] = {
@@ -31,6 +34,8 @@ QUEUE_OPTIONS: Mapping[str, str] = {
     "lock_timeout": "500",
     "idle_in_transaction_session_timeout": "10000",
     "default_transaction_read_only": "on",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
     "TimeZone": "UTC",
 }
 """No search_path: a user's SQL means the one of the user's role."""
@@ -91,6 +96,7 @@ class PinnedQueue:
     """Implements `QueueLink`."""
 
     connection: PinnedConnection
+    make_listener: Callable[[], QueueListener]
 
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """See `QueueLink.query`."""
@@ -103,7 +109,11 @@ class PinnedQueue:
                     raise
                 raise describe_query_error(error) from error
 
-        return await self.connection.run(work, seconds=QUEUE_SECONDS)
+        return await self.connection.run(work, seconds=QUEUE_SECONDS, turn_seconds=QUEUE_TURN_SECONDS)
+
+    def open_listener(self) -> QueueListener:
+        """See `PrimaryLink.open_listener`."""
+        return self.make_listener()
 
     async def close(self) -> None:
         """End the connection."""

@@ -1,7 +1,7 @@
 """The link to a primary: canary, guard and probes, each on its own connection; pools get one when they ask."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from headroom.adapters.postgres.connection import WRITE_OPTIONS, Link, PinnedCon
 from headroom.adapters.postgres.guard import GuardSession, ServerKey
 from headroom.adapters.postgres.libraries import Pin, read_libraries
 from headroom.adapters.postgres.links import SharedQueries
+from headroom.adapters.postgres.waits import WaitReader
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import (
     BackupProgress,
@@ -22,7 +23,9 @@ from headroom.model.database import (
 )
 from headroom.model.frozen import FrozenMap
 from headroom.model.libraries import ServerLibraries
+from headroom.model.waits import WaitSample
 from headroom.ports.clock import Clock
+from headroom.ports.postgres import QueueListener
 from headroom.reasons import Reason
 
 CANARY_SECONDS = 10.0
@@ -46,9 +49,14 @@ class PinnedPrimary:
     queues: SharedQueries
     clock: Clock
     pin_database: Pin
+    make_listener: Callable[[], QueueListener]
+    _waits: WaitReader = field(init=False)
     _settings: FrozenMap[str, str] = field(default_factory=FrozenMap)
     _settings_read_at: float | None = None
     _is_observer: bool = True
+
+    def __post_init__(self) -> None:
+        self._waits = WaitReader(self.queues, self.clock)
 
     async def open(self, *, is_observer: bool) -> None:
         """Connect the probes first, then the rest unless it is an observer; refuses a server in recovery."""
@@ -138,6 +146,14 @@ class PinnedPrimary:
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """See `PrimaryLink.query`."""
         return await self.queues.query(sql, parameters)
+
+    async def waits(self, role: str | None) -> WaitSample:
+        """See `PrimaryLink.waits`."""
+        return await self._waits.read(role)
+
+    def open_listener(self) -> QueueListener:
+        """See `PrimaryLink.open_listener`."""
+        return self.make_listener()
 
     async def close(self) -> None:
         """End all connections; the server releases the lock with the guard's."""

@@ -1,12 +1,13 @@
 """Rows as the facts they stand for; the one place where column names of `sql` are read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from headroom.model.database import (
     BackupProgress,
     ConnectionCounts,
+    LimitedConnections,
     Lsn,
     Mark,
     ReplicaProbe,
@@ -65,6 +66,16 @@ def parse_connections(row: Row) -> ConnectionCounts:
         limit=int(row["usable"]),
         lock_waiters=int(row["lock_waiters"]),
         oldest_transaction_seconds=max(0.0, float(row["oldest_transaction_seconds"])),
+        roles=_parse_limited(row["roles"]),
+        databases=_parse_limited(row["databases"]),
+    )
+
+
+def _parse_limited(entries: Iterable[Sequence[Any]] | None) -> FrozenMap[str, LimitedConnections]:
+    """Entries of name, connections (None: none) and CONNECTION LIMIT (below 0 or None: none)."""
+    return FrozenMap(
+        (str(name), LimitedConnections(int(used or 0), None if limit is None or limit < 0 else int(limit)))
+        for name, used, limit in entries or ()
     )
 
 

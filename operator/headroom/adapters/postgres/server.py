@@ -1,6 +1,6 @@
 """Opens the links: the adapter's one public class."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from headroom.adapters.postgres.connection import PROBE_OPTIONS, WRITE_OPTIONS, PinnedConnection
@@ -8,11 +8,12 @@ from headroom.adapters.postgres.conninfo import SessionNames, read_system_author
 from headroom.adapters.postgres.guard import GuardSession, HeldLocks, compute_lock_key
 from headroom.adapters.postgres.libraries import LIBRARY_OPTIONS, Pin
 from headroom.adapters.postgres.links import QUEUE_OPTIONS, PinnedQueue, PinnedReplica, SharedQueries
+from headroom.adapters.postgres.listener import PinnedListener
 from headroom.adapters.postgres.primary import CANARY_OPTIONS, PROBES_MAX_AGE_SECONDS, PinnedPrimary
 from headroom.adapters.postgres.slots import PinnedSlots
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.ports.clock import Clock, Fence
-from headroom.ports.postgres import PrimaryLink, QueueLink, ReplicaLink, SlotLink
+from headroom.ports.postgres import PrimaryLink, QueueLink, QueueListener, ReplicaLink, SlotLink
 
 
 @dataclass(slots=True)
@@ -46,6 +47,7 @@ class PsycopgPostgres:
             queues=SharedQueries(lambda: pin_probes("queues"), self.clock),
             clock=self.clock,
             pin_database=self._pin_database(target),
+            make_listener=self._make_listener(target),
         )
         try:
             await link.open(is_observer=is_observer)
@@ -79,7 +81,10 @@ class PsycopgPostgres:
         """See `Postgres.open_queue`."""
         connection = self._pin(target, "queue", QUEUE_OPTIONS)
         await connection.open()
-        return PinnedQueue(connection)
+        return PinnedQueue(connection, self._make_listener(target))
+
+    def _make_listener(self, target: ConnectionTarget) -> Callable[[], QueueListener]:
+        return lambda: PinnedListener(self._pin(target, "listener", PROBE_OPTIONS))
 
     def _pin_database(self, target: ConnectionTarget) -> Pin:
         return lambda database: self._pin(replace(target, database=database), "libraries", LIBRARY_OPTIONS)

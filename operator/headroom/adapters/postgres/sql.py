@@ -96,7 +96,15 @@ SELECT count(*) AS used,
          AS oldest_transaction_seconds,
        (SELECT sum(CASE WHEN name = 'max_connections' THEN setting::int ELSE -setting::int END)::int
         FROM pg_settings
-        WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')) AS usable
+        WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')) AS usable,
+       (SELECT json_agg(json_build_array(r.rolname, s.used, CASE WHEN NOT r.rolsuper THEN r.rolconnlimit END))
+        FROM (SELECT usesysid AS oid, count(*) AS used FROM clients GROUP BY 1) s
+        RIGHT JOIN pg_roles r USING (oid)
+        WHERE s.used > 0 OR r.rolconnlimit >= 0) AS roles,
+       (SELECT json_agg(json_build_array(d.datname, s.used, d.datconnlimit))
+        FROM (SELECT datid AS oid, count(*) AS used FROM clients GROUP BY 1) s
+        RIGHT JOIN pg_database d USING (oid)
+        WHERE s.used > 0 OR d.datconnlimit >= 0) AS databases
 FROM clients
 """  # noqa: S608
 

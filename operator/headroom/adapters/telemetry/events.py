@@ -11,7 +11,7 @@ from typing import Any
 
 from headroom.adapters.kube.limits import TokenBucket
 from headroom.errors import Conflict, HeadroomError, KubeUnavailable
-from headroom.model.moments import format_moment
+from headroom.model.moments import format_moment, format_time
 from headroom.ports.clock import Clock
 from headroom.ports.kube import EVENT, KubeWriter, Manifest, ObjectRef
 from headroom.reasons import Reason
@@ -169,12 +169,15 @@ class EventRecorder:
 def build_event(
     about: Mapping[str, Any], reason: str, message: str, *, type_: str, moment: datetime, instance: str
 ) -> Manifest:
-    """An events.k8s.io/v1 Event. Its name is a hash of its content, so that posting it twice creates one event."""
+    """A core/v1 Event. Its name is a hash of its content, so that posting it twice creates one event.
+
+    Not one of events.k8s.io: those may not have a lastTimestamp, by which `kubectl describe` sorts.
+    """
     metadata = about.get("metadata") or {}
     name, uid = metadata.get("name", ""), metadata.get("uid", "")
     at = format_moment(moment)
     digest = hashlib.sha256(f"{uid} {reason} {type_} {at} {instance} {message}".encode()).hexdigest()[:16]
-    regarding = {
+    involved = {
         "apiVersion": about.get("apiVersion", ""),
         "kind": about.get("kind", ""),
         "namespace": metadata.get("namespace", ""),
@@ -189,12 +192,14 @@ def build_event(
             "name": f"{name[:MAX_NAME_STEM]}.{digest}".lstrip("."),
         },
         "eventTime": at,
-        "reportingController": CONTROLLER,
+        "firstTimestamp": format_time(moment),
+        "lastTimestamp": format_time(moment),
+        "reportingComponent": CONTROLLER,
         "reportingInstance": instance,
         "action": ACTION,
         "reason": reason,
-        "regarding": {key: value for key, value in regarding.items() if value},
-        "note": _shorten(message),
+        "involvedObject": {key: value for key, value in involved.items() if value},
+        "message": _shorten(message),
         "type": type_,
     }
 
@@ -204,7 +209,8 @@ async def _send(writer: KubeWriter, post: _Post) -> None:
         await writer.create(post.manifest)
     elif post.last_at is not None:
         series = {"count": post.count, "lastObservedTime": format_moment(post.last_at)}
-        await writer.patch(post.ref, [{"op": "add", "path": "/series", "value": series}])
+        repeated = {"/series": series, "/lastTimestamp": format_time(post.last_at)}
+        await writer.patch(post.ref, [{"op": "add", "path": path, "value": value} for path, value in repeated.items()])
 
 
 def _shorten(message: str) -> str:

@@ -43,7 +43,7 @@ class WorkerDecision(StatusModel):
     rule: Word
     """The rule that asked for the wanted count."""
     limit: Word | None = None
-    """The limit that made the difference between wanted and allowed; absent: none."""
+    """Why fewer are allowed than wanted, as ScalingLimited has it. Absent: no limit keeps workers back."""
     reason: Word
     """Why, as one CamelCase word."""
     message: Text = ""

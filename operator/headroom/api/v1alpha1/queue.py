@@ -65,6 +65,9 @@ class CustomQueries(SpecModel):
     """Total number of attempts that ever ended, done or failed."""
     failures_query: Query | None = None
     """Total number of attempts that ever failed."""
+    busy_workers_query: Query | None = None
+    """All workers that hold an item now, as one array of the names or IP addresses of their pods. With it only idle
+    pods are removed. Absent: Kubernetes chooses the pods, and those that hold an item finish it first."""
 
 
 class PostgresQueue(SpecModel):

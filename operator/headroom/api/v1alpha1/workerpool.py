@@ -32,6 +32,13 @@ class PauseMethod(StrEnum):
     QUEUE = "Queue"
 
 
+class Direction(StrEnum):
+    """A direction in which a pool can change."""
+
+    UP = "Up"
+    DOWN = "Down"
+
+
 class Objective(SpecModel):
     """What the size of the pool must achieve."""
 
@@ -44,12 +51,12 @@ class Objective(SpecModel):
 
 
 class ScaleUp(SpecModel):
-    """How fast a pool may grow per lead time; the smaller of the two limits applies."""
+    """How fast a pool may grow: how much per lead time of a worker, or per 15 s if a start takes longer."""
 
     max_step: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None = None
     """Workers added at most in one step. Absent: only the percentage limits the step."""
     max_step_percent: Annotated[int, Field(ge=1, le=1000)] = 100
-    """Growth at most in one step, in percent of the current workers (at least one worker)."""
+    """Growth at most in one step, in percent of the current workers; four workers are always possible."""
 
 
 class ScaleDown(SpecModel):
@@ -104,6 +111,9 @@ class WorkerPoolSpec(SpecModel):
     mode: Mode = Mode.ACTIVE
     """`Active` scales; `DryRun` decides and reports what it would do; `Paused` stops scaling. The mode of the
     DatabaseGuard alone decides how the database is protected."""
+    paused: Direction | None = None
+    """Stops one direction, whatever asks for it: `Down` never takes a worker away, `Up` never adds one. Absent: both
+    are open; `mode: Paused` stops both."""
     workers: Workers
     """What runs the workers: exactly one of `targetRef` and `suspendRef`."""
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 1

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from headroom.api.base import StatusModel, Unique
 from headroom.api.v1alpha1.common import CommonStatus
-from headroom.api.v1alpha1.decisions import Count, Name, Number, Word, WorkerDecision
+from headroom.api.v1alpha1.decisions import Count, Name, Number, Text, Word, WorkerDecision
 
 
 class QueueStatus(StatusModel):
@@ -23,6 +23,8 @@ class QueueStatus(StatusModel):
     """Items that wait for something workers cannot give: a key, a pause, a missing kind."""
     in_flight: Count | None = None
     """Items that live workers handle."""
+    failed: Count | None = None
+    """Attempts that failed within the last ten minutes."""
     arrivals_per_second: Number | None = None
     """Items that become ready."""
     completions_per_second: Number | None = None
@@ -46,6 +48,47 @@ class ScalingMemory(StatusModel):
     """Why it is held."""
     started_at: datetime | None = None
     """When workers were last added."""
+    late_since: datetime | None = None
+    """Since when lag is above its target. Absent in the first minute."""
+    spare_since: datetime | None = None
+    """Since when the queue asks for clearly fewer workers than there are."""
+
+
+class EffectivenessStatus(StatusModel):
+    """What was measured of the last workers that were added; stored here so that it survives a restart."""
+
+    pod_template: Word | None = None
+    """Digest of the pod template that all of this belongs to."""
+    verified_workers: Count | None = None
+    """The largest count that was verified, in workers that nothing holds up."""
+    free_completions_per_slot_per_second: Number | None = None
+    """The best service rate of a slot under this pod template."""
+    workers_before: Count | None = None
+    """Workers before the last measured step."""
+    per_second_before: Number | None = None
+    """Attempts that ended per second with them."""
+    workers_after: Count | None = None
+    """Workers after that step."""
+    per_second_after: Number | None = None
+    """Attempts that ended per second with them."""
+    gain: Number | None = None
+    """The marginal gain of the last step that gained something: 1 is linear, 0 is none."""
+    frozen_workers: Count | None = None
+    """Workers at most while growth is stopped."""
+    frozen_at: datetime | None = None
+    """When growth was stopped."""
+    retry_at: datetime | None = None
+    """From when more workers are tried again."""
+    retry_pause_seconds: Number | None = None
+    """The present pause between two tries."""
+    wait_event: Word | None = None
+    """What the workers' sessions wait for, such as Lock:transactionid."""
+    wait_share: Number | None = None
+    """The share of busy sessions that wait for it, from 0 to 1."""
+    held_by: Text | None = None
+    """The statement that holds what they wait for, without its values."""
+    is_holder_idle: bool | None = None
+    """Whether the holder has an open transaction and runs nothing."""
 
 
 class TargetStatus(StatusModel):
@@ -59,6 +102,15 @@ class TargetStatus(StatusModel):
     """Name."""
     uid: Word
     """Uid."""
+
+
+class NextSchedule(StatusModel):
+    """The next start of a schedule."""
+
+    name: Name
+    """Name of the schedule."""
+    at: datetime
+    """When it begins."""
 
 
 class WorkerPoolStatus(CommonStatus):
@@ -76,7 +128,11 @@ class WorkerPoolStatus(CommonStatus):
     """The last decision that changed something, and why."""
     scaling: ScalingMemory | None = None
     """What the scaler has learned and promised."""
+    effectiveness: EffectivenessStatus | None = None
+    """What was measured of the last workers that were added."""
     target: TargetStatus | None = None
     """The workload that is scaled."""
     active_schedules: Annotated[tuple[Name, ...], Field(max_length=16), Unique()] = ()
     """Schedules that apply now."""
+    next_schedule: NextSchedule | None = None
+    """The next start of a schedule that does not apply now."""

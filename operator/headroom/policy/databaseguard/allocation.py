@@ -4,17 +4,33 @@ A cap is obeyed at once and is not stepped. So it takes nothing away for the sak
 out only connections that nobody holds.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from headroom.model.database import Allocation, PoolDemand
 from headroom.model.frozen import FrozenMap
 
 NO_POOLERS: FrozenMap[str, int] = FrozenMap()
+UNITS = 1_000_000
+"""Parts of a connection: what a worker takes on average is not a whole number, and sums must be exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLimit:
+    """Connections that the pools of one role, or in one database, may hold together; `name` is for messages."""
+
+    name: str
+    uids: frozenset[str]
+    size: int
 
 
 def allocate(
-    budget: int, demands: Iterable[PoolDemand], *, pool_sizes: Mapping[str, int] = NO_POOLERS
+    budget: int,
+    demands: Iterable[PoolDemand],
+    *,
+    pool_sizes: Mapping[str, int] = NO_POOLERS,
+    limits: Sequence[GroupLimit] = (),
 ) -> Mapping[str, Allocation]:
     """Share the budget among the pools of a server, by uid; the sum never exceeds the budget.
 
@@ -22,41 +38,67 @@ def allocate(
     more for each pool, whatever its class. Within a class, workers that run come first, then the smaller pools grow
     (max-min fairness over workers). That is what each pool may have in the end. Until others have given back their
     part it may grow only into free connections, which are the budget less all that is held, by terminating workers
-    too. `pool_sizes` are those of the poolers, by guard: they bound the pools of that guard together. Pools that run
-    what they were given are given the same.
+    too. `pool_sizes` are those of the poolers, by guard, and `limits` those of roles and databases: each bounds its
+    pools together. Pools that run what they were given are given the same.
     """
     shares = [_Share(demand) for demand in sorted(demands, key=lambda demand: (demand.rank, demand.uid))]
-    budget, made = max(0, budget), {}
-    poolers = {guard: size for guard, size in pool_sizes.items() if size < budget}
-    groups = {guard: [share for share in shares if share.demand.guard == guard] for guard in poolers}
-    for guard, behind in groups.items():
-        _share_out(behind, poolers[guard])
-        for share in behind:
-            share.pooled = share.most = share.workers
+    budget = max(0, budget)
+    groups = tuple(_find_groups(shares, budget, pool_sizes, limits))
+    for group in groups:
+        _share_out(group.shares, group.size)
+        for share in group.shares:
+            if share.group is None or share.workers < share.most_in_group:
+                share.group, share.most_in_group = group, share.workers
+            share.most = share.workers
     _share_out(shares, budget)
-    made.update(_describe(shares, budget))
-    for guard, behind in groups.items():
-        described = _describe(behind, poolers[guard], is_pooled=True)
-        made.update((share.demand.uid, described[share.demand.uid]) for share in behind if share.is_bound_by_pooler)
+    made = _describe(shares, _Group(shares, budget))
+    for group in groups:
+        described = _describe(group.shares, group)
+        bound = (share for share in group.shares if share.group is group and share.is_bound_by_group)
+        made.update((share.demand.uid, described[share.demand.uid]) for share in bound)
     return made
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Group:
+    """Pools that share a number of connections, and why: a pooler, or a limit of the server."""
+
+    shares: "Sequence[_Share]"
+    size: int
+    is_pooled: bool = False
+    limited: str = ""
+
+
+def _find_groups(
+    shares: "Sequence[_Share]", budget: int, pool_sizes: Mapping[str, int], limits: Sequence[GroupLimit]
+) -> Iterator[_Group]:
+    for guard, size in pool_sizes.items():
+        if size < budget:
+            yield _Group([share for share in shares if share.demand.guard == guard], size, is_pooled=True)
+    for limit in limits:
+        if limit.size < budget:
+            members = [share for share in shares if share.demand.uid in limit.uids]
+            yield _Group(members, max(0, limit.size), limited=limit.name)
 
 
 class _Share:
     """What one pool has been given so far, in workers; `most` is what it may be given.
 
-    `goal` is the aim of the present layer, `base` the count from which growth is even.
+    `goal` is the aim of the present layer, `base` the count from which growth is even. `size` is what a worker takes,
+    in `UNITS`. `group` bounds it most, with `most_in_group` workers.
     """
 
-    __slots__ = ("base", "demand", "goal", "held", "most", "pooled", "promised", "size", "workers")
+    __slots__ = ("base", "demand", "goal", "group", "held", "most", "most_in_group", "promised", "size", "workers")
 
     def __init__(self, demand: PoolDemand) -> None:
-        self.demand, self.held, self.size = demand, demand.running, max(1, demand.connections_per_worker)
+        self.demand, self.held, self.size = demand, demand.running, max(UNITS, int(demand.per_worker * UNITS))
         self.most, self.workers, self.promised, self.goal, self.base = demand.maximum, 0, 0, 0, 0
-        self.pooled: int | None = None
+        self.group: _Group | None = None
+        self.most_in_group = 0
 
     @property
-    def is_bound_by_pooler(self) -> bool:
-        return self.workers == self.pooled and self.promised < self.asked
+    def is_bound_by_group(self) -> bool:
+        return self.workers == self.most_in_group and self.promised < self.asked
 
     @property
     def asked(self) -> int:
@@ -64,9 +106,14 @@ class _Share:
 
     @property
     def needed(self) -> int:
-        """Connections that it gets for its minimum, its work and its queue, without what only is there already."""
+        """Units that it gets for its minimum, its work and its queue, without what only is there already."""
         demand = self.demand
         return self.size * min(self.promised, max(demand.minimum, demand.busy, demand.wanted))
+
+    @property
+    def occupied(self) -> int:
+        """Units that its workers take now, those that terminate too."""
+        return self.size * (self.demand.running + self.demand.terminating)
 
 
 _Layer = Callable[[_Share], int]
@@ -85,13 +132,14 @@ _LAYERS: tuple[_Layer, ...] = (
 
 def _share_out(shares: Sequence[_Share], budget: int) -> None:
     """First what each may have in the end, then as much of it as is there already or is free."""
+    units = budget * UNITS
     for share in shares:
-        share.workers, share.most, share.base = 0, min(share.most, budget // share.size), 0
-    _fill(shares, budget)
+        share.workers, share.most, share.base = 0, min(share.most, units // share.size), 0
+    _fill(shares, units)
     for share in shares:
         share.promised = share.most = share.workers
         share.workers, share.base = min(share.workers, share.held), 0
-    _fill(shares, budget - sum(share.demand.held for share in shares))
+    _fill(shares, units - sum(share.occupied for share in shares))
 
 
 def _fill(shares: Sequence[_Share], left: int) -> None:
@@ -112,7 +160,7 @@ def _fill(shares: Sequence[_Share], left: int) -> None:
 
 
 def _raise(members: Iterable[_Share], left: int) -> int:
-    """Raise each to its goal, or all evenly as far as it goes. Returns the connections that are left."""
+    """Raise each to its goal, or all evenly as far as it goes. Returns the units that are left."""
     growing = []
     for share in members:
         share.goal = min(share.goal, share.most)
@@ -145,7 +193,7 @@ def _raise_evenly(growing: list[_Share], left: int) -> int:
 
 
 def _find_level(growing: Sequence[_Share], left: int) -> int:
-    """The highest level that all of them can be raised to with the connections that are left."""
+    """The highest level that all of them can be raised to with the units that are left."""
     low, high = min(share.workers - share.base for share in growing), max(share.goal - share.base for share in growing)
     while low < high:
         middle = (low + high + 1) // 2
@@ -156,20 +204,23 @@ def _find_level(growing: Sequence[_Share], left: int) -> int:
     return low
 
 
-def _describe(shares: Sequence[_Share], budget: int, *, is_pooled: bool = False) -> dict[str, Allocation]:
+def _describe(shares: Sequence[_Share], group: _Group) -> dict[str, Allocation]:
     """The allocations of pools that share a budget, with what a message needs to say why."""
     held, ahead, made = sum(share.demand.held for share in shares), 0, {}
     for _, members in groupby(shares, key=lambda share: share.demand.rank):
         alike = list(members)
         for share in alike:
-            made[share.demand.uid] = Allocation(
+            demand = share.demand
+            made[demand.uid] = Allocation(
                 workers=share.workers,
-                budget=budget,
-                held_by_others=held - share.demand.held,
-                ahead=ahead,
-                terminating=share.demand.terminating * share.size,
+                budget=group.size,
+                held_by_others=held - demand.held,
+                ahead=-(-ahead // UNITS),
+                terminating=-(-demand.terminating * share.size // UNITS),
                 is_short=share.promised < share.asked,
-                is_pooled=is_pooled,
+                is_pooled=group.is_pooled,
+                limited=group.limited,
+                per_worker=demand.measured if demand.measured > demand.connections_per_worker else 0.0,
             )
         ahead += sum(share.needed for share in alike)
     return made

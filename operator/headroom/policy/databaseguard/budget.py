@@ -5,13 +5,22 @@ It is computed once for each guard and pass. The same number is obeyed, shown an
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from headroom.model.conditions import Finding
 from headroom.model.database import Allocation, ConnectionBudget, ConnectionCounts, PoolDemand
 from headroom.model.frozen import FrozenMap
 from headroom.model.moments import FIRST_SIGHT_SECONDS
-from headroom.policy.databaseguard.allocation import allocate
+from headroom.policy.databaseguard.allocation import GroupLimit, allocate
+from headroom.policy.databaseguard.limits import (
+    ConnectionLimits,
+    bound_budget,
+    find_database_limits,
+    find_role_limits,
+    merge_limits,
+)
 from headroom.policy.databaseguard.others import OthersHistory, WorkloadConnections
+from headroom.policy.databaseguard.use import UseHistory
 from headroom.reasons import Reason
 
 COUNTED_WITHIN_SECONDS = 60.0
@@ -19,21 +28,13 @@ COUNTED_WITHIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """What one guard asks for: the workers' share, the connections left free, and the size of its pooler."""
-
-    share_percent: int
-    reserve: int
-    pool_size: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ConnectionPlan:
     """The budget of one pass and its parts by pool uid, and what the next pass needs of it.
 
-    `counted_since` is when this process first counted. `allocations` were made from `shared`, `demands` and `poolers`:
-    `shared` is the budget of all pools, without the guard's own pooler. While `is_settled` is false, nobody is asked to
-    give anything back: what pools hold is not all known yet.
+    `counted_since` is when this process first counted. `allocations` were made from `shared`, `demands`, `poolers` and
+    `groups`: the budget of all pools without the guard's own pooler, and what roles and databases allow. `use` is what
+    workers were measured to take; the demands have it. While `is_settled` is false, nobody is asked to give anything
+    back: what pools hold is not all known yet.
     """
 
     budget: ConnectionBudget
@@ -44,6 +45,8 @@ class ConnectionPlan:
     demands: tuple[PoolDemand, ...] = ()
     poolers: FrozenMap[str, int] = field(default_factory=FrozenMap)
     is_settled: bool = True
+    groups: tuple[GroupLimit, ...] = ()
+    use: UseHistory = field(default_factory=UseHistory)
 
 
 def plan_connections(
@@ -64,23 +67,52 @@ def plan_connections(
     Others that have just come leave no room to grow. Only those that stay take anything away: an API that is rolled out
     holds its connections twice for a minute, and workers that end keep theirs until their job is done.
     """
-    history, since = (OthersHistory(), now) if previous is None else (previous.history, previous.counted_since)
+    history, use, since = OthersHistory(), UseHistory(), now
+    if previous is not None:
+        history, use, since = previous.history, previous.use, previous.counted_since
     is_settled = (previous is not None and previous.is_settled) or _is_settled(demands, now - since)
     poolers = FrozenMap((name, limit.pool_size) for name, limit in limits.items() if limit.pool_size is not None)
+    use = use.observe(now, counts.roles, demands)
+    demands = use.measure(demands, now)
     held = count_held(demands, poolers)
-    current = max(0, counts.used - held)
+    history = _observe_others(history, counts, demands, poolers, now=now, is_settled=is_settled)
+    high, merged = history.high(), merge_limits(limits.values())
+    kept = 0 if high is None else min(held, decide_budget(counts, high, merged).budget)
+    others, own = max(high or 0, counts.used - held, 0), limits[own_guard]
+    shared = decide_budget(counts, others, merged, kept=kept)
+    budget = decide_budget(counts, others, replace(merged, pool_size=own.pool_size), kept=kept)
+    count = partial(count_held, poolers=poolers)
+    databases = find_database_limits(counts, limits, demands, count)
+    plan = ConnectionPlan(
+        budget=bound_budget(budget, own.database, databases.get(own.database)),
+        allocations=FrozenMap(),
+        history=history,
+        counted_since=since,
+        shared=shared.budget,
+        demands=demands,
+        poolers=poolers,
+        is_settled=is_settled,
+        groups=(*find_role_limits(counts, demands, count), *databases.values()),
+        use=use,
+    )
+    return replace(plan, allocations=_allocate(plan, previous))
+
+
+def _observe_others(
+    history: OthersHistory,
+    counts: ConnectionCounts,
+    demands: Sequence[PoolDemand],
+    poolers: Mapping[str, int],
+    *,
+    now: float,
+    is_settled: bool,
+) -> OthersHistory:
     workloads = _count_workloads(demands)
     # Without the workers that start: the server may not count them yet, and then others would seem to be fewer.
     history = history.without(workloads, max(0, counts.used - count_connected(demands, poolers)))
-    if is_settled:
-        history = history.observe(now, current, workloads)
-    high, merged = history.high(), merge_limits(limits.values())
-    kept = 0 if high is None else min(held, decide_budget(counts, high, merged).budget)
-    others, own = max(high or 0, current), replace(merged, pool_size=limits[own_guard].pool_size)
-    shared = decide_budget(counts, others, merged, kept=kept)
-    budget = decide_budget(counts, others, own, kept=kept)
-    plan = ConnectionPlan(budget, FrozenMap(), history, since, shared.budget, tuple(demands), poolers, is_settled)
-    return replace(plan, allocations=_allocate(plan, previous))
+    if not is_settled:
+        return history
+    return history.observe(now, max(0, counts.used - count_held(demands, poolers)), workloads)
 
 
 def _is_settled(demands: Iterable[PoolDemand], seconds: float) -> bool:
@@ -98,19 +130,13 @@ def _allocate(plan: ConnectionPlan, previous: ConnectionPlan | None) -> FrozenMa
     """Each pool's part. Until all pools had time to post their demand, nobody is asked to give anything back."""
     if previous is not None and _inputs(plan) == _inputs(previous):
         return previous.allocations
-    made = allocate(plan.shared, plan.demands, pool_sizes=plan.poolers)
+    made = allocate(plan.shared, plan.demands, pool_sizes=plan.poolers, limits=plan.groups)
     is_cut = any(made[demand.uid].workers < demand.running for demand in plan.demands)
     return FrozenMap() if is_cut and not plan.is_settled else FrozenMap(made)
 
 
 def _inputs(plan: ConnectionPlan) -> object:
-    return plan.shared, plan.is_settled, plan.poolers, plan.demands
-
-
-def merge_limits(limits: Iterable[ConnectionLimits]) -> ConnectionLimits:
-    """The smallest share and the largest reserve of the guards of one server; a pooler is that of one guard."""
-    shares, reserves = zip(*((limit.share_percent, limit.reserve) for limit in limits), strict=True)
-    return ConnectionLimits(min(shares), max(reserves))
+    return plan.shared, plan.is_settled, plan.poolers, plan.demands, plan.groups
 
 
 def count_held(demands: Iterable[PoolDemand], poolers: Mapping[str, int]) -> int:

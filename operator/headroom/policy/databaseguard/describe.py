@@ -88,9 +88,18 @@ def _describe_way_out(memory: StateMemory, level: Level, thresholds: Thresholds,
         earliest = times.calm_since + timedelta(seconds=LEAVE_AFTER_SECONDS)
         yield f"{lower} at {_clock(earliest)} at the earliest, after {RULE}"
         return
+    if memory.missing:
+        yield f"{describe_signal(memory.missing)} is not measured now, and the state stays until it is{_last(memory)}"
+        yield f"{lower} after {RULE}"
+        return
     holds = judge(memory.sample, thresholds, factor=LEAVE_FACTOR)
     yield from _describe_sample(_above(holds, level, thresholds) if holds.level >= level else "", times)
     yield f"{lower} after {RULE}"
+
+
+def _last(memory: StateMemory) -> str:
+    value = value_of(memory.known, memory.missing)
+    return "" if value is None else f"; its last value was {describe_value(memory.missing, value)}"
 
 
 def _describe_sample(text: str, times: StateTimes) -> Iterator[str]:

@@ -20,7 +20,8 @@ from headroom.model.database import (
     SlotFacts,
 )
 from headroom.model.frozen import FrozenMap
-from headroom.policy.databaseguard.budget import ConnectionLimits, ConnectionPlan
+from headroom.policy.databaseguard.budget import ConnectionPlan
+from headroom.policy.databaseguard.limits import ConnectionLimits
 from headroom.policy.databaseguard.signals import Measurements
 from headroom.policy.databaseguard.state import StateMemory
 from headroom.reasons import Reason
@@ -109,10 +110,13 @@ class GuardMemory:
     swept_at: float | None = None
 
     def observe(self, server: ServerFacts) -> "GuardMemory":
-        """Pin the server that was accepted; a new system begins with timeline 0."""
-        highest = self.highest_timeline if self.system_identifier == server.system_identifier else 0
+        """Pin the server that was accepted; a new system begins with timeline 0, and nothing was measured there."""
+        is_known = self.system_identifier in (None, server.system_identifier)
+        highest = self.highest_timeline if is_known else 0
+        measured = self.server if is_known else replace(self.server, state=StateMemory(), worst=Measurements())
         return replace(
             self,
+            server=measured,
             system_identifier=server.system_identifier,
             highest_timeline=max(highest, server.timeline),
             has_observed=True,
@@ -176,4 +180,5 @@ def limits_of(spec: DatabaseGuardSpec) -> ConnectionLimits:
     """The part of a spec that the budget follows."""
     via = spec.connection.via
     pool_size = via.pool_size if via is not None else None
-    return ConnectionLimits(spec.connections.worker_share_percent, spec.connections.reserve, pool_size)
+    connections = spec.connections
+    return ConnectionLimits(connections.worker_share_percent, connections.reserve, pool_size, spec.connection.database)

@@ -6,8 +6,8 @@ Everything follows from the set of members alone, never from the order in which 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from headroom.policy.databaseguard.budget import ConnectionLimits
 from headroom.policy.databaseguard.identity import ServerId, is_same_server
+from headroom.policy.databaseguard.limits import ConnectionLimits
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.model.conditions import Finding
 from headroom.model.database import ConnectionBudget
 from headroom.policy.databaseguard.facts import GuardFacts
+from headroom.policy.databaseguard.limits import quote_name
 from headroom.policy.synchronous import find_synchronous
 from headroom.reasons import Reason
 
@@ -55,11 +56,6 @@ def _describe_sharing(facts: GuardFacts) -> Finding | None:
     return Finding(Reason.SHARED_INSTANCE, message)
 
 
-def quote_role(name: str) -> str:
-    """A role's name as SQL has it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def describe_missing_rights(missing: Iterable[str], role: str) -> list[Finding]:
     """One finding for each right that the login lacks."""
     return [Finding(Reason.MISSING_RIGHT, _describe_missing(right, role)) for right in missing]
@@ -67,7 +63,7 @@ def describe_missing_rights(missing: Iterable[str], role: str) -> list[Finding]:
 
 def _describe_missing(right: str, role: str) -> str:
     consequence = _WITHOUT.get(right, "a feature is off")
-    return f"{right} is missing: {consequence}; run: GRANT {right} TO {quote_role(role)}"
+    return f"{right} is missing: {consequence}; run: GRANT {right} TO {quote_name(role)}"
 
 
 def describe_reserve(major: int, reserved_connections: int, role: str) -> Finding | None:

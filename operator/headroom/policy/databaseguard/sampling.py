@@ -1,5 +1,6 @@
 """From observations to samples, connection plan and state of a server: the next memory of it."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
@@ -7,13 +8,13 @@ from headroom.api.v1alpha1.thresholds import Thresholds
 from headroom.model.conditions import Finding
 from headroom.policy.databaseguard.budget import plan_connections
 from headroom.policy.databaseguard.facts import GuardFacts, Observation, ServerMemory, SharedPlan, limits_of
-from headroom.policy.databaseguard.signals import Measurements, worst_of
-from headroom.policy.databaseguard.state import advance_state
+from headroom.policy.databaseguard.signals import ACTIVE_PER_CORE, COMMIT_LATENCY, Measurements, worst_of
+from headroom.policy.databaseguard.state import GAP_SECONDS, advance_state
 from headroom.reasons import Reason
 
 SAMPLE_SECONDS = 5.0
 """A sample is the worst of a span of this length. Spans begin at multiples of it: all guards take the same samples."""
-ANSWERED_LATELY_SECONDS = 300.0
+ANSWERED_LATELY_SECONDS = GAP_SECONDS
 DROWNING_REASONS = frozenset({Reason.PRIMARY_TIMEOUT, Reason.NO_CONNECTION_LEFT})
 
 
@@ -40,7 +41,7 @@ def _observe(memory: ServerMemory, spec: DatabaseGuardSpec, observation: Observa
         return memory
     # A guard without a canary takes no commits from the canary of another one.
     commit = observation.window.worst_since(memory.sampled_at, at) if spec.canary.enabled else None
-    return _close_sample(memory, Measurements(commit_seconds=commit), spec.thresholds, at)
+    return _close_sample(memory, Measurements(commit_seconds=commit), spec, at)
 
 
 def _observe_outage(
@@ -53,13 +54,23 @@ def _observe_outage(
     memory = replace(memory, worst=worst, observed_at=now)
     if not _is_whole(memory, now):
         return memory
-    return _close_sample(memory, Measurements(), spec.thresholds if spec is not None else Thresholds(), now)
+    return _close_sample(memory, Measurements(), spec, now)
 
 
-def _close_sample(memory: ServerMemory, rest: Measurements, thresholds: Thresholds, now: float) -> ServerMemory:
-    state = advance_state(memory.state, worst_of(memory.worst, rest), thresholds, now)
+def _close_sample(memory: ServerMemory, rest: Measurements, spec: DatabaseGuardSpec | None, now: float) -> ServerMemory:
+    thresholds = Thresholds() if spec is None else spec.thresholds
+    sample, ignored = worst_of(memory.worst, rest), () if spec is None else tuple(_find_ignored(spec))
+    state = advance_state(memory.state, sample, thresholds, now, ignored=ignored)
     has_had_state = memory.has_had_state or state.level is not None
     return replace(memory, state=state, worst=Measurements(), sampled_at=now, has_had_state=has_had_state)
+
+
+def _find_ignored(spec: DatabaseGuardSpec) -> Iterator[str]:
+    """What the spec does not ask to be measured: its absence is not a gap."""
+    if not spec.canary.enabled:
+        yield COMMIT_LATENCY
+    if spec.cores is None:
+        yield ACTIVE_PER_CORE
 
 
 def _is_whole(memory: ServerMemory, now: float) -> bool:

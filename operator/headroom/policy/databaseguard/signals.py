@@ -8,6 +8,7 @@ from headroom.api.v1alpha1.common import GuardState
 from headroom.api.v1alpha1.thresholds import ActiveLevels, CountLevels, ShareLevels, Thresholds
 
 DROWNING = "drowning"
+COMMIT_LATENCY, ACTIVE_PER_CORE = "commitLatency", "activePerCorePercent"
 
 
 class Level(IntEnum):
@@ -42,10 +43,10 @@ class Measurements:
     is_drowning: bool = False
 
     @property
-    def is_blind(self) -> bool:
-        """True when nothing at all was measured."""
-        return not self.is_drowning and all(
-            value is None
+    def has_values(self) -> bool:
+        """True when the server answered anything."""
+        return any(
+            value is not None
             for value in (
                 self.commit_seconds,
                 self.lock_waiters,
@@ -54,6 +55,11 @@ class Measurements:
                 self.oldest_transaction_seconds,
             )
         )
+
+    @property
+    def is_blind(self) -> bool:
+        """True when nothing at all was measured."""
+        return not self.is_drowning and not self.has_values
 
 
 def worst_of(one: Measurements, other: Measurements) -> Measurements:
@@ -66,6 +72,22 @@ def worst_of(one: Measurements, other: Measurements) -> Measurements:
         oldest_transaction_seconds=_larger(one.oldest_transaction_seconds, other.oldest_transaction_seconds),
         is_drowning=one.is_drowning or other.is_drowning,
     )
+
+
+def fill_missing(sample: Measurements, known: Measurements) -> Measurements:
+    """The sample, with what it lacks taken from `known`; missed deadlines are those of the sample alone."""
+    return Measurements(
+        commit_seconds=_either(sample.commit_seconds, known.commit_seconds),
+        lock_waiters=_either(sample.lock_waiters, known.lock_waiters),
+        active_per_core_percent=_either(sample.active_per_core_percent, known.active_per_core_percent),
+        connections_percent=_either(sample.connections_percent, known.connections_percent),
+        oldest_transaction_seconds=_either(sample.oldest_transaction_seconds, known.oldest_transaction_seconds),
+        is_drowning=sample.is_drowning,
+    )
+
+
+def _either(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one
 
 
 def _larger(one: float | None, other: float | None) -> float | None:
@@ -104,6 +126,14 @@ def judge(sample: Measurements, thresholds: Thresholds, *, factor: float = 1.0) 
     return worst
 
 
+def level_of(sample: Measurements, signal: str, thresholds: Thresholds, *, factor: float = 1.0) -> Level:
+    """The level that one measurement reaches by itself; Healthy while it is not measured."""
+    for name, value, levels in _rungs(sample, thresholds):
+        if name == signal and value is not None:
+            return max((level for level, bound in levels.items() if value >= bound * factor), default=Level.HEALTHY)
+    return Level.HEALTHY
+
+
 def value_of(sample: Measurements, signal: str) -> float | None:
     """The measurement of that name, None where there is none."""
     return next((value for name, value, _ in _rungs(sample, Thresholds()) if name == signal), None)
@@ -128,15 +158,17 @@ def describe_value(signal: str, value: float) -> str:
 
 _SHOWN_WHOLE = 10.0
 _SIGNALS: Mapping[str, tuple[str, float, str]] = {
-    "commitLatency": ("commit latency", 1000.0, " ms"),
+    COMMIT_LATENCY: ("commit latency", 1000.0, " ms"),
     "lockWaiters": ("lock waiters", 1.0, ""),
-    "activePerCorePercent": ("active per core", 1.0, " %"),
+    ACTIVE_PER_CORE: ("active per core", 1.0, " %"),
     "connectionsPercent": ("connections in use", 1.0, " %"),
     "oldestTransaction": ("oldest transaction", 1.0, " s"),
     DROWNING: ("missed deadlines", 1.0, ""),
 }
 """Of each measurement: its text, the factor from its own unit, and the unit shown."""
 
+SIGNALS = tuple(name for name in _SIGNALS if name != DROWNING)
+"""The measurements that have a value."""
 _Rung = tuple[str, float | None, Mapping[Level, float]]
 
 
@@ -146,9 +178,9 @@ def _rungs(sample: Measurements, thresholds: Thresholds) -> tuple[_Rung, ...]:
     of_latency = [bound.total_seconds() for bound in (latency.brownout, latency.overloaded, latency.emergency)]
     active, shares = thresholds.active_per_core_percent, thresholds.connections_percent
     return (
-        ("commitLatency", sample.commit_seconds, _levels(*of_latency)),
+        (COMMIT_LATENCY, sample.commit_seconds, _levels(*of_latency)),
         ("lockWaiters", sample.lock_waiters, _levels(*_bounds(thresholds.lock_waiters))),
-        ("activePerCorePercent", sample.active_per_core_percent, _levels(*_bounds(active))),
+        (ACTIVE_PER_CORE, sample.active_per_core_percent, _levels(*_bounds(active))),
         ("connectionsPercent", sample.connections_percent, _levels(*_bounds(shares))),
         ("oldestTransaction", sample.oldest_transaction_seconds, _levels(oldest.brownout.total_seconds())),
     )

@@ -7,7 +7,7 @@ from datetime import timedelta
 from headroom.api.v1alpha1.common import GROUP, Mode
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.model.conditions import Finding
-from headroom.model.moments import FIRST_SIGHT_SECONDS, Moment
+from headroom.model.moments import Moment
 from headroom.model.replica import Role
 from headroom.policy import Outcome
 from headroom.policy.replicaset import timeouts
@@ -69,7 +69,7 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
     goal = decide_goal(spec, members, memory, now.monotonic)
     refusal = _find_refusal(spec, facts, goal.desired + spec.standbys)
     is_waiting = _is_waiting(memory, now.monotonic)
-    is_young = _is_young(memory, now.monotonic)
+    is_young = memory.is_young(now.monotonic)
     unsettled = frozenset(member.name for member in found if is_young and _is_unmeasured(member, memory))
     outage = _find_lasting_outage(facts, memory, now.monotonic)
     targets = replace(
@@ -224,16 +224,12 @@ def _is_waiting(memory: SetMemory, now: float) -> bool:
     return timedelta(seconds=now - failed_at) < timeouts.retry_after(memory.attempts.count)
 
 
-def _is_young(memory: SetMemory, now: float) -> bool:
-    return now - memory.began_at < FIRST_SIGHT_SECONDS
-
-
 def _find_lasting_outage(facts: SetFacts, memory: SetMemory, now: float) -> Finding | None:
     """A process that never saw the primary waits longer: its own first moments look like an outage."""
     if memory.outage_since is None:
         return None
     if not memory.has_seen_primary:
-        return None if _is_young(memory, now) else facts.outage
+        return None if memory.is_young(now) else facts.outage
     return facts.outage if now - memory.outage_since >= timeouts.OUTAGE_NOTICE.total_seconds() else None
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from headroom.model.replica import PodFacts
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import Member
 from headroom.reasons import Reason
@@ -38,7 +39,7 @@ def decide_drain(member: Member, limits: DrainLimits, now: datetime) -> DrainSte
     pod = member.pod
     if pod is None or pod.is_ended or pod.is_deleting:
         return DrainStep.DONE
-    elapsed = now - (pod.draining_since or now)
+    elapsed = _count_elapsed(member, pod, now)
     is_by_choice = pod.why in BY_CHOICE
     limit = limits.timeout if is_by_choice else limits.eject_grace
     answers = member.probe is not None and not member.unanswered
@@ -54,3 +55,11 @@ def decide_drain(member: Member, limits: DrainLimits, now: datetime) -> DrainSte
     if elapsed >= limit:
         return DrainStep.END_ALL
     return DrainStep.WAIT if is_by_choice or member.is_listed else DrainStep.END_IDLE
+
+
+def _count_elapsed(member: Member, pod: PodFacts, now: datetime) -> timedelta:
+    """How long it has drained. Only for what another process began the wall clock tells, which may be set at any time;
+    and that is never less than what this one has seen.
+    """
+    seen = timedelta(seconds=member.drain_seconds)
+    return seen if member.saw_drain_begin else max(now - (pod.draining_since or now), seen)

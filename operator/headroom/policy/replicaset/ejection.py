@@ -82,10 +82,10 @@ def decide_ejections(
     out, stuck = load.weigh(troubled, substitutes)
     # Other libraries are not a lag: the member's verdict reports them, and `onLagPanic` does not decide about them.
     stuck = [member for member in stuck if troubles[member.name].reason not in LIBRARY_REASONS]
-    message = load.describe(stuck, troubles, substitutes, bounds) if stuck else ""
     if stuck and bounds.on_lag_panic is OnLagPanic.EJECT:
         left = [member for member in troubled if member not in out and not member.facts.has_other_libraries]
         out += left if good else left[:-1]
+    message = load.describe(stuck, out, troubles, substitutes, bounds) if stuck else ""
     gone = [Ejection(member.name, member.verdict.reason, member.verdict.message) for member in disowned]
     gone += [Ejection(member.name, troubles[member.name].reason, troubles[member.name].message) for member in out]
     return Ejections(tuple(gone), tuple(good), message, tuple(member.name for member in stuck))
@@ -126,19 +126,23 @@ class _Load:
     def describe(
         self,
         stuck: Sequence[EvaluatedMember],
+        out: Sequence[EvaluatedMember],
         troubles: dict[str, Finding],
         substitutes: Substitutes,
         bounds: Readiness,
     ) -> str:
-        """Cause first: what is wrong with whom, why that stays, and what would change it."""
-        named = [_describe_stale(member, troubles[member.name]) for member in stuck[:NAMED]]
-        more = [f"{len(stuck) - NAMED} more"] if len(stuck) > NAMED else []
-        cause = "no other replica serves well"
+        """Cause first: what is wrong with whom, whether that stays, why, and what would change it."""
+        cause, obstacle = "no other replica serves well", substitutes.obstacle or "no standby can take over"
         if self.good:
             cause = f"{count_of(len(self.good), 'other replica', 'other replicas')} could not carry the load"
-        stays = "out of the Service all the same" if bounds.on_lag_panic is OnLagPanic.EJECT else "kept in the Service"
-        obstacle = substitutes.obstacle or "no standby can take over"
-        return f"{', '.join([*named, *more])}; {stays}, since {cause} and {obstacle}"
+        gone, kept = [one for one in stuck if one in out], [one for one in stuck if one not in out]
+        if bounds.on_lag_panic is not OnLagPanic.EJECT:
+            stays = f"kept in the Service, since {cause} and {obstacle}"
+        else:
+            stays = f"kept in the Service: it is the last one, and {obstacle}"
+        leaves = f"out of the Service all the same, since {cause} and {obstacle}"
+        parts = ((gone, leaves), (kept, stays))
+        return "; ".join(f"{_describe_all(those, troubles)}; {what}" for those, what in parts if those)
 
 
 def _find_trouble(
@@ -183,6 +187,12 @@ def _rank(member: EvaluatedMember) -> tuple[bool, float]:
     """Those that cannot be measured first, then the most lagged."""
     lag = member.facts.lag
     return isinstance(lag, ReplayLag), -lag.seconds if isinstance(lag, ReplayLag) else 0.0
+
+
+def _describe_all(those: Sequence[EvaluatedMember], troubles: dict[str, Finding]) -> str:
+    named = [_describe_stale(member, troubles[member.name]) for member in those[:NAMED]]
+    more = [f"{len(those) - NAMED} more"] if len(those) > NAMED else []
+    return ", ".join([*named, *more])
 
 
 def _describe_stale(member: EvaluatedMember, trouble: Finding) -> str:

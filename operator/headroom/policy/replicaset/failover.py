@@ -11,6 +11,7 @@ replaced like any other that does not come back.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from headroom.model.conditions import Finding
 from headroom.model.database import Mark, ReplicaProbe
@@ -106,11 +107,21 @@ def find_under_way(staying: Sequence[EvaluatedMember]) -> EvaluatedMember | None
     return next(recent, None) or next(filter(is_diverged, staying), None)
 
 
+def is_being_rebuilt(member: Member, now: datetime) -> bool:
+    """It was given up since it diverged, and its server has not ended. A pod that outlives its end is on a node that
+    does not answer, and nobody waits for that.
+    """
+    claim, pod = member.claim, member.pod
+    if claim is None or claim.retire is not Reason.TIMELINE_DIVERGED or pod is None or pod.is_ended:
+        return False
+    return pod.ends_at is None or now <= pod.ends_at
+
+
 def choose_diverged(staying: Sequence[EvaluatedMember], targets: Targets) -> EvaluatedMember | None:
     """The one whose turn it is: new ones, standbys, then those that have left the Service.
 
-    The next one waits until the one before was replaced by a member that streams: whatever went wrong with the primary
-    may meet the copy too, and then the volumes that are left are all there is.
+    The next one waits until the one before has gone (`is_being_rebuilt`) and was replaced by a member that streams.
+    Whatever went wrong with the primary may meet the copy too, and then the volumes that are left are all there is.
     """
     if not (targets.has_primary and targets.may_replace):
         return None

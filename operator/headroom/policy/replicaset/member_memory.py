@@ -4,16 +4,16 @@ A new process begins to count again, so that it gives nothing up sooner than an 
 monotonic seconds unless named.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from headroom.api.v1alpha1.serving import Readiness
-from headroom.model.database import BackupProgress, Mark, ReplicaProbe
+from headroom.model.database import Mark, ReplicaProbe
 from headroom.model.replica import PodFacts
-from headroom.model.timelines import find_position
 from headroom.policy.replicaset import timeouts
-from headroom.policy.replicaset.facts import Answer, MemberFacts, Reading, Silence
+from headroom.policy.replicaset.durations import Stopwatch, begin
+from headroom.policy.replicaset.facts import Answer, Reading, Silence
 from headroom.policy.replicaset.replay_lag import (
     LagUnknown,
     LagVerdict,
@@ -25,7 +25,30 @@ from headroom.policy.replicaset.replay_lag import (
     is_within,
     measure_replay_lag,
 )
+from headroom.policy.replicaset.stream_loss import StreamHistory
 from headroom.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What another process left of a member: the last `lag` that it knew, and why and since when it was refused. No
+    moment in it is later than now.
+    """
+
+    lag: ReplayLag | None = None
+    refusal: NotEligible | None = None
+    since: float = 0.0
+
+    def find_measured(self, now: float) -> tuple[ReplayLag, float] | None:
+        """The lag and its time: one that was refused had it when that began, or none at all if nothing says so."""
+        lag, pending = self.lag, self.lag.pending if self.lag is not None else None
+        if self.refusal is not None:
+            before = lag.seconds if lag is not None else 0.0
+            seconds = max(self.since - pending.taken_at, 0.0) if pending is not None else before
+            return replace(lag or ReplayLag(0.0, 0), seconds=seconds), self.since
+        if lag is None:
+            return None
+        return lag, now if pending is None else min(pending.taken_at + lag.seconds, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +56,10 @@ class ReadingHistory:
     """What the probes of one pod show. `lag` is this pass's verdict, None without an answer. `chain` is the last
     measured lag, on which the next measurement builds, and `chain_at` its time. `judged` is the last verdict that is
     neither an unknown lag nor one that may be more. `stale` is the last reading beyond the leave bound, and `beyond`
-    counts them, until one within it refutes them. `cut_since`: since when the answers show no stream. `lag_before`:
-    the lag when the present `refusal` began. `counted` is the number of readings that say something, answers and
-    silences alike. `is_full`: the server answers that it has no connection left.
+    counts them, until one within it refutes them. `cut_since`: since when the answers show no stream. `refused` is how
+    long it has been ineligible for the reason `refusal`, and `age` how old its data may be: only a measured lag ends
+    them, and a pass without the primary pauses both. `counted` is the number of readings that say something, answers
+    and silences alike. `is_full`: the server answers that it has no connection left.
     """
 
     probe: ReplicaProbe | None = None
@@ -55,17 +79,30 @@ class ReadingHistory:
     stale: ReplayLag | None = None
     stale_at: float = 0.0
     refusal: Reason | None = None
-    refused_since: float = 0.0
-    lag_before: float = 0.0
+    refused: Stopwatch = field(default_factory=Stopwatch)
+    age: Stopwatch = field(default_factory=Stopwatch)
     counted: int = 0
 
-    def inherit(self, lag: ReplayLag | None, now: float) -> "ReadingHistory":
-        """Begin with the last lag that another process knew: a position not replayed then may still not be replayed."""
-        if lag is None:
+    def inherit(self, left: Inherited, now: float) -> "ReadingHistory":
+        """Begin where another process ended: a position not replayed then may still not be replayed, and without a
+        stream the data have aged.
+        """
+        measured, refusal = left.find_measured(now), left.refusal
+        if measured is None:
             return self
-        is_known = is_bounded(lag)
+        lag, at = measured
+        judged = refusal or (lag if is_bounded(lag) else None)
+        # What a condition dates is the loss of the stream; another reason may have come later.
+        is_dated = refusal is not None and refusal.reason is Reason.NOT_STREAMING
         return replace(
-            self, chain=lag, chain_at=now, judged=lag if is_known else None, judged_at=now if is_known else None
+            self,
+            chain=lag,
+            chain_at=at,
+            judged=judged,
+            judged_at=now if judged is not None else None,
+            refusal=Reason.NOT_STREAMING if is_dated else None,
+            refused=begin(now, now - left.since) if is_dated else Stopwatch(),
+            age=begin(now, lag.seconds + now - at),
         )
 
     def observe(
@@ -80,14 +117,17 @@ class ReadingHistory:
             return self._observe_silence(reading, now)
         return self._observe_answer(reading, marks, bounds, now)
 
+    def pause(self, now: float) -> "ReadingHistory":
+        """A pass in which nothing is known of the primary: it neither ends what is counted nor adds to it."""
+        return replace(self, refused=self.refused.pause(now), age=self.age.pause(now))
+
     def _observe_answer(
         self, reading: Answer, marks: tuple[Mark, ...], bounds: Readiness, now: float
     ) -> "ReadingHistory":
         lag = measure_replay_lag(marks, reading.probe, now, previous=self.chain)
-        refusal = lag.reason if isinstance(lag, NotEligible) else None
         is_judged = isinstance(lag, NotEligible) or is_bounded(lag)
         return replace(
-            self._observe_age(lag, bounds, now),
+            self._observe_lag(lag, bounds, now),
             probe=reading.probe,
             lag=lag,
             # A moment without a stream, or without the primary, does not make the data younger.
@@ -101,25 +141,30 @@ class ReadingHistory:
             silence="",
             is_full=False,
             within=self.within + 1 if is_within(lag, bounds) else 0,
-            refusal=refusal,
-            refused_since=self.refused_since if refusal is self.refusal else now,
-            lag_before=self._find_lag_before(refusal, now),
             counted=self.counted + 1,
         )
 
-    def _find_lag_before(self, refusal: Reason | None, now: float) -> float:
-        """How old the data already were when the present refusal began; a refusal of before has aged them as well."""
-        if refusal is None or refusal is self.refusal:
-            return self.lag_before if refusal is not None else 0.0
-        if self.refusal is not None:
-            return self.lag_before + now - self.refused_since
-        return self.chain.seconds if self.chain is not None else 0.0
+    def _observe_verdict(self, lag: LagVerdict, now: float) -> "ReadingHistory":
+        """Count the age of the data and the refusal; a lag that may be more makes the data no younger.
 
-    def _observe_age(self, lag: LagVerdict, bounds: Readiness, now: float) -> "ReadingHistory":
+        The promise is the bound and one probe: the time since the last lag was measured is that probe.
+        """
+        if isinstance(lag, LagUnknown):
+            return self.pause(now)
+        age = begin(now, self.age.counted) if is_bounded(self.lag) else self.age.run(now)
+        if isinstance(lag, NotEligible):
+            refused = self.refused.run(now) if lag.reason is self.refusal else begin(now)
+            return replace(self, refusal=lag.reason, refused=refused, age=age)
+        if lag.is_bounded or lag.seconds > age.counted:
+            age = begin(now, lag.seconds)
+        return replace(self, refusal=None, refused=Stopwatch(), age=age)
+
+    def _observe_lag(self, lag: LagVerdict, bounds: Readiness, now: float) -> "ReadingHistory":
         """Only a known lag within the bound refutes a reading beyond it: no silence, and no lag that may be more."""
+        after = self._observe_verdict(lag, now)
         if isinstance(lag, ReplayLag) and is_beyond(lag, bounds):
-            return replace(self, beyond=self.beyond + 1, stale=lag, stale_at=now)
-        return replace(self, beyond=0, stale=None) if is_bounded(lag) else self
+            return replace(after, beyond=self.beyond + 1, stale=lag, stale_at=now)
+        return replace(after, beyond=0, stale=None) if is_bounded(lag) else after
 
     def _observe_silence(self, silence: Silence, now: float) -> "ReadingHistory":
         """Count at most one unanswered probe a second, however fast passes follow each other.
@@ -133,7 +178,8 @@ class ReadingHistory:
         alive_at = now if silence.reason is Reason.NO_CONNECTION_LEFT else None
         if silence.late is not None:
             is_full, alive_at = False, silence.late.answered_at
-        after = replace(self, within=0, lag=None, silence=silence.message or self.silence, is_full=is_full)
+        silent = silence.message or self.silence
+        after = replace(self, within=0, lag=None, silence=silent, is_full=is_full)
         if alive_at is not None:
             after = replace(after, unanswered=min(self.unanswered, 1), answered_at=alive_at)
         is_counted_already = self.unanswered > 0 and now - self.silence_counted_at < timeouts.SILENCE_STEP_SECONDS
@@ -150,48 +196,22 @@ def _is_lasting(probe: ReplicaProbe, marks: tuple[Mark, ...]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamHistory:
-    """How long a pod's stream was seen broken; silence says nothing, and any WAL that arrives ends the count."""
-
-    position: int | None = None
-    broken_seconds: float = 0.0
-    streams_since: float | None = None
-    observed_at: float | None = None
-
-    def observe(self, readings: ReadingHistory, now: float) -> "StreamHistory":
-        """Take up one pass."""
-        step = min(now - self.observed_at, timeouts.LONGEST_STEP_SECONDS) if self.observed_at is not None else 0.0
-        after = replace(self, observed_at=now)
-        if readings.unanswered or readings.probe is None:
-            return after
-        position = find_position(readings.probe)
-        has_moved = position != self.position
-        if isinstance(readings.lag, NotEligible) and readings.lag.reason is Reason.NOT_STREAMING:
-            broken = 0.0 if has_moved else self.broken_seconds + step
-            return replace(after, position=position, broken_seconds=broken, streams_since=None)
-        since = self.streams_since if self.streams_since is not None else now
-        # While the primary is not asked, or does not answer, a stream that is down is not the member's fault.
-        is_unknown = readings.lag is None or isinstance(readings.lag, LagUnknown)
-        is_restored = has_moved or is_unknown or now - since >= timeouts.STREAM_LASTS_SECONDS
-        broken = 0.0 if is_restored else self.broken_seconds
-        return replace(after, position=position, broken_seconds=broken, streams_since=since)
-
-
-@dataclass(frozen=True, slots=True)
 class MemberMemory:
     """One pod of a member, as this process saw it."""
 
     pod_uid: str
     seen_since: float
     readings: ReadingHistory = ReadingHistory()
-    stream: StreamHistory = StreamHistory()
+    stream: StreamHistory = field(default_factory=StreamHistory)
 
     def observe(
         self, reading: Reading | None, marks: tuple[Mark, ...], bounds: Readiness, now: float
     ) -> "MemberMemory":
         """Take up one pass."""
-        readings = self.readings.observe(reading, marks, bounds, now)
-        return replace(self, readings=readings, stream=self.stream.observe(readings, now))
+        before = self.readings if marks else self.readings.pause(now)
+        readings = before.observe(reading, marks, bounds, now)
+        lag = readings.lag if reading is not None else None
+        return replace(self, readings=readings, stream=self.stream.observe(readings.probe, lag, now))
 
     def silent_seconds(self, now: float) -> float:
         """How long no probe was answered; 0 while they are."""
@@ -218,46 +238,7 @@ class MemberMemory:
 
     def refused_seconds(self, now: float) -> float:
         """How long it has been ineligible for the same reason."""
-        return now - self.readings.refused_since if self.readings.refusal is not None else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CopyProgress:
-    """How far a copy was, and since when it has made no progress."""
-
-    progress: tuple[str, int]
-    since: float
-
-
-def observe_copies(
-    before: Mapping[str, CopyProgress], found: Iterable[MemberFacts], now: float
-) -> dict[str, CopyProgress]:
-    """The copies under way, by uid of the pod, as one pass found them."""
-    after = {}
-    for member in found:
-        pod = member.pod
-        if pod is None or pod.seed.is_done:
-            continue
-        progress, known = _measure_progress(pod, member.backup), before.get(pod.uid)
-        is_still = known is not None and known.progress == progress
-        after[pod.uid] = known if known is not None and is_still else CopyProgress(progress, now)
-    return after
-
-
-def _measure_progress(pod: PodFacts, backup: BackupProgress | None) -> tuple[str, int]:
-    return (backup.phase, backup.streamed_bytes) if backup is not None else ("", pod.seed.restarts)
-
-
-def still_seconds(copies: Mapping[str, CopyProgress], pod: PodFacts | None, now: float) -> float:
-    """How long a copy has made no progress, as far as this process saw it."""
-    known = copies.get(pod.uid) if pod is not None else None
-    return now - known.since if known is not None else 0.0
-
-
-def idle_seconds(idle_slots: Mapping[str, float], found: MemberFacts, now: float) -> float:
-    """How long nobody has used a member's slot, by the server or else as far as this process saw it."""
-    slot = found.slot
-    return 0.0 if slot is None else slot.idle_seconds(now - idle_slots.get(slot.name, now))
+        return self.readings.refused.seconds(now)
 
 
 def count_restarts(peaceful: Mapping[str, int], pod: PodFacts | None) -> int:

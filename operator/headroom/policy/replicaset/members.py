@@ -61,8 +61,8 @@ class Member:
     """How long its copy has made no progress."""
     refused_seconds: float = 0.0
     """How long it has been ineligible for the same reason."""
-    lag_before: float = 0.0
-    """Its replay lag in seconds when that began: without a stream the age of its data grows from there."""
+    counted_age: float = 0.0
+    """How old its data may be, but for the time in which the primary was not asked."""
     broken_seconds: float = 0.0
     """How long it has received and replayed nothing because it has no stream."""
     cut_seconds: float = 0.0
@@ -77,6 +77,10 @@ class Member:
     """How long ago that was; if never, how long it has been asked."""
     slot_idle_seconds: float = 0.0
     """How long nobody has used its slot."""
+    drain_seconds: float = 0.0
+    """How long this process has seen its pod drain."""
+    saw_drain_begin: bool = False
+    """This process has seen it before that, too, so that no wall clock has to tell how long it has drained."""
     server_restarts: int = 0
     """Restarts since its server last ran for long enough (`timeouts`)."""
     library_fault: Finding | None = None
@@ -131,8 +135,8 @@ class Member:
 
     @property
     def unstreamed_age(self) -> float:
-        """How old its data may be, in seconds, while it is ineligible; 0 while it is not."""
-        return self.refused_seconds + self.lag_before if self.ineligible is not None else 0.0
+        """How old its data may be, in seconds, once it is ineligible, but for outages; 0 while it is not."""
+        return self.counted_age if self.refusal is not None else 0.0
 
     @property
     def measured(self) -> ReplayLag | None:
@@ -143,6 +147,12 @@ class Member:
     def ineligible(self) -> NotEligible | None:
         """Why it may not serve however small its lag: no stream, another timeline, another server."""
         return self.lag if isinstance(self.lag, NotEligible) else None
+
+    @property
+    def refusal(self) -> NotEligible | None:
+        """The same, or what it was when last known: neither a silence nor a pass without the primary refutes it."""
+        last = self.lag if isinstance(self.lag, ReplayLag | NotEligible) else self.judged
+        return last if isinstance(last, NotEligible) else None
 
 
 @dataclass(frozen=True, slots=True)

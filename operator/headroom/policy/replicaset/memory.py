@@ -11,29 +11,34 @@ from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.conditions import Finding
 from headroom.model.database import Mark
 from headroom.model.frozen import FrozenMap
-from headroom.model.moments import Moment
+from headroom.model.moments import FIRST_SIGHT_SECONDS, Moment
 from headroom.model.replica import Role
 from headroom.model.timelines import FIRST_TIMELINE, TimelineHistory, WalPosition
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.activation import Activations
 from headroom.policy.replicaset.autoscaling import Recommendation
+from headroom.policy.replicaset.durations import (
+    CopyProgress,
+    Drain,
+    Stopwatch,
+    idle_seconds,
+    observe_copies,
+    observe_drains,
+    observe_idle_slots,
+    still_seconds,
+)
 from headroom.policy.replicaset.facts import MemberFacts, PrimaryFacts, SetFacts
 from headroom.policy.replicaset.failover import find_divergence, may_follow, observe_positions
 from headroom.policy.replicaset.growth import Growth
 from headroom.policy.replicaset.libraries import LibraryFault, find_fault, observe_faults
 from headroom.policy.replicaset.member_memory import (
-    CopyProgress,
+    Inherited,
     MemberMemory,
     ReadingHistory,
     count_peaceful,
     count_restarts,
-    idle_seconds,
-    observe_copies,
-    still_seconds,
 )
 from headroom.policy.replicaset.members import Member
-from headroom.policy.replicaset.replay_lag import ReplayLag
-from headroom.reasons import Reason
 
 LEAD_TIMES_KEPT = 20
 LONGEST_WINDOW_SECONDS = 3600.0
@@ -75,25 +80,23 @@ class Attempts:
 class SetMemory:
     """All of one set; `began_at` is the first pass of this process over it.
 
-    `inherited` names the members that another process left, until this one has measured them or their pod is gone; each
-    with the second since which it has had no stream, None where it had one. `inherited_lags` are the last that it knew
-    of them.
-    `members` is by name of the member, `copies` and `peaceful_restarts` (the restarts of a server that no longer count)
-    by uid of its pod, `idle_slots` (since when nobody uses it) by name of the slot. `slot_names` are the slots as last
-    seen on the primary, and those asked for since. `system_identifier` and `timeline` are those of the primary that the
-    members are copies of. `desired` is None before the first decision.
+    `inherited` names the members that another process left, until this one has measured them or their pod is gone.
+    `members` is by name of the member, `copies`, `drains` and `peaceful_restarts` (the restarts of a server that no
+    longer count) by uid of its pod, `idle_slots` (how long nobody has used it) by name of the slot. `slot_names` are
+    the slots as last seen on the primary, and those asked for since. `system_identifier` and `timeline` are those of
+    the primary that the members are copies of. `desired` is None before the first decision.
     `library_faults` are by name of the member, and so are `positions`: how far each of them was ever seen. `timeline`
     is the highest that the primary or a member was on, first seen at `timeline_since`; `history` is of the last one
     whose history was asked for.
     """
 
     began_at: float = 0.0
-    inherited: FrozenMap[str, float | None] = field(default_factory=FrozenMap)
-    inherited_lags: FrozenMap[str, ReplayLag] = field(default_factory=FrozenMap)
+    inherited: FrozenMap[str, Inherited] = field(default_factory=FrozenMap)
     members: FrozenMap[str, MemberMemory] = field(default_factory=FrozenMap)
     copies: FrozenMap[str, CopyProgress] = field(default_factory=FrozenMap)
     peaceful_restarts: FrozenMap[str, int] = field(default_factory=FrozenMap)
-    idle_slots: FrozenMap[str, float] = field(default_factory=FrozenMap)
+    idle_slots: FrozenMap[str, Stopwatch] = field(default_factory=FrozenMap)
+    drains: FrozenMap[str, Drain] = field(default_factory=FrozenMap)
     slot_names: frozenset[str] = frozenset()
     system_identifier: str | None = None
     timeline: int = 0
@@ -112,9 +115,14 @@ class SetMemory:
     activations: Activations = field(default_factory=Activations)
     growth: Growth = field(default_factory=Growth)
 
+    def is_young(self, now: float) -> bool:
+        """Whether this process has seen the set for so short a time that little of it is known yet."""
+        return now - self.began_at < FIRST_SIGHT_SECONDS
+
     def observe(self, facts: SetFacts, bounds: Readiness, now: Moment) -> "SetMemory":
         """Record what one pass found."""
         at, marks = now.monotonic, facts.primary.marks if facts.primary is not None else ()
+        has_primary = facts.primary is not None
         pods = [member.pod for member in facts.members if member.pod is not None]
         members = self._observe_members(facts.members, marks, bounds, at)
         inherited = self._keep_inherited(facts.members, members)
@@ -129,17 +137,13 @@ class SetMemory:
             timeline=timeline,
             timeline_since=at if timeline > self.timeline else self.timeline_since,
             inherited=inherited,
-            inherited_lags=FrozenMap((name, lag) for name, lag in self.inherited_lags.items() if name in inherited),
             members=members,
-            copies=FrozenMap(observe_copies(self.copies, facts.members, at)),
+            copies=FrozenMap(observe_copies(self.copies, facts.members, at, has_primary=has_primary)),
             peaceful_restarts=FrozenMap(
                 (pod.uid, count_peaceful(self.peaceful_restarts, pod, now.wall)) for pod in pods
             ),
-            idle_slots=FrozenMap(
-                (member.slot.name, self.idle_slots.get(member.slot.name, at))
-                for member in facts.members
-                if member.slot is not None and not member.slot.is_active
-            ),
+            idle_slots=FrozenMap(observe_idle_slots(self.idle_slots, facts.members, at, has_primary=has_primary)),
+            drains=FrozenMap(observe_drains(self.drains, pods, self.peaceful_restarts, at)),
             slot_names=self._observe_slots(facts),
             generation=facts.generation,
             attempts=Attempts() if is_other_spec else self.attempts,
@@ -178,15 +182,13 @@ class SetMemory:
             return known
         if member.reading is None:
             return None
-        since = self.inherited.get(member.name) if known is None else None
-        readings = ReadingHistory().inherit(self.inherited_lags.get(member.name) if known is None else None, now)
-        if since is not None:
-            readings = replace(readings, refusal=Reason.NOT_STREAMING, refused_since=since)
+        left = self.inherited.get(member.name) if known is None else None
+        readings = ReadingHistory() if left is None else ReadingHistory().inherit(left, now)
         return MemberMemory(member.pod.uid, seen_since=now, readings=readings)
 
     def _keep_inherited(
         self, found: Iterable[MemberFacts], members: Mapping[str, MemberMemory]
-    ) -> FrozenMap[str, float | None]:
+    ) -> FrozenMap[str, Inherited]:
         """A pod that comes later under the same name is another pod: what was inherited says nothing about it."""
         after = {}
         for member in found:
@@ -257,6 +259,7 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: 
     # Where a newer timeline forked off is not known yet: nobody is condemned by an older one.
     is_newest = memory.history is not None and memory.history.timeline == memory.timeline
     history = memory.history if is_newest else None
+    drain = memory.drains.get(found.pod.uid) if found.pod is not None else None
     member = Member(
         id=found.id,
         name=found.name,
@@ -269,6 +272,8 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: 
         is_node_lost=found.is_node_lost,
         still_seconds=still_seconds(memory.copies, found.pod, now),
         slot_idle_seconds=idle_seconds(memory.idle_slots, found, now),
+        drain_seconds=now - drain.since if drain is not None else 0.0,
+        saw_drain_begin=drain is not None and drain.is_whole,
         server_restarts=count_restarts(memory.peaceful_restarts, found.pod),
         activating_seconds=memory.activations.seconds(found.pod, now),
         is_resting=memory.activations.is_resting(found.pod, now),
@@ -278,8 +283,10 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: 
         behind_seconds=_count_behind(found, memory, now),
         is_fork_known=history is not None,
     )
-    if known is None:
-        return member
+    return member if known is None else _add_history(member, known, now)
+
+
+def _add_history(member: Member, known: MemberMemory, now: float) -> Member:
     readings = known.readings
     return replace(
         member,
@@ -292,7 +299,7 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: 
         is_full=readings.is_full,
         silent_seconds=known.silent_seconds(now),
         refused_seconds=known.refused_seconds(now),
-        lag_before=readings.lag_before,
+        counted_age=readings.age.seconds(now),
         broken_seconds=known.stream.broken_seconds,
         cut_seconds=known.cut_seconds(now),
         last_lag=readings.chain,

@@ -13,7 +13,13 @@ from headroom.model.replica import Role, Stage
 from headroom.policy.replicaset.activation import decide_places, is_late
 from headroom.policy.replicaset.candidates import count_dead, count_swapped, rank_candidates, rank_fit
 from headroom.policy.replicaset.ejection import Ejection, Ejections, Substitutes, decide_ejections
-from headroom.policy.replicaset.failover import choose_diverged, choose_reconnected, find_under_way, is_diverged
+from headroom.policy.replicaset.failover import (
+    choose_diverged,
+    choose_reconnected,
+    find_under_way,
+    is_being_rebuilt,
+    is_diverged,
+)
 from headroom.policy.replicaset.members import EvaluatedMember
 from headroom.policy.replicaset.retirement import (
     Retirement,
@@ -81,7 +87,9 @@ class Plan:
 
 def decide_plan(members: Sequence[EvaluatedMember], targets: Targets, now: datetime) -> Plan:
     """Plan one pass over all members, including those that are going."""
-    plan = _plan_moves([member for member in members if not member.facts.is_going], targets, now)
+    is_rebuilding = any(is_being_rebuilt(member.facts, now) for member in members)
+    staying = [member for member in members if not member.facts.is_going]
+    plan = _plan_moves(staying, targets, now, is_rebuilding=is_rebuilding)
     leaving = {entry.name for entry in plan.retire}
     staying = [
         member
@@ -98,7 +106,7 @@ def decide_plan(members: Sequence[EvaluatedMember], targets: Targets, now: datet
     )
 
 
-def _plan_moves(staying: Sequence[EvaluatedMember], targets: Targets, now: datetime) -> Plan:
+def _plan_moves(staying: Sequence[EvaluatedMember], targets: Targets, now: datetime, *, is_rebuilding: bool) -> Plan:
     """The steps that move, add or retire members; the rest of a plan maintains those that stay."""
     candidates = rank_candidates(staying, targets)
     coming = [member for member in staying if member.facts.activating_seconds is not None]
@@ -118,7 +126,8 @@ def _plan_moves(staying: Sequence[EvaluatedMember], targets: Targets, now: datet
     ejected = {entry.name for entry in ejections.gone}
     coming = [member for member in coming if member.name not in ejected]
     base = _plan_places(base, staying, ejections.good, candidates, targets, coming=coming)
-    return _plan_sizes(base, staying, failed, targets, now, is_calm=not (base.needed or coming))
+    diverged = choose_diverged(staying, targets) if not is_rebuilding else None
+    return _plan_sizes(base, staying, failed, targets, now, diverged=diverged, is_calm=not (base.needed or coming))
 
 
 def _decide_ejections(
@@ -175,15 +184,14 @@ def _plan_sizes(
     targets: Targets,
     now: datetime,
     *,
+    diverged: EvaluatedMember | None,
     is_calm: bool,
 ) -> Plan:
     """Who joins the pool, who goes for good, and how many are begun."""
     # This pass may put any candidate into the Service, so nothing else is planned for one of them.
     called = set(base.activate) if base.needed else set()
     pool, unneeded = settle_drained(staying, called, targets, now)
-    replaced = choose_diverged(staying, targets) or choose_replacement(
-        staying, targets, has_other=bool(base.good or base.activate)
-    )
+    replaced = diverged or choose_replacement(staying, targets, has_other=bool(base.good or base.activate))
     has_successor = replaced is not None and replaced.facts.role is Role.SERVING
     given_up = [*failed, *([retire(replaced)] if replaced is not None and not has_successor else [])]
     retired = [*given_up, *map(retire_unneeded, unneeded)]

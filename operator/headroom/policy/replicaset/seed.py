@@ -1,12 +1,15 @@
 """Whether a member has its copy: claim, pod, then the step that fills the volume."""
 
-from headroom.model.replica import Role, Stage
+from headroom.model.replica import ContainerFacts, Role, Stage
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import Member, StageContext, StageVerdict
 from headroom.policy.replicaset.termination_cause import find_copy_cause
 from headroom.reasons import Reason
 
 IMAGE_ERRORS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+REGISTRY_SAID, BACK_OFF = " desc = ", "Back-off pulling image"
+"""What the kubelet writes before the words of the registry, and how it begins while it pauses between two tries."""
+MOST_OF_REGISTRY = 300
 STREAMING_PHASE = "streaming database files"
 LOGIN_FAILURES = ("password authentication failed", "no pg_hba.conf entry", "permission denied to start WAL sender")
 IMAGE_FAULTS = frozenset({Reason.MAJOR_VERSION_MISMATCH, Reason.IMAGE_INCOMPLETE})
@@ -55,11 +58,22 @@ def check_pod(member: Member, context: StageContext) -> StageVerdict | None:
     if pod.unschedulable:
         is_failed = context.now - pod.created_at > timeouts.PLACE_LIMIT and pod.role is Role.PROVISIONING
         return _seeding(Reason.POD_UNSCHEDULABLE, f"no node takes it: {pod.unschedulable}", is_failed=is_failed)
-    waiting = next((box.waiting for box in (pod.seed, pod.server) if box.waiting in IMAGE_ERRORS), None)
-    if waiting is not None:
+    box = next((box for box in (pod.seed, pod.server) if box.waiting in IMAGE_ERRORS), None)
+    if box is not None:
         is_failed = context.now - pod.created_at > timeouts.PLACE_LIMIT and pod.role is Role.PROVISIONING
-        return _seeding(Reason.IMAGE_NOT_PULLED, f"{waiting}: check spec.image", is_failed=is_failed)
+        return _seeding(Reason.IMAGE_NOT_PULLED, _describe_image(box), is_failed=is_failed)
     return None
+
+
+def _describe_image(box: ContainerFacts) -> str:
+    """The image and what the registry said of it: the same text in each try and in each pause between two tries."""
+    why = " ".join(box.waiting_why.rpartition(REGISTRY_SAID)[2].split())
+    # A pause is about the last error, which follows the image.
+    why = why.rpartition(f'"{box.image}": ')[2] if why.startswith(BACK_OFF) else why
+    why = box.waiting if not why or why.startswith(BACK_OFF) else why
+    why = why if len(why) <= MOST_OF_REGISTRY else f"{why[:MOST_OF_REGISTRY]}…"
+    image = f"the image {box.image}" if box.image else "the image"
+    return f"{image} cannot be pulled: {why}; check spec.image and the pull secret"
 
 
 def check_seed(member: Member, context: StageContext) -> StageVerdict | None:

@@ -193,8 +193,9 @@ def _check_streaming(member: Member, context: StageContext) -> StageVerdict | No
         is_new = pod.role is Role.PROVISIONING and bool(context.streaming)
         is_failed = is_new and member.silent_seconds >= timeouts.SILENCE_LIMIT.total_seconds()
         return StageVerdict(Stage.STREAMING, Reason.MEMBER_UNREACHABLE, message, is_failed=is_failed)
-    if member.ineligible is not None:
-        return StageVerdict(Stage.STREAMING, member.ineligible.reason, _describe(member))
+    if member.refusal is not None:
+        message = f"{describe_lag(member.refusal)}{describe_pause(member.probe)}"
+        return StageVerdict(Stage.STREAMING, member.refusal.reason, message)
     return None
 
 

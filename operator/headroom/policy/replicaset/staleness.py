@@ -41,7 +41,9 @@ def describe_unstreamed(members: Sequence[EvaluatedMember], bounds: Readiness) -
     """Names all that have served without a stream for as long as the bound; empty if there is none."""
     serving = [member.facts for member in members if member.facts.role is Role.SERVING]
     bound = bounds.eject_replay_lag.total_seconds()
-    cut_off = [(f.name, f.ineligible.message) for f in serving if f.ineligible and f.unstreamed_age >= bound]
+    cut_off = [
+        (facts.name, facts.refusal.message) for facts in serving if facts.refusal and facts.unstreamed_age >= bound
+    ]
     if not cut_off:
         return ""
     verb, causes = "serves" if len(cut_off) == 1 else "serve", dict.fromkeys(cause for _, cause in cut_off)
@@ -65,7 +67,7 @@ def _may_be_old(facts: Member, bounds: Readiness) -> bool:
     """Whoever is ineligible, as without a stream, ages from its last measured lag on, also through a silence of the
     primary. Of others a silence says that only if they lagged.
     """
-    if facts.ineligible is not None:
+    if facts.refusal is not None:
         return facts.age >= bounds.eject_replay_lag.total_seconds()
     has_lagged = facts.unmeasured_seconds > 0 and not is_within(facts.last_lag, bounds)
     return has_lagged and facts.age >= (bounds.eject_replay_lag + PROBE_PERIOD).total_seconds()
@@ -74,7 +76,7 @@ def _may_be_old(facts: Member, bounds: Readiness) -> bool:
 def _describe_unknown(facts: Member) -> str:
     if facts.judged_seconds < LAG_UNKNOWN_NOTICE.total_seconds() and facts.last_lag is not None:
         known = f"{facts.last_lag.seconds:.0f} s when last measured, {facts.unmeasured_seconds:.0f} s ago"
-        cause = f"; {facts.ineligible.message}" if facts.ineligible is not None else ""
+        cause = f"; {facts.refusal.message}" if facts.refusal is not None else ""
         return f"{facts.name} may serve data {facts.age:.0f} s old: its replay lag was {known}{cause}"
     lag, seconds = facts.measured, f"{facts.judged_seconds:.0f} s"
     if lag is not None and not lag.is_bounded:

@@ -6,14 +6,48 @@ receive is known not to be kept for it, or another member of the set streams whi
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from headroom.model.conditions import Finding
-from headroom.model.database import Lsn
+from headroom.model.database import Lsn, ReplicaProbe
 from headroom.model.timelines import find_position
 from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.durations import Stopwatch, begin
 from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.replay_lag import LagUnknown, LagVerdict, NotEligible
 from headroom.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHistory:
+    """How long a pod's stream was seen broken; any WAL that arrives ends the count, and so does a stream that lasts.
+
+    A silence pauses it, and so does a pass without the primary: a stream that is down is then not the member's fault.
+    """
+
+    position: int | None = None
+    broken: Stopwatch = field(default_factory=Stopwatch)
+    streams_since: float | None = None
+
+    @property
+    def broken_seconds(self) -> float:
+        """As of the last pass."""
+        return self.broken.counted
+
+    def observe(self, probe: ReplicaProbe | None, lag: LagVerdict | None, now: float) -> "StreamHistory":
+        """Take up one pass: the last answer, and the verdict on it, None if it is not of this pass."""
+        if probe is None or lag is None or isinstance(lag, LagUnknown):
+            streams_since = self.streams_since if probe is not None and probe.is_streaming else None
+            return replace(self, broken=self.broken.pause(now), streams_since=streams_since)
+        position = find_position(probe)
+        has_moved = position != self.position
+        if isinstance(lag, NotEligible) and lag.reason is Reason.NOT_STREAMING:
+            broken = begin(now) if has_moved else self.broken.run(now, longest=timeouts.LONGEST_STEP_SECONDS)
+            return StreamHistory(position, broken)
+        since = self.streams_since if self.streams_since is not None else now
+        is_restored = has_moved or now - since >= timeouts.STREAM_LASTS_SECONDS
+        return StreamHistory(position, begin(now) if is_restored else self.broken.pause(now), since)
 
 
 def find_streaming(members: Iterable[Member]) -> frozenset[str]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.model.conditions import Finding
-from headroom.model.moments import FIRST_SIGHT_SECONDS, Moment
+from headroom.model.moments import Moment
 from headroom.model.numbers import count_of
 from headroom.model.replica import ABANDON_AFTER, ABANDON_ANNOTATION
 from headroom.policy.replicaset import timeouts
@@ -23,13 +23,15 @@ class TeardownDecision:
     """What to do about a set that is being deleted, after its members came a step closer to their end.
 
     `is_over`: the finalizer may go. `gives_up` says why what is left is reported and abandoned; empty if it is not.
-    `message` is what the deletion waits for, and how to end it. `hold` says why no member goes yet.
+    `message` is what the deletion waits for, and how to end it. `hold` says why no member goes yet. `is_settling`: the
+    guards of a new process have hardly had the time to connect, so that no claim goes before its slot yet.
     """
 
     is_over: bool
     gives_up: str
     message: str
     hold: Finding | None = None
+    is_settling: bool = False
 
 
 def decide_teardown(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment) -> TeardownDecision:
@@ -39,7 +41,8 @@ def decide_teardown(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, no
         return TeardownDecision(is_over=False, gives_up="", message=hold.message, hold=hold)
     gives_up = _find_reason_to_give_up(facts, memory, now)
     is_over = _is_nothing_left(facts, memory) or (not gives_up and _is_left_to_kubernetes(spec, facts, now))
-    return TeardownDecision(is_over, gives_up, _describe(facts))
+    is_settling = facts.primary is None and not gives_up and memory.is_young(now.monotonic)
+    return TeardownDecision(is_over, gives_up, _describe(facts), is_settling=is_settling)
 
 
 def may_have_slots(memory: SetMemory) -> bool:
@@ -96,7 +99,7 @@ def _find_end_of_abandoned(deletion: Deletion, obstacle: Finding | None, memory:
         # Its servers may run queries for as long as `drain.timeout`, which is more than one waits for who asked not to.
         is_over = elapsed >= ABANDON_AFTER
         return f"{ABANDON_ANNOTATION} asks for it, and slots are still in use" if is_over else ""
-    is_first_sight = now.monotonic - memory.began_at < FIRST_SIGHT_SECONDS and elapsed < ABANDON_AFTER
+    is_first_sight = memory.is_young(now.monotonic) and elapsed < ABANDON_AFTER
     if is_first_sight and obstacle.reason is Reason.GUARD_NOT_READY:
         # The guards of a new process have hardly had the time to connect.
         return ""

@@ -5,8 +5,9 @@ samples -> intervals (`window`) -> rates (`rates`) -> wanted (`wanted`) -> the c
 """
 
 from headroom.policy.workerpool.chain_input import Rule, ScalingDecision, Sizing, is_spare
-from headroom.policy.workerpool.decide import PoolDecision, decide, lead_time
+from headroom.policy.workerpool.decide import PoolDecision, decide
 from headroom.policy.workerpool.facts import PodCounts, PoolClaim, PoolFacts, ScalingLimits, Target, limits_of
+from headroom.policy.workerpool.measure import lead_time
 from headroom.policy.workerpool.memory import ForeignWrites, Move, PoolMemory
 from headroom.policy.workerpool.verdict import SignalVerdict, Verdict
 

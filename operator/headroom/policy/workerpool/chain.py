@@ -5,13 +5,17 @@ what may not be acted on at all comes first, bounds and steps next, caps that pr
 go below `minWorkers` and are not stepped. A new limit is one more entry.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from headroom.api.v1alpha1.workerpool import Direction
 from headroom.model.numbers import count_of
 from headroom.policy.workerpool.chain_input import ChainInput, Rule, Ruling, ScalingDecision
 from headroom.policy.workerpool.constants import FAILING_LEAST_ENDED, FAILING_SHARE
+from headroom.policy.workerpool.growth import check_gain
 from headroom.policy.workerpool.step import check_step
+from headroom.policy.workerpool.victims import check_grace
 from headroom.reasons import Reason
 
 Check = Callable[[ChainInput, int], Ruling | None]
@@ -72,7 +76,35 @@ def check_connections(chain_input: ChainInput, allowed: int) -> Ruling | None:
     # A cap below the present count takes workers away: that is a limit, whatever the guard has heard.
     is_awaited = cap.is_awaited and cap.workers >= chain_input.present
     message = "the guard has yet to share out connections for more" if is_awaited else cap.finding.message
+    if not is_awaited and cap.finding.reason not in UNKNOWN_BUDGET:
+        message = "; ".join(filter(None, (message, _describe_need(chain_input, cap.workers))))
     return Ruling(Rule.CONNECTION_BUDGET, cap.workers, cap.finding.reason, message, is_awaited=is_awaited)
+
+
+def _describe_need(chain_input: ChainInput, workers: int) -> str:
+    """What the arrivals alone take, if that is more than the connections allow, and what a person can raise."""
+    found, limits = chain_input.estimates, chain_input.limits
+    if not found.arrivals_per_second or not found.service_rate:
+        return ""
+    needed = math.ceil(found.arrivals_per_second / (found.service_rate * limits.concurrency))
+    if needed <= workers:
+        return ""
+    need = f"{count_of(needed, 'worker')} = {count_of(needed * limits.connections_per_worker, 'connection')}"
+    return (
+        f"what arrives alone needs {need}: raise max_connections of the server, or connections.workerSharePercent of "
+        "the guard, or use a pooler"
+    )
+
+
+def check_pause(chain_input: ChainInput, allowed: int) -> Ruling | None:
+    """A person has stopped one direction: whatever else asks for it does not move the count."""
+    paused, present = chain_input.limits.paused, chain_input.present
+    is_stopped = allowed > present if paused is Direction.UP else allowed < present and paused is Direction.DOWN
+    if not is_stopped:
+        return None
+    verb = "add a worker" if paused is Direction.UP else "take a worker away"
+    message = f"spec.paused is {paused}: nothing may {verb} until it is removed"
+    return Ruling(Rule.PAUSED, present, Reason.PAUSED, message)
 
 
 CHAIN: tuple[Check, ...] = (
@@ -82,7 +114,10 @@ CHAIN: tuple[Check, ...] = (
     check_maximum,
     check_step,
     check_failures,
+    check_gain,
     check_connections,
+    check_grace,
+    check_pause,
 )
 
 

@@ -1,12 +1,13 @@
 """What the chain of limits reads, what each limit answers, and the result."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from headroom.model.conditions import Finding
 from headroom.policy.workerpool.connections import ConnectionCap
 from headroom.policy.workerpool.constants import DEADBAND_SHARE, DEADBAND_WORKERS
 from headroom.policy.workerpool.facts import ScalingLimits
+from headroom.policy.workerpool.jobs import JobsInHand
 from headroom.policy.workerpool.memory import PoolMemory
 from headroom.policy.workerpool.rates import Estimates
 from headroom.policy.workerpool.wanted import Demand, Wanted
@@ -30,6 +31,9 @@ class Rule(StrEnum):
     WORK_IN_FLIGHT = "WorkInFlight"
     JOBS_FAILING = "JobsFailing"
     CONNECTION_BUDGET = "ConnectionBudget"
+    GRACE_TOO_SHORT = "GraceTooShort"
+    PAUSED = "Paused"
+    NO_GAIN = "NoGainFromMoreWorkers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class ChainInput:
     gap: Finding | None = None
     conflict: Finding | None = None
     cap: ConnectionCap | None = None
+    jobs: JobsInHand = field(default_factory=JobsInHand)
 
     def within_bounds(self, count: int) -> int:
         """The count, moved into what the spec allows."""
@@ -110,6 +115,7 @@ class Sizing:
     wanted: Wanted | None = None
     drain_seconds: float | None = None
     cap: ConnectionCap | None = None
+    jobs: JobsInHand = field(default_factory=JobsInHand)
 
 
 def is_spare(wanted: int, allowed: int) -> bool:

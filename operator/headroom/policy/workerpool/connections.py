@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from headroom.model.conditions import Finding
-from headroom.model.database import VIEW_FRESH_SECONDS, Allocation, DatabaseView, PoolDemand
+from headroom.model.database import ROUNDING, VIEW_FRESH_SECONDS, Allocation, DatabaseView, PoolDemand
 from headroom.model.numbers import count_of
 from headroom.policy.target_conflict import TargetId
 from headroom.policy.workerpool.constants import ALLOCATION_SECONDS
@@ -46,7 +46,7 @@ def cap_workers(
     allocation = find_allocation(facts.database, facts.own.uid, now)
     if allocation is not None:
         has_waited = memory.capped_since is not None and now - memory.capped_since >= ALLOCATION_SECONDS
-        free = 0 if is_active else _find_free(allocation) // limits.connections_per_worker
+        free = 0 if is_active else int(_find_free(allocation) / _per_worker(allocation, limits) + ROUNDING)
         workers = max(allocation.workers, free)
         is_awaited = is_active and not allocation.is_short and not has_waited
         return ConnectionCap(workers, _describe_budget(workers, allocation, limits), is_awaited=is_awaited)
@@ -89,12 +89,11 @@ def claim_connections(
         workload=_name_workload(facts.own.target) if is_seen else None,
         started=running if target is None else min(target.pods.running, running),
         is_counted=target is None or target.pods.is_counted,
+        role=limits.role,
     )
     if allowed is None or target is None:
         return demand
-    asked = target.present if memory.wanted is None else memory.wanted
-    if is_lower_bound:
-        asked = max(asked, target.present)
+    asked = _count_asked(target, memory, is_lower_bound=is_lower_bound)
     return replace(
         demand,
         minimum=limits.min_workers,
@@ -109,9 +108,22 @@ def _name_workload(target: TargetId | None) -> str | None:
     return None if target is None else f"{target.group}/{target.kind}/{target.name}"
 
 
+def _count_asked(target: Target, memory: PoolMemory, *, is_lower_bound: bool) -> int:
+    """What the queue wants; what the effectiveness gate leaves unused is for other pools."""
+    asked = target.present if memory.wanted is None else memory.wanted
+    if is_lower_bound:
+        asked = max(asked, target.present)
+    return asked if memory.gain.freeze is None else min(asked, memory.gain.freeze.allowed)
+
+
 def _find_free(allocation: Allocation) -> int:
     """Connections of the budget that the pool's own workers use or could use."""
     return allocation.budget - allocation.held_by_others - allocation.terminating
+
+
+def _per_worker(allocation: Allocation, limits: ScalingLimits) -> float:
+    """Connections of one worker: what was measured where that is more than the spec says."""
+    return max(allocation.per_worker, limits.connections_per_worker)
 
 
 def _busy_workers(target: Target, facts: PoolFacts, limits: ScalingLimits, running: int) -> int:
@@ -128,11 +140,15 @@ def _describe_budget(workers: int, allocation: Allocation, limits: ScalingLimits
     owner, others = "the database", "other pools hold"
     if allocation.is_pooled:
         owner, others = "the pooler of the database", "other pools behind it hold"
+    if allocation.limited:
+        owner, others = allocation.limited, "other pools of it hold"
     terminating = f" terminating workers {allocation.terminating}," if allocation.terminating else ""
     message = (
         f"{owner} has {count_of(allocation.budget, 'connection')} for workers; {others} {allocation.held_by_others},"
-        f"{terminating} and one worker takes {limits.connections_per_worker}"
+        f"{terminating} and one worker takes {_per_worker(allocation, limits):.3g}"
     )
+    if allocation.per_worker > limits.connections_per_worker:
+        message += f" as measured (connectionsPerWorker is {limits.connections_per_worker})"
     if allocation.ahead:
         message += f"; pools of a higher priority come first, with {allocation.ahead}"
     return Finding(reason, message)

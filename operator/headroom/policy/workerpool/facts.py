@@ -4,22 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from headroom.api.v1alpha1.workerpool import Priority, WorkerPoolSpec, WorkerSchedule
+from headroom.api.v1alpha1.workerpool import Direction, Priority, WorkerPoolSpec, WorkerSchedule
 from headroom.model.conditions import Finding
 from headroom.model.database import DatabaseView
 from headroom.model.queue import QueueSample
+from headroom.model.waits import WaitSample
 from headroom.policy.target_conflict import AutoscalerClaim, TargetId
 
 RANKS = {Priority.CRITICAL: 0, Priority.STANDARD: 1, Priority.BACKGROUND: 2}
 """Who gets connections first when there are too few."""
+CHOOSING_KINDS = frozenset({("apps", "Deployment"), ("apps", "ReplicaSet"), ("argoproj.io", "Rollout")})
+"""Kinds whose pods a ReplicaSet of Kubernetes manages; a StatefulSet always ends its last pod."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingLimits:
     """A WorkerPool's wishes and limits; names follow the spec, times are seconds.
 
-    `max_step` None is "only the percentage limits"; `expected_job_seconds` None is "not known"; `schedule` names the
-    schedule that `min_workers` comes from, None for the spec's own.
+    `role` is that of the workers on the server. `max_step` None is "only the percentage limits"; `expected_job_seconds`
+    None is "not known"; `schedule` names the schedule that `min_workers` comes from, None for the spec's own.
     """
 
     min_workers: int
@@ -33,8 +36,13 @@ class ScalingLimits:
     down_window_seconds: float = 300.0
     down_step_percent: int = 20
     connections_per_worker: int = 1
+    role: str | None = None
     rank: int = RANKS[Priority.STANDARD]
     schedule: str | None = None
+    paused: Direction | None = None
+    is_gain_measured: bool = True
+    least_gain: float = 0.1
+    retry_after_seconds: float = 900.0
 
 
 def limits_of(spec: WorkerPoolSpec, active: Sequence[WorkerSchedule] = ()) -> ScalingLimits:
@@ -56,7 +64,12 @@ def limits_of(spec: WorkerPoolSpec, active: Sequence[WorkerSchedule] = ()) -> Sc
         down_window_seconds=behavior.scale_down.stabilization_window.total_seconds(),
         down_step_percent=behavior.scale_down.max_step_percent,
         connections_per_worker=spec.connections_per_worker,
+        role=spec.database_role,
         rank=RANKS[spec.priority],
+        paused=spec.paused,
+        is_gain_measured=spec.effectiveness.enabled,
+        least_gain=spec.effectiveness.min_gain_percent / 100,
+        retry_after_seconds=spec.effectiveness.retry_after.total_seconds(),
     )
 
 
@@ -68,6 +81,7 @@ class PodCounts:
     start takes (None: none was seen), `stuck` why new pods do not come up. `waiting` do not run yet. `terminating` are
     in none of these: they take no job any more, and hold their connections until they are gone. While not `is_counted`,
     nobody has listed the pods in this process: the workload's own numbers do not show those that terminate.
+    `grace_seconds` is the shortest time that a pod may take to end (None: not known).
     """
 
     running: int
@@ -78,17 +92,30 @@ class PodCounts:
     waiting: int = 0
     terminating: int = 0
     is_counted: bool = True
+    grace_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The workload that is scaled; `present` is the count that is asked for now, `existing` the pods there are."""
+    """The workload that is scaled; `present` is the count that is asked for now, `existing` the pods there are.
+
+    `labels` are those of its pods; None if its selector needs more than equal labels. `template` is a digest of its pod
+    template, None where it is not told; `is_updating` is true while not all pods are of it.
+    """
 
     id: TargetId
     uid: str
     present: int
     existing: int
     pods: PodCounts
+    labels: tuple[tuple[str, str], ...] | None = None
+    template: str | None = None
+    is_updating: bool = False
+
+    @property
+    def chooses_victims(self) -> bool:
+        """Whether its controller ends the pods of the lowest deletion cost first."""
+        return (self.id.group, self.id.kind) in CHOOSING_KINDS
 
     @property
     def running(self) -> int:
@@ -121,7 +148,7 @@ class PoolFacts:
 
     `signal` is None for a pool without a queue, `target` for one that scales nothing. `pools` and `autoscalers` are
     the claims of the namespace that may be on the same target. `database` is what the pool's guard last found out,
-    `has_guard` whether that object exists.
+    `has_guard` whether that object exists. `waits` is what the workers' sessions wait for, None where nobody asked.
     """
 
     own: PoolClaim
@@ -131,6 +158,7 @@ class PoolFacts:
     autoscalers: tuple[AutoscalerClaim, ...] = ()
     database: DatabaseView | None = None
     has_guard: bool = False
+    waits: WaitSample | None = None
 
     @property
     def sample(self) -> QueueSample | None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from headroom.model.conditions import Finding
 from headroom.model.database import Allocation
@@ -10,11 +10,16 @@ from headroom.model.queue import QueueSample
 from headroom.policy.workerpool.constants import (
     BACK_WITHIN,
     COVERAGE_GAP_SECONDS,
+    DEADBAND_SHARE,
+    DEADBAND_WORKERS,
+    FALLEN_SHARE,
     MOVES_KEPT_SECONDS,
     SERVICE_WINDOW_LEAST_SECONDS,
 )
 from headroom.policy.workerpool.facts import Target
-from headroom.policy.workerpool.window import Observation, observe
+from headroom.policy.workerpool.gain_memory import GainMemory
+from headroom.policy.workerpool.heads import HeadMemory
+from headroom.policy.workerpool.window import Interval, Observation, observe, remember
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +35,50 @@ class Wants:
     """The wants of a sliding window, reduced to those that can still become its maximum (newest last, falling).
 
     `since` is when the unbroken row of wants began: what was wanted before that is unknown, and nothing unknown lowers
-    a count.
+    a count. `resumed_at` is when this process took the row over from an earlier one.
     """
 
     since: float | None = None
     latest: float = 0.0
     peaks: tuple[Want, ...] = ()
+    resumed_at: float = -math.inf
+
+    @classmethod
+    def resume(cls, since: float, now: float, workers: int) -> "Wants":
+        """The row that an earlier process began; of its peaks nothing is known, and it asked for `workers` at most."""
+        return cls(since, now, (Want(now, workers),), now)
 
     def add(self, at: float, workers: int, window_seconds: float) -> "Wants":
         """The row with one more want; a long gap begins a new row."""
         is_broken = self.since is None or at - self.latest > COVERAGE_GAP_SECONDS
         kept = () if is_broken else self.peaks
         peaks = tuple(want for want in kept if want.workers > workers and want.at >= at - window_seconds)
-        return Wants(at if is_broken else self.since, at, (*peaks, Want(at, workers)))
+        since, resumed_at = (at, -math.inf) if is_broken else (self.since, self.resumed_at)
+        return Wants(since, at, (*peaks, Want(at, workers)), resumed_at)
 
     def covers(self, now: float, window_seconds: float) -> bool:
-        """True when the row reaches back over the whole window."""
-        return self.since is not None and now - self.since >= window_seconds
+        """True when the row reaches back over the whole window, and this process has seen a minute of it."""
+        own = min(window_seconds, COVERAGE_GAP_SECONDS)
+        return self.since is not None and now - self.since >= window_seconds and now - self.resumed_at >= own
 
     def peak(self) -> int:
         """The largest want of the window; 0 without any."""
         return self.peaks[0].workers if self.peaks else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """Since when lag is above its target, and when it was last seen to fall clearly, from which height."""
+
+    since: float
+    peak_seconds: float
+    fell_at: float
+
+    def see(self, lag_seconds: float, now: float) -> "Lateness":
+        """With one more sample; to rise from a height does not make it fall later."""
+        if lag_seconds < FALLEN_SHARE * self.peak_seconds:
+            return Lateness(self.since, lag_seconds, now)
+        return Lateness(self.since, max(self.peak_seconds, lag_seconds), self.fell_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +105,18 @@ class PoolMemory:
     """The memory of one pool; a new one is empty, and an empty one never lowers a count. Times are monotonic.
 
     `seen_at` is when this process first saw the pool, `was_reported` whether an earlier process had reported on it.
-    `late_since` is when lag passed its target; `is_late` keeps until lag is clearly below it. `has_answered` is true
-    once a sample was taken by any process, `blind_since` is when samples began to fail. `wanted` is the last count the
-    queue asked for, `allocation` the last one that the guard made, and `capped_since` is when it became too small.
-    `running` and `terminating` are the workers of the last pass that could read the target.
+    `lateness` is there while lag is above its target; `is_late` keeps until lag is clearly below it. `has_answered` is
+    true once a sample was taken by any process, `blind_since` is when samples began to fail. `wanted` is the last count
+    the queue asked for, `allocation` the last one that the guard made, and `capped_since` is when it became too small.
+    `running` and `terminating` are the workers of the last pass that could read the target. `heads` are the items that
+    the workers pass over. `spare_since` is when the queue began to ask for clearly fewer workers than there are.
+    `gain` is what the effectiveness gate remembers.
     """
 
     window: tuple[Observation, ...] = ()
     wants: Wants = Wants()
     moves: tuple[Move, ...] = ()
-    late_since: float | None = None
+    lateness: Lateness | None = None
     last_good_rate: float | None = None
     learned_at: float = -math.inf
     foreign: ForeignWrites = ForeignWrites()
@@ -102,6 +132,10 @@ class PoolMemory:
     capped_since: float | None = None
     running: int = 0
     terminating: int = 0
+    history: tuple[Interval, ...] = ()
+    spare_since: float | None = None
+    heads: HeadMemory = field(default_factory=HeadMemory)
+    gain: GainMemory = field(default_factory=GainMemory)
 
     def follow(self, target: Target) -> "PoolMemory":
         """The memory of this target, without what was written to another one and how long that was watched."""
@@ -128,9 +162,10 @@ class PoolMemory:
 
     def observe(self, newest: Observation, target_lag_seconds: float) -> "PoolMemory":
         """The memory after one more sample."""
-        is_late = newest.sample.lag_seconds > target_lag_seconds
-        since = self.late_since if self.late_since is not None else newest.sample.taken_at
-        return replace(self, window=observe(self.window, newest), late_since=since if is_late else None)
+        lag, at = newest.sample.lag_seconds, newest.sample.taken_at
+        late = None if lag <= target_lag_seconds else (self.lateness or Lateness(at, lag, at)).see(lag, at)
+        window = observe(self.window, newest)
+        return replace(self, window=window, history=remember(self.history, window), lateness=late)
 
     def learn(self, rate: float | None, now: float) -> "PoolMemory":
         """The memory after a service rate was measured.
@@ -146,6 +181,13 @@ class PoolMemory:
         if is_lower_bound:
             return replace(self, wanted=max(workers, self.wanted or 0))
         return replace(self, wanted=workers, wants=self.wants.add(now, workers, window_seconds))
+
+    def spare(self, now: float, wanted: int, present: int) -> "PoolMemory":
+        """The memory after a want: since when clearly more workers are there than the queue asks for."""
+        if wanted >= present:
+            return replace(self, spare_since=None)
+        is_begun = self.spare_since is None and present - wanted > max(DEADBAND_WORKERS, DEADBAND_SHARE * present)
+        return replace(self, spare_since=now) if is_begun else self
 
     def cap(self, now: float, *, is_capped: bool) -> "PoolMemory":
         """The memory after a decision that connections held back, or did not."""
@@ -163,7 +205,14 @@ class PoolMemory:
 
     def late_for_seconds(self, now: float) -> float:
         """How long lag has been above its target; 0 while it is not."""
-        return 0.0 if self.late_since is None else max(0.0, now - self.late_since)
+        return 0.0 if self.lateness is None else max(0.0, now - self.lateness.since)
+
+    @property
+    def not_falling_seconds(self) -> float:
+        """How long lag has been above its target without falling clearly; 0 while it is not above."""
+        if self.lateness is None or not self.window:
+            return 0.0
+        return self.window[-1].sample.taken_at - self.lateness.fell_at
 
     def since_start_seconds(self, now: float) -> float:
         """How long ago we last asked for more workers; infinite if we never did."""

@@ -4,7 +4,15 @@ import math
 
 from headroom.model.numbers import count_of
 from headroom.policy.workerpool.chain_input import ChainInput, Rule, Ruling
-from headroom.policy.workerpool.constants import DEADBAND_SHARE, DEADBAND_WORKERS, DOWN_STEP_SECONDS
+from headroom.policy.workerpool.constants import (
+    DEADBAND_WORKERS,
+    DOWN_STEP_SECONDS,
+    MOVE_SHARE,
+    STEP_SECONDS,
+    STEP_SLACK_SECONDS,
+    STEP_WORKERS_LEAST,
+)
+from headroom.policy.workerpool.facts import ScalingLimits
 from headroom.policy.workerpool.wanted import Demand, Wanted
 from headroom.reasons import Reason
 
@@ -21,27 +29,31 @@ def check_step(chain_input: ChainInput, allowed: int) -> Ruling | None:
 
 
 def _check_up(chain_input: ChainInput, demand: Demand, base: int, allowed: int) -> Ruling | None:
-    if not demand.is_late and _is_small(base, allowed):
+    if not demand.is_urgent and _is_small(base, allowed):
         return _hold(base, Reason.WITHIN_TOLERANCE, f"the difference to {base} is too small to act on")
-    lead = chain_input.lead_time_seconds
-    began = min([base, *_before_recent_starts(chain_input, lead)])
+    seconds = min(chain_input.lead_time_seconds, STEP_SECONDS)
+    began = min([base, *_before_recent_starts(chain_input, seconds)])
     limit = began + largest_step(began, chain_input)
     if allowed <= limit:
         return None
-    message = f"at most {limit - began} more within {lead:.0f} s, the time a worker takes to start"
+    message = f"at most {limit - began} more within {seconds:.0f} s"
     return Ruling(Rule.STEP, max(base, limit), Reason.STEP_LIMITED, message)
 
 
 def largest_step(count: int, chain_input: ChainInput) -> int:
-    """The smaller of maxStep and maxStepPercent of a count, at least one worker."""
+    """The larger of four workers and maxStepPercent of a count, at most maxStep."""
     limits = chain_input.limits
-    share = math.ceil(max(count, 1) * limits.max_step_percent / 100)
-    return max(1, share if limits.max_step is None else min(share, limits.max_step))
+    share = max(STEP_WORKERS_LEAST, math.ceil(count * limits.max_step_percent / 100))
+    return share if limits.max_step is None else min(share, limits.max_step)
 
 
 def _before_recent_starts(chain_input: ChainInput, seconds: float) -> list[int]:
     moves = chain_input.memory.moves
-    return [move.before for move in moves if move.after > move.before and chain_input.now - move.at < seconds]
+    return [
+        move.before
+        for move in moves
+        if move.after > move.before and chain_input.now - move.at <= seconds - STEP_SLACK_SECONDS
+    ]
 
 
 def _check_down(chain_input: ChainInput, demand: Demand, wanted: Wanted, base: int, allowed: int) -> Ruling | None:
@@ -55,15 +67,18 @@ def _check_down(chain_input: ChainInput, demand: Demand, wanted: Wanted, base: i
     wants, window = chain_input.memory.wants, limits.down_window_seconds
     if not wants.covers(chain_input.now, window):
         return _hold(base, Reason.STABILIZING, f"the queue has been watched for less than {window:.0f} s")
+    since_start = chain_input.memory.since_start_seconds(chain_input.now)
+    if since_start < window:
+        return _hold(base, Reason.STABILIZING, f"workers were added {since_start:.0f} s ago, less than {window:.0f} s")
     ruling: Ruling | None = None
     peak = chain_input.within_bounds(wants.peak())
     if peak > allowed:
         allowed = peak
         ruling = _hold(min(base, peak), Reason.STABILIZING, f"the queue wanted {peak} within the last {window:.0f} s")
-    busy = math.ceil(demand.in_flight / limits.concurrency)
+    busy = busy_workers(demand, limits)
     if busy > allowed:
         allowed = busy
-        message = f"{count_of(demand.in_flight, 'job')} in flight, and a worker that goes would cut one"
+        message = f"{count_of(demand.in_flight or 0, 'job')} in flight, and a worker that goes would cut one"
         ruling = _hold(min(base, busy), Reason.WORK_IN_FLIGHT, message)
     if allowed >= base:
         return ruling
@@ -82,8 +97,13 @@ def _one_step_down(chain_input: ChainInput, base: int, allowed: int) -> Ruling |
     return Ruling(Rule.STEP, base - step, Reason.STEP_LIMITED, f"at most {count_of(step, 'worker')} at a time may go")
 
 
+def busy_workers(demand: Demand, limits: ScalingLimits) -> int:
+    """The workers that have running jobs, if each has as many as it can."""
+    return math.ceil((demand.in_flight or 0) / limits.concurrency)
+
+
 def _is_small(base: int, count: int) -> bool:
-    return abs(count - base) < max(DEADBAND_WORKERS, DEADBAND_SHARE * base)
+    return abs(count - base) < max(DEADBAND_WORKERS, MOVE_SHARE * base)
 
 
 def _hold(count: int, reason: Reason, message: str) -> Ruling:

@@ -1,15 +1,17 @@
 """The verdicts that people see: whether the queue can be read, whether it keeps up, how long its backlog lasts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.model.queue import QueueSample
 from headroom.policy.workerpool.chain_input import Sizing
-from headroom.policy.workerpool.constants import BRIEF_SECONDS
-from headroom.policy.workerpool.facts import PoolFacts, ScalingLimits, Target
+from headroom.policy.workerpool.constants import BRIEF_SECONDS, CROWDED_SECONDS
+from headroom.policy.workerpool.facts import PoolFacts, ScalingLimits
 from headroom.policy.workerpool.memory import PoolMemory
 from headroom.policy.workerpool.rates import Estimates
-from headroom.policy.workerpool.wanted import Demand, time_left
+from headroom.policy.workerpool.wanted import Demand, Wanted, time_left
+from headroom.policy.workerpool.window import Observation, has_idle_slots
 from headroom.reasons import Reason
 
 PASSING_REASONS = frozenset(
@@ -20,6 +22,7 @@ PASSING_REASONS = frozenset(
         Reason.PRIMARY_TIMEOUT,
         Reason.PRIMARY_UNREACHABLE,
         Reason.QUERY_TIMEOUT,
+        Reason.QUEUE_LOCKED,
     }
 )
 """What may pass without a change to the spec; all else needs a person."""
@@ -51,7 +54,7 @@ def is_first_sight(memory: PoolMemory, now: float) -> bool:
     return now - memory.seen_at < FIRST_SIGHT_SECONDS
 
 
-def evaluate_signal(facts: PoolFacts, limits: ScalingLimits, memory: PoolMemory, now: float) -> SignalVerdict:
+def evaluate_signal(facts: PoolFacts, memory: PoolMemory, now: float) -> SignalVerdict:
     """The verdict of this pass on the signal; `memory` is that after the queue was asked."""
     gap, sample = facts.gap, facts.sample
     if gap is not None:
@@ -61,7 +64,7 @@ def evaluate_signal(facts: PoolFacts, limits: ScalingLimits, memory: PoolMemory,
         return SignalVerdict(Verdict(None if is_early else False, gap.reason), is_brief, is_early)
     if sample is None:
         return SignalVerdict(Verdict(None, Reason.AS_EXPECTED))
-    return SignalVerdict(Verdict(holds=True, reason=_find_oddity(sample, facts.workload, limits)))
+    return SignalVerdict(Verdict(holds=True, reason=_find_oddity(sample, memory)))
 
 
 def evaluate_lag(facts: PoolFacts, limits: ScalingLimits, memory: PoolMemory, sizing: Sizing | None) -> Verdict:
@@ -70,18 +73,29 @@ def evaluate_lag(facts: PoolFacts, limits: ScalingLimits, memory: PoolMemory, si
     if sample is None:
         return Verdict(None, facts.gap.reason if facts.gap else Reason.NOT_YET_OBSERVED)
     if not memory.is_late:
-        is_blocked = sample.blocked > 0 and sample.blocked_seconds > limits.target_lag_seconds
-        return Verdict(holds=True, reason=Reason.BACKLOG_BLOCKED if is_blocked else Reason.LAG_WITHIN_TARGET)
+        if sample.blocked == 0 or sample.blocked_seconds <= limits.target_lag_seconds:
+            return Verdict(holds=True, reason=Reason.LAG_WITHIN_TARGET)
+        return Verdict(holds=True, reason=Reason.HEAD_OF_LINE_STUCK if sample.stuck else Reason.BACKLOG_BLOCKED)
     if sizing is None or sizing.demand is None or sizing.wanted is None:
         return Verdict(holds=False, reason=Reason.LAG_ABOVE_TARGET)
     if target is not None and target.pods.stuck is not None:
         return Verdict(holds=False, reason=Reason.WORKERS_NOT_STARTING)
-    if sizing.estimates.service_rate is None:
-        return Verdict(None, Reason.LEARNING_RATE)
-    is_in_time = sizing.drain_seconds is not None and sizing.drain_seconds <= time_left(sizing.demand)
-    if is_in_time or sizing.decision.expected >= sizing.wanted.workers:
-        return Verdict(holds=True, reason=Reason.LAG_ABOVE_TARGET)
-    return Verdict(holds=False, reason=Reason.CANNOT_MEET_DEADLINE)
+    return _evaluate_deadline(limits, memory, sizing, sizing.demand, sizing.wanted)
+
+
+def _evaluate_deadline(
+    limits: ScalingLimits, memory: PoolMemory, sizing: Sizing, demand: Demand, wanted: Wanted
+) -> Verdict:
+    """Whether a late queue will be back within its deadline; what time has disproved, no formula promises."""
+    is_in_time = sizing.drain_seconds is not None and sizing.drain_seconds <= time_left(demand)
+    is_known = sizing.estimates.service_rate is not None
+    if is_known and not is_in_time and sizing.decision.expected < wanted.workers:
+        return Verdict(holds=False, reason=Reason.CANNOT_MEET_DEADLINE)
+    if demand.late_for_seconds > limits.drain_within_seconds:
+        return Verdict(holds=False, reason=Reason.DEADLINE_MISSED)
+    if memory.not_falling_seconds > limits.drain_within_seconds / 2:
+        return Verdict(holds=False, reason=Reason.LAG_NOT_FALLING)
+    return Verdict(holds=True, reason=Reason.LAG_ABOVE_TARGET) if is_known else Verdict(None, Reason.LEARNING_RATE)
 
 
 def drain_seconds(demand: Demand, estimates: Estimates, workers: int, concurrency: int) -> float | None:
@@ -94,18 +108,21 @@ def drain_seconds(demand: Demand, estimates: Estimates, workers: int, concurrenc
     return demand.backlog / spare if spare > 0 else None
 
 
-def _find_oddity(sample: QueueSample, target: Target | None, limits: ScalingLimits) -> Reason:
+def _find_oddity(sample: QueueSample, memory: PoolMemory) -> Reason:
     if sample.hides_completions:
         return Reason.LEARNING_RATE
     if sample.phantoms > 0:
         return Reason.PHANTOM_IN_FLIGHT
-    if target is not None and _runs_more_than_declared(target, sample, limits.concurrency):
+    if sample.stuck:
+        return Reason.HEAD_OF_LINE_STUCK
+    if has_idle_slots(memory.window) or _runs_more_than_declared(memory.window):
         return Reason.CONCURRENCY_MISMATCH
     return Reason.AS_EXPECTED
 
 
-def _runs_more_than_declared(target: Target, sample: QueueSample, concurrency: int) -> bool:
-    # While pods come or go, a pod that is not counted may hold a job.
-    if sample.in_flight is None or target.pods.ready < target.present:
-        return False
-    return sample.in_flight > target.pods.running * concurrency
+def _runs_more_than_declared(window: Sequence[Observation]) -> bool:
+    """True when more items were in flight than there are slots, for a minute in which no pod came or went."""
+    since = window[-1].sample.taken_at - CROWDED_SECONDS if window else 0.0
+    minute = [seen for seen in window if seen.sample.taken_at >= since]
+    has_minute = bool(window) and window[0].sample.taken_at <= since
+    return has_minute and all(seen.is_settled and (seen.sample.in_flight or 0) > seen.slots for seen in minute)

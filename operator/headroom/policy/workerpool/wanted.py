@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from headroom.model.numbers import count_of
 from headroom.policy.workerpool.constants import (
-    LEARNING_MOST_WORKERS,
-    LEARNING_STEP_SECONDS,
-    SERVICE_CV_SQUARED,
+    BATCH_LEAD_SHARE,
+    PROBE_SECONDS,
+    WAIT_HORIZON_SECONDS,
+    WAIT_SHARE,
 )
+from headroom.policy.workerpool.learning import double_workers, keep_workers
+from headroom.policy.workerpool.staffing import ceil, most_arrivals, slots_for
 from headroom.reasons import Reason
-
-ROUNDING = 1e-9
-"""A ratio this little above a whole number is that number: floating point, not load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,22 @@ class VerifiedCount:
 class Demand:
     """All that the formulas read; rates per second, times in seconds.
 
-    `arrivals` None is not known yet: the result is then a lower bound. `arrivals_age` is how long ago they were at that
-    rate, `late_for` how long lag has been above its target, `capacity_workers` what is ready or will be in time.
-    `present` (the count asked for now) and `since_start_seconds` (since we last asked for more) matter only while the
-    service rate is unknown.
+    `arrivals` None is not known: the result is a lower bound until the queue `is_watched` for as long as a rate takes.
+    `arrivals_age` is how long ago they were at that rate, `arrivals_long` their rate over a time that does not follow
+    every move. `late_for` is how long lag has been above its target. `capacity_workers` are ready or will be in time.
+    `batch` is how many of the backlog came at one moment, a moment ago. `in_flight` None is not known; `recent_jobs`
+    are the most that were in flight or waited in the last minute. `has_idle_slots`: slots have been idle beside the
+    backlog for a minute.
+
+    Only while a rate is not known do these matter: `present` is the count asked for now, `since_start_seconds` when we
+    last asked for more, `slots` those of the running workers. `is_calm`: hardly anything has waited for a whole window.
+    `backlog_growth` is per second.
     """
 
     lag_seconds: float
     backlog: int
     late: int
-    in_flight: int
+    in_flight: int | None
     due_soon: int
     arrivals: float | None
     arrivals_age_seconds: float
@@ -56,12 +62,33 @@ class Demand:
     concurrency: int
     present: int
     since_start_seconds: float = math.inf
+    slots: int = 0
+    ready_workers: int = 0
+    is_calm: bool = False
+    is_watched: bool = False
+    backlog_growth: float = 0.0
+    arrivals_cv_squared: float = 1.0
+    arrivals_long: float | None = None
+    batch: int = 0
+    recent_jobs: int = 0
+    has_idle_slots: bool = False
     verified: VerifiedCount | None = None
 
     @property
     def is_late(self) -> bool:
         """Lag is above its target."""
         return self.lag_seconds > self.target_lag_seconds
+
+    @property
+    def is_urgent(self) -> bool:
+        """The oldest item would be late before a worker that is asked for now could take it."""
+        target = self.target_lag_seconds
+        return self.lag_seconds > max(target / 2, target - self.lead_time_seconds - PROBE_SECONDS)
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """Arrivals are not known yet."""
+        return self.arrivals is None and not self.is_watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +118,15 @@ def decide_wanted(demand: Demand) -> Wanted:
 
 
 def forecast(demand: Demand) -> float:
-    """f = max(a, due within R / R, a + slope (R + age of a)), the trend within [a, 2a]; it never lowers."""
+    """f = max(a, a + slope (R + age of a)), within [a, 2a]; it never lowers."""
     arrivals = demand.arrivals or 0.0
     reach = demand.lead_time_seconds + demand.arrivals_age_seconds
-    trend = min(arrivals + max(0.0, demand.arrivals_growth) * reach, 2 * arrivals)
-    return max(arrivals, trend, demand.due_soon / demand.lead_time_seconds)
+    return min(arrivals + max(0.0, demand.arrivals_growth) * reach, 2 * arrivals)
 
 
 def excess(demand: Demand, expected: float) -> float:
-    """E = max(0, Q - f T, late items); above the target lag at least one item is late."""
-    late = max(demand.late, 1) if demand.is_late else demand.late
+    """E = max(0, Q - f T, late items); at least one item if one is late or will be before a worker can take it."""
+    late = max(demand.late, 1) if demand.is_urgent else demand.late
     return max(0.0, demand.backlog - expected * demand.target_lag_seconds, float(late))
 
 
@@ -110,66 +136,99 @@ def time_left(demand: Demand) -> float:
     return max(deadline - demand.late_for_seconds, deadline / 4, demand.lead_time_seconds)
 
 
-def slots_for(load: float, cv_squared: float = SERVICE_CV_SQUARED) -> float:
-    """Slots for a steady load of `load` busy ones: rho + sqrt(rho (1 + CV^2) / 2), the square-root staffing rule."""
-    return load + math.sqrt(load * (1 + cv_squared) / 2)
+def most_useful(demand: Demand, expected: float) -> float:
+    """The workers that may have something to do within R: one for each job in flight, waiting, due or arriving.
+
+    Of arrivals the mean, since a job that finds no worker can wait for a new one; where the target lag is too short for
+    that, as many as come in 99 of 100 cases.
+    """
+    if demand.in_flight is None or demand.is_lower_bound:
+        return math.inf
+    coming = expected * demand.lead_time_seconds
+    can_wait = demand.target_lag_seconds >= demand.lead_time_seconds + PROBE_SECONDS
+    spare = math.floor(coming) if can_wait else most_arrivals(coming)
+    jobs = max(demand.in_flight + demand.backlog, demand.recent_jobs)
+    return ceil((jobs + demand.due_soon + spare) / demand.concurrency)
 
 
 def _from_rates(demand: Demand, service_rate: float, expected: float, beyond: float) -> Wanted:
     per_worker = service_rate * demand.concurrency
-    seconds = time_left(demand)
-    missing = max(0.0, expected - demand.capacity_workers * per_worker)
-    throughput = expected + (beyond + missing * demand.lead_time_seconds) / seconds
-    steady = _ceil(slots_for(expected / service_rate) / demand.concurrency)
-    workers = max(steady, _workers_for(throughput, per_worker, demand.verified))
+    throughput = _throughput(demand, expected, per_worker, beyond)
+    steady = expected if demand.arrivals_long is None else min(expected, demand.arrivals_long)
+    slots = slots_for(steady, service_rate, demand.target_lag_seconds, demand.arrivals_cv_squared)
+    workers = max(ceil(slots / demand.concurrency), _workers_for(throughput, per_worker, demand.verified))
+    workers = min(workers, int(min(most_useful(demand, expected), workers)))
+    message = _describe_rates(demand, expected, per_worker, beyond)
+    if demand.arrivals is None and demand.is_watched:
+        kept, why = keep_workers(demand)
+        workers, message = max(workers, kept), message if workers >= kept else why
     return Wanted(
         workers=workers,
         reason=Reason.LAG_ABOVE_TARGET if demand.is_late else Reason.ARRIVALS_COVERED,
-        message=_describe_rates(demand, expected, per_worker, beyond),
+        message=message,
         excess=beyond,
         forecast=expected,
         throughput=throughput,
-        is_lower_bound=demand.arrivals is None,
+        is_lower_bound=demand.is_lower_bound,
     )
+
+
+def _throughput(demand: Demand, expected: float, per_worker: float, beyond: float) -> float:
+    """C: the arrivals, and what waits too long: a batch within T, all else within what is left of the deadline.
+
+    If a start takes longer than 3 T, a batch may take a third of it: the workers are late for it anyway.
+    """
+    if demand.has_idle_slots:
+        return expected
+    lead, target = demand.lead_time_seconds, demand.target_lag_seconds
+    due = max(0.0, demand.due_soon - expected * lead)
+    young = min(max(0.0, demand.backlog + due - expected * target), demand.batch + due)
+    needed = expected - _may_wait(demand, expected, per_worker) / max(target, WAIT_HORIZON_SECONDS)
+    missing = max(0.0, needed - demand.capacity_workers * per_worker)
+    old = max(0.0, beyond - young) + missing * lead
+    seconds = time_left(demand) if demand.is_late else max(time_left(demand), target)
+    return needed + young / max(target, BATCH_LEAD_SHARE * lead) + old / seconds
+
+
+def _may_wait(demand: Demand, expected: float, per_worker: float) -> float:
+    """Items that may still pile up: until new workers could be there, the lag stays well within its target."""
+    reaction = demand.lead_time_seconds + PROBE_SECONDS
+    growth = max(0.0, expected - demand.ready_workers * per_worker) * reaction
+    seconds = max(0.0, WAIT_SHARE * demand.target_lag_seconds - reaction)
+    return max(0.0, expected * seconds - demand.backlog - growth)
 
 
 def _workers_for(throughput: float, per_worker: float, verified: VerifiedCount | None) -> int:
     """n = n_v + ceil((C - X_v) n_v / (eta X_v)); without a verified count C / (m c), as any count is as good."""
     if verified is None or verified.workers == 0 or verified.gain <= 0:
-        return _ceil(throughput / per_worker)
+        return ceil(throughput / per_worker)
     reached = verified.throughput or verified.workers * per_worker
-    return max(0, verified.workers + _ceil((throughput - reached) * verified.workers / (verified.gain * reached)))
+    return max(0, verified.workers + ceil((throughput - reached) * verified.workers / (verified.gain * reached)))
 
 
 def _learn(demand: Demand, expected: float, beyond: float) -> Wanted:
-    """While nothing is known: double in careful steps when late, else stay; an idle queue wants no workers."""
-    is_idle = demand.backlog == 0 and demand.in_flight == 0 and not demand.arrivals and not demand.due_soon
-    workers, message = demand.present, "it is not known yet how long a job takes; the workers stay as they are"
+    """While nothing is known: double while late and busy, else as many as are of use; an idle queue wants none."""
+    workers, message = keep_workers(demand)
     if demand.is_late:
-        workers, message = _double(demand), "it is not known yet how long a job takes; the workers double step by step"
-    elif is_idle:
-        workers, message = 0, "the queue is empty and nothing is being worked on"
-    elif demand.backlog > 0 and demand.present == 0:
-        workers, message = 1, "jobs wait and there is no worker"
+        workers, message = (
+            double_workers(demand, time_left(demand)),
+            "it is not known yet how long a job takes; the workers double step by step",
+        )
+    is_idle = workers == 0
     return Wanted(
-        workers=workers,
+        workers=int(min(workers, most_useful(demand, expected))),
         reason=Reason.LAG_WITHIN_TARGET if is_idle and not demand.is_late else Reason.LEARNING_RATE,
         message=message,
         excess=beyond,
         forecast=expected,
-        is_lower_bound=demand.arrivals is None,
+        is_lower_bound=demand.is_lower_bound,
     )
-
-
-def _double(demand: Demand) -> int:
-    pause = max(demand.lead_time_seconds, LEARNING_STEP_SECONDS)
-    if demand.present >= LEARNING_MOST_WORKERS or (demand.present > 0 and demand.since_start_seconds < pause):
-        return demand.present
-    return min(max(1, 2 * demand.present), LEARNING_MOST_WORKERS)
 
 
 def _describe_rates(demand: Demand, expected: float, per_worker: float, beyond: float) -> str:
     text = f"{_describe_arrivals(demand, expected)}; one worker does {per_worker:.3g}/s"
+    if demand.has_idle_slots and beyond > 0:
+        return f"{text}; idle workers do not take the jobs that wait, and more of them would not either"
     if beyond > 0:
         waiting, seconds = count_of(math.ceil(beyond), "job"), time_left(demand)
         text += f"; {waiting} beyond what the target lag allows must be done within {seconds:.0f} s"
@@ -181,7 +240,3 @@ def _describe_arrivals(demand: Demand, expected: float) -> str:
     now, then = "" if demand.arrivals is None else f"{demand.arrivals:.3g}", f"{expected:.3g}"
     arrive = f"{now} jobs/s arrive" if now else "it is not known yet how many jobs arrive"
     return arrive if then in (now, "0") else f"{arrive}, {then}/s expected in {demand.lead_time_seconds:.0f} s"
-
-
-def _ceil(value: float) -> int:
-    return math.ceil(value - ROUNDING * max(1.0, abs(value)))

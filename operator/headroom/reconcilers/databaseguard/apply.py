@@ -71,6 +71,7 @@ def build_view(context: GuardContext) -> DatabaseView:
     known without the server: replicas answer to it although the primary does not.
     """
     decision, access = context.decision, context.handles.access
+    slow = decision.thresholds.commit_latency.brownout
     view = DatabaseView(
         context.uid,
         is_ready=decision.is_usable,
@@ -80,6 +81,7 @@ def build_view(context: GuardContext) -> DatabaseView:
         budget=decision.budget,
         allocations=decision.allocations,
         state=str(decision.state),
+        are_commits_slow=(decision.commit_seconds or 0.0) >= slow.total_seconds(),
         target=access.target if access is not None else None,
     )
     if not decision.is_usable or access is None:

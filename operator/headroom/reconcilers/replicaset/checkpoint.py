@@ -12,11 +12,15 @@ from headroom.model.replica import MemberId
 from headroom.model.timelines import WalPosition
 from headroom.policy.replicaset.growth import Addition, Growth
 from headroom.policy.replicaset.libraries import LibraryFault
+from headroom.policy.replicaset.member_memory import Inherited
 from headroom.policy.replicaset.members import LIBRARY_REASONS
 from headroom.policy.replicaset.memory import Attempts, LeadTimes, SetMemory
-from headroom.policy.replicaset.replay_lag import ReplayLag
+from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag
 from headroom.policy.replicaset.timeouts import ATTEMPTS_BEFORE_STALLED
 from headroom.reasons import ConditionType, Reason
+
+STREAM_LOSSES = (Reason.NOT_STREAMING, Reason.TIMELINE_DIVERGED, Reason.SLOT_LOST)
+"""Reasons of a member's condition Streaming with which its data age."""
 
 
 def checkpoint(memory: SetMemory) -> dict[str, Any]:
@@ -54,11 +58,11 @@ def checkpoint(memory: SetMemory) -> dict[str, Any]:
 def restore(status: Mapping[str, Any], now: Moment, *, name: str, uid: str, install_id: str) -> SetMemory:
     """The memory that a process begins with; `name` and `uid` are the set's, from which the names of slots derive."""
     lead_time = status.get("leadTime") or {}
-    inherited = {str(entry["name"]): _restore_stream_loss(entry, now) for entry in status.get("members") or ()}
+    system = str(status.get("systemIdentifier") or "")
+    inherited = {str(entry["name"]): _restore_readings(entry, system, now) for entry in status.get("members") or ()}
     return SetMemory(
         began_at=now.monotonic,
         inherited=FrozenMap(inherited),
-        inherited_lags=FrozenMap(_restore_lags(status, now)),
         desired=status.get("desiredReplicas"),
         system_identifier=status.get("systemIdentifier"),
         timeline=status.get("timeline") or 0,
@@ -90,22 +94,24 @@ def format_position(mark: Mark) -> str:
     return f"{mark.timeline}:{mark.lsn}"
 
 
-def _restore_lags(status: Mapping[str, Any], now: Moment) -> dict[str, ReplayLag]:
-    """The last lag of each member, by the wall clocks of two processes. One that lacked something may lack more."""
-    system = str(status.get("systemIdentifier") or "")
-    found = {
-        str(entry["name"]): (entry, _restore_unreplayed(entry, system, now)) for entry in status.get("members") or ()
-    }
-    return {
-        name: ReplayLag(
-            float(entry.get("replayLagSeconds", 0.0)),
-            int(entry.get("replayBacklogBytes", 0)),
-            pending=pending,
-            is_bounded=pending is None,
-        )
-        for name, (entry, pending) in found.items()
-        if pending is not None or "replayLagSeconds" in entry
-    }
+def _restore_readings(entry: Mapping[str, Any], system_identifier: str, now: Moment) -> Inherited:
+    """What the last readings of a member said, by the wall clocks of two processes."""
+    lag, streaming = _restore_lag(entry, system_identifier, now), _find_stream_loss(entry)
+    if streaming is None:
+        return Inherited(lag)
+    refusal = NotEligible(Reason(streaming["reason"]), str(streaming.get("message", "")))
+    return Inherited(lag, refusal, now.to_past(str(streaming["lastTransitionTime"])))
+
+
+def _restore_lag(entry: Mapping[str, Any], system_identifier: str, now: Moment) -> ReplayLag | None:
+    """The last lag of a member. One that lacked something may lack more, and lacks it still as far as anybody knows."""
+    pending, seconds = _restore_unreplayed(entry, system_identifier, now), entry.get("replayLagSeconds")
+    if pending is None and seconds is None:
+        return None
+    if seconds is None and pending is not None:
+        seconds = now.monotonic - pending.taken_at
+    size = int(entry.get("replayBacklogBytes", 0))
+    return ReplayLag(float(seconds or 0.0), size, pending=pending, is_bounded=pending is None)
 
 
 def _restore_unreplayed(entry: Mapping[str, Any], system_identifier: str, now: Moment) -> Mark | None:
@@ -113,27 +119,24 @@ def _restore_unreplayed(entry: Mapping[str, Any], system_identifier: str, now: M
     if position is None or since is None:
         return None
     timeline, _, lsn = str(position).partition(":")
-    # The clock of the process that wrote it may have been ahead of ours.
-    at = min(now.to_monotonic(str(since)), now.monotonic)
-    return Mark(at, Lsn.parse(lsn), None, int(timeline), system_identifier)
+    return Mark(now.to_past(str(since)), Lsn.parse(lsn), None, int(timeline), system_identifier)
 
 
 def _restore_times(p90: float | None) -> LeadTimes:
     return LeadTimes() if p90 is None else LeadTimes().add(float(p90))
 
 
-def _restore_stream_loss(member: Mapping[str, Any], now: Moment) -> float | None:
-    """The second since which a member has had no stream, by its condition; None if it had one."""
+def _find_stream_loss(member: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The condition that says since when a member has had no stream of the primary; None if it had one."""
     streaming = _find_condition(member.get("conditions") or (), ConditionType.STREAMING)
-    if streaming.get("status") != Truth.FALSE or streaming.get("reason") != Reason.NOT_STREAMING:
-        return None
-    return now.to_monotonic(streaming["lastTransitionTime"])
+    is_lost = streaming.get("status") == Truth.FALSE and streaming.get("reason") in STREAM_LOSSES
+    return streaming if is_lost else None
 
 
 def _restore_growth(status: Mapping[str, Any], now: Moment) -> Growth:
     """Else each new process would add one more replica for a full one."""
     entries = [entry for entry in status.get("members") or () if entry.get("fullAt")]
-    full = {str(entry["name"]): now.to_monotonic(entry["fullAt"]) for entry in entries}
+    full = {str(entry["name"]): now.to_past(entry["fullAt"]) for entry in entries}
     return Growth(FrozenMap((name, Addition(at)) for name, at in full.items()), full=FrozenMap(full))
 
 

@@ -118,6 +118,8 @@ def _parse_container(statuses: Iterable[Mapping[str, Any]], name: str) -> Contai
         started_at=parse_time((running or {}).get("startedAt")),
         restarts=status.get("restartCount", 0),
         waiting=state.get("waiting", {}).get("reason", ""),
+        waiting_why=state.get("waiting", {}).get("message", ""),
+        image=status.get("image", ""),
         message=(ended.get("message") or "") if ended.get("exitCode") else "",
         exit_code=ended.get("exitCode"),
         ended_by=ended.get("reason") or "",

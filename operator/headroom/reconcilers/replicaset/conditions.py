@@ -71,18 +71,27 @@ def describe_conditions(context: SetContext) -> tuple[Condition, ...]:
 def find_foremost(conditions: Iterable[Condition]) -> str:
     """What a person should know first of a set, in one word: why it is not Ready, else what else is wrong with it.
 
-    The reason of Ready while that is not True, else `Type:Reason` of the first other condition that is not as it should
-    be.
+    The reason of Ready while that is not True, or while fewer serve than should; else `Type:Reason` of the first other
+    condition that is not as it should be.
     """
     found = {condition.type: condition for condition in conditions}
     ready = found[ConditionType.READY]
     if ready.status is Truth.TRUE:
-        # A paused set is not refilled: then that is not news.
-        is_calm = ready.reason in (Reason.AS_EXPECTED, Reason.IN_PROGRESS)
-        for kind, wrong in WRONG_WHEN.items() if is_calm else URGENT:
-            if kind in found and found[kind].status is wrong:
-                return f"{kind}:{found[kind].reason}"
+        for kind, wrong in WRONG_WHEN.items():
+            one = found.get(kind)
+            if one is not None and one.status is wrong and _is_above(one, ready.reason):
+                return f"{kind}:{one.reason}"
     return str(ready.reason)
+
+
+def _is_above(condition: Condition, ready: Reason) -> bool:
+    """Whether a condition that is not as it should be matters more than the reason of a Ready that is True."""
+    if (condition.type, condition.status) in URGENT or ready is Reason.AS_EXPECTED:
+        return True
+    # Fewer serve than should: what keeps a new one from coming tells more, that the pool is refilled afterwards does
+    # not. A paused set is not refilled: then that is not news.
+    is_trouble = condition.type is ConditionType.WARM_POOL_READY and condition.reason is not Reason.WARM_POOL_REFILLING
+    return ready is Reason.IN_PROGRESS and is_trouble
 
 
 def describe_deletion(message: str) -> tuple[Condition, ...]:
@@ -306,8 +315,11 @@ def _is_unrefuted(context: SetContext, known: Mapping[str, Any]) -> bool:
 
 def _may_lag(member: EvaluatedMember) -> bool:
     """Whether a serving member was seen beyond its bound, or may be: no reading has shown that it is not."""
-    lag, stale = member.facts.measured, member.facts.stale
-    return member.facts.role is Role.SERVING and (stale is not None or (lag is not None and not lag.is_bounded))
+    facts, lag = member.facts, member.facts.measured
+    is_open = lag is not None and not lag.is_bounded
+    # A pass that learns nothing of one without a stream does not end what is reported of it.
+    is_unasked = facts.ineligible is None and facts.refusal is not None
+    return facts.role is Role.SERVING and (facts.stale is not None or is_open or is_unasked)
 
 
 def _describe_unlisted(context: SetContext) -> str:

@@ -33,7 +33,7 @@ def _find_stage(member: EvaluatedMember) -> tuple[Stage, Reason, str]:
     """The stage of a member; one that serves without a stream is back at the stage in which its stream begins, and one
     that serves beyond the bound at the one in which it catches up.
     """
-    verdict, refusal, fault = member.verdict, member.facts.ineligible, member.facts.library_fault
+    verdict, refusal, fault = member.verdict, member.facts.refusal, member.facts.library_fault
     if verdict.stage in (Stage.SERVING, Stage.DRAINING) and refusal is not None:
         return Stage.STREAMING, refusal.reason, refusal.message
     if verdict.stage in (Stage.SERVING, Stage.DRAINING) and fault is not None and member.facts.has_other_libraries:

@@ -12,6 +12,7 @@ from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition, Truth, unknown_conditions
 from headroom.model.moments import Moment
+from headroom.model.numbers import count_of
 from headroom.model.replica import Role, Stage
 from headroom.policy.replicaset.activation import is_late
 from headroom.policy.replicaset.decide import decide
@@ -257,7 +258,7 @@ def _emit_trouble(context: SetContext, condition: Condition) -> None:
     if condition.status is Truth.TRUE and not (was_true and before.get("reason") == condition.reason):
         context.emit(condition.reason, f"{condition.type}: {condition.message}", "Warning")
     elif condition.status is Truth.FALSE and was_true:
-        context.emit(condition.reason, f"{condition.type} no more: {condition.message}")
+        context.emit(condition.reason, f"no longer {condition.type}: {condition.message}")
 
 
 def _emit_decision(context: SetContext, decision: Mapping[str, Any]) -> None:
@@ -265,5 +266,7 @@ def _emit_decision(context: SetContext, decision: Mapping[str, Any]) -> None:
     before = context.status.get("lastDecision")
     if before is None or before["to"] == decision["to"]:
         return
-    message = f"{decision['from']} → {decision['to']} by {decision['rule']}: {decision['message']}"
-    context.emit(Reason(decision["reason"]), message)
+    reason = Reason(decision["reason"])
+    rule = "" if reason is Reason.REPLICAS_SET else f" by {decision['rule']}"
+    message = f"from {decision['from']} to {count_of(decision['to'], 'replica')}{rule}: {decision['message']}"
+    context.emit(reason, message)

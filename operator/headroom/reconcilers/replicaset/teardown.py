@@ -68,7 +68,7 @@ async def teardown_pass(context: SetContext) -> tuple[timedelta | None, Teardown
             context.emit(decision.hold.reason, decision.message, "Warning")
         return COME_BACK, decision
     for member in context.decision.members:
-        await context.attempt(_remove(context, member.facts, gives_up=bool(decision.gives_up)))
+        await context.attempt(_remove(context, member.facts, decision))
     if decision.is_over:
         return (COME_BACK if _is_awaited(context) else None), decision
     if decision.gives_up:
@@ -77,13 +77,13 @@ async def teardown_pass(context: SetContext) -> tuple[timedelta | None, Teardown
     return COME_BACK, decision
 
 
-async def _remove(context: SetContext, member: Member, *, gives_up: bool) -> None:
+async def _remove(context: SetContext, member: Member, decision: TeardownDecision) -> None:
     """The claim need not wait for a slot that cannot be dropped now: the slot is found again by its own name.
 
     A claim to retain loses its owner first: if the finalizer goes early, the garbage collector must not delete it.
     """
-    is_blind = context.facts.primary is None
-    if is_blind and not gives_up and not _is_found_again(context, member.slot_name):
+    is_blind, gives_up = context.facts.primary is None, bool(decision.gives_up)
+    if is_blind and not gives_up and (decision.is_settling or not _is_found_again(context, member.slot_name)):
         await remove_member(context, member)
         return
     is_retained = context.spec.retention.volumes is VolumeRetention.RETAIN and has_copy(member)

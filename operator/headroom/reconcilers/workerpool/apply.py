@@ -5,6 +5,7 @@ from headroom.errors import Conflict, Refused
 from headroom.model.conditions import Finding
 from headroom.policy.workerpool import Move, Target
 from headroom.ports.kube import WORKER_POOL, ObjectRef, Scale
+from headroom.reconcilers.workerpool.marking import mark_victims
 from headroom.reconcilers.workerpool.memory import PoolContext
 from headroom.reconcilers.workerpool.target import resolve_kind
 
@@ -23,6 +24,10 @@ async def scale_target(context: PoolContext) -> bool:
     await _check_pool(context)
     try:
         scale = await _read_scale(context, target)
+        if allowed < target.present:
+            allowed = await mark_victims(context, target, allowed, sizing.jobs)
+        if allowed == target.present:
+            return False
         # The answer to the write may be lost although it took effect: until it arrives, no count counts as foreign.
         context.memory = known.writing()
         await context.services.kube.set_scale(scale, allowed)

@@ -6,9 +6,11 @@ from headroom.model.conditions import Condition, Finding, Truth, unknown_conditi
 from headroom.model.numbers import count_of, round_number
 from headroom.model.queue import QueueSample
 from headroom.policy.not_yet import describe_not_yet
-from headroom.policy.workerpool import Rule, is_spare
+from headroom.policy.workerpool import Rule, Target, is_spare
 from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.workerpool.effectiveness import effective_condition
 from headroom.reconcilers.workerpool.memory import PoolContext
+from headroom.reconcilers.workerpool.readiness import describe_start_trouble, describe_work
 
 CONDITIONS = (
     ConditionType.READY,
@@ -18,6 +20,7 @@ CONDITIONS = (
     ConditionType.SHED,
     ConditionType.SIGNAL_AVAILABLE,
 )
+END_TRANSACTION = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_xid = '{}'"
 NOT_OBSERVED = "the pool has not been observed yet"
 
 
@@ -39,7 +42,7 @@ def pool_conditions(context: PoolContext, arrivals_shown: float | None) -> tuple
         _ready(context),
         _keeping_up(context, arrivals_shown),
         _scaling_limited(context),
-        Condition(ConditionType.EFFECTIVE, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, "this version measures no steps"),
+        effective_condition(context),
         Condition(ConditionType.SHED, Truth.FALSE, Reason.AS_EXPECTED, "this version sheds nothing"),
         _signal_available(context),
     )
@@ -54,10 +57,7 @@ def _ready(context: PoolContext) -> Condition:
         return Condition(kind, Truth.FALSE, Reason.TARGET_CONFLICT, sizing.decision.message)
     if gap is not None and not context.decision.signal.is_brief:
         return Condition(kind, Truth.FALSE, gap.reason, _describe_gap(context, gap))
-    if gap is not None:
-        reason, message = Reason.STALE_SIGNAL, _describe_gap(context, gap)
-    else:
-        reason, message = _describe_work(context)
+    reason, message = describe_work(context)
     return Condition(kind, Truth.TRUE, reason, "; ".join(filter(None, (message, describe_not_yet(context.spec)))))
 
 
@@ -65,15 +65,6 @@ def _find_trouble(context: PoolContext) -> Finding | None:
     """Why the target cannot be scaled: it could not be read, or not written."""
     target = context.facts.target
     return target if isinstance(target, Finding) else next(iter(context.findings), None)
-
-
-def _describe_work(context: PoolContext) -> tuple[Reason, str]:
-    mode = context.spec.mode
-    if mode is not Mode.ACTIVE:
-        return Reason.PAUSED if mode is Mode.PAUSED else Reason.DRY_RUN, f"spec.mode is {mode}: nothing is scaled"
-    if context.facts.target is None:
-        return Reason.AS_EXPECTED, "a CronJob is never scaled"
-    return Reason.AS_EXPECTED, f"{context.facts.target} is scaled by this pool"
 
 
 def _describe_gap(context: PoolContext, gap: Finding) -> str:
@@ -89,6 +80,8 @@ def _keeping_up(context: PoolContext, arrivals_shown: float | None) -> Condition
         message = "the lag of the queue is not known"
     elif verdict.reason is Reason.BACKLOG_BLOCKED:
         message = _describe_block(sample)
+    elif verdict.reason is Reason.HEAD_OF_LINE_STUCK:
+        message = _describe_stuck(sample)
     elif verdict.reason is Reason.LAG_WITHIN_TARGET:
         message = _describe_calm(context, sample, arrivals_shown)
     else:
@@ -103,29 +96,62 @@ def _describe_block(sample: QueueSample) -> str:
     )
 
 
+def _describe_stuck(sample: QueueSample) -> str:
+    first, more = sample.stuck[0], sample.blocked - 1
+    others = f", as are {count_of(more, 'other item')}" if more > 0 else ""
+    if first.holder is not None:
+        return (
+            f"no worker can take item {first.id}{others}: transaction {first.holder} has locked its row; end it with "
+            f"{END_TRANSACTION.format(first.holder)}"
+        )
+    return (
+        f"the workers pass over item {first.id}, the next of its queue, and take others, so it is left out of the lag: "
+        "see whether a transaction has locked its row, or no worker knows its task"
+    )
+
+
 def _describe_calm(context: PoolContext, sample: QueueSample, arrivals_shown: float | None) -> str:
     target = context.decision.limits.target_lag_seconds
-    message = f"the oldest item has waited {sample.lag_seconds:.1f} s of {target:.0f} s"
+    parts = [f"the oldest item has waited {sample.lag_seconds:.1f} s of {target:.0f} s"]
+    if context.decision.failures.are_most:
+        parts = ["the queue is empty"] if sample.backlog == 0 else parts
+        parts.append(str(context.decision.failures))
     if arrivals_shown is not None:
         # The number that status shows: both are written together, and `lastDecision` may be from a busier time.
-        message += f"; {round_number(arrivals_shown):g} jobs/s arrive now"
-    return message
+        parts.append(f"{round_number(arrivals_shown):g} jobs/s arrive now")
+    return "; ".join(parts)
 
 
 def _describe_delay(context: PoolContext, sample: QueueSample, reason: Reason) -> str:
     sizing, target = context.decision.sizing, context.facts.workload
     if reason is Reason.WORKERS_NOT_STARTING and target is not None:
-        return target.pods.stuck or ""
+        return describe_start_trouble(context, target)
     late = _describe_lateness(context, sample)
     if sizing is None or sizing.wanted is None:
         return late
     if reason is Reason.LEARNING_RATE:
         return f"{late}; {sizing.wanted.message}"
+    if reason in (Reason.DEADLINE_MISSED, Reason.LAG_NOT_FALLING):
+        return f"{late}; {_describe_disproof(context, reason)}"
     eta = sizing.drain_seconds
     end = "it would never be gone" if eta is None else f"it will be gone in about {eta:.0f} s"
     if reason is Reason.CANNOT_MEET_DEADLINE:
         return f"{late}; with {count_of(sizing.decision.allowed, 'worker')} {end}; see ScalingLimited"
     return f"{late}; {end}"
+
+
+def _describe_disproof(context: PoolContext, reason: Reason) -> str:
+    """What time has shown, whatever the formula promises, and what the workers do meanwhile."""
+    within, memory = context.decision.limits.drain_within_seconds, context.memory
+    late_for = 0.0 if memory.lateness is None else context.now.monotonic - memory.lateness.since
+    fact = f"it has been late for {late_for:.0f} s, and drainWithin is {within:.0f} s"
+    if reason is Reason.LAG_NOT_FALLING:
+        fact = f"the lag has not fallen for {memory.not_falling_seconds:.0f} s"
+    sample, target = context.facts.sample, context.facts.workload
+    if sample is None or target is None or sample.in_flight is None:
+        return fact
+    slots = target.pods.ready * context.decision.limits.concurrency
+    return f"{fact}; {count_of(sample.in_flight, 'job')} in flight of {slots} that the ready workers can have"
 
 
 def _describe_lateness(context: PoolContext, sample: QueueSample) -> str:
@@ -150,7 +176,7 @@ def _scaling_limited(context: PoolContext) -> Condition:
         return Condition(kind, Truth.TRUE, decision.reason, decision.message)
     message = "as many workers as are wanted are allowed"
     if decision.limit is not None and is_spare(decision.wanted, decision.allowed):
-        message = f"no limit keeps workers back; {decision.limit} keeps more than are wanted"
+        message = f"no limit keeps workers back; {decision.reason} keeps more than are wanted"
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, message)
 
 
@@ -158,6 +184,10 @@ def _signal_available(context: PoolContext) -> Condition:
     verdict, gap = context.decision.signal.verdict, context.facts.gap
     message = gap.message if gap is not None else _describe_signal(context, verdict.reason)
     return Condition(ConditionType.SIGNAL_AVAILABLE, Truth.of(verdict.holds), verdict.reason, message)
+
+
+def _is_idle(sample: QueueSample, target: Target, context: PoolContext) -> bool:
+    return (sample.in_flight or 0) <= target.pods.running * context.spec.concurrency
 
 
 def _describe_signal(context: PoolContext, reason: Reason) -> str:
@@ -169,14 +199,23 @@ def _describe_signal(context: PoolContext, reason: Reason) -> str:
             "finished jobs are deleted, so that nobody can count them: set objective.expectedJobDuration, or let the "
             "worker keep its jobs (delete_jobs)"
         )
+    if reason is Reason.HEAD_OF_LINE_STUCK:
+        return _describe_stuck(sample)
     if reason is Reason.PHANTOM_IN_FLIGHT:
         return (
             f"{count_of(sample.phantoms, 'item')} marked as running without a live worker: requeue with the queue "
             "library's own tool"
+        )
+    if reason is Reason.CONCURRENCY_MISMATCH and target is not None and _is_idle(sample, target, context):
+        return (
+            f"{count_of(sample.backlog, 'item')} wait beside idle workers: {sample.in_flight} in flight of "
+            f"{count_of(target.pods.running, 'worker')} with spec.concurrency {context.spec.concurrency}; lower it to "
+            "what a worker takes, or see why the workers do not take these items"
         )
     if reason is Reason.CONCURRENCY_MISMATCH and target is not None:
         return (
             f"{count_of(sample.in_flight or 0, 'item')} in flight of {count_of(target.pods.running, 'worker')}: "
             f"spec.concurrency {context.spec.concurrency} is too small, or others drain the same queue"
         )
-    return "the queue can be read"
+    deafness = context.handles.queue.deafness
+    return f"the queue can be read, by polling alone: {deafness}" if deafness else "the queue can be read"

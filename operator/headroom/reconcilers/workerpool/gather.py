@@ -6,15 +6,19 @@ Every failure to read the queue becomes a finding that names the remedy.
 import asyncio
 from dataclasses import dataclass
 
+from headroom.api.v1alpha1.common import GuardState
 from headroom.api.v1alpha1.queue import PostgresQueue
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.errors import InvalidSpec, KubeUnavailable, Refused, SignalUnavailable, Unavailable
 from headroom.model.conditions import Finding
 from headroom.model.moments import Moment
 from headroom.model.queue import QueueQuestion, QueueSample
+from headroom.model.waits import WaitSample
 from headroom.policy.workerpool import PoolFacts, PoolMemory, Target, lead_time
+from headroom.policy.workerpool.constants import PROBE_SECONDS, URGENT_PROBE_SECONDS
 from headroom.ports.kube import DATABASE_GUARD, Manifest, ObjectRef
-from headroom.ports.signals import QueueProbe, SqlRunner
+from headroom.ports.postgres import PrimaryLink, QueueLink
+from headroom.ports.signals import QueueProbe
 from headroom.reasons import Reason
 from headroom.reconcilers.context import Services
 from headroom.reconcilers.logins import LOGIN_REASONS, SecretReader
@@ -24,6 +28,7 @@ from headroom.reconcilers.workerpool import metrics
 from headroom.reconcilers.workerpool.memory import PoolHandles, QueueHandles
 from headroom.reconcilers.workerpool.target import TargetReader
 
+STATES_UNDER_LOAD = (GuardState.BROWNOUT, GuardState.OVERLOADED, GuardState.EMERGENCY)
 CONNECTION_FIELD = "spec.queue.postgres.connection"
 
 
@@ -46,7 +51,7 @@ class Gatherer:
         """All facts at once; raises KubeUnavailable."""
         namespace, cache = self.handles.namespace, self.services.cache
         own, key = pool_claim(body), guard_key(namespace, self.spec)
-        signal, target = await self._observe()
+        signal, target, waits = await self._observe()
         return PoolFacts(
             own=own,
             signal=signal,
@@ -55,17 +60,38 @@ class Gatherer:
             autoscalers=() if own.target is None else read_autoscalers(cache, namespace, own.target.name),
             database=None if key is None else self.services.servers.view(key),
             has_guard=self._has_guard(),
+            waits=waits,
         )
 
-    async def _observe(self) -> tuple[QueueSample | Finding | None, Target | Finding | None]:
-        """The queue and the target at the same time; the sample ends before the pass does, even if the target fails."""
+    async def _observe(self) -> tuple[QueueSample | Finding | None, Target | Finding | None, WaitSample | None]:
+        """All at the same time; the sample ends before the pass does, even if the target fails."""
         # Else a target that fails would end the pass while the sample still runs on its connection.
-        signal, target = await asyncio.gather(self._signal(), self._target(), return_exceptions=True)
+        signal, target, waits = await asyncio.gather(
+            self._signal(), self._target(), self._waits(), return_exceptions=True
+        )
         if isinstance(signal, BaseException):
             raise signal
         if isinstance(target, BaseException):
             raise target
-        return signal, target
+        if isinstance(waits, BaseException):
+            raise waits
+        return signal, target, waits
+
+    async def _waits(self) -> WaitSample | None:
+        """What the workers' sessions wait for, while it matters whether more of them would help; None if nobody asks.
+
+        A failure is not a finding: the guard reports why its server does not answer.
+        """
+        key, is_asked = guard_key(self.handles.namespace, self.spec), self.spec.effectiveness.enabled
+        if key is None or not is_asked or not (self.memory.is_late or self.memory.gain.is_measuring):
+            return None
+        view, links = self.services.servers.view(key), self.services.servers.links(key)
+        if view is None or not view.is_ready or links is None:
+            return None
+        try:
+            return await links.primary.waits(self.spec.database_role)
+        except (Refused, Unavailable):
+            return None
 
     async def _target(self) -> Target | Finding | None:
         ref = self.spec.workers.target_ref
@@ -88,35 +114,47 @@ class Gatherer:
             signal = Finding(Reason.UNSUPPORTED_VALUE, str(error))
         except (Refused, Unavailable) as error:
             self.handles.queue.login.read_again(is_due=error.reason in LOGIN_REASONS)
-            signal = Finding(error.reason, str(error))
+            signal = Finding(error.reason, f"{self._describe_load(error.reason)}{error}")
         labels = {"namespace": self.handles.namespace, "name": self.handles.name}
-        telemetry = self.services.telemetry
-        telemetry.record(metrics.PROBE_SECONDS, self.services.clock.monotonic() - began, **labels)
+        telemetry, self.handles.queue.sample_seconds = self.services.telemetry, self.services.clock.monotonic() - began
+        telemetry.record(metrics.PROBE_SECONDS, self.handles.queue.sample_seconds, **labels)
         if isinstance(signal, Finding):
             telemetry.record(metrics.PROBE_FAILURES, 1, reason=str(signal.reason), **labels)
         return signal
+
+    def _describe_load(self, reason: Reason) -> str:
+        """The load of the server, which may be why a query takes too long; it comes before advice about an index."""
+        key, queue = guard_key(self.handles.namespace, self.spec), self.spec.queue
+        is_of_guard = queue is not None and queue.postgres is not None and queue.postgres.connection is None
+        view = None if key is None or not is_of_guard else self.services.servers.view(key)
+        if reason is not Reason.QUERY_TIMEOUT or key is None or view is None or view.state not in STATES_UNDER_LOAD:
+            return ""
+        return f"the server may be overloaded, dbg/{key[1]} is {view.state}; or else: "
 
     async def _sample(self) -> QueueSample:
         queue = _postgres_of(self.spec)
         runner = await self._runner(queue)
         target_lag = self.spec.objective.target_lag.total_seconds()
-        question = QueueQuestion(self.now.monotonic, target_lag, lead_time(self.memory))
+        within = URGENT_PROBE_SECONDS if self.memory.is_late else PROBE_SECONDS
+        wanted = self.memory.wanted
+        is_shrinking = wanted is not None and wanted < self.memory.running
+        question = QueueQuestion(self.now.monotonic, target_lag, lead_time(self.memory), within, is_shrinking)
         return await self._probe(self.handles.queue, queue, runner).sample(question)
 
-    def _probe(self, kept: QueueHandles, queue: PostgresQueue, runner: SqlRunner) -> QueueProbe:
+    def _probe(self, kept: QueueHandles, queue: PostgresQueue, runner: PrimaryLink | QueueLink) -> QueueProbe:
         """The probe that was opened for this queue and this link: its counts belong to both."""
         if kept.probe is None or kept.runner is not runner or kept.source != queue:
             kept.probe, kept.runner, kept.source = self.services.probes.open(queue, runner), runner, queue
         return kept.probe
 
-    async def _runner(self, queue: PostgresQueue) -> SqlRunner:
+    async def _runner(self, queue: PostgresQueue) -> PrimaryLink | QueueLink:
         if queue.connection is not None:
             return await self._own_link(self.handles.queue, queue)
         key = guard_key(self.handles.namespace, self.spec)
         assert key is not None
         return self._link_of_guard(key)
 
-    def _link_of_guard(self, key: GuardKey) -> SqlRunner:
+    def _link_of_guard(self, key: GuardKey) -> PrimaryLink:
         view, links, name = self.services.servers.view(key), self.services.servers.links(key), key[1]
         if not self._has_guard():
             message = f"there is no DatabaseGuard {name} in this namespace: create it or correct spec.databaseRef"
@@ -132,25 +170,17 @@ class Gatherer:
         key = guard_key(self.handles.namespace, self.spec)
         return key is not None and self.services.cache.get(ObjectRef(DATABASE_GUARD, *key)) is not None
 
-    async def _own_link(self, kept: QueueHandles, queue: PostgresQueue) -> SqlRunner:
+    async def _own_link(self, kept: QueueHandles, queue: PostgresQueue) -> QueueLink:
         connection = queue.connection
         assert connection is not None
         reader = SecretReader(self.services.kube, self.handles.namespace)
         target = await kept.login.get(connection, lambda: reader.target(connection, CONNECTION_FIELD))
-        if kept.link is not None and kept.target == target:
-            return kept.link
-        # A new password or host: counts that the old link began mean nothing on the new one.
-        if kept.target != target:
+        if kept.lease is not None and kept.lease.target != target:
+            # A new password or host: counts that the old link began mean nothing on the new one.
             await kept.close()
-            kept.target = target
-        kept.backoff.check(target)
-        try:
-            kept.link = await self.services.postgres.open_queue(target)
-        except Unavailable as error:
-            kept.backoff.record(target, error)
-            raise
-        kept.backoff.clear()
-        return kept.link
+        if kept.lease is None:
+            kept.lease = await self.services.servers.queue_links.open(self.services.postgres, target)
+        return kept.lease.link
 
 
 def _postgres_of(spec: WorkerPoolSpec) -> PostgresQueue:

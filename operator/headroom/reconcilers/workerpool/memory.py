@@ -1,5 +1,6 @@
 """The handles of a pool in this process: its probe, its login and link, and when its pods were counted."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 from zlib import crc32
@@ -10,10 +11,11 @@ from headroom.model.database import ConnectionTarget
 from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.policy.workerpool import PodCounts, PoolDecision, PoolFacts, PoolMemory
 from headroom.ports.clock import Clock
-from headroom.ports.postgres import QueueLink
-from headroom.ports.signals import QueueProbe, SqlRunner
+from headroom.ports.postgres import PrimaryLink, QueueLink
+from headroom.ports.signals import QueueProbe
 from headroom.reconcilers.context import ReconcileContext
-from headroom.reconcilers.logins import CachedLogin, LoginBackoff
+from headroom.reconcilers.logins import CachedLogin
+from headroom.reconcilers.queue_links import QueueLease
 
 COUNT_EVERY_SECONDS = 4.0
 """How often pods that start are counted at most, unless their workload reports a change."""
@@ -27,28 +29,32 @@ SPREAD_STEPS = 600
 
 @dataclass(slots=True)
 class QueueHandles:
-    """The probe with what it was opened for, and the link of a queue that has its own login."""
+    """The probe with what it was opened for, and the use of the link of a queue that has its own login.
+
+    `sample_seconds` is how long the last sample took, `deafness` why its library's notifications cannot be heard.
+    """
 
     login: CachedLogin[ConnectionTarget]
-    backoff: LoginBackoff
     probe: QueueProbe | None = None
-    runner: SqlRunner | None = None
+    runner: PrimaryLink | QueueLink | None = None
     source: PostgresQueue | None = None
-    link: QueueLink | None = None
-    target: ConnectionTarget | None = None
+    lease: QueueLease | None = None
+    sample_seconds: float = 0.0
+    deafness: str = ""
 
     async def close(self) -> None:
-        """End the link; the next sample opens a new one."""
-        link, self.link, self.probe, self.target = self.link, None, None, None
-        if link is not None:
-            await link.close()
+        """Give the link back; the next sample opens one."""
+        lease, self.lease, self.probe = self.lease, None, None
+        if lease is not None:
+            await lease.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A target according to its own status; `ready` and `labels` are None if it does not report them.
 
-    `version` changes with every change of the object; it is empty for a kind that no watch brings.
+    `version` changes with every change of the object; it is empty for a kind that no watch brings. `template` is a
+    digest of the pod template, None where it is not told; `is_updating` is true while not all pods are of it.
     """
 
     uid: str
@@ -57,11 +63,29 @@ class Workload:
     ready: int | None
     labels: tuple[tuple[str, str], ...] | None
     version: str = field(default="", compare=False)
+    template: str | None = field(default=None, compare=False)
+    is_updating: bool = field(default=False, compare=False)
 
     @property
     def is_settled(self) -> bool:
         """True when exactly the pods that are asked for exist, and all are ready."""
         return self.ready == self.present == self.existing
+
+
+@dataclass(slots=True)
+class StartTimes:
+    """How long each pod took to become Ready for the first time, by uid; None: that is not known of it.
+
+    `awaited` are pods that were seen before they were Ready, soon after they were created.
+    """
+
+    seconds: dict[str, float | None] = field(default_factory=dict)
+    awaited: set[str] = field(default_factory=set)
+
+    def forget_others(self, uids: Set[str]) -> None:
+        """Drop what is known of pods that are gone."""
+        self.seconds = {uid: seconds for uid, seconds in self.seconds.items() if uid in uids}
+        self.awaited &= uids
 
 
 @dataclass(slots=True)
@@ -77,6 +101,7 @@ class PodCensus:
     workload: Workload | None = None
     counts: PodCounts | None = None
     counted_at: float = 0.0
+    starts: StartTimes = field(default_factory=StartTimes)
 
     def complete(self, workload: Workload) -> Workload:
         """A workload that does not report its ready pods has those of the last count, until its own numbers change."""
@@ -137,7 +162,7 @@ class PoolHandles:
     def create(cls, namespace: str, name: str, uid: str, clock: Clock) -> "PoolHandles":
         """Handles of a pool that this process sees for the first time."""
         spread = crc32(uid.encode()) % SPREAD_STEPS / SPREAD_STEPS
-        queue = QueueHandles(CachedLogin(clock), LoginBackoff(clock))
+        queue = QueueHandles(CachedLogin(clock))
         return cls(namespace, name, queue, PodCensus(clock.monotonic(), spread))
 
     async def close(self) -> None:

@@ -1,5 +1,6 @@
 """The metrics of WorkerPools, and what one pass records."""
 
+from headroom.policy.workerpool.growth import is_frozen
 from headroom.ports.telemetry import Metric, MetricType
 from headroom.reconcilers.workerpool.memory import PoolContext
 
@@ -32,6 +33,9 @@ COMPLETIONS = Metric(
     "Attempts that end, done or failed, per second.",
     OBJECT,
 )
+FAILED = Metric(
+    "headroom_workerpool_failed_total", MetricType.COUNTER, "Attempts that failed, as the probe counted them.", OBJECT
+)
 SERVICE_RATE = Metric(
     "headroom_workerpool_slot_completions_per_second",
     MetricType.GAUGE,
@@ -40,6 +44,21 @@ SERVICE_RATE = Metric(
 )
 OF_QUEUE = (LAG, BACKLOG, BLOCKED, IN_FLIGHT, PHANTOMS, ARRIVALS, COMPLETIONS, SERVICE_RATE)
 """What a sample shows, and what is computed from samples."""
+GAIN = Metric(
+    "headroom_workerpool_marginal_gain",
+    MetricType.GAUGE,
+    "Marginal gain of the last measured step: 1 is linear, 0 is none.",
+    OBJECT,
+)
+FROZEN = Metric(
+    "headroom_workerpool_frozen", MetricType.GAUGE, "1 while growth is stopped since it gains nothing.", OBJECT
+)
+FREEZES = Metric(
+    "headroom_workerpool_freezes_total",
+    MetricType.COUNTER,
+    "Times that growth was stopped since it gained nothing.",
+    OBJECT,
+)
 WORKERS = Metric("headroom_workerpool_workers", MetricType.GAUGE, "Workers by state.", (*OBJECT, "state"))
 """States: `running`, `ready`, `present` (asked for now), `wanted` (by the queue), `allowed` (by the limits)."""
 LIMITED = Metric(
@@ -79,6 +98,10 @@ SCALED = Metric(
 
 ALL = (
     *OF_QUEUE,
+    FAILED,
+    GAIN,
+    FROZEN,
+    FREEZES,
     WORKERS,
     LIMITED,
     SIGNAL,
@@ -102,12 +125,35 @@ def record_pass(context: PoolContext) -> None:
             telemetry.forget(metric, **labels)
         else:
             telemetry.record(metric, number, **labels)
+    _record_gain(context)
     if context.memory.lead_seconds is not None:
         telemetry.record(LEAD_SECONDS, context.memory.lead_seconds, **labels)
     for state, count in _worker_counts(context).items():
         telemetry.record(WORKERS, count, state=state, **labels)
     if context.decision.sizing is not None:
         telemetry.record(LIMITED, float(context.decision.sizing.decision.is_held_back), **labels)
+
+
+def record_failures(context: PoolContext) -> None:
+    """Count the attempts that failed since the sample before; once for each sample that the memory keeps."""
+    failed = context.decision.failures.newest
+    if failed:
+        context.services.telemetry.record(FAILED, failed, **context.labels)
+
+
+def record_freeze(context: PoolContext) -> None:
+    """Count that growth was stopped."""
+    context.services.telemetry.record(FREEZES, 1, **context.labels)
+
+
+def _record_gain(context: PoolContext) -> None:
+    telemetry, gain = context.services.telemetry, context.memory.gain
+    telemetry.record(FROZEN, float(is_frozen(gain)), **context.labels)
+    last = gain.pending or (None if gain.verified is None else gain.verified.gain)
+    if last is None:
+        telemetry.forget(GAIN, **context.labels)
+    else:
+        telemetry.record(GAIN, last.value, **context.labels)
 
 
 def record_scaled(context: PoolContext, *, due_seconds: float) -> None:

@@ -12,11 +12,13 @@ from headroom.model.conditions import Condition
 from headroom.model.moments import format_moment, format_time, keep_time
 from headroom.model.numbers import settle
 from headroom.model.queue import QueueSample
-from headroom.policy.workerpool import Rule, ScalingDecision, Sizing, is_spare
+from headroom.policy.workerpool import ScalingDecision, Sizing, is_spare
 from headroom.policy.workerpool.constants import RATE_WINDOW_SECONDS
+from headroom.reasons import Reason
 from headroom.reconcilers.reporter import DesiredStatus
 from headroom.reconcilers.workerpool.checkpoint import checkpoint
 from headroom.reconcilers.workerpool.conditions import first_conditions, invalid_conditions, pool_conditions
+from headroom.reconcilers.workerpool.effectiveness import build_effectiveness
 from headroom.reconcilers.workerpool.memory import PoolContext
 
 LAG_FLOOR_SHARE = 0.1
@@ -26,7 +28,7 @@ RATE_FLOOR_SIGMAS = 3.0
 SERVICE_RATE_FLOOR_SHARE = 0.25
 """Below these a number of the queue is noise: a calm pool's status is not written for it."""
 NEXT_TO_NOTHING = 2.0
-KEPT_FACTS = ("desiredWorkers", "lastDecision", "target", "activeSchedules")
+KEPT_FACTS = ("desiredWorkers", "lastDecision", "target", "activeSchedules", "nextSchedule", "effectiveness")
 KEPT_NUMBERS = ("queue", "scaling")
 KEPT_COUNTS = ("workers", "readyWorkers")
 QUEUE_NUMBERS = (
@@ -35,6 +37,7 @@ QUEUE_NUMBERS = (
     "lateBacklog",
     "blockedBacklog",
     "inFlight",
+    "failed",
     "drainSeconds",
     "arrivalsPerSecond",
     "completionsPerSecond",
@@ -77,8 +80,8 @@ def build_last_decision(decision: ScalingDecision, status: Mapping[str, Any], wa
         "reason": str(decision.reason),
         "message": decision.message,
     }
-    if decision.limit is not None:
-        new["limit"] = str(decision.limit)
+    if decision.is_held_back:
+        new["limit"] = str(decision.reason)
     return dict(old) if old is not None and _gist(old) == _gist(new) else new
 
 
@@ -86,9 +89,11 @@ def _gist(decision: Mapping[str, Any]) -> tuple[Any, ...]:
     """What makes a decision different: the count, and why it is not higher, or that it is higher than needed. A want
     that moves by a worker or a tenth around the count is the same decision.
     """
-    wanted, allowed, limit = decision["wanted"], decision["allowed"], decision.get("limit")
-    if limit in (Rule.TARGET_CONFLICT, Rule.STALE_SIGNAL) or allowed < wanted:
-        return allowed, limit, decision["reason"]
+    wanted, allowed, reason = decision["wanted"], decision["allowed"], decision["reason"]
+    if "limit" in decision or allowed < wanted:
+        return allowed, decision.get("limit"), reason
+    if reason in (Reason.PAUSED, Reason.GRACE_TOO_SHORT):
+        return allowed, reason
     return allowed, "spare" if is_spare(wanted, allowed) else "covered"
 
 
@@ -97,11 +102,17 @@ def _facts(context: PoolContext, sizing: Sizing) -> Mapping[str, Any]:
     assert target is not None
     assert ref is not None
     is_paused, schedules = context.spec.mode is Mode.PAUSED, context.decision.schedules
+    following = context.decision.next_schedule
+    # A moment without an answer decides nothing.
+    is_kept = is_paused or (context.decision.signal.is_brief and "lastDecision" in status)
     wall, old = context.services.clock.now(), status.get("lastDecision")
+    effectiveness = build_effectiveness(context.memory.gain, context.now, status.get("effectiveness") or {})
     return {
+        **({"effectiveness": effectiveness} if effectiveness else {}),
         **({"activeSchedules": list(schedules)} if schedules else {}),
+        **({"nextSchedule": {"name": following.name, "at": format_time(following.at)}} if following else {}),
         "desiredWorkers": target.present if is_paused else sizing.decision.allowed,
-        "lastDecision": old if is_paused else build_last_decision(sizing.decision, status, wall),
+        "lastDecision": old if is_kept else build_last_decision(sizing.decision, status, wall),
         "target": {"apiVersion": ref.api_version, "kind": ref.kind, "name": ref.name, "uid": target.uid},
     }
 
@@ -139,6 +150,10 @@ def _measured(context: PoolContext, sample: QueueSample, before: Mapping[str, An
         name: _settle_count(before.get(name), count, lag_floor if name == "lagSeconds" else BACKLOG_FLOOR)
         for name, count in counts.items()
     }
+    failed = context.decision.failures.failed
+    # The first failures are shown at once; of many, chance moves the count.
+    floor = RATE_FLOOR_SIGMAS * math.sqrt(failed) if before.get("failed") else 0.0
+    numbers["failed"] = _settle_count(before.get("failed"), failed, floor)
     return numbers | _rates(context.decision.sizing, before)
 
 
@@ -162,7 +177,7 @@ def _scaling(context: PoolContext) -> Mapping[str, Any] | None:
     """What must outlive the process; None when there is nothing yet."""
     old: Mapping[str, Any] = context.status.get("scaling") or {}
     new = checkpoint(context.memory, context.now)
-    for name in ("startedAt", "heldUntil"):
+    for name in ("startedAt", "heldUntil", "lateSince", "spareSince"):
         if new[name] is not None:
             new[name] = keep_time(datetime.fromisoformat(new[name]), old.get(name))
     rate = "completionsPerSlotPerSecond"

@@ -16,17 +16,22 @@ from headroom.policy.workerpool.constants import (
     DEFAULT_LEAD_SECONDS,
     LEAD_OUTLIER_FACTOR,
     LEAST_LEAD_SECONDS,
+    LEAST_STUCK_SECONDS,
     MOST_LEAD_SECONDS,
     STARTING_LEAD_TIMES,
 )
 from headroom.ports.kube import DEPLOYMENT, POD, STATEFUL_SET, Kind, Kube, KubeCache, Manifest, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.namespace_view import target_id
-from headroom.reconcilers.workerpool.memory import PodCensus, Workload
+from headroom.reconcilers.workerpool.memory import PodCensus, StartTimes, Workload
 
 WATCHED = {(kind.api_version, kind.name): kind for kind in (DEPLOYMENT, STATEFUL_SET)}
 """Kinds that are read from the watches; all others are asked for their scale in each pass."""
 LEAD_QUANTILE = 0.95
+AWAITED_WITHIN_SECONDS = 15.0
+"""A pod that is seen unready at this age has never been Ready; pods are counted every few seconds while some start."""
+DEFAULT_GRACE_SECONDS = 30.0
+"""What the API server writes into a pod that does not say it."""
 BACK_OFFS = frozenset(
     {"CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "CreateContainerConfigError", "CreateContainerError"}
 )
@@ -62,7 +67,16 @@ class TargetReader:
         except Refused as error:
             return Finding(error.reason, str(error))
         identity = target_id({"apiVersion": ref.api_version, "kind": ref.kind, "name": ref.name})
-        return Target(identity, workload.uid, workload.present, workload.existing, counts)
+        return Target(
+            identity,
+            workload.uid,
+            workload.present,
+            workload.existing,
+            counts,
+            workload.labels,
+            template=workload.template,
+            is_updating=workload.is_updating,
+        )
 
     async def _workload(self, ref: ObjectRef, memory: PoolMemory) -> Workload | None:
         if ref.kind not in WATCHED.values():
@@ -91,13 +105,15 @@ class TargetReader:
             return PodCounts(there, ready, max(there, workload.present))
         if census.is_due(workload, now.monotonic, is_late=memory.is_late, is_sharing=self.is_sharing):
             pods = await self.kube.list(POD, self.namespace, labels=dict(workload.labels))
-            counts = count_pods(pods, now=now.wall, known_lead_seconds=memory.lead_seconds)
+            counts = count_pods(pods, census.starts, now=now.wall, known_lead_seconds=memory.lead_seconds)
             census.record(workload, counts, now.monotonic)
             return counts
         if census.complete(workload).is_settled or census.counts is None:
             there = workload.existing
-            is_counted = census.counts is not None
-            return PodCounts(there, there, there, terminating=census.terminating, is_counted=is_counted)
+            last = census.counts
+            grace = None if last is None else last.grace_seconds
+            terminating, is_counted = census.terminating, last is not None
+            return PodCounts(there, there, there, terminating=terminating, is_counted=is_counted, grace_seconds=grace)
         return census.counts
 
 
@@ -113,6 +129,9 @@ def parse_workload(manifest: Manifest) -> Workload:
         ready=status.get("readyReplicas", 0),
         labels=None if selector.get("matchExpressions") or not labels else tuple(sorted(labels.items())),
         version=manifest["metadata"].get("resourceVersion", ""),
+        template=spec.get("templateDigest"),
+        # A controller leaves out a count of 0.
+        is_updating="observedGeneration" in status and status.get("updatedReplicas", 0) < status.get("replicas", 0),
     )
 
 
@@ -127,24 +146,27 @@ def parse_selector(text: str) -> tuple[tuple[str, str], ...] | None:
     return tuple(sorted(pairs))
 
 
-def count_pods(pods: Iterable[Manifest], *, now: datetime, known_lead_seconds: float | None) -> PodCounts:
-    """Count pods, those that terminate apart; `now` is wall time, as the pods' own times are."""
-    existing = [pod for pod in pods if not _has_ended(pod)]
+def count_pods(
+    pods: Iterable[Manifest], starts: StartTimes, *, now: datetime, known_lead_seconds: float | None
+) -> PodCounts:
+    """Count pods, those that terminate apart, and record their starts; `now` is wall time, as their own times are."""
+    existing = [pod for pod in pods if not has_ended(pod)]
     present = [pod for pod in existing if not pod["metadata"].get("deletionTimestamp")]
     running = sum(pod.get("status", {}).get("phase") == "Running" for pod in present)
     # The pods of now come first: an image or a node type may have changed since the last measurement.
-    lead = measure_lead(present) or known_lead_seconds
+    lead = measure_lead(present, starts, now) or known_lead_seconds
     patience = STARTING_LEAD_TIMES * (lead or DEFAULT_LEAD_SECONDS)
-    ready = [pod for pod in present if _ready_at(pod) is not None]
-    waiting = [pod for pod in present if _ready_at(pod) is None]
+    ready = [pod for pod in present if ready_at(pod) is not None]
+    waiting = [pod for pod in present if ready_at(pod) is None]
     troubles = [_find_trouble(pod) for pod in waiting]
     old = [pod for pod in waiting if _age(pod, now) > patience]
     young = [
         pod for pod, trouble in zip(waiting, troubles, strict=True) if trouble is None and _age(pod, now) <= patience
     ]
     stuck = next((trouble for trouble in troubles if trouble is not None), None)
-    if stuck is None and old:
-        stuck = f"pod {old[0]['metadata']['name']} is not ready after {_age(old[0], now):.0f} s"
+    late = [pod for pod in old if _age(pod, now) > LEAST_STUCK_SECONDS]
+    if stuck is None and late:
+        stuck = f"pod {late[0]['metadata']['name']} is not ready after {_age(late[0], now):.0f} s"
     return PodCounts(
         running=running,
         ready=len(ready),
@@ -153,36 +175,63 @@ def count_pods(pods: Iterable[Manifest], *, now: datetime, known_lead_seconds: f
         stuck=stuck,
         waiting=len(present) - running,
         terminating=len(existing) - len(present),
+        grace_seconds=min((_grace(pod) for pod in present), default=None),
     )
 
 
-def measure_lead(pods: Sequence[Manifest]) -> float | None:
-    """95th percentile of creation to Ready; None if no pod shows it. A pod that restarted, or became ready far later
-    than the others, was unready in between: that does not measure a start.
+def measure_lead(pods: Sequence[Manifest], starts: StartTimes, now: datetime) -> float | None:
+    """95th percentile of creation to the first Ready, each pod measured once; None if no pod shows it.
+
+    A pod that loses its readiness and gains it again has not started again. Of a pod that was not seen while it
+    started, only its last change is known: far later than the others, or above MOST_LEAD_SECONDS, that was not a start.
     """
-    seconds = [_start_seconds(pod) for pod in pods if not _has_restarted(pod)]
-    known = sorted(value for value in seconds if value is not None)
+    starts.forget_others({_uid(pod) for pod in pods})
+    for pod in pods:
+        _record_start(pod, starts, now)
+    known = {uid: seconds for uid, seconds in starts.seconds.items() if seconds is not None}
     if not known:
         return None
-    limit = LEAD_OUTLIER_FACTOR * max(median(known), LEAST_LEAD_SECONDS)
-    kept = [value for value in known if value <= limit]
-    lead = kept[math.ceil(LEAD_QUANTILE * len(kept)) - 1]
-    return min(max(lead, LEAST_LEAD_SECONDS), MOST_LEAD_SECONDS)
+    limit = LEAD_OUTLIER_FACTOR * max(median(known.values()), LEAST_LEAD_SECONDS)
+    kept = sorted(seconds for uid, seconds in known.items() if uid in starts.awaited or seconds <= limit)
+    return max(kept[math.ceil(LEAD_QUANTILE * len(kept)) - 1], LEAST_LEAD_SECONDS)
+
+
+def _record_start(pod: Manifest, starts: StartTimes, now: datetime) -> None:
+    uid, seconds = _uid(pod), _start_seconds(pod)
+    if uid in starts.seconds:
+        return
+    if seconds is None:
+        if _age(pod, now) <= AWAITED_WITHIN_SECONDS:
+            starts.awaited.add(uid)
+        return
+    starts.seconds[uid] = None if _has_restarted(pod) or seconds > MOST_LEAD_SECONDS else seconds
+
+
+def _uid(pod: Manifest) -> str:
+    uid: str = pod["metadata"].get("uid") or pod["metadata"]["name"]
+    return uid
 
 
 def _start_seconds(pod: Manifest) -> float | None:
-    ready_at = _ready_at(pod)
-    return None if ready_at is None else (ready_at - _parse_time(pod["metadata"]["creationTimestamp"])).total_seconds()
+    at = ready_at(pod)
+    return None if at is None else (at - _parse_time(pod["metadata"]["creationTimestamp"])).total_seconds()
 
 
-def _ready_at(pod: Manifest) -> datetime | None:
+def ready_at(pod: Manifest) -> datetime | None:
+    """Since when a pod is Ready; None if it is not."""
     for condition in pod.get("status", {}).get("conditions") or ():
         if condition["type"] == "Ready" and condition["status"] == "True":
             return _parse_time(condition.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
     return None
 
 
-def _has_ended(pod: Manifest) -> bool:
+def _grace(pod: Manifest) -> float:
+    seconds = pod.get("spec", {}).get("terminationGracePeriodSeconds")
+    return DEFAULT_GRACE_SECONDS if seconds is None else float(seconds)
+
+
+def has_ended(pod: Manifest) -> bool:
+    """Whether all containers of a pod have ended for good."""
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 

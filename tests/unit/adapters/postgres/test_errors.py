@@ -64,6 +64,31 @@ def test_connection_errors_are_told_apart_by_their_words(text: str, reason: Reas
     assert "very-secret" not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "failed to resolve host 'db': [Errno -3] Temporary failure in name resolution",
+            "db:5432: its name cannot be looked up: no such name, or no name server answers; correct connection.host",
+        ),
+        (
+            "failed to resolve host 'db': [Errno -2] Name or service not known",
+            "db:5432: there is no host of this name; correct connection.host",
+        ),
+        (
+            "failed to resolve host 'db': [Errno -5] No address associated with hostname",
+            "db:5432: there is no address for this name; correct connection.host",
+        ),
+        (
+            "failed to resolve host 'db': [Errno -4] Non-recoverable failure",
+            "db:5432: failed to resolve host 'db': Non-recoverable failure; correct connection.host",
+        ),
+    ],
+)
+def test_a_host_without_an_address_is_told_in_plain_words(text: str, says: str) -> None:
+    assert str(translate_connect_error(psycopg.OperationalError(text), TARGET)) == says
+
+
 def test_several_addresses_are_judged_by_the_most_telling_one() -> None:
     text = f"{FAILED}Connection refused\nAll failures were:\n- {FATAL}password authentication failed"
     assert classify_connect_text(text) is Reason.PASSWORD_REJECTED

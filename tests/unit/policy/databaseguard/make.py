@@ -62,7 +62,8 @@ def make_slot(name: str, *, is_active: bool = False, inactive_seconds: float | N
 class GuardPolicyWorld:
     """The decision alone, a pass each second; change the fields to make things happen.
 
-    `commit_seconds` None means that the canary is not answered, `problem` that nothing is.
+    `commit_seconds` None means that the canary is not answered, `problem` that nothing is. A canary that is silent
+    sends nothing.
     """
 
     spec: DatabaseGuardSpec | None = field(default_factory=make_spec)
@@ -70,6 +71,7 @@ class GuardPolicyWorld:
     server: ServerFacts = SERVER
     counts: ConnectionCounts = field(default_factory=make_counts)
     commit_seconds: float | None = 0.002
+    is_canary_silent: bool = False
     problem: Finding | None = None
     replication_problem: Finding | None = None
     shared: Observation | None = None
@@ -106,10 +108,12 @@ class GuardPolicyWorld:
 
     def step(self, seconds: float = 1.0) -> GuardDecision:
         """Let the canary make a round, decide, and move the clock."""
-        if self.commit_seconds is not None and self.problem is None:
-            self.window = self.window.begin(self.now).answer(
-                make_mark(self.now, self.commit_seconds, timeline=self.server.timeline), is_void=False
-            )
+        if self.is_canary_silent:
+            self.window = self.window.drop()
+        elif self.commit_seconds is not None and self.problem is None:
+            server = self.server
+            mark = make_mark(self.now, self.commit_seconds, timeline=server.timeline, system=server.system_identifier)
+            self.window = self.window.begin(self.now).answer(mark, is_void=False)
         elif self.window.pending_since is None:
             self.window = self.window.begin(self.now)
         outcome = decide(self.spec, self.facts(), self.memory, self.moment)

@@ -6,14 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headroom.policy.databaseguard.budget import (
-    ConnectionLimits,
-    OthersHistory,
-    count_held,
-    decide_budget,
-    merge_limits,
-)
+from headroom.policy.databaseguard.budget import OthersHistory, count_held, decide_budget
 from headroom.policy.databaseguard.facts import limits_of
+from headroom.policy.databaseguard.limits import ConnectionLimits, merge_limits
 from headroom.reasons import Reason
 from tests.unit.policy.databaseguard.make import UNREACHABLE, GuardPolicyWorld, make_counts, make_demand, make_spec
 
@@ -93,9 +88,9 @@ def test_what_is_kept_is_never_taken_away(counted: object, others: int, kept: in
 
 
 def test_limits_are_those_of_the_spec() -> None:
-    assert limits_of(make_spec()) == ConnectionLimits(60, 5, None)
+    assert limits_of(make_spec()) == ConnectionLimits(60, 5, None, "store")
     spec = make_spec(connections={"workerSharePercent": 10, "reserve": 0}, connection={"via": {"poolSize": 7}})
-    assert limits_of(spec) == ConnectionLimits(10, 0, 7)
+    assert limits_of(spec) == ConnectionLimits(10, 0, 7, "store")
 
 
 def test_pools_hold_what_all_their_workers_take() -> None:

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headroom.api.v1alpha1.common import GuardState
+from headroom.model.canary import CanaryWindow
 from headroom.policy.databaseguard.signals import Level
+from headroom.policy.databaseguard.state import GAP_SECONDS
 from tests.unit.policy.databaseguard.make import (
     SERVER,
     TIMEOUT,
@@ -89,10 +91,20 @@ class TestState:
         world = GuardPolicyWorld(commit_seconds=2.0)
         world.run(15)
         world.problem = UNREACHABLE
-        world.run(20)
+        assert world.run(GAP_SECONDS - 20).state is GuardState.UNKNOWN
+        assert world.memory.server.state.level is Level.OVERLOADED
+        world.run(40)
         assert world.memory.server.state.level is None
         world.problem, world.commit_seconds = None, 0.002
         world.window = replace(world.window, commits=())
+        assert world.run(6).state is GuardState.HEALTHY
+
+    def test_another_system_that_was_accepted_starts_from_nothing(self) -> None:
+        world = GuardPolicyWorld(commit_seconds=2.0)
+        world.run(15)
+        world.server, world.commit_seconds = replace(SERVER, system_identifier="8"), 0.002
+        world.extra["accepted"] = "8"
+        world.window = CanaryWindow()
         assert world.run(6).state is GuardState.HEALTHY
 
     def test_without_a_canary_no_commit_is_shown(self) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headroom.policy.databaseguard.budget import ConnectionLimits
 from headroom.policy.databaseguard.identity import ServerId
+from headroom.policy.databaseguard.limits import ConnectionLimits
 from headroom.policy.databaseguard.membership import Membership, find_budget_group, find_group, rank_measurers
 from tests.unit.policy.databaseguard.make import NOON, SYSTEM
 from tests.unit.policy.purity import find_impure

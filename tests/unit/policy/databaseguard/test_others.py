@@ -10,11 +10,11 @@ from headroom.model.database import PoolDemand
 from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.policy.databaseguard.budget import (
     COUNTED_WITHIN_SECONDS,
-    ConnectionLimits,
     ConnectionPlan,
     count_held,
     plan_connections,
 )
+from headroom.policy.databaseguard.limits import ConnectionLimits
 from headroom.policy.databaseguard.others import OthersCount, OthersHistory, WorkloadConnections
 from tests.unit.policy.databaseguard.make import make_counts, make_demand
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from headroom.model.canary import CanaryWindow
 from headroom.model.conditions import Finding
-from headroom.policy.databaseguard.budget import ConnectionLimits
 from headroom.policy.databaseguard.facts import GuardFacts, Observation, ServerMemory
+from headroom.policy.databaseguard.limits import ConnectionLimits
 from headroom.policy.databaseguard.sampling import ANSWERED_LATELY_SECONDS, SAMPLE_SECONDS, measure_server
 from headroom.policy.databaseguard.signals import Measurements
 from tests.unit.policy.databaseguard.make import SERVER, TIMEOUT, UNREACHABLE, make_counts, make_mark, make_spec

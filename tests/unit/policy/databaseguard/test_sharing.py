@@ -7,8 +7,8 @@ import pytest
 
 from headroom.api.v1alpha1.common import GuardState
 from headroom.model.conditions import Finding
-from headroom.policy.databaseguard.budget import ConnectionLimits
 from headroom.policy.databaseguard.facts import Observation, ServerMemory
+from headroom.policy.databaseguard.limits import ConnectionLimits
 from headroom.policy.databaseguard.signals import Level
 from headroom.reasons import Reason
 from tests.unit.policy.databaseguard.make import SERVER, GuardPolicyWorld, make_counts, make_spec

@@ -100,10 +100,11 @@ def test_one_sample_above_the_lowered_threshold_starts_the_wait_again() -> None:
     assert levels(commits(2.0, 2.0, *calm, 0.6, *calm))[-1] is Level.BROWNOUT
 
 
-def test_blindness_is_unknown_and_forgets() -> None:
-    states = commits(2.0, 2.0, None, 0.01)
-    assert levels(states) == [None, Level.OVERLOADED, None, Level.HEALTHY]
-    assert states[2].state is GuardState.UNKNOWN
+def test_blindness_is_no_calm_and_healthy_does_not_outlast_it() -> None:
+    assert levels(commits(2.0, 2.0, None, 0.01)) == [None, *[Level.OVERLOADED] * 3]
+    states = commits(0.01, None, 0.01)
+    assert levels(states) == [Level.HEALTHY, None, Level.HEALTHY]
+    assert states[1].state is GuardState.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,8 @@ def test_the_state_never_falls_by_more_than_one_level_nor_rises_on_one_sample(hi
         before = memory
         memory = advance_state(memory, sample, THRESHOLDS, number * SPAN)
         if sample.is_blind:
-            assert memory.level is None
+            assert memory.level in (None, before.level)
+            assert memory.level is not Level.HEALTHY
         if before.level is not None and memory.level is not None:
             assert memory.level >= before.level - 1
             reaching = [verdict for verdict in memory.verdicts if verdict.level >= memory.level]

@@ -234,6 +234,7 @@ def members(draw: st.DrawFn, ordinal: int) -> Member:
         within=draw(st.integers(0, 3)),
         unanswered=draw(st.sampled_from([0, 0, 1, 5])),
         refused_seconds=draw(st.sampled_from([0.0, 30.0])),
+        counted_age=draw(st.sampled_from([0.0, 30.0])),
         behind_seconds=draw(st.sampled_from([None, None, None, 30.0, 90.0])),
         broken_seconds=draw(st.sampled_from([0.0, 0.0, 300.0, 900.0])),
         slot=draw(st.sampled_from([make_slot(), make_slot(), make_slot(restart_lsn=Lsn(9)), None])),

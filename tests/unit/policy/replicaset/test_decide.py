@@ -15,6 +15,7 @@ from headroom.model.moments import Moment
 from headroom.model.replica import Role
 from headroom.policy.replicaset.decide import SetDecision, decide
 from headroom.policy.replicaset.facts import MemberFacts, Reading, SetFacts, Silence
+from headroom.policy.replicaset.member_memory import Inherited
 from headroom.policy.replicaset.memory import SetMemory
 from headroom.policy.target_conflict import AutoscalerClaim, TargetId
 from headroom.reasons import Reason
@@ -265,7 +266,7 @@ def test_a_member_that_was_promoted_leaves_even_if_its_answers_are_late() -> Non
     assert [entry.reason for entry in plan.eject] == [Reason.MEMBER_PROMOTED]
 
 
-INHERITED = SetMemory(began_at=0.0, inherited={"store-0-a": None, "store-1-a": None})
+INHERITED = SetMemory(began_at=0.0, inherited={"store-0-a": Inherited(), "store-1-a": Inherited()})
 
 
 def test_a_young_process_settles_when_it_has_measured_what_it_inherited_often_enough() -> None:

@@ -88,6 +88,21 @@ def test_without_a_time_of_its_own_a_drain_begins_now() -> None:
     assert decide_drain(undated, LIMITS, NOW) is DrainStep.WAIT
 
 
+@pytest.mark.parametrize("why", REASONS)
+@pytest.mark.parametrize("saw_begin", [True, False])
+def test_a_wall_clock_that_steps_back_keeps_no_session(why: Reason | None, saw_begin: bool) -> None:
+    limit = (LIMITS.timeout if why in BY_CHOICE else LIMITS.eject_grace).total_seconds()
+    before = draining(-3600, why, drain_seconds=limit - 0.1, saw_drain_begin=saw_begin)
+    assert decide_drain(before, LIMITS, NOW) is not DrainStep.END_ALL
+    assert decide_drain(replace(before, drain_seconds=limit), LIMITS, NOW) is DrainStep.END_ALL
+
+
+def test_one_that_steps_forward_cuts_no_statement_whose_drain_was_seen_to_begin() -> None:
+    seen = draining(3600, Reason.REPLICAS_SET, drain_seconds=5.0, saw_drain_begin=True)
+    assert decide_drain(seen, LIMITS, NOW) is DrainStep.WAIT
+    assert decide_drain(replace(seen, saw_drain_begin=False), LIMITS, NOW) is DrainStep.DONE
+
+
 @given(st.sampled_from(REASONS), st.integers(0, 100), st.floats(0, 200), st.floats(0, 200))
 def test_time_only_ever_moves_a_drain_on(why: Reason | None, sessions: int, one: float, other: float) -> None:
     early, late = sorted((one, other))

@@ -88,14 +88,14 @@ def test_one_that_answers_nothing_goes_after_three_probes_where_another_serves()
 
 def test_a_stream_that_broke_is_given_the_time_that_the_bound_allows() -> None:
     other = serving(1)
-    assert gone(decide(serving(0, lag=DOWN, refused_seconds=9.9), other)) == []
-    ejections = decide(serving(0, lag=DOWN, refused_seconds=10.0), other)
+    assert gone(decide(serving(0, lag=DOWN, counted_age=9.9), other)) == []
+    ejections = decide(serving(0, lag=DOWN, counted_age=10.0), other)
     assert gone(ejections) == [("store-0-a", Reason.NOT_STREAMING)]
     assert ejections.gone[0].message == DOWN.message
 
 
 def test_without_a_primary_no_broken_stream_and_no_silence_is_held_against_anybody() -> None:
-    found = serving(0, lag=DOWN, refused_seconds=60), serving(1, unanswered=9, lag=None), serving(2)
+    found = serving(0, lag=DOWN, counted_age=60), serving(1, unanswered=9, lag=None), serving(2)
     assert gone(decide(*found, has_primary=False)) == []
 
 
@@ -109,7 +109,7 @@ def test_one_that_is_due_for_replacement_goes_once_another_serves() -> None:
 
 def test_one_whose_pod_is_not_ready_is_no_reason_to_let_another_go() -> None:
     unready = serving(1, pod=make_pod(Role.SERVING, name="store-1-a", is_ready=False))
-    ejections = decide(serving(0, lag=DOWN, refused_seconds=60), unready)
+    ejections = decide(serving(0, lag=DOWN, counted_age=60), unready)
     assert gone(ejections) == []
     assert good(ejections) == []
 
@@ -280,16 +280,19 @@ def test_on_panic_all_but_the_least_lagged_go_where_the_spec_says_so() -> None:
     ejections = decide(late(0, 90, 20.0), late(1, 90, 50.0), bounds=bounds)
     assert [name for name, _ in gone(ejections)] == ["store-1-a"]
     assert ejections.lag_panic == (
-        "store-1-a serves data 50 s old, store-0-a serves data 20 s old; out of the Service all the same, "
-        "since no other replica serves well and no standby can take over"
+        "store-1-a serves data 50 s old; out of the Service all the same, since no other replica serves well and no "
+        "standby can take over; store-0-a serves data 20 s old; kept in the Service: it is the last one, and no "
+        "standby can take over"
     )
+    assert "all the same" not in decide(late(0), bounds=bounds).lag_panic, "the only one stays"
     with_rest = decide(late(0, 90), serving(1, probe=make_probe(sessions=90)), bounds=bounds)
     assert [name for name, _ in gone(with_rest)] == ["store-0-a"]
     assert with_rest.lag_panic
+    assert "kept" not in with_rest.lag_panic
 
 
 def test_higher_ranks_leave_before_lag_is_weighed() -> None:
-    found = serving(0, lag=PROMOTED), serving(1, lag=DOWN, refused_seconds=60), late(2), serving(3), serving(4)
+    found = serving(0, lag=PROMOTED), serving(1, lag=DOWN, counted_age=60), late(2), serving(3), serving(4)
     assert gone(decide(*found)) == [
         ("store-0-a", Reason.MEMBER_PROMOTED),
         ("store-1-a", Reason.NOT_STREAMING),

@@ -130,7 +130,7 @@ class Interrupted(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.members)))
         is_late = lag is BEYOND
         refused, broken = (60.0, 900.0) if isinstance(lag, NotEligible) else (0.0, 0.0)
-        member = replace(self.members[name], lag=lag, beyond=2 if is_late else 0, refused_seconds=refused)
+        member = replace(self.members[name], lag=lag, beyond=2 if is_late else 0, counted_age=refused)
         member = replace(member, broken_seconds=broken)
         self.members[name] = replace(member, within=2 if lag is WITHIN else 0)
 
@@ -144,9 +144,7 @@ class Interrupted(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Undisturbed, any state ends as asked, and then the plan is empty."""
         for name, member in self.members.items():
-            self.members[name] = replace(
-                member, lag=WITHIN, within=2, beyond=0, refused_seconds=0.0, broken_seconds=0.0
-            )
+            self.members[name] = replace(member, lag=WITHIN, within=2, beyond=0, counted_age=0.0, broken_seconds=0.0)
         for _ in range(60):
             is_empty = self.carry_out_all()
             before = dict(self.members)

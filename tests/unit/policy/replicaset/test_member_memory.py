@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headroom.policy.replicaset.facts import Answer, Reading, Silence
-from headroom.policy.replicaset.member_memory import MemberMemory, ReadingHistory
+from headroom.policy.replicaset.member_memory import Inherited, MemberMemory, ReadingHistory
 from headroom.policy.replicaset.replay_lag import LagUnknown, NotEligible, ReplayLag, is_bounded
 from headroom.reasons import Reason
 from tests.unit.policy.replicaset.make import BOUNDS, answer, make_mark
@@ -178,7 +178,7 @@ def test_a_lag_that_may_be_more_is_not_known() -> None:
 def test_what_another_process_knew_is_the_beginning() -> None:
     mark = make_mark(40.0, 700)
     passes = Passes()
-    begun = passes.known.readings.inherit(ReplayLag(50.0, 9, pending=mark, is_bounded=False), 100.0)
+    begun = passes.known.readings.inherit(Inherited(ReplayLag(50.0, 9, pending=mark, is_bounded=False)), 100.0)
     assert begun.judged is None
     lag = begun.observe(answer(100.0), (make_mark(100.0, 900),), BOUNDS, 100.0).lag
     assert isinstance(lag, ReplayLag)
@@ -186,8 +186,50 @@ def test_what_another_process_knew_is_the_beginning() -> None:
     replayed = begun.observe(answer(100.0, 700), (make_mark(100.0, 900),), BOUNDS, 100.0).lag
     assert isinstance(replayed, ReplayLag)
     assert replayed.seconds == 0
-    within = passes.known.readings.inherit(ReplayLag(0.0, 0), 100.0)
+    within = passes.known.readings.inherit(Inherited(ReplayLag(0.0, 0)), 100.0)
     assert within.judged == ReplayLag(0.0, 0)
+
+
+NO_STREAM = NotEligible(Reason.NOT_STREAMING, "its WAL receiver is not connected")
+
+
+@pytest.mark.parametrize(
+    ("left", "lag", "age"),
+    [
+        (Inherited(ReplayLag(50.0, 9, pending=make_mark(40.0, 700), is_bounded=False)), 50.0, 60.0),
+        (Inherited(ReplayLag(0.0, 9, pending=make_mark(40.0, 700), is_bounded=False), NO_STREAM, 95.0), 55.0, 60.0),
+        (Inherited(ReplayLag(0.4, 9), NO_STREAM, 95.0), 0.4, 5.4),
+        (Inherited(None, NO_STREAM, 70.0), 0.0, 30.0),
+        (Inherited(None, replace(NO_STREAM, reason=Reason.TIMELINE_DIVERGED), 70.0), 0.0, 30.0),
+    ],
+    ids=[
+        "lagged",
+        "lagged and lost its stream",
+        "lost it",
+        "nothing is known of before",
+        "old timeline",
+    ],
+)
+def test_data_that_aged_under_another_process_are_as_old_for_this_one(left: Inherited, lag: float, age: float) -> None:
+    passes = Passes()
+    passes.known = replace(passes.known, readings=passes.known.readings.inherit(left, 100.0))
+    readings = passes.make(answer(100.0, lsn=400, is_streaming=False, timeline=None), step=0.0).readings
+    assert readings.chain is not None
+    assert (readings.chain.seconds, readings.age.seconds(100.0)) == (lag, pytest.approx(age))
+    assert lag + passes.known.unmeasured_seconds(100.0) == pytest.approx(age)
+    passes.at = 103.0
+    passes.make(answer(103.0, is_streaming=False, timeline=None))
+    assert passes.known.readings.age.seconds(103.0) == pytest.approx(age + 3)
+
+
+def test_what_another_process_dated_is_the_loss_of_the_stream_and_no_other_reason() -> None:
+    for reason, seconds in ((Reason.NOT_STREAMING, 30.0), (Reason.TIMELINE_DIVERGED, 0.0)):
+        passes = Passes()
+        left = Inherited(None, replace(NO_STREAM, reason=reason), 70.0)
+        passes.known = replace(passes.known, readings=passes.known.readings.inherit(left, 100.0))
+        changes = {"timeline": 2} if reason is Reason.TIMELINE_DIVERGED else {"is_streaming": False, "timeline": None}
+        passes.answer(step=0.0, **changes)
+        assert passes.known.refused_seconds(100.0) == seconds
 
 
 def late(at: float, **changes: Any) -> Silence:
@@ -306,19 +348,59 @@ def test_a_refusal_is_timed_for_as_long_as_its_reason_stays() -> None:
     assert passes.known.refused_seconds(passes.at) == 0
 
 
+def age_of(passes: Passes) -> float:
+    """As of the last pass."""
+    return passes.known.readings.age.counted
+
+
 def test_without_a_stream_the_age_grows_from_the_lag_before() -> None:
     passes = Passes()
     passes.answer()
     passes.answer(count=8, lsn=400)
     lagged = passes.known.readings.chain
     assert lagged is not None
-    assert lagged.seconds == 7
+    assert (lagged.seconds, lagged.is_bounded) == (7, False)
     passes.broken(count=3)
-    assert (passes.known.readings.lag_before, passes.known.refused_seconds(passes.at)) == (7, 3)
+    assert (age_of(passes), passes.known.refused_seconds(passes.at)) == (10, 3)
     passes.answer(timeline=2)
-    assert (passes.known.readings.lag_before, passes.known.refused_seconds(passes.at)) == (10, 1)
+    assert (age_of(passes), passes.known.refused_seconds(passes.at)) == (11, 1)
     passes.answer()
-    assert passes.known.readings.lag_before == 0
+    assert age_of(passes) == 0
+
+
+@pytest.mark.parametrize("unknown", ["answer", "silence", "late", "unasked"])
+@pytest.mark.parametrize(
+    "changes", [{"is_streaming": False, "timeline": None}, {"timeline": 2}], ids=["cut off", "old"]
+)
+def test_a_pass_without_the_primary_neither_ends_a_count_nor_adds_to_it(changes: Any, unknown: str) -> None:
+    passes = Passes()
+    passes.answer()
+    for _ in range(5):
+        passes.answer(count=4, **changes)
+        reading = {"answer": answer(passes.at, **changes), "late": late(passes.at - 0.8, **changes), "unasked": None}
+        before = age_of(passes)
+        passes.make(reading.get(unknown, Silence("refused")), is_blind=True)
+        assert age_of(passes) == before, "an outage is no age"
+    assert age_of(passes) == passes.known.refused_seconds(passes.at) == 5 * 4 - 1, "from the first pass that saw it"
+    assert passes.known.stream.broken_seconds == (0 if changes["timeline"] else 5 * 4)
+    passes.answer()
+    assert (age_of(passes), passes.known.refused_seconds(passes.at)) == (0, 0)
+
+
+def test_a_lag_that_may_be_more_ends_the_refusal_and_makes_no_data_younger() -> None:
+    """As of a receiver that connects again and again, and a server that replays nothing of it."""
+    passes = Passes()
+    passes.answer()
+    for _ in range(5):
+        passes.broken(count=3)
+        far = make_mark(passes.at, 900)
+        passes.known = passes.known.observe(answer(passes.at), (far,), BOUNDS, passes.at)
+        passes.at += 1
+        assert not is_bounded(passes.known.readings.lag)
+        assert passes.known.refused_seconds(passes.at) == 0
+    assert age_of(passes) == 5 * 4 - 1
+    passes.answer(lsn=900)
+    assert age_of(passes) == 0
 
 
 def test_neither_a_silent_primary_nor_a_lost_stream_makes_the_data_younger() -> None:
@@ -361,7 +443,17 @@ def test_replay_of_what_is_there_begins_it_again() -> None:
 def test_while_the_primary_does_not_answer_nobody_is_blamed() -> None:
     passes = Passes()
     passes.broken(count=31)
-    assert passes.answer(is_blind=True).stream.broken_seconds == 0
+    assert passes.answer(count=500, is_blind=True, is_streaming=False, timeline=None).stream.broken_seconds == 30
+    assert passes.broken() == 31
+
+
+def test_a_flash_before_and_one_after_a_silence_of_the_primary_are_no_stream_that_lasts() -> None:
+    passes = Passes()
+    passes.broken(count=31)
+    passes.answer()
+    passes.answer(count=9, is_blind=True, is_streaming=False, timeline=None)
+    passes.answer()
+    assert passes.broken() == 31
 
 
 def test_silence_and_what_was_not_watched_are_not_counted() -> None:

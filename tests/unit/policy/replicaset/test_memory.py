@@ -11,8 +11,10 @@ from headroom.model.database import BackupProgress
 from headroom.model.moments import Moment
 from headroom.model.replica import ContainerFacts, PodFacts, Role
 from headroom.policy.replicaset.facts import Answer, Reading, Silence
+from headroom.policy.replicaset.member_memory import Inherited
 from headroom.policy.replicaset.members import Member
 from headroom.policy.replicaset.memory import LEAD_TIMES_KEPT, LeadTimes, SetMemory, assemble
+from headroom.policy.replicaset.replay_lag import NotEligible
 from headroom.reasons import Reason
 from tests.unit.policy.replicaset.make import (
     BOUNDS,
@@ -27,6 +29,7 @@ from tests.unit.policy.replicaset.make import (
 )
 
 NAME = "store-0-a"
+LOST = Inherited(refusal=NotEligible(Reason.NOT_STREAMING, "its WAL receiver is not connected"), since=-90.0)
 
 
 class Sets:
@@ -106,6 +109,9 @@ def copying(streamed: int, *, phase: str = "streaming database files", restarts:
     return make_found(pod=unfinished, backup=backup)
 
 
+OUTAGE = Finding(Reason.PRIMARY_UNREACHABLE, "nothing answers")
+
+
 def test_a_copy_stands_still_while_neither_phase_nor_bytes_move() -> None:
     passes = Sets()
     passes.observe(copying(10), step=30.0)
@@ -115,6 +121,38 @@ def test_a_copy_stands_still_while_neither_phase_nor_bytes_move() -> None:
     assert passes.members[0].still_seconds == 0
     passes.observe(copying(11, phase="waiting for checkpoint to finish"))
     assert passes.members[0].still_seconds == 0
+
+
+def test_a_pass_without_the_primary_begins_no_count_of_a_copy_or_a_slot_anew() -> None:
+    passes = Sets()
+    idle = make_slot(name="hr_a_b_1_a", is_active=False)
+    for _ in range(4):
+        passes.observe(copying(10), make_found(1, slot=idle), step=30.0)
+        passes.observe(copying(0), make_found(1, slot=None), step=30.0, primary=None, outage=OUTAGE)
+    passes.observe(copying(10), make_found(1, slot=idle), step=0.0)
+    assert [passes.members[0].still_seconds, passes.members[1].slot_idle_seconds] == [120, 120]
+    passes.observe(copying(11), make_found(1, slot=make_slot(name="hr_a_b_1_a")))
+    assert [passes.members[0].still_seconds, passes.members[1].slot_idle_seconds] == [0, 0]
+
+
+def draining(**changes: Any) -> Any:
+    return make_found(pod=make_pod(Role.DRAINING, uid="u0", **changes))
+
+
+def test_a_drain_is_timed_from_when_this_process_sees_it() -> None:
+    passes = Sets()
+    passes.observe(make_found())
+    assert (passes.members[0].drain_seconds, passes.members[0].saw_drain_begin) == (0, False)
+    passes.observe(draining(), step=5.0)
+    passes.observe(draining(), step=5.0, primary=None, outage=OUTAGE)
+    assert (passes.members[0].drain_seconds, passes.members[0].saw_drain_begin) == (5, True)
+    passes.observe(make_found())
+    passes.observe(draining())
+    assert passes.members[0].drain_seconds == 0
+    taken_over = Sets()
+    taken_over.observe(draining(), step=5.0)
+    taken_over.observe(draining())
+    assert (taken_over.members[0].drain_seconds, taken_over.members[0].saw_drain_begin) == (5, False)
 
 
 def test_a_copy_that_has_not_begun_stands_still_by_the_restarts_of_its_step() -> None:
@@ -132,9 +170,6 @@ def test_a_member_that_has_its_copy_never_stands_still() -> None:
     passes.observe(make_found(), step=30.0)
     assert passes.members[0].still_seconds == 0
     assert passes.memory.copies == {}
-
-
-OUTAGE = Finding(Reason.PRIMARY_UNREACHABLE, "nothing answers")
 
 
 def test_an_outage_is_timed_from_its_first_pass_and_ends_with_the_first_answer() -> None:
@@ -236,7 +271,7 @@ def test_a_member_is_what_was_found_and_what_is_remembered(reading: Reading | No
 
 def test_a_stream_that_another_process_saw_broken_is_timed_from_then_on() -> None:
     passes = Sets()
-    passes.memory = SetMemory(began_at=0.0, inherited={NAME: -90.0})
+    passes.memory = SetMemory(began_at=0.0, inherited={NAME: LOST})
     passes.observe(make_found(reading=answer(0.0, is_streaming=False, timeline=None)))
     assert passes.members[0].refused_seconds == 90
     assert passes.members[0].broken_seconds == 0, "a copy is thrown away only for what this process saw"
@@ -248,14 +283,14 @@ def test_a_stream_that_another_process_saw_broken_is_timed_from_then_on() -> Non
 @pytest.mark.parametrize("reading", [answer(0.0), answer(0.0, timeline=2)])
 def test_a_stream_that_stands_or_meets_something_else_inherits_nothing(reading: Reading) -> None:
     passes = Sets()
-    passes.memory = SetMemory(began_at=0.0, inherited={NAME: -90.0})
+    passes.memory = SetMemory(began_at=0.0, inherited={NAME: LOST})
     passes.observe(make_found(reading=reading))
     assert passes.members[0].refused_seconds == 0
 
 
 def test_a_pod_that_was_recreated_inherits_nothing() -> None:
     passes = Sets()
-    passes.memory = SetMemory(began_at=0.0, inherited={NAME: -90.0})
+    passes.memory = SetMemory(began_at=0.0, inherited={NAME: LOST})
     passes.observe(make_found(reading=Silence("refused")))
     broken = answer(1.0, is_streaming=False, timeline=None)
     passes.observe(make_found(pod=make_pod(uid="another"), reading=broken))
@@ -264,7 +299,7 @@ def test_a_pod_that_was_recreated_inherits_nothing() -> None:
 
 def test_a_pod_that_comes_after_a_gap_inherits_nothing() -> None:
     passes = Sets()
-    passes.memory = SetMemory(began_at=0.0, inherited={NAME: -90.0})
+    passes.memory = SetMemory(began_at=0.0, inherited={NAME: LOST})
     passes.observe(make_found(reading=Silence("refused")))
     passes.observe(make_found(pod=None))
     broken = answer(2.0, is_streaming=False, timeline=None)
@@ -274,16 +309,16 @@ def test_a_pod_that_comes_after_a_gap_inherits_nothing() -> None:
 
 def test_what_was_inherited_is_kept_until_the_member_is_measured_or_gone() -> None:
     passes = Sets()
-    passes.memory = SetMemory(began_at=0.0, inherited={NAME: None, "store-1-a": -90.0, "store-2-a": None})
+    passes.memory = SetMemory(began_at=0.0, inherited={NAME: Inherited(), "store-1-a": LOST, "store-2-a": Inherited()})
     silent, unasked = make_found(reading=Silence("refused")), make_found(1)
-    assert passes.observe(silent, unasked).inherited == {NAME: None, "store-1-a": -90.0}
-    assert passes.observe(silent, unasked).inherited == {"store-1-a": -90.0}
-    assert passes.observe(silent, make_found(1, pod=make_pod(uid="another"))).inherited == {"store-1-a": -90.0}
+    assert passes.observe(silent, unasked).inherited == {NAME: Inherited(), "store-1-a": LOST}
+    assert passes.observe(silent, unasked).inherited == {"store-1-a": LOST}
+    assert passes.observe(silent, make_found(1, pod=make_pod(uid="another"))).inherited == {"store-1-a": LOST}
     assert passes.observe(silent, make_found(1, pod=None)).inherited == {}
 
 
 def test_a_pod_that_was_recreated_is_not_what_another_process_left() -> None:
     passes = Sets()
-    passes.memory = SetMemory(began_at=0.0, inherited={NAME: None})
-    assert passes.observe(make_found(reading=Silence())).inherited == {NAME: None}
+    passes.memory = SetMemory(began_at=0.0, inherited={NAME: Inherited()})
+    assert passes.observe(make_found(reading=Silence())).inherited == {NAME: Inherited()}
     assert passes.observe(make_found(pod=make_pod(uid="another"), reading=Silence())).inherited == {}

@@ -235,8 +235,8 @@ def test_a_promoted_member_outranks_min_serving() -> None:
 
 def test_all_streams_down_keeps_all_and_one_down_leaves() -> None:
     down = NotEligible(Reason.NOT_STREAMING, "its receiver is down")
-    a = make_member(Role.SERVING, 0, lag=down, refused_seconds=30)
-    b = make_member(Role.SERVING, 1, lag=down, refused_seconds=30)
+    a = make_member(Role.SERVING, 0, lag=down, refused_seconds=30, counted_age=30)
+    b = make_member(Role.SERVING, 1, lag=down, refused_seconds=30, counted_age=30)
     assert not taken_out(plan_of(a, b, desired=2, standbys=0))
     assert taken_out(plan_of(a, make_member(Role.SERVING, 1), desired=2, standbys=0)) == {a.name}
 
@@ -244,8 +244,8 @@ def test_all_streams_down_keeps_all_and_one_down_leaves() -> None:
 def test_a_lag_before_the_stream_broke_counts_towards_the_bound() -> None:
     down = NotEligible(Reason.NOT_STREAMING, "its receiver is down")
     other = make_member(Role.SERVING, 1)
-    for lag_before, gone in ((5.0, set()), (6.0, {"store-0-a"})):
-        member = make_member(Role.SERVING, 0, lag=down, refused_seconds=4, lag_before=lag_before)
+    for age, gone in ((9.0, set()), (10.0, {"store-0-a"})):
+        member = make_member(Role.SERVING, 0, lag=down, refused_seconds=4, counted_age=age)
         assert taken_out(plan_of(member, other, desired=2, standbys=0)) == gone
 
 

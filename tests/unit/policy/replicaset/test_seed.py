@@ -114,13 +114,42 @@ def test_a_pod_that_no_node_takes_is_given_up_only_while_it_has_nothing(
 @pytest.mark.parametrize("waiting", IMAGE_ERRORS)
 @pytest.mark.parametrize("box", ["seed", "server"])
 def test_an_image_that_cannot_be_pulled_is_named(waiting: str, box: str) -> None:
-    pod = make_pod(NEW, **{box: ContainerFacts(waiting=waiting)})
+    pod = make_pod(NEW, **{box: ContainerFacts(waiting=waiting, image="postgres:71")})
     verdict = check_pod(make_member(NEW, pod=pod), context())
     assert found(verdict) == (Reason.IMAGE_NOT_PULLED, False)
     assert verdict is not None
-    assert verdict.message == f"{waiting}: check spec.image"
+    assert verdict.message == f"the image postgres:71 cannot be pulled: {waiting}; check spec.image and the pull secret"
     later = replace(pod, created_at=ago(16))
     assert found(check_pod(make_member(NEW, pod=later), context())) == (Reason.IMAGE_NOT_PULLED, True)
+
+
+NOT_FOUND = 'failed to resolve reference "docker.io/library/postgres:71": docker.io/library/postgres:71: not found'
+RPC = f"rpc error: code = NotFound desc = {NOT_FOUND}"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "why", "says"),
+    [
+        ("ErrImagePull", RPC, NOT_FOUND),
+        ("ImagePullBackOff", f'Back-off pulling image "postgres:71": ErrImagePull: {RPC}', NOT_FOUND),
+        ("ImagePullBackOff", 'Back-off pulling image "postgres:71": ErrImagePull: denied', "ErrImagePull: denied"),
+        ("ImagePullBackOff", 'Back-off pulling image "postgres:71"', "ImagePullBackOff"),
+        ("ErrImagePull", "", "ErrImagePull"),
+        (
+            "InvalidImageName",
+            'Failed to apply default image tag "a b":\n couldn\'t parse',
+            "Failed to apply default image",
+        ),
+        ("ErrImagePull", "x" * 5000, f"{'x' * 300}…"),
+    ],
+)
+def test_what_the_registry_said_of_an_image_is_quoted(waiting: str, why: str, says: str) -> None:
+    """In the same words while a pull is tried and between two tries, so that nothing is written for the change."""
+    pod = make_pod(NEW, seed=ContainerFacts(waiting=waiting, waiting_why=why, image="postgres:71"))
+    verdict = check_pod(make_member(NEW, pod=pod), context())
+    assert verdict is not None
+    assert verdict.message.startswith(f"the image postgres:71 cannot be pulled: {says}")
+    assert len(verdict.message) < 420
 
 
 @pytest.mark.parametrize(

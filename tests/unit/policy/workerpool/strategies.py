@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.model.queue import QueueSample
 from headroom.policy.workerpool import Move, PodCounts, PoolFacts, PoolMemory, Target
-from headroom.policy.workerpool.memory import Wants
+from headroom.policy.workerpool.memory import Lateness, Wants
 from headroom.policy.workerpool.wanted import Demand
 from headroom.policy.workerpool.window import Observation
 from tests.unit.policy.workerpool.make import DEPLOYMENT, NOW, OWN, make_spec
 
-rates = st.floats(0.0, 1000.0)
+rates = st.just(0.0) | st.floats(1e-6, 1000.0)
 counts = st.integers(0, 100_000)
 
 
@@ -40,7 +40,7 @@ def demands(draw: st.DrawFn) -> Demand:
         lag_seconds=lag,
         backlog=backlog,
         late=draw(st.integers(0, backlog)) if lag > target else 0,
-        in_flight=draw(st.integers(0, 500)),
+        in_flight=draw(st.none() | st.integers(0, 500)),
         due_soon=draw(st.integers(0, 1000)),
         arrivals=draw(rates),
         arrivals_age_seconds=draw(st.floats(0, 60)),
@@ -53,6 +53,11 @@ def demands(draw: st.DrawFn) -> Demand:
         drain_within_seconds=draw(st.floats(5, 3600)),
         concurrency=draw(st.integers(1, 20)),
         present=draw(st.integers(0, 200)),
+        ready_workers=draw(st.integers(0, 200)),
+        arrivals_cv_squared=draw(st.floats(1, 100)),
+        arrivals_long=draw(st.none() | rates),
+        batch=draw(st.integers(0, backlog)),
+        has_idle_slots=draw(st.booleans()),
     )
 
 
@@ -86,10 +91,11 @@ def memories(draw: st.DrawFn) -> PoolMemory:
         Move(NOW - back, draw(st.integers(0, 200)), draw(st.integers(0, 200)))
         for back in sorted(draw(st.lists(st.floats(0, 600), max_size=4)), reverse=True)
     )
-    late_since = draw(st.none() | st.floats(NOW - 3600, NOW))
+    late = draw(st.none() | st.floats(NOW - 3600, NOW))
     rate = draw(st.none() | st.floats(0.01, 100))
     is_late = draw(st.booleans())
-    return PoolMemory(window, wants, moves, late_since, last_good_rate=rate, is_late=is_late)
+    lateness = None if late is None else Lateness(late, draw(st.floats(0, 600)), draw(st.floats(late, NOW)))
+    return PoolMemory(window, wants, moves, lateness, last_good_rate=rate, is_late=is_late)
 
 
 @st.composite

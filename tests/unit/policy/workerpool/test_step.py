@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headroom.model.conditions import Finding
 from headroom.policy.workerpool import Move, PoolMemory, Rule, ScalingLimits
-from headroom.policy.workerpool.chain import CHAIN, decide_allowed
+from headroom.policy.workerpool.chain import CHAIN, Check, check_connections, decide_allowed
 from headroom.policy.workerpool.chain_input import ChainInput, Ruling
 from headroom.policy.workerpool.connections import ConnectionCap
 from headroom.policy.workerpool.memory import Wants
@@ -74,29 +74,32 @@ def step(wanted: int, present: int = 10, **parts: Any) -> Ruling | None:
     ("count", "limits", "expected"),
     [
         (10, {}, 10),
-        (0, {}, 1),
-        (10, {"max_step_percent": 25}, 3),
-        (10, {"max_step_percent": 1}, 1),
-        (10, {"max_step": 4}, 4),
-        (3, {"max_step": 4, "max_step_percent": 50}, 2),
+        (0, {}, 4),
+        (10, {"max_step_percent": 25}, 4),
+        (40, {"max_step_percent": 25}, 10),
+        (10, {"max_step": 6}, 6),
+        (10, {"max_step": 2, "max_step_percent": 1}, 2),
         (3, {"max_step_percent": 1000}, 30),
     ],
 )
-def test_the_largest_step_is_the_smaller_of_two_and_at_least_one(
+def test_the_largest_step_is_a_share_or_four_workers_and_at_most_what_the_spec_says(
     count: int, limits: dict[str, Any], expected: int
 ) -> None:
     assert largest_step(count, chain_input(limits=replace(LIMITS, **limits))) == expected
 
 
-def test_a_step_up_counts_from_before_the_last_start() -> None:
-    grown = replace(WATCHED, moves=(Move(NOW - 9, 4, 8),))
-    ruling = step(30, present=8, memory=grown)
+@pytest.mark.parametrize(
+    ("lead", "seconds_ago", "allowed"), [(10.0, 8.9, 8), (10.0, 9.1, 16), (90.0, 13.9, 8), (90.0, 14.1, 16)]
+)
+def test_a_step_up_counts_from_before_the_starts_of_a_lead_time_or_of_15_s(
+    lead: float, seconds_ago: float, allowed: int
+) -> None:
+    """A start of 90 s must not make the second step wait for 90 s; a probe comes a second early."""
+    grown = replace(WATCHED, moves=(Move(NOW - seconds_ago, 4, 8),))
+    ruling = step(30, present=8, memory=grown, lead_time_seconds=lead)
     assert ruling is not None
-    assert (ruling.allowed, ruling.rule) == (8, Rule.STEP)
-    assert ruling.message == "at most 4 more within 10 s, the time a worker takes to start"
-    started = step(30, present=8, memory=replace(WATCHED, moves=(Move(NOW - 10, 4, 8),)))
-    assert started is not None
-    assert started.allowed == 16
+    assert (ruling.allowed, ruling.rule) == (allowed, Rule.STEP)
+    assert ruling.message == f"at most {4 if allowed == 8 else 8} more within {min(lead, 15):.0f} s"
 
 
 def test_a_start_that_was_taken_back_does_not_lower_the_count() -> None:
@@ -115,8 +118,8 @@ def test_without_a_sample_there_is_no_step() -> None:
     assert check_step(chain_input(demand=None, wanted=None, gap=GAP), 15) is None
 
 
-@pytest.mark.parametrize(("wanted", "is_held"), [(11, False), (105, True), (111, False)])
-def test_up_a_tenth_is_too_small_to_act_on(wanted: int, is_held: bool) -> None:
+@pytest.mark.parametrize(("wanted", "is_held"), [(11, False), (104, True), (105, False)])
+def test_up_a_twentieth_is_too_small_to_act_on(wanted: int, is_held: bool) -> None:
     present = 10 if wanted == 11 else 100
     limits = replace(LIMITS, max_workers=1000)
     ruling = step(wanted, present=present, limits=limits)
@@ -136,6 +139,8 @@ def test_up_a_tenth_is_too_small_to_act_on(wanted: int, is_held: bool) -> None:
         ({"memory": wanted_once(9)}, 9, Rule.STABILIZATION, "wanted 9 within"),
         ({"demand": replace(CALM, in_flight=9)}, 9, Rule.WORK_IN_FLIGHT, "9 jobs in flight"),
         ({"demand": replace(CALM, in_flight=1)}, 8, Rule.STEP, "at most 2 workers"),
+        ({"memory": replace(WATCHED, moves=(Move(NOW - 299, 8, 10),))}, 10, Rule.STABILIZATION, "were added 299 s ago"),
+        ({"memory": replace(WATCHED, moves=(Move(NOW - 300, 8, 10),))}, 8, Rule.STEP, "at most 2 workers"),
         ({"memory": moved(29)}, 10, Rule.STABILIZATION, "less than 30 s ago"),
         ({"memory": moved(30)}, 8, Rule.STEP, "at most 2 workers"),
         ({"memory": moved(59), "lead_time_seconds": 60.0}, 10, Rule.STABILIZATION, "less than 60 s ago"),
@@ -167,11 +172,16 @@ def test_a_count_within_the_bounds_is_the_nearest(count: int, least: int, most: 
     assert found == count or abs(found - count) == min(abs(least - count), abs(most - count))
 
 
-@given(st.integers(0, 100), st.integers(0, 200), st.permutations(range(len(CHAIN) - 3)))
-def test_caps_hold_whatever_stands_before_them(present: int, wanted: int, order: list[int]) -> None:
-    """The connection cap is the last word, however the limits before it are ordered."""
+LAST = CHAIN[CHAIN.index(check_connections) :]
+"""The cap; then what keeps a job from being cut, and what a person has stopped."""
+VOLUNTARY = CHAIN[2 : CHAIN.index(check_connections)]
+
+
+@given(st.integers(0, 100), st.integers(0, 200), st.permutations(VOLUNTARY))
+def test_caps_hold_whatever_stands_before_them(present: int, wanted: int, order: list[Check]) -> None:
+    """The connection cap is the last word on workers without a job, however the limits before it are ordered."""
     cap = ConnectionCap(7, Finding(Reason.CONNECTION_BUDGET, "7 connections"))
-    chain = [*CHAIN[:2], *(CHAIN[2:-1][index % (len(CHAIN) - 3)] for index in order), CHAIN[-1]]
+    chain = [*CHAIN[:2], *order, *LAST]
     assert decide_allowed(chain_input(present, wanted, cap=cap), chain).allowed <= 7
     assert decide_allowed(chain_input(present, wanted, cap=cap)).allowed <= 7
 

@@ -8,14 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headroom.model.queue import QueueSample
+from headroom.policy.workerpool.constants import HISTORY_SECONDS
 from headroom.policy.workerpool.window import (
+    HISTORY_SPAN_SECONDS,
     KEEP_SECONDS,
+    MOST_HISTORY,
     MOST_OBSERVATIONS,
     Interval,
     Observation,
+    backlog_growth,
+    covered_seconds,
+    has_idle_slots,
     intervals,
+    is_calm,
+    most_jobs,
     observe,
     recent,
+    remember,
 )
 
 
@@ -131,3 +140,97 @@ def test_thinning_loses_no_arrivals(steps: list[int], data: st.DataObject) -> No
     thinned = [one for index, one in enumerate(observations) if index not in inner]
     sums = [sum(span.arrived or 0 for span in intervals(row)) for row in (observations, thinned)]
     assert sums[0] == sums[1]
+
+
+def row(seconds: float, every: float = 5.0, **numbers: Any) -> list[Observation]:
+    """The same sample again and again."""
+    return [seen(every * index, **numbers) for index in range(round(seconds / every) + 1)]
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        (row(60, backlog=50), True),
+        (row(40, backlog=50), False),
+        (row(60, backlog=6), False),  # six idle slots are about to take six items
+        (row(60, backlog=50, in_flight=9), False),
+        (row(60, backlog=50, in_flight=None), False),
+        ([*row(60, backlog=50)[:-1], seen(60.0, backlog=50, in_flight=10)], False),
+        ([replace(row(60, backlog=50)[0], is_settled=False), *row(60, backlog=50)[1:]], False),
+        ([], False),
+    ],
+)
+def test_slots_are_idle_beside_a_backlog_only_if_they_were_for_a_whole_minute(
+    window: list[Observation], expected: bool
+) -> None:
+    assert has_idle_slots(window) is expected
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        (row(300, backlog=5, lag_seconds=15.0), True),
+        (row(250, backlog=5), False),
+        (row(300, backlog=6), False),
+        (row(300, backlog=5, lag_seconds=15.1), False),
+        ([*row(300)[:-6], *(seen(275.0 + 5 * index, backlog=50) for index in range(6))], True),
+        ([*row(300)[:-7], *(seen(270.0 + 5 * index, backlog=50) for index in range(7))], False),
+        ([], False),
+    ],
+)
+def test_calm_is_a_window_in_which_hardly_anything_waited(window: list[Observation], expected: bool) -> None:
+    assert is_calm(window, 300.0, 30.0) is expected
+
+
+def test_the_most_jobs_of_a_minute_are_those_of_one_sample() -> None:
+    """A sample in which nothing happens to be in flight must not take the workers of a busy queue away."""
+    window = [
+        seen(0.0, in_flight=9, backlog=99),
+        seen(5.0, in_flight=50, backlog=3),
+        seen(60.0, in_flight=4),
+        seen(65.0),
+    ]
+    assert most_jobs(window) == 13, "ten slots and three items that wait"
+    assert most_jobs([*window, seen(70.0, in_flight=None)]) == 4
+    assert most_jobs([]) == 0
+
+
+def test_the_growth_of_the_backlog_is_that_of_half_a_minute() -> None:
+    window = [seen(5.0 * index, backlog=100 + max(0, index - 6) * 10) for index in range(13)]
+    assert backlog_growth(window) == pytest.approx(2.0)
+    assert backlog_growth(window[:1]) == 0.0
+    assert (covered_seconds(window), covered_seconds([])) == (60.0, 0.0)
+
+
+@given(st.lists(st.tuples(st.floats(0.5, 300), st.integers(0, 40)), min_size=2, max_size=400))
+def test_the_history_is_short_and_loses_no_arrivals_but_those_of_yesterday(steps: list[tuple[float, int]]) -> None:
+    history: tuple[Interval, ...] = ()
+    now, arrived, window, all_of_it = 0.0, 0, [seen(0.0)], []
+    for pause, count in steps:
+        now, arrived = now + pause, arrived + count
+        window = [window[-1], seen(now, arrived=arrived)]
+        history = remember(history, window)
+        all_of_it += intervals(window)
+        assert len(history) <= MOST_HISTORY
+    assert sum(span.samples for span in history) <= len(steps)
+    first = history[0].ended_at - history[0].seconds
+    assert sum(span.arrived or 0 for span in history) == sum(
+        span.arrived or 0 for span in all_of_it if span.ended_at - span.seconds >= first - 1e-6
+    )
+    assert now - history[0].ended_at <= HISTORY_SECONDS
+
+
+def test_the_history_is_fine_where_it_is_new() -> None:
+    history: tuple[Interval, ...] = ()
+    for index in range(1, 4 * 720):
+        history = remember(history, [seen(5.0 * (index - 1)), seen(5.0 * index)])
+    lengths = [span.seconds for span in history]
+    assert max(lengths[-40:-1]) == HISTORY_SPAN_SECONDS
+    assert sum(lengths) == pytest.approx(5.0 * (4 * 720 - 1))
+    assert max(lengths) <= 3600.0
+
+
+def test_a_count_that_began_again_makes_a_hole_in_the_history() -> None:
+    nothing = [seen(0.0, arrived=9, ended=9), seen(5.0, arrived=0, ended=0)]
+    assert remember((), nothing) == ()
+    assert remember((), nothing[:1]) == ()

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headroom.model.database import ServerFacts
-from headroom.policy.databaseguard.budget import ConnectionLimits
 from headroom.policy.databaseguard.identity import ServerId
+from headroom.policy.databaseguard.limits import ConnectionLimits
 from headroom.policy.databaseguard.membership import Membership
 from headroom.ports.kube import WORKER_POOL, ObjectRef
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from headroom.api.v1alpha1.common import GuardState
 from headroom.model.database import ConnectionCounts
 from headroom.model.moments import Moment
-from headroom.policy.databaseguard.budget import ConnectionLimits, plan_connections
+from headroom.policy.databaseguard.budget import plan_connections
 from headroom.policy.databaseguard.facts import GuardMemory, ServerMemory, SharedPlan
+from headroom.policy.databaseguard.limits import ConnectionLimits
 from headroom.policy.databaseguard.signals import Level, Measurements, Verdict
 from headroom.policy.databaseguard.state import StateMemory
 from headroom.reasons import Reason

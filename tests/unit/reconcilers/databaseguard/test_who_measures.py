@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.model.canary import CanaryWindow
 from headroom.model.database import ConnectionCounts
-from headroom.policy.databaseguard.budget import ConnectionLimits, plan_connections
+from headroom.policy.databaseguard.budget import plan_connections
 from headroom.policy.databaseguard.facts import Observation, SharedPlan
 from headroom.policy.databaseguard.identity import ServerId
+from headroom.policy.databaseguard.limits import ConnectionLimits
 from headroom.reconcilers.servers import Servers
 from headroom.reconcilers.sessions import FRESH_SECONDS
 from tests.unit.policy.databaseguard.make import make_demand

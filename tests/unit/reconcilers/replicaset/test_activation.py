@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headroom.adapters.inmemory.postgres_server import MemorySession
-from headroom.errors import KubeUnavailable
+from headroom.errors import Conflict, KubeUnavailable
 from headroom.model.replica import ROLE_LABEL
 from headroom.ports.kube import ENDPOINT_SLICE, POD, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
@@ -60,7 +60,7 @@ async def test_an_activation_is_reported_with_its_time_once_the_service_lists_it
     world.members.lists = True
     await world.run(2)
     [event] = [event for event in world.telemetry.events if event.reason is Reason.ACTIVATED]
-    assert "serves reads 2." in event.message
+    assert "serves reads, confirmed 2." in event.message
     await world.run(3)
     assert world.telemetry.reasons("store").count(Reason.ACTIVATED) == 1
 
@@ -264,6 +264,18 @@ async def test_a_member_that_is_activated_in_the_pass_in_which_its_drain_is_over
     assert name in world.serving()
     assert len(world.replica(name).sessions) == 5
     await world.run(10)
+    assert len(world.replica(name).sessions) == 5
+
+
+async def test_it_keeps_them_too_where_the_label_could_not_be_written_in_that_pass() -> None:
+    world = await calm(replicas=2, standbys=0, drain={"timeout": "30s"})
+    name = await drained_until_its_timeout(world)
+    world.edit_spec(replicas=2)
+    world.kube.faults.fail(Conflict("it has changed"), verb="patch", kind=POD, times=1)
+    await world.one_pass()
+    assert name not in world.serving()
+    await world.run(5)
+    assert name in world.serving()
     assert len(world.replica(name).sessions) == 5
 
 

@@ -14,16 +14,17 @@ from headroom.model.numbers import round_tree
 from headroom.model.timelines import TimelineHistory, WalPosition
 from headroom.policy.replicaset.activation import Activations
 from headroom.policy.replicaset.autoscaling import Recommendation
+from headroom.policy.replicaset.durations import Drain, begin, begin_copy
 from headroom.policy.replicaset.growth import Addition, Growth
 from headroom.policy.replicaset.libraries import LibraryFault
+from headroom.policy.replicaset.member_memory import Inherited
 from headroom.policy.replicaset.memory import (
     Attempts,
-    CopyProgress,
     LeadTimes,
     MemberMemory,
     SetMemory,
 )
-from headroom.policy.replicaset.replay_lag import ReplayLag
+from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag
 from headroom.ports.kube import POD, Manifest, ObjectRef
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset.checkpoint import checkpoint, format_position, restore
@@ -36,11 +37,11 @@ LATER = Moment(900.0, NOW)
 LOST_ON_PURPOSE = {
     "began_at": 900.0,
     "inherited": {},
-    "inherited_lags": {},
     "members": {},
     "copies": {},
     "peaceful_restarts": {},
     "idle_slots": {},
+    "drains": {},
     "timeline_since": 900.0,
     "history": None,
     "positions": {},
@@ -57,12 +58,12 @@ LOST_ON_PURPOSE = {
 """Fields that a new process begins with anew; slots, failed attempts and full members stand elsewhere in status."""
 FULL = SetMemory(
     began_at=1.0,
-    inherited={"store-9-a": None},
-    inherited_lags=FrozenMap({"store-9-a": ReplayLag(0.0, 0)}),
+    inherited={"store-9-a": Inherited(ReplayLag(0.0, 0))},
     members={"store-0-a": MemberMemory("u", seen_since=1.0)},
-    copies={"u": CopyProgress(("streaming", 1), 1.0)},
+    copies={"u": begin_copy(("streaming", 1), 1.0)},
     peaceful_restarts={"u": 3},
-    idle_slots={"s": 1.0},
+    idle_slots={"s": begin(1.0)},
+    drains={"u": Drain(1.0, is_whole=True)},
     slot_names=frozenset({"s"}),
     activations=Activations(served=frozenset({"u"})),
     growth=Growth(FrozenMap({"store-0-a": Addition(1.0, 2, 5.0)}), (30, 1.0), FrozenMap({"store-0-a": 1.0})),
@@ -109,7 +110,7 @@ def test_an_empty_status_gives_an_empty_memory() -> None:
 
 def test_the_slots_of_members_in_status_are_known_again() -> None:
     memory = back({"members": [{"name": "store-0-abc"}, {"name": "other"}]})
-    assert memory.inherited == {"store-0-abc": None, "other": None}
+    assert memory.inherited == {"store-0-abc": Inherited(), "other": Inherited()}
     [slot] = memory.slot_names
     assert slot.startswith(f"hr_{INSTALL}_")
     assert slot.endswith("_0_abc")
@@ -118,11 +119,32 @@ def test_the_slots_of_members_in_status_are_known_again() -> None:
 
 def test_since_when_a_member_has_no_stream_stands_in_its_condition() -> None:
     since = {"type": ConditionType.STREAMING, "status": "False", "lastTransitionTime": format_time(NOW)}
-    broken = {"name": "store-0-a", "conditions": [{**since, "reason": str(Reason.NOT_STREAMING)}]}
+    lost = {**since, "reason": str(Reason.NOT_STREAMING), "message": "no receiver"}
+    broken = {"name": "store-0-a", "conditions": [lost]}
     seeding = {"name": "store-1-a", "conditions": [{**since, "reason": str(Reason.SEEDING)}]}
     later = Moment(900.0, NOW + timedelta(seconds=60))
     memory = restore({"members": [broken, seeding]}, later, name="store", uid="u", install_id=INSTALL)
-    assert memory.inherited == {"store-0-a": 840.0, "store-1-a": None}
+    known = Inherited(refusal=NotEligible(Reason.NOT_STREAMING, "no receiver"), since=840.0)
+    assert memory.inherited == {"store-0-a": known, "store-1-a": Inherited()}
+
+
+def test_nothing_happened_later_than_now_by_whatever_clock_it_was_written() -> None:
+    since = {"type": ConditionType.STREAMING, "status": "False", "lastTransitionTime": format_time(NOW)}
+    for reason in (Reason.NOT_STREAMING, Reason.TIMELINE_DIVERGED, Reason.SLOT_LOST):
+        entry = {
+            "name": "store-0-a",
+            "conditions": [{**since, "reason": str(reason)}],
+            "fullAt": format_time(NOW),
+            "unreplayedSince": format_moment(NOW),
+            "unreplayedPosition": "3:16/B374D848",
+        }
+        behind = Moment(900.0, NOW - timedelta(hours=1))
+        memory = restore({"members": [entry]}, behind, name="store", uid="u", install_id=INSTALL)
+        left = memory.inherited["store-0-a"]
+        assert left.lag is not None
+        assert left.lag.pending is not None
+        assert [left.since, left.lag.pending.taken_at, memory.growth.full["store-0-a"]] == [900.0] * 3
+        assert memory.growth.asked["store-0-a"].at == 900.0
 
 
 def test_what_was_found_of_a_members_libraries_stands_in_its_condition() -> None:
@@ -147,15 +169,17 @@ def test_the_last_lag_of_a_member_stands_in_its_entry() -> None:
     memory = restore(status, later, name="store", uid="u", install_id=INSTALL)
     mark = Mark(840.0, Lsn.parse("16/B374D848"), None, 3, "7300000000000000001")
     assert format_position(mark) == since["unreplayedPosition"]
-    assert memory.inherited_lags == {
+    assert {name: left.lag for name, left in memory.inherited.items()} == {
         "store-0-a": ReplayLag(30.0, 4096, pending=mark, is_bounded=False),
         "store-1-a": ReplayLag(0.0, 0),
-        "store-3-a": ReplayLag(0.0, 0, pending=mark, is_bounded=False),
+        "store-2-a": None,
+        "store-3-a": ReplayLag(60.0, 0, pending=mark, is_bounded=False),
     }
     ahead = restore(status, Moment(900.0, NOW - timedelta(seconds=5)), name="store", uid="u", install_id=INSTALL)
-    pending = ahead.inherited_lags["store-0-a"].pending
-    assert pending is not None
-    assert pending.taken_at == 900.0, "no position is from the future"
+    lag = ahead.inherited["store-0-a"].lag
+    assert lag is not None
+    assert lag.pending is not None
+    assert lag.pending.taken_at == 900.0, "no position is from the future"
 
 
 def test_failed_attempts_stand_on_the_members_and_in_stalled() -> None:

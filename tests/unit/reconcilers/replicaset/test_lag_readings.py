@@ -130,6 +130,30 @@ async def test_the_last_one_serves_on_and_every_reader_can_know_it() -> None:
     assert world.condition("ReadsMayBeStale")["status"] == "False"
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+async def test_where_a_panic_ejects_the_last_one_is_said_to_stay(replicas: int) -> None:
+    world = World()
+    world.add_set(replicas=replicas, standbys=0, readiness={"onLagPanic": "Eject"})
+    await world.run(40)
+    for name in world.serving():
+        world.replica(name).sessions = [MemorySession() for _ in range(60)]
+        world.replica(name).is_paused = True
+    said = set()
+    for _ in range(40):
+        await world.run(1)
+        message = world.condition("ReadsMayBeStale")["message"]
+        for name in world.serving():
+            own = next((part for part in message.split(" s old") if name in part), "")
+            said |= {(len(world.serving()), own and "all the same" in message and "last one" not in message)}
+    [last] = world.serving()
+    stale = world.condition("ReadsMayBeStale")
+    assert (stale["status"], stale["reason"]) == ("True", Reason.LAG_PANIC)
+    assert f"{last} serves data" in stale["message"]
+    assert "kept in the Service: it is the last one" in stale["message"]
+    assert "all the same" not in stale["message"], "nobody else is there"
+    assert (1, True) not in said
+
+
 @pytest.mark.parametrize("mode", ["Paused", "DryRun"])
 async def test_a_standby_that_the_mode_keeps_back_hides_nothing(mode: str) -> None:
     world = await made(replicas=1, standbys=1)

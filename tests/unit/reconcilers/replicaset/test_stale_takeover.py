@@ -11,6 +11,7 @@ from headroom.adapters.inmemory.postgres_server import DEFAULT_LIBRARIES, Memory
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import ReplicaProbe
 from headroom.reasons import Reason
+from tests.failover import fail_over
 from tests.unit.reconcilers.replicaset.test_lag_readings import lags, lose_ready, made, standbys
 from tests.unit.reconcilers.replicaset.world import LinkingPostgres, World
 
@@ -104,6 +105,70 @@ async def test_a_takeover_makes_no_lag_younger(standbys: int) -> None:
     assert name in world.serving()
     world.restart()
     assert await run_until_gone(world, name, 60) <= 15
+
+
+@pytest.mark.parametrize("standbys", [1, 0], ids=["a standby", "enough others"])
+@pytest.mark.parametrize("restarts", [1, 2])
+async def test_a_takeover_forgets_no_lag_from_before_the_stream_broke(standbys: int, restarts: int) -> None:
+    """110 s of lag and 5 s without a stream: the data are 115 s old, whoever counts."""
+    world = await made(replicas=2, standbys=standbys, readiness=LONG_BOUND)
+    name = world.serving()[0]
+    world.replica(name).is_paused = True
+    await world.run(105 if restarts == 2 else 110)
+    world.replica(name).is_cut_off = True
+    await world.run(5)
+    for _ in range(restarts):
+        assert name in world.serving()
+        world.restart()
+        await world.run(5 if restarts == 2 else 0)
+    assert await run_until_gone(world, name, 60) <= 15 + 5
+
+
+async def test_nor_is_it_forgotten_where_nobody_can_take_over() -> None:
+    world = await made(replicas=1, standbys=0, readiness=LONG_BOUND)
+    [name] = world.serving()
+    world.replica(name).is_paused = True
+    await world.run(110)
+    world.replica(name).is_cut_off = True
+    await world.run(5)
+    world.restart()
+    await world.run(20)
+    assert stale(world) == ("True", Reason.READS_UNBOUNDED)
+    assert name in world.condition("ReadsMayBeStale")["message"]
+
+
+@pytest.mark.parametrize("is_blinking", [False, True])
+async def test_of_one_that_was_current_when_its_stream_broke_it_is_said_after_a_takeover_too(is_blinking: bool) -> None:
+    """A member without a stream has no lag in status: its data age from the time in its condition."""
+    world = await made(replicas=1, standbys=0, readiness=LONG_BOUND)
+    [name] = world.serving()
+    world.replica(name).is_cut_off = True
+    await world.run(108)
+    [member] = world.status["members"]
+    assert member.keys() & {"replayLagSeconds", "unreplayedSince"} == set()
+    world.restart()
+    await world.run(10)
+    assert stale(world)[0] == "False"
+    world.primary.is_down = is_blinking
+    await world.run(2)
+    world.primary.is_down = False
+    await world.run(5)
+    assert stale(world)[0] == "True"
+    await world.run(8)
+    assert stale(world) == ("True", Reason.READS_UNBOUNDED)
+
+
+async def test_one_that_streams_from_an_old_primary_ages_through_a_takeover() -> None:
+    world = await made(replicas=1, standbys=0, readiness={"maxReplayLag": "1s", "ejectReplayLag": "40s"})
+    [name] = world.serving()
+    old = fail_over(world, [])
+    old.lsn, old.is_down = int(world.primary.forks[0][1]), False
+    world.replica(name).upstream = old
+    await world.run(33)
+    assert stale(world)[0] == "False"
+    world.restart()
+    await world.run(17)
+    assert stale(world) == ("True", Reason.READS_UNBOUNDED)
 
 
 async def test_neither_do_many() -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from headroom.model.conditions import Condition, Truth
 from headroom.model.numbers import count_of, settle_above
-from headroom.reasons import Reason
+from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.replicaset.conditions import SET_CONDITIONS, find_foremost
 from headroom.reconcilers.replicaset.status import BACKLOG_FLOOR_BYTES, LAG_FLOOR_SECONDS
 from tests.unit.reconcilers.replicaset.world import World
 
@@ -123,9 +125,47 @@ async def test_a_set_on_its_way_says_how_far_it_is() -> None:
     ready = world.condition("Ready")
     assert ready["status"] == "True"
     assert ready["message"].startswith("1 of 2 replicas serve; store-1-")
+    assert world.status["reason"] == Reason.IN_PROGRESS
     world.edit_spec(replicas=0)
     await world.run(10)
     assert world.condition("Ready")["message"] == "no replica serves, as wanted"
+
+
+def conditions_with(*found: tuple[ConditionType, Truth, Reason]) -> list[Condition]:
+    calm = dict.fromkeys(SET_CONDITIONS, (Truth.FALSE, Reason.AS_EXPECTED))
+    calm[ConditionType.WARM_POOL_READY] = calm[ConditionType.SIGNAL_AVAILABLE] = (Truth.TRUE, Reason.AS_EXPECTED)
+    given = {kind: (truth, reason) for kind, truth, reason in found}
+    return [Condition(kind, *verdict) for kind, verdict in (calm | given).items()]
+
+
+SHORT = (ConditionType.READY, Truth.TRUE, Reason.IN_PROGRESS)
+WHOLE = (ConditionType.READY, Truth.TRUE, Reason.AS_EXPECTED)
+PAUSED = (ConditionType.READY, Truth.TRUE, Reason.PAUSED)
+REFILLING = (ConditionType.WARM_POOL_READY, Truth.FALSE, Reason.WARM_POOL_REFILLING)
+FAILED = (ConditionType.WARM_POOL_READY, Truth.FALSE, Reason.SEED_FAILED)
+LIMITED = (ConditionType.SCALING_LIMITED, Truth.TRUE, Reason.AT_MAXIMUM)
+STALE = (ConditionType.READS_MAY_BE_STALE, Truth.TRUE, Reason.LAG_PANIC)
+
+
+@pytest.mark.parametrize(
+    ("found", "foremost"),
+    [
+        ((WHOLE, REFILLING), "WarmPoolReady:WarmPoolRefilling"),
+        ((SHORT, REFILLING), "InProgress"),
+        ((SHORT, REFILLING, LIMITED), "InProgress"),
+        ((SHORT, FAILED, LIMITED), "WarmPoolReady:SeedFailed"),
+        ((SHORT, FAILED, STALE), "ReadsMayBeStale:LagPanic"),
+        ((PAUSED, FAILED, LIMITED), "Paused"),
+        ((PAUSED, STALE), "ReadsMayBeStale:LagPanic"),
+        (((ConditionType.READY, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM), STALE), "ServingBelowMinimum"),
+        ((WHOLE, LIMITED), "ScalingLimited:AtMaximum"),
+        ((WHOLE,), "AsExpected"),
+    ],
+)
+def test_fewer_that_serve_are_told_before_a_pool_that_is_refilled(
+    found: tuple[tuple[ConditionType, Truth, Reason], ...], foremost: str
+) -> None:
+    assert find_foremost(conditions_with(*found)) == foremost
 
 
 async def test_another_count_is_told_as_an_event_once() -> None:
@@ -136,7 +176,7 @@ async def test_another_count_is_told_as_an_event_once() -> None:
     world.edit_spec(replicas=2)
     await world.run(10)
     told = [event.message for event in world.telemetry.events if event.reason is Reason.REPLICAS_SET]
-    assert told == ["1 → 2 by Replicas: spec.replicas asks for 2"]
+    assert told == ["from 1 to 2 replicas: spec.replicas asks for 2"]
 
 
 async def test_a_count_that_an_outage_holds_is_said_to_be_held() -> None:

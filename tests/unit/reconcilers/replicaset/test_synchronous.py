@@ -42,6 +42,25 @@ async def test_it_is_said_on_set_and_guard_with_what_a_deletion_would_do() -> No
     assert world.roles() == ["serving", "standby"]
 
 
+async def test_a_standby_of_the_user_that_begins_as_ours_do_is_not_ours() -> None:
+    world = World()
+    world.primary.settings["synchronous_standby_names"] = "FIRST 1 (hr_standby1)"
+    world.add_set(replicas=1, standbys=1)
+    await world.run(60)
+    assert world.roles() == ["serving", "standby"]
+    assert world.condition("Stalled")["status"] == "False"
+    assert world.find_condition(GUARD_REF, "Ready")["reason"] != Reason.WOULD_BECOME_SYNCHRONOUS
+    assert await world.delete(60)
+
+
+@pytest.mark.parametrize("list_", ["ANY 1 (s1,\t*)", "FIRST 2 (s1,\n\t{slot})", '"{slot}"'])
+async def test_white_space_and_quotes_hide_no_member_of_ours(list_: str) -> None:
+    world = await make_world()
+    world.primary.settings["synchronous_standby_names"] = list_.format(slot=world.slots()[0].upper())
+    await world.run(20)
+    assert world.condition("Stalled")["reason"] == Reason.WOULD_BECOME_SYNCHRONOUS
+
+
 async def test_a_deletion_holds_until_commits_need_no_member_of_ours() -> None:
     world = await make_world()
     world.primary.settings["synchronous_standby_names"] = "ANY 1 (*)"

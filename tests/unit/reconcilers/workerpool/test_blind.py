@@ -1,16 +1,18 @@
 """A pool whose queue cannot be read: the workers stay, the reason is said once, and it comes back by itself."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from headroom.api.v1alpha1.common import GuardState
 from headroom.errors import HeadroomError, InvalidSpec, PrimaryUnavailable, Refused, SignalUnavailable
 from headroom.reasons import Reason
 from headroom.reconcilers.workerpool import metrics
 from tests.manifests import NAMESPACE, PRIMARY
 from tests.memory_world import LATE
 from tests.unit.reconcilers.stepped import GUARD_REF
-from tests.unit.reconcilers.workerpool.world import PoolWorld
+from tests.unit.reconcilers.workerpool.world import GUARD, PoolWorld
 
 CONNECTION = {
     "host": PRIMARY,
@@ -70,11 +72,16 @@ async def test_an_unknown_queue_holds_the_workers_and_comes_back(error: Headroom
 
 @pytest.mark.parametrize("mode", ["Active", "DryRun", "Paused"])
 async def test_a_moment_without_an_answer_takes_no_ready_away_and_more_does_in_every_mode(mode: str) -> None:
+    """Ready and the last decision do not speak of a queue that cannot be read while Ready is True."""
     world = PoolWorld(spec={"mode": mode})
     await world.advance(20, rate=1)
+    calm, decision = world.condition("Ready"), world.status().get("lastDecision")
     world.probes.error = SignalUnavailable("slow", reason=Reason.QUERY_TIMEOUT)
     await world.advance(6)
-    assert world.condition("Ready") == ("True", Reason.STALE_SIGNAL)
+    assert world.condition("Ready") == calm
+    assert "cannot be read" not in world.message("Ready")
+    assert world.status().get("lastDecision") == decision
+    assert world.condition("SignalAvailable") == ("False", Reason.QUERY_TIMEOUT)
     await world.advance(10)
     assert world.condition("Ready") == ("False", Reason.QUERY_TIMEOUT)
     world.probes.error = None
@@ -82,7 +89,24 @@ async def test_a_moment_without_an_answer_takes_no_ready_away_and_more_does_in_e
     assert world.condition("Ready")[0] == "True"
     world.probes.error = SignalUnavailable("slow", reason=Reason.QUERY_TIMEOUT)
     await world.make_pass()
-    assert world.condition("Ready") == ("True", Reason.STALE_SIGNAL), "the count begins anew"
+    assert world.condition("Ready") == calm, "the count begins again"
+
+
+@pytest.mark.parametrize("state", list(GuardState))
+async def test_a_slow_query_on_a_server_under_load_names_the_load_first(state: GuardState) -> None:
+    """A missing index is not the first thing to look for on a server that suffers; other errors have one cause."""
+    world = PoolWorld()
+    await world.advance(10)
+    view = world.servers.view(GUARD)
+    assert view is not None
+    world.stop_guards()
+    world.servers.post(GUARD, replace(view, state=str(state)), world.servers.links(GUARD))
+    for reason, message in ((Reason.QUERY_TIMEOUT, "run: CREATE INDEX"), (Reason.QUEUE_NOT_FOUND, "no table")):
+        world.probes.error = SignalUnavailable(message, reason=reason)
+        await world.make_pass()
+        is_load = reason is Reason.QUERY_TIMEOUT and state not in (GuardState.HEALTHY, GuardState.UNKNOWN)
+        said = f"the server may be overloaded, dbg/{GUARD[1]} is {state}; or else: " if is_load else ""
+        assert world.message("SignalAvailable") == f"{said}{message}"
 
 
 async def test_a_guard_gets_some_seconds_before_it_is_said_aloud() -> None:

@@ -2,16 +2,19 @@
 
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from headroom.model.moments import Moment, format_moment
-from headroom.policy.workerpool import ForeignWrites, Move, PoolMemory
+from headroom.policy.workerpool import ForeignWrites, Move, PoolMemory, decide
+from headroom.policy.workerpool.memory import Lateness, Wants
 from headroom.ports.kube import WORKER_POOL
 from headroom.reasons import Reason
 from headroom.reconcilers.workerpool.checkpoint import LATE_REASONS, checkpoint, restore
 from tests.memory_world import LATE
+from tests.unit.policy.workerpool.make import make_facts, make_sample, make_spec, scaling_of
 from tests.unit.reconcilers.workerpool.world import PoolWorld
 
 BEFORE = Moment(5_000.0, datetime(2026, 1, 1, 12, tzinfo=UTC))
@@ -20,8 +23,7 @@ AFTER = Moment(17.0, BEFORE.wall + timedelta(seconds=60))
 
 LOST = {
     "window",
-    "wants",
-    "late_since",
+    "history",
     "learned_at",
     "lead_seconds",
     "allocation",
@@ -30,6 +32,7 @@ LOST = {
     "capped_since",
     "running",
     "terminating",
+    "heads",
 }
 """Lost on purpose, as `restore` says; `seen_at` and `was_reported` are of the new process itself."""
 
@@ -40,6 +43,8 @@ MEMORY = PoolMemory(
     target_uid="uid-target",
     has_answered=True,
     is_late=True,
+    lateness=Lateness(4_700.0, 90.0, 4_990.0),
+    spare_since=4_500.0,
 )
 
 
@@ -75,6 +80,9 @@ def test_what_was_kept_comes_back_at_the_same_moments() -> None:
         target_uid="uid-target",
         has_answered=True,
         is_late=True,
+        lateness=Lateness(4_700.0 + shift, 0.0, AFTER.monotonic),
+        spare_since=4_500.0 + shift,
+        wants=Wants.resume(4_500.0 + shift, AFTER.monotonic, 7),
     )
 
 
@@ -88,6 +96,7 @@ def test_a_second_round_trip_loses_nothing_more() -> None:
 def test_every_field_is_kept_or_lost_on_purpose() -> None:
     """A new field of the memory must be thought of here."""
     kept = {"moves", "foreign", "last_good_rate", "target_uid", "has_answered", "is_late"}
+    kept |= {"wants", "spare_since", "lateness", "gain"}
     of_the_process = {"seen_at", "was_reported"}
     assert {field.name for field in fields(PoolMemory)} == kept | LOST | of_the_process
     found, empty = restore(status_of(MEMORY), AFTER), PoolMemory()
@@ -111,6 +120,36 @@ def test_a_pool_that_was_only_seen_was_not_judged() -> None:
 def test_late_is_what_was_reported_as_late(reason: Reason) -> None:
     found = restore({"conditions": [condition("KeepingUp", "False", reason)]}, AFTER)
     assert found.is_late is (reason in LATE_REASONS)
+
+
+def test_a_short_lateness_is_not_written() -> None:
+    short = replace(MEMORY, lateness=Lateness(BEFORE.monotonic - 59, 90.0, BEFORE.monotonic))
+    assert checkpoint(short, BEFORE)["lateSince"] is None
+    assert restore({"scaling": {"startedAt": None}}, AFTER).lateness is None
+
+
+def test_leaders_that_change_every_two_minutes_still_take_workers_away() -> None:
+    """Two jobs a second, 20 workers: no process lives for a window of 300 s, and after 20 min few are left."""
+    spec, status, present = make_spec(expected_job=1.0), {}, 20
+    counts = [present]
+    for leader in range(12):
+        began = 120.0 * leader
+        memory = restore(status, Moment(50.0, BEFORE.wall + timedelta(seconds=began)))
+        for tick in range(24):
+            now = Moment(50.0 + 5 * tick, BEFORE.wall + timedelta(seconds=began + 5 * tick))
+            count = round(2 * (began + 5 * tick))
+            sample = make_sample(now.monotonic, in_flight=2, arrived=count, ended=count)
+            outcome = decide(spec, make_facts(present, signal=sample), memory, now)
+            memory, allowed = outcome.memory, scaling_of(outcome.decision).allowed
+            if allowed != present:
+                memory = memory.wrote(Move(now.monotonic, present, allowed))
+                present = allowed
+        status = status_of(memory, now)
+        counts.append(present)
+    assert counts[:3] == [20, 20, 20], "nobody has watched for a window yet"
+    assert counts == sorted(counts, reverse=True)
+    assert max(before - after for before, after in pairwise(counts)) <= 4, "a fifth in each process"
+    assert counts[-1] <= 5
 
 
 def test_a_hold_that_is_over_is_not_written() -> None:

@@ -67,7 +67,7 @@ async def test_a_write_conflict_is_a_new_pass() -> None:
     world.kube.faults.fail(Conflict("somebody was first"), verb="set_scale")
     await world.make_pass()
     assert world.conflicts == 1
-    assert world.asked_for() == 4
+    assert world.asked_for() == 6
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ async def test_an_api_server_that_is_busy_ends_the_pass_and_nothing_else() -> No
     with pytest.raises(KubeUnavailable):
         await world.make_pass()
     await world.make_pass()
-    assert world.asked_for() == 4
+    assert world.asked_for() == 6
 
 
 async def test_workers_that_do_not_start_are_named() -> None:

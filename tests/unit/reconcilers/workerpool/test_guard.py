@@ -83,7 +83,7 @@ async def test_while_the_guard_is_blind_the_workers_stay_and_nothing_grows() -> 
     before = world.asked_for()
     world.stop_guards()
     await world.advance(12, rate=1)
-    world.queue(**LATE)
+    world.queue(**LATE, in_flight=before)
     await world.advance(120)
     assert world.asked_for() == before
     assert world.condition("SignalAvailable")[0] == "True", "the queue is read all the while"
@@ -112,7 +112,7 @@ async def test_a_new_pool_grows_as_soon_as_its_guard_has_allocated() -> None:
     assert world.asked_for() == 2
     world.has_guard_passes = True
     await world.make_pass()
-    assert world.asked_for() == 4
+    assert world.asked_for() == 6
 
 
 async def test_a_smaller_allocation_takes_workers_away_in_the_next_pass() -> None:

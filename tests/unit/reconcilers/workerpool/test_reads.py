@@ -33,28 +33,28 @@ def point_at(world: PoolWorld, kind: Kind, name: str = "mailer") -> None:
 
 async def test_a_calm_pool_sends_nothing_to_the_api_server() -> None:
     world = PoolWorld()
-    await world.advance(200, rate=0.5)
+    await world.advance(200, rate=1.5)
     mark = len(world.kube.calls)
-    await world.advance(300, rate=0.5)
+    await world.advance(300, rate=1.5)
     assert calls_since(world, mark) == Counter()
     assert len(world.probes.questions) >= 90, "the queue is asked all the time"
 
 
 async def test_a_calm_pool_with_a_login_of_its_own_reads_its_secret_once_a_minute() -> None:
     world = with_own_login()
-    await world.advance(200, rate=0.5)
+    await world.advance(200, rate=1.5)
     assert world.condition("Ready") == ("True", Reason.AS_EXPECTED)
     mark = len(world.kube.calls)
-    await world.advance(300, rate=0.5)
+    await world.advance(300, rate=1.5)
     assert calls_since(world, mark) == Counter({("get", "Secret"): 5})
 
 
 async def test_a_new_process_over_a_calm_pool_lists_its_pods_once_and_writes_nothing() -> None:
     world = PoolWorld()
-    await world.advance(200, rate=0.5)
+    await world.advance(200, rate=1.5)
     mark = len(world.kube.calls)
     world.restart()
-    await world.advance(200, rate=0.5)
+    await world.advance(200, rate=1.5)
     assert calls_since(world, mark) == Counter({("list", "Pod"): 1}), "for the time that a start took"
     assert world.telemetry.value(metrics.LEAD_SECONDS, **LABELS) == 3.0
 
@@ -117,7 +117,8 @@ async def test_before_a_write_the_pool_and_the_scale_are_read_live() -> None:
 
 @pytest.mark.parametrize("change", ["count", "object", "gone"])
 async def test_a_watch_of_the_target_that_is_behind_scales_nothing(change: str) -> None:
-    world = PoolWorld(replicas=2)
+    # Without the gate, which measures the nine before it adds more.
+    world = PoolWorld({"effectiveness": {"enabled": False}}, replicas=2)
     await world.advance(120, rate=0.5)
     old = world.cluster.read(TARGET)
     assert old is not None
@@ -160,7 +161,7 @@ async def test_a_stateful_set_is_scaled_in_the_same_way() -> None:
     await world.make_pass()
     live = world.cluster.read(ObjectRef(STATEFUL_SET, NAMESPACE, "mailer"))
     assert live is not None
-    assert live["spec"]["replicas"] == 2
+    assert live["spec"]["replicas"] == 5
     assert world.status()["target"]["kind"] == "StatefulSet"
     assert world.asked_for() == 2, "the Deployment of that name stays as it is"
 
@@ -219,7 +220,7 @@ async def test_any_other_kind_is_found_by_discovery_and_asked_for_its_scale() ->
     await world.make_pass()
     live = world.cluster.read(fleet)
     assert live is not None
-    assert live["spec"]["replicas"] == 4
+    assert live["spec"]["replicas"] == 6
     assert world.message("Ready").startswith("fleet/mailer is scaled by this pool")
 
 

@@ -62,7 +62,7 @@ async def test_of_two_pools_on_one_target_the_younger_stands_back() -> None:
 async def test_a_person_may_change_the_count_once_and_a_rival_makes_us_hold() -> None:
     world = PoolWorld()
     await world.advance(10)
-    world.queue(**LATE)
+    world.queue(**LATE, in_flight=1)
     await world.advance(5)
     world.scale_by_hand(1)
     await world.advance(5)

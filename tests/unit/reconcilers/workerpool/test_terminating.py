@@ -103,7 +103,7 @@ async def test_a_change_of_leader_takes_no_busy_worker_for_the_sake_of_those_tha
     """14 terminate, and six others have come meanwhile: a new process must not take the 14 for others as well."""
     world = PoolWorld({"minWorkers": 1, "maxWorkers": 38}, replicas=38)
     world.deployments.grace_seconds = 3000
-    world.queue(late=6000, backlog=6000, in_flight=38, lag_seconds=100.0)
+    world.queue(late=6000, backlog=6000, in_flight=38, lag_seconds=100.0, job_seconds=5.0)
     world.set_budget(60)
     await follow(world, 60, 20)
     world.cluster.edit(POOL, lambda pool: pool["spec"].update(maxWorkers=24))

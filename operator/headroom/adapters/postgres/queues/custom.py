@@ -24,6 +24,11 @@ class CustomProbe:
     queries: CustomQueries
     runner: SqlRunner
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """See `QueueProbe.channels`."""
+        return ()
+
     async def sample(self, question: QueueQuestion) -> QueueSample:
         """See `QueueProbe.sample`; raises SignalUnavailable that names the field and what to change."""
         queries = self.queries
@@ -37,6 +42,7 @@ class CustomProbe:
             arrived=await self._count("arrivalsQuery", queries.arrivals_query),
             ended=await self._count("completionsQuery", queries.completions_query),
             failed=await self._count("failuresQuery", queries.failures_query),
+            busy_hosts=await self._hosts("busyWorkersQuery", queries.busy_workers_query),
         )
 
     async def _late(self, question: QueueQuestion) -> int | None:
@@ -49,17 +55,35 @@ class CustomProbe:
     async def _count(self, name: str, sql: str | None, parameters: Mapping[str, Any] | None = None) -> int | None:
         return None if sql is None else math.floor(await self._number(name, sql, parameters))
 
+    async def _hosts(self, name: str, sql: str | None) -> frozenset[str] | None:
+        return None if sql is None else read_hosts(f"{FIELD}.{name}", await self._rows(name, sql))
+
     async def _number(self, name: str, sql: str, parameters: Mapping[str, Any] | None = None) -> float:
-        field = f"{FIELD}.{name}"
+        return read_number(f"{FIELD}.{name}", await self._rows(name, sql, parameters))
+
+    async def _rows(self, name: str, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         try:
-            rows = await self.runner.query(sql, parameters)
+            return await self.runner.query(sql, parameters)
         except SignalUnavailable as error:
-            raise SignalUnavailable(f"{field}: {error}", reason=error.reason, retry_after=error.retry_after) from error
-        return read_number(field, rows)
+            message = f"{FIELD}.{name}: {error}"
+            raise SignalUnavailable(message, reason=error.reason, retry_after=error.retry_after) from error
 
 
 def read_number(field: str, rows: list[dict[str, Any]]) -> float:
     """The one number of one row; raises SignalUnavailable that says what came instead and how to correct it."""
+    return _to_number(field, _read_value(field, rows))
+
+
+def read_hosts(field: str, rows: list[dict[str, Any]]) -> frozenset[str]:
+    """The one array of texts or addresses of one row; raises as `read_number` does."""
+    value = _read_value(field, rows)
+    if not isinstance(value, list) or any(host is None or isinstance(host, int | float | dict) for host in value):
+        message = f"returned {type(value).__name__}, not an array of names or addresses without NULL: use array_agg"
+        raise _refusal(field, Reason.QUERY_NO_ARRAY, message)
+    return frozenset(str(host) for host in value)
+
+
+def _read_value(field: str, rows: list[dict[str, Any]]) -> object:
     if not rows:
         raise _refusal(field, Reason.QUERY_NO_ROW, "returned no row: select an aggregate, which always returns one")
     if len(rows) > 1:
@@ -67,7 +91,7 @@ def read_number(field: str, rows: list[dict[str, Any]]) -> float:
     values = list(rows[0].values())
     if len(values) != 1:
         raise _refusal(field, Reason.QUERY_NOT_A_NUMBER, f"returned {len(values)} columns: select one")
-    return _to_number(field, values[0])
+    return values[0]
 
 
 def _to_number(field: str, value: object) -> float:

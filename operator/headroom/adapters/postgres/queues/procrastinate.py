@@ -1,20 +1,43 @@
 """The probe of procrastinate's tables: what the statement returned, made into one sample.
 
 Traps of this library: a job has no time of creation (its `deferred` event has it), and finished jobs stay in the
-table. A lock lets one job at a time through, a dead worker's jobs stay `doing`, and `delete_jobs` removes completions.
+table. A lock lets one job at a time through, whatever the queues of the others are and however late they are due. A
+claim skips rows that a transaction has locked, a dead worker's jobs stay `doing`, `delete_jobs` removes completions.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from psycopg import sql
 
+from headroom.adapters.postgres.queues.blockers import describe_timeout
+from headroom.adapters.postgres.queues.job_times import JOB_TIMES, JobTimes
 from headroom.adapters.postgres.queues.preflight import LibraryTables, find_schema
-from headroom.adapters.postgres.queues.procrastinate_sql import ALL_QUEUES, ONE_QUEUE, SAMPLE, SOME_QUEUES
+from headroom.adapters.postgres.queues.procrastinate_counts import (
+    KEPT_ROWS,
+    ArrivalCounter,
+    Counts,
+    Deletions,
+    DeletionWatch,
+    EventCounter,
+)
+from headroom.adapters.postgres.queues.procrastinate_sql import (
+    ALL_QUEUES,
+    EVENT_LIMIT,
+    ID_LIMIT,
+    LEADERS,
+    LOCK_LIMIT,
+    ONE_QUEUE,
+    OWN_PARAMETERS,
+    ROW_LIMIT,
+    SAMPLE,
+    SOME_QUEUES,
+)
+from headroom.adapters.postgres.queues.sharing import SharedQuestions, SharedStatement
 from headroom.errors import PrimaryUnavailable, Refused, SignalUnavailable
-from headroom.model.queue import QueueQuestion, QueueSample
+from headroom.model.queue import QueueQuestion, QueueSample, StuckItem, WaitingItem
 from headroom.ports.signals import SqlRunner
 from headroom.reasons import Reason
 
@@ -29,78 +52,36 @@ TABLES = LibraryTables(
     },
     install="apply the schema of procrastinate 3 there (procrastinate schema --apply, or its migrations)",
 )
-ROW_LIMIT = 50_001
-"""Open rows read at most, about 40 ms of the server's CPU: counting a backlog is load of its own."""
-EVENT_LIMIT = 100_000
 HEARTBEAT_SECONDS = 30.0
 """procrastinate's own default after which a worker counts as stalled."""
-KEPT_ROWS = 200
-KEPT_SHARE = 0.75
-"""Rows looked at just below the oldest running job, and the share of them that exists unless jobs are deleted."""
-TOO_SLOW = (
-    "the probe of procrastinate's tables took too long; run: CREATE INDEX CONCURRENTLY ON {schema}.procrastinate_jobs "
-    "(queue_name, id) WHERE status = 'todo'; and see that the table is vacuumed"
-)
-OVERLAP_SECONDS = 5.0
-"""Events are counted again for this long: a transaction that began earlier may commit a smaller id later."""
-LONGEST_GAP_SECONDS = 60.0
-"""After a longer silence the counts begin at zero again, so that a statement never has to read an hour of events."""
-
-Counts = dict[str, int]
-FlowRow = tuple[bool, str, int]
-
-
-@dataclass(slots=True)
-class EventCounter:
-    """Totals by event type: what lies below the watermark is settled, the rest is read again each time.
-
-    `low` is the watermark and `settled` the id it moves to with the next rows; both None until the first answer.
-    """
-
-    low: int | None = None
-    settled: int | None = None
-    _totals: Counts = field(default_factory=dict)
-    _marks: list[tuple[float, int]] = field(default_factory=list)
-    _counted_at: float | None = None
-
-    def prepare(self, now: float) -> None:
-        """Choose the ids the next statement reads; monotonic seconds."""
-        if self._counted_at is not None and now - self._counted_at > LONGEST_GAP_SECONDS:
-            self.low, self._totals, self._marks, self._counted_at = None, {}, [], None
-        old_enough = [event for at, event in self._marks if now - at >= OVERLAP_SECONDS]
-        self.settled = max([self.low, *old_enough]) if self.low is not None else None
-
-    def count(self, now: float, rows: Iterable[FlowRow], last_event: int | None) -> Counts | None:
-        """Totals since the counter began; None for the first answer, which only sets the watermark."""
-        newest = last_event or 0
-        if self.low is None:
-            self.low, self._counted_at = newest, now
-            self._marks = [(now, newest)]
-            return None
-        fresh: Counts = {}
-        for is_settled, kind, events in rows:
-            counts = self._totals if is_settled else fresh
-            counts[kind] = counts.get(kind, 0) + events
-        if self.settled is not None:
-            self.low = self.settled
-        self._marks = [(at, event) for at, event in self._marks if event > self.low] + [(now, newest)]
-        self._counted_at = now
-        return {kind: self._totals.get(kind, 0) + fresh.get(kind, 0) for kind in self._totals.keys() | fresh.keys()}
+MOST_ELDEST = 50
+QUEUE_CHANNEL, ANY_CHANNEL = "procrastinate_queue_v1#", "procrastinate_any_queue_v1"
 
 
 @dataclass(slots=True)
 class ProcrastinateProbe:
-    """Implements `QueueProbe`; empty `queues` are all of them, no `schema` is wherever the tables are."""
+    """Implements `QueueProbe`; empty `queues` are all of them, no `schema` is wherever the tables are. `times` belongs
+    to the connection, by schema.
+    """
 
     runner: SqlRunner
     queues: Sequence[str] = ()
     schema: str | None = None
+    questions: SharedQuestions | None = None
+    times: dict[str, JobTimes] = field(default_factory=dict)
     _found: str | None = None
     _events: EventCounter = field(default_factory=EventCounter)
+    _arrivals: ArrivalCounter = field(default_factory=ArrivalCounter)
+    _deletions: DeletionWatch = field(default_factory=DeletionWatch)
     _heads: dict[int, float] = field(default_factory=dict)
-    _ready_before: int | None = None
-    _arrived: int = 0
-    _counts_before: Counts = field(default_factory=dict)
+    _transactions: list[str] = field(default_factory=list)
+    _last_job: int | None = None
+    _sampled_at: str | None = None
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """See `QueueProbe.channels`; a trigger of the library notifies for each row that is inserted to wait."""
+        return tuple(f"{QUEUE_CHANNEL}{queue}" for queue in self.queues) or (ANY_CHANNEL,)
 
     async def sample(self, question: QueueQuestion) -> QueueSample:
         """See `QueueProbe.sample`."""
@@ -108,15 +89,25 @@ class ProcrastinateProbe:
             self._found = await find_schema(self.runner, TABLES, self.schema)
         self._events.prepare(question.asked_at)
         row = await self._ask(question, self._found)
-        return self._to_sample(question, row)
+        sample, times = self._to_sample(question, row), self.times.setdefault(self._found, JobTimes())
+        if self.questions is not None and sample.lag_seconds <= question.target_lag_seconds:
+            # While the queue is late, no worker goes, and the sample is urgent.
+            text = self._fill(JOB_TIMES, self._found)
+            await times.measure(self.questions, text, question, heartbeat_seconds=HEARTBEAT_SECONDS)
+        job_seconds, in_hand = times.ended_within(self.queues), times.running_for(self.queues)
+        return replace(sample, job_seconds=job_seconds, in_hand_seconds=in_hand)
 
     async def _ask(self, question: QueueQuestion, schema: str) -> Mapping[str, Any]:
         try:
-            rows = await self.runner.query(self._statement(schema), self._parameters(question))
+            if self.questions is None:
+                self.questions = SharedQuestions(self.runner)
+            statement = SharedStatement(self._fill(SAMPLE, schema), OWN_PARAMETERS)
+            return await self.questions.ask(
+                statement, self._parameters(question), asker=id(self), within_seconds=question.within_seconds
+            )
         except (PrimaryUnavailable, Refused, SignalUnavailable) as error:
             await self._raise_why(schema, error)
             raise
-        return rows[0]
 
     async def _raise_why(self, schema: str, error: PrimaryUnavailable | Refused | SignalUnavailable) -> None:
         """Raise a better reason than the server's code where the catalogs have one; the error itself stands else."""
@@ -124,12 +115,14 @@ class ProcrastinateProbe:
         if error.reason in (Reason.QUERY_FAILED, Reason.MISSING_RIGHT, Reason.QUEUE_NOT_FOUND):
             self._found = await find_schema(self.runner, TABLES, self.schema)
         if error.reason in (Reason.PRIMARY_TIMEOUT, Reason.QUERY_TIMEOUT):
-            message = TOO_SLOW.format(schema=sql.Identifier(schema).as_string(None))
-            raise SignalUnavailable(message, reason=Reason.QUERY_TIMEOUT) from error
+            found = await describe_timeout(self.runner, _jobs_of(schema), "queue_name, id")
+            if found is not None:
+                raise found from error
 
-    def _statement(self, schema: str) -> str:
+    def _fill(self, text: str, schema: str) -> str:
         is_ours = (ALL_QUEUES, ONE_QUEUE)[len(self.queues)] if len(self.queues) < 2 else SOME_QUEUES
-        return sql.SQL(SAMPLE).format(schema=sql.Identifier(schema), is_ours=sql.SQL(is_ours)).as_string(None)
+        parts = {"schema": sql.Identifier(schema), "table": sql.Literal(_jobs_of(schema)), "is_ours": sql.SQL(is_ours)}
+        return sql.SQL(text).format(**parts).as_string(None)
 
     def _parameters(self, question: QueueQuestion) -> dict[str, Any]:
         return {
@@ -138,69 +131,86 @@ class ProcrastinateProbe:
             "lead_time": question.lead_time_seconds,
             "target_lag": question.target_lag_seconds,
             "row_limit": ROW_LIMIT,
+            "lock_limit": LOCK_LIMIT,
             "event_limit": EVENT_LIMIT,
+            "id_limit": ID_LIMIT,
+            "leaders": LEADERS,
             "heartbeat": HEARTBEAT_SECONDS,
             "kept_rows": KEPT_ROWS,
             "low": self._events.low,
             "settled": self._events.settled,
+            "last_job": self._last_job,
+            "last_id": self._deletions.last_id,
+            "seen": self._deletions.seen,
+            "transactions": self._transactions,
+            "sampled_at": self._sampled_at,
         }
 
     def _to_sample(self, question: QueueQuestion, row: Mapping[str, Any]) -> QueueSample:
         now = question.asked_at
-        heads = self._waits_of(_parse_pairs(row["heads"]), now)
-        late_heads = sum(1 for age in heads if age > question.target_lag_seconds)
-        counts = self._events.count(now, _parse_flow(row["flow"]), row["last_event"])
-        is_hidden = hides_completions(row["oldest_running"], row["kept_before"], counts)
-        arrived = self._count_arrivals(row, counts)
+        waits = self._waits_of(_parse_pairs(row["heads"]), now)
+        counts = self._count_events(now, row)
+        deletions = self._deletions.observe(now, row, counts)
+        arrived = self._count_arrivals(row, counts, deletions)
+        is_hidden = deletions.is_hiding
+        self._transactions, self._last_job = row["transactions"], row["last_job"] or 0
+        self._sampled_at = row["sampled_at"]
         return QueueSample(
             taken_at=now,
-            lag_seconds=max([0.0, _age(row), *heads]),
+            lag_seconds=max([0.0, _age(row), *(item.seconds for item in waits)]),
             backlog=row["free"] + row["next"],
-            late=_late(row) + late_heads,
+            late=_late(row) + sum(item.seconds > question.target_lag_seconds for item in waits),
             in_flight=row["in_flight"],
-            arrived=None if is_hidden else arrived,
+            arrived=arrived,
             ended=None if is_hidden or counts is None else _ended(counts),
-            failed=None if is_hidden or counts is None else _failed(counts),
+            failed=None if arrived is None or counts is None else _failed(counts),
             due_soon=row["due_soon"],
-            blocked=row["barred"],
+            blocked=row["locked"] - row["next"] + row["held"],
             blocked_seconds=max(0.0, row["oldest_barred"] or 0.0),
             phantoms=row["phantoms"],
-            is_truncated=row["is_truncated"],
+            is_truncated=row["is_truncated"] or row["has_more_locks"],
             hides_completions=is_hidden,
+            leading=tuple(row["leaders"] or ()),
+            eldest=_find_eldest(row, waits),
+            stuck=tuple(StuckItem(int(job), holder) for job, holder in _parse_json(row["stuck"])),
         )
 
-    def _waits_of(self, heads: Sequence[tuple[int, float | None]], now: float) -> list[float]:
+    def _waits_of(self, heads: Sequence[tuple[int, float | None]], now: float) -> list[WaitingItem]:
         """How long the next job of each lock has waited *for a worker*: not longer than we have seen it be next.
 
         Its age would also hold the time it waited for its predecessor, which no further worker could shorten.
         """
         self._heads = {job: self._heads.get(job, now) for job, _ in heads}
-        return [min(age or 0.0, now - self._heads[job]) for job, age in heads]
+        return [WaitingItem(job, max(0.0, min(age or 0.0, now - self._heads[job]))) for job, age in heads]
 
-    def _count_arrivals(self, row: Mapping[str, Any], counts: Counts | None) -> int | None:
-        """Jobs that became ready: growth of what is ready, plus what left it; due times make no event."""
-        ready = None if row["is_truncated"] else row["free"] + row["next"] + row["barred"]
-        before, self._ready_before = self._ready_before, ready
-        past, self._counts_before = self._counts_before, counts or {}
+    def _count_events(self, now: float, row: Mapping[str, Any]) -> Counts | None:
+        """Totals by type; None for the answer with which they begin at zero."""
+        is_first = self._events.low is None
+        flow = _parse_flow(row["flow"])
+        counts = self._events.count(now, flow, read_to=row["read_to"], last_event=row["last_event"])
+        return None if is_first else counts
+
+    def _count_arrivals(self, row: Mapping[str, Any], counts: Counts | None, deletions: Deletions) -> int | None:
+        """Jobs that became claimable. One that waits for its lock has not; one whose row is locked had before."""
+        ready = None if row["is_truncated"] else row["free"] + row["next"] + row["held"]
         if counts is None:
-            self._arrived = 0
-            return 0
-        since = {kind: counts[kind] - past.get(kind, 0) for kind in counts}
-        if ready is None or before is None:
-            self._arrived += max(0, since.get("deferred", 0))
-        else:
-            self._arrived += max(0, ready - before + since.get("started", 0) + since.get("cancelled", 0))
-        return self._arrived
+            self._arrivals.restart(ready)
+            return None if deletions.is_hiding else 0
+        seen = row["made"] + row["became_due"] + (deletions.gone or 0 if deletions.is_hiding else 0)
+        arrived = self._arrivals.count(
+            ready, counts, seen=seen, is_behind=self._events.is_behind, is_hidden=deletions.is_hiding
+        )
+        return None if deletions.is_hiding and deletions.gone is None else arrived
 
 
-def hides_completions(oldest_running: int | None, kept_before: int, counts: Counts | None) -> bool:
-    """True where rows below the oldest running job are gone and no success was ever seen: finished jobs are deleted.
+def _jobs_of(schema: str) -> str:
+    return sql.Identifier(schema, "procrastinate_jobs").as_string(None)
 
-    Ids alone prove nothing: a refused `queueing_lock` uses one up as well.
-    """
-    if oldest_running is None or oldest_running <= KEPT_ROWS or (counts or {}).get("succeeded", 0) > 0:
-        return False
-    return kept_before < KEPT_SHARE * KEPT_ROWS
+
+def _find_eldest(row: Mapping[str, Any], waits: Sequence[WaitingItem]) -> tuple[WaitingItem, ...]:
+    found = {job: WaitingItem(job, max(0.0, age or 0.0)) for job, age in _parse_pairs(row["eldest"])}
+    items = sorted([*found.values(), *waits], key=lambda item: item.seconds, reverse=True)
+    return tuple(items[:MOST_ELDEST])
 
 
 def _age(row: Mapping[str, Any]) -> float:

@@ -165,7 +165,7 @@ def _record_activation(context: SetContext, confirmation: Confirmation) -> None:
     context.memory = context.memory.record_activation(seconds)
     context.services.telemetry.record(metrics.LEAD_TIME, seconds, **context.labels, method="warm")
     context.services.telemetry.record(metrics.ACTIVATIONS, 1, **context.labels, outcome="served")
-    context.emit(Reason.ACTIVATED, f"{name} serves reads {seconds:.2f} s after it was decided")
+    context.emit(Reason.ACTIVATED, f"{name} serves reads, confirmed {seconds:.2f} s after the decision")
 
 
 def _prober(context: SetContext) -> Prober:

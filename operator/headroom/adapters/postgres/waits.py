@@ -1,0 +1,70 @@
+"""What the sessions of a role wait for, and what holds the lock that most of them need.
+
+Both statements read catalog views only, with the rights of pg_monitor: without it the states of other roles' sessions
+are hidden, and the sample is empty. Of the blocker's statement only the shape leaves this module, never a value.
+"""
+
+from dataclasses import dataclass, field
+
+from headroom.adapters.postgres.links import SharedQueries
+from headroom.adapters.postgres.sql import OURS
+from headroom.model.waits import CPU, Blocker, WaitSample, describe_statement
+from headroom.ports.clock import Clock
+
+BLOCKER_EVERY_SECONDS = 5.0
+"""pg_blocking_pids locks the whole lock table for a moment, so it is asked seldom, and only while sessions wait."""
+WAITERS_ASKED = 20
+
+# A role that is not told stands for everybody in the database. Sessions that wait for the same row queue up behind the
+# first of them (tuple), which waits for the transaction that holds it (transactionid): one cause, one name.
+_WORKERS = f"""
+backend_type = 'client backend' AND pid <> pg_backend_pid() AND NOT {OURS}
+  AND CASE WHEN %(role)s::text IS NULL THEN datname = current_database() ELSE usename = %(role)s::text END
+"""
+WAITS = f"""
+SELECT CASE WHEN wait_event_type IS NULL THEN '{CPU}'
+            WHEN wait_event_type = 'Lock' AND wait_event = 'tuple' THEN 'Lock:transactionid'
+            ELSE wait_event_type || ':' || wait_event END AS event,
+       count(*)::int AS sessions
+FROM pg_stat_activity
+WHERE {_WORKERS} AND state <> 'idle'
+GROUP BY 1 ORDER BY 1
+"""  # noqa: S608  only constants of this module
+BLOCKER = f"""
+WITH waiting AS MATERIALIZED (
+  SELECT pid FROM pg_stat_activity WHERE {_WORKERS} AND wait_event_type = 'Lock' LIMIT {WAITERS_ASKED}
+), blocked AS MATERIALIZED (
+  SELECT w.pid, b.pid AS blocker FROM waiting w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS b (pid)
+)
+SELECT a.query, a.state LIKE 'idle in transaction%%' AS is_idle, count(DISTINCT b.pid)::int AS waiters
+FROM blocked b JOIN pg_stat_activity a ON a.pid = b.blocker
+WHERE a.wait_event_type IS DISTINCT FROM 'Lock' AND a.query IS NOT NULL AND a.state IS NOT NULL
+GROUP BY a.pid, a.query, a.state
+ORDER BY waiters DESC, a.pid LIMIT 1
+"""  # noqa: S608
+"""The blocker that waits for no lock itself: what most sessions wait for in the end."""
+
+
+@dataclass(slots=True, eq=False)
+class WaitReader:
+    """Reads over the connection that pools share, so that a slow answer delays no guard."""
+
+    queries: SharedQueries
+    clock: Clock
+    _asked_at: dict[str | None, float] = field(default_factory=dict, init=False)
+
+    async def read(self, role: str | None) -> WaitSample:
+        """One sample; the blocker is in it at most every five seconds for each role."""
+        parameters = {"role": role}
+        rows = await self.queries.query(WAITS, parameters)
+        sample = WaitSample(tuple((str(row["event"]), int(row["sessions"])) for row in rows))
+        now = self.clock.monotonic()
+        if sample.lock_waiters == 0 or now - self._asked_at.get(role, -BLOCKER_EVERY_SECONDS) < BLOCKER_EVERY_SECONDS:
+            return sample
+        self._asked_at[role] = now
+        found = await self.queries.query(BLOCKER, parameters)
+        if not found:
+            return sample
+        row = found[0]
+        blocker = Blocker(describe_statement(str(row["query"])), int(row["waiters"]), bool(row["is_idle"]))
+        return WaitSample(sample.events, blocker)

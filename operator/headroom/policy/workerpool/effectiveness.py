@@ -1,0 +1,234 @@
+"""Whether more workers do more: growth is measured step by step, and stopped where it gains nothing.
+
+Until a step is verified, the count may reach max(2 n_v, 1.25 f / (c m0)). Here n_v is the verified count and f what
+arrives. A worker has c jobs at a time, and m0 is the best rate of a slot under this pod template. A lock that caps the
+throughput makes each worker slower. A formula on the present rate would ask for more and more of them; m0 does not fall
+with them.
+"""
+
+import math
+from dataclasses import replace
+
+from headroom.policy.workerpool.constants import (
+    BASE_MAX_AGE_SECONDS,
+    FREE_SHARE,
+    GAIN_LEAST_JOBS,
+    GAIN_SIGMAS,
+    LINEAR_GAIN,
+    SETTLING_SECONDS,
+    SLOWER_LEAST_JOBS,
+    SLOWER_SHARE,
+    TRIAL_SHARE,
+    VERDICT_SECONDS,
+    WINDOW_JOBS,
+)
+from headroom.policy.workerpool.freeze import begin_freeze, begin_trial, follow_freeze
+from headroom.policy.workerpool.gain import GainVerdict, decide_gain, is_decidable, is_precise, is_weak_gain
+from headroom.policy.workerpool.gain_memory import GainFacts, GainMemory, GainRules, Lift, Verified, WaitTally
+from headroom.policy.workerpool.gain_window import GainWindow, Piece
+
+LONGEST_SETTLING_SECONDS = 60.0
+WARM_UP_SECONDS = 30.0
+"""A rate that rises so soon after workers became ready is their warm-up, and no change of the queue or the database."""
+STEP_LEAST = 0.1
+"""A smaller step than a tenth takes thousands of jobs to measure: the window before it stays the base."""
+
+
+def observe_gain(memory: GainMemory, seen: GainFacts, rules: GainRules) -> GainMemory:
+    """The memory after one more pass; a freeze in it says that growth is stopped, and at which count."""
+    memory = _follow_ready(_follow_template(memory, seen), seen)
+    if seen.is_updating:
+        return replace(memory, window=None, base=None, pending=None, ready_since=seen.at)
+    memory = _count(memory, seen)
+    if memory.freeze is not None:
+        return follow_freeze(memory, seen, rules)
+    memory = _learn_free_rate(memory, seen)
+    memory = _verify_by_rate(memory, seen)
+    memory = _verify_by_step(memory, seen, rules)
+    return memory if memory.freeze is not None else _give_up(memory, seen)
+
+
+def _follow_template(memory: GainMemory, seen: GainFacts) -> GainMemory:
+    """A new pod template may do anything else: all that was measured belongs to the old one."""
+    if seen.template is None or seen.template == memory.template:
+        return memory
+    if memory.template is None:
+        return replace(memory, template=seen.template)
+    freeze = memory.freeze
+    return GainMemory(
+        template=seen.template,
+        reach=0 if freeze is None else freeze.fewer_workers,
+        lifted=None if freeze is None else Lift.TEMPLATE,
+    )
+
+
+def _follow_ready(memory: GainMemory, seen: GainFacts) -> GainMemory:
+    """Another count of ready workers ends a window, which may become the base of the next one."""
+    if seen.ready == memory.ready:
+        return memory
+    return replace(
+        memory,
+        ready=seen.ready,
+        ready_since=seen.at,
+        window=None,
+        base=_find_base(memory, seen),
+        pending=None,
+        waits=WaitTally(),
+        is_slowed=False,
+    )
+
+
+def _find_base(memory: GainMemory, seen: GainFacts) -> GainWindow | None:
+    """What the next window is compared with: the last one at fewer workers, or the one before if that says more."""
+    window, base = memory.window, memory.base
+    if base is not None and base.workers >= seen.ready:
+        base = None
+    if window is None or window.workers >= seen.ready or window.ended < GAIN_LEAST_JOBS:
+        return base
+    is_close = seen.ready < (1 + STEP_LEAST) * window.workers
+    return base if base is not None and base.ended > window.ended and (is_close or not window.is_counted) else window
+
+
+def _count(memory: GainMemory, seen: GainFacts) -> GainMemory:
+    """Count the interval, if the workers were settled and had work all the time."""
+    if seen.waits is not None and seen.at >= memory.ready_since + SETTLING_SECONDS:
+        memory = replace(memory, waits=memory.waits.add(seen.waits))
+    if seen.seconds <= 0:
+        return _expire(memory, seen)
+    if seen.ended is None:
+        return replace(_expire(memory, seen), counts_nothing=True)
+    memory = replace(_expire(memory, seen), counts_nothing=False, jobs=min(memory.jobs + seen.ended, WINDOW_JOBS))
+    if memory.first_ready == 0 and seen.ended > 0:
+        memory = replace(memory, first_ready=max(1, seen.ready))
+    if memory.reach == 0 and memory.jobs >= GAIN_LEAST_JOBS:
+        memory = replace(memory, reach=memory.first_ready)
+    service_seconds = 0.0 if not seen.service_rate else 1 / seen.service_rate
+    settling = min(max(SETTLING_SECONDS, service_seconds), LONGEST_SETTLING_SECONDS)
+    if not seen.is_saturated or seen.ready == 0 or seen.at - seen.seconds < memory.ready_since + settling:
+        return memory
+    return _extend(memory, seen, seen.ended)
+
+
+def _extend(memory: GainMemory, seen: GainFacts, ended: int) -> GainMemory:
+    old = memory.window
+    if old is None or not old.database_load.is_like(seen.database_load):
+        old = GainWindow(seen.ready, seen.database_load, seen.at)
+    window = old.add(seen.at, Piece(seen.seconds, ended, seen.failed, seen.busy_seconds))
+    has_begun_again = len(window.pieces) == 1 and window.ended < old.ended + ended
+    is_warm_up = old.seconds < WARM_UP_SECONDS and window.rate > old.rate
+    # The jobs or the database have changed: what the old base did says nothing about now.
+    base = None if has_begun_again and not is_warm_up else memory.base
+    memory = replace(memory, window=window, base=base)
+    if has_begun_again:
+        is_steady = seen.at - memory.ready_since >= VERDICT_SECONDS / 2 and memory.freeze is None
+        memory = replace(memory, is_slowed=is_steady and window.rate < old.rate)
+    if memory.is_slowed and window.ended >= SLOWER_LEAST_JOBS:
+        # No worker came since long: they do not hold each other up more than before. A free slot is slower now.
+        memory = replace(memory, is_slowed=False)
+        return replace(memory, free_rate=window.slot_rate, free_jobs=float(window.ended), free_workers=window.workers)
+    return memory
+
+
+def _expire(memory: GainMemory, seen: GainFacts) -> GainMemory:
+    window, base = (
+        None if old is None or seen.at - old.ended_at > BASE_MAX_AGE_SECONDS else old
+        for old in (memory.window, memory.base)
+    )
+    return replace(memory, window=window, base=base)
+
+
+def _learn_free_rate(memory: GainMemory, seen: GainFacts) -> GainMemory:
+    """m0: the best rate of a slot. Until a window has measured it, what busy slots did before the pool grew."""
+    window = memory.window
+    is_small = (memory.ready or 0) <= memory.reach
+    if window is None or not window.is_counted:
+        is_early = memory.free_rate is None or (memory.free_workers == 0 and is_small)
+        if not is_early or memory.jobs < GAIN_LEAST_JOBS or seen.service_rate is None:
+            return memory
+        return replace(memory, free_rate=seen.service_rate, free_jobs=float(memory.jobs), free_workers=0)
+    rate, free = window.slot_rate, memory.free_rate
+    is_better = free is None or rate * math.exp(-GAIN_SIGMAS * window.error) > free
+    is_first = memory.free_workers == 0 and is_small and memory.base is None
+    if not is_better and not is_first:
+        return memory
+    return replace(memory, free_rate=rate, free_jobs=float(window.ended), free_workers=window.workers)
+
+
+def _verify_by_rate(memory: GainMemory, seen: GainFacts) -> GainMemory:
+    """Slots that are nearly as fast as free ones are not held up by each other: no second window is needed for that.
+
+    Slots that are far slower need not be held up either, but a count that was verified in better times says nothing.
+    """
+    window, free = memory.window, memory.free_rate
+    if window is None or free is None or window.ended < GAIN_LEAST_JOBS:
+        return memory
+    share = window.slot_rate / free
+    spread = math.exp(GAIN_SIGMAS * math.sqrt(window.error**2 + 1 / memory.free_jobs))
+    if share / spread >= FREE_SHARE and memory.free_workers < window.workers:
+        return replace(memory, reach=max(memory.reach, memory.count_useful(window)))
+    if share * spread < FREE_SHARE:
+        doubted = window.workers if memory.base is None else memory.base.workers
+        return replace(memory, reach=min(memory.reach, doubted), gained=min(memory.gained, window.workers))
+    return memory
+
+
+def _verify_by_step(memory: GainMemory, seen: GainFacts, rules: GainRules) -> GainMemory:
+    """The verdict on the step from the base to the window, once there is one."""
+    window, base = memory.window, memory.base
+    if window is None or base is None:
+        return memory
+    verdict, gain = decide_gain(base, window, rules.least_gain)
+    if verdict is None and is_weak_gain(base, window, gain, rules.least_gain):
+        verdict = GainVerdict.GAIN
+    memory = replace(memory, pending=gain)
+    if verdict is GainVerdict.NO_GAIN:
+        return begin_freeze(memory, seen, base, window)
+    if verdict is None or gain is None:
+        return memory
+    before = memory.verified
+    is_known = before is not None and (before.fewer_workers, before.more_workers) == (base.workers, window.workers)
+    verified = Verified(base.workers, base.rate, window.workers, window.rate, gain)
+    if gain.low > LINEAR_GAIN and _is_slower(memory, base):
+        # A worker alone was not faster: the jobs have become longer, and nothing holds them up.
+        memory = replace(memory, free_rate=base.slot_rate, free_jobs=float(base.ended), free_workers=base.workers)
+    # A window of a few jobs makes a gain look larger than it is: the free rate counts too.
+    useful = min(memory.count_useful(window), round(min(base.workers, memory.reach) * gain.ratio))
+    is_final = min(base.ended, window.ended) >= WINDOW_JOBS
+    return replace(
+        memory,
+        reach=max(memory.reach, useful),
+        gained=window.workers if is_final else memory.gained,
+        verified=verified,
+        lifted=None,
+        base=None if is_final else base,
+        verdicts=memory.verdicts + (not is_known),
+    )
+
+
+def _give_up(memory: GainMemory, seen: GainFacts) -> GainMemory:
+    """Without a verdict, five minutes count as a gain, unless workers wait for a lock or do less than free ones.
+
+    Then fewer are tried, and at once where no window before can come to a verdict.
+    """
+    ready, window = memory.ready or 0, memory.window
+    if ready <= max(memory.reach, memory.gained) or memory.jobs < GAIN_LEAST_JOBS:
+        return replace(memory, above_since=None)
+    since = seen.at if memory.above_since is None else memory.above_since
+    memory = replace(memory, above_since=since)
+    is_over = seen.at - since >= VERDICT_SECONDS
+    is_lock = memory.waits.is_lock and memory.waits.is_known
+    if window is not None and window.is_counted and window.workers > 1 and seen.wanted > window.workers:
+        is_stuck = is_over or memory.base is None or not is_decidable(memory.base, window)
+        if is_stuck and is_precise(window, 1 / (1 - TRIAL_SHARE)) and (is_lock or _is_slower(memory, window)):
+            return begin_trial(memory, seen, window)
+    if not is_over or is_lock:
+        return memory
+    return replace(memory, reach=ready, base=None, pending=None, above_since=None)
+
+
+def _is_slower(memory: GainMemory, window: GainWindow) -> bool:
+    """Whether a slot certainly does less than a free one."""
+    if memory.free_rate is None:
+        return False
+    spread = math.exp(GAIN_SIGMAS * math.sqrt(window.error**2 + 1 / memory.free_jobs))
+    return window.slot_rate * spread < SLOWER_SHARE * memory.free_rate
