@@ -30,6 +30,8 @@ from headroom.policy.workerpool.gain_window import GainWindow, Piece
 LONGEST_SETTLING_SECONDS = 60.0
 WARM_UP_SECONDS = 30.0
 """A rate that rises so soon after workers became ready is their warm-up, and no change of the queue or the database."""
+FIRST_RATE_JOBS = 30.0
+"""What the first rate of a slot counts for, in jobs: slots that the first samples show busy may have been idle."""
 STEP_LEAST = 0.1
 """A smaller step than a tenth takes thousands of jobs to measure: the window before it stays the base."""
 
@@ -227,8 +229,9 @@ def _give_up(memory: GainMemory, seen: GainFacts) -> GainMemory:
 
 
 def _is_slower(memory: GainMemory, window: GainWindow) -> bool:
-    """Whether a slot certainly does less than a free one."""
+    """Whether a slot certainly does less than a free one. A free rate that no window has measured is hardly known."""
     if memory.free_rate is None:
         return False
-    spread = math.exp(GAIN_SIGMAS * math.sqrt(window.error**2 + 1 / memory.free_jobs))
+    jobs = memory.free_jobs if memory.free_workers else min(memory.free_jobs, FIRST_RATE_JOBS)
+    spread = math.exp(GAIN_SIGMAS * math.sqrt(window.error**2 + 1 / jobs))
     return window.slot_rate * spread < SLOWER_SHARE * memory.free_rate

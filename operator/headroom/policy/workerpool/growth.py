@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from headroom.model.database import VIEW_FRESH_SECONDS, DatabaseView
 from headroom.model.numbers import count_of, round_number
+from headroom.model.waits import LOCK_PREFIX
 from headroom.policy.workerpool.chain_input import ChainInput, Rule, Ruling
 from headroom.policy.workerpool.constants import (
     ARRIVALS_FACTOR,
@@ -184,7 +185,9 @@ def describe_freeze(freeze: Freeze) -> str:
     """The verdict in words, with its figures."""
     more, fewer = count_of(freeze.more_workers, "worker"), freeze.fewer_workers
     if freeze.is_trial:
-        return f"{more} wait for locks: fewer are measured beside them"
+        is_lock = freeze.wait is not None and freeze.wait.startswith(LOCK_PREFIX)
+        cause = "wait for locks" if is_lock else "do less each than fewer did"
+        return f"{more} {cause}: fewer are measured beside them"
     after, before = round_number(freeze.more_rate), round_number(freeze.fewer_rate)
     verb = "does" if freeze.more_workers == 1 else "do"
     if abs(freeze.more_rate - freeze.fewer_rate) <= SAME_SHARE * freeze.fewer_rate:
