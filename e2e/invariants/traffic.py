@@ -54,7 +54,8 @@ def no_session_kept(now: Observation, tracks: Tracks) -> Iterator[Suspicion]:
             if kept and gone > one.eject_grace + SESSION_GRACE:
                 sample = ", ".join(f"pid {session.pid} of {session.user}" for session in kept[:3])
                 what = f"{len(kept)} sessions from before it left {gone:.1f} s ago: {sample}"
-                yield Suspicion(Invariant.NO_SESSION_KEPT, name(pod.key), what)
+                # A member that was not to be reached until now, as on a lost node, has the same few seconds.
+                yield Suspicion(Invariant.NO_SESSION_KEPT, name(pod.key), what, SESSION_GRACE)
 
 
 def _was_ejected(one: SetFacts, pod: PodFacts, member: MemberFacts) -> bool:

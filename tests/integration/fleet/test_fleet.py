@@ -66,6 +66,7 @@ class Queues(MemoryQueueProbes):
 class Probe:
     queues: Queues
     may_be_late: bool
+    channels: tuple[str, ...] = ()
 
     async def sample(self, question: QueueQuestion) -> QueueSample:
         if self.queues.is_late and self.may_be_late:
