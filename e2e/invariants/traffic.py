@@ -51,7 +51,7 @@ def no_session_kept(now: Observation, tracks: Tracks) -> Iterator[Suspicion]:
                 continue
             gone = now.at - left
             kept = [session for session in member.sessions if session.age > gone + PROPAGATION_SECONDS]
-            if kept and gone > one.eject_grace + SESSION_GRACE:
+            if kept and gone > one.eject_grace:
                 sample = ", ".join(f"pid {session.pid} of {session.user}" for session in kept[:3])
                 what = f"{len(kept)} sessions from before it left {gone:.1f} s ago: {sample}"
                 # A member that was not to be reached until now, as on a lost node, has the same few seconds.
