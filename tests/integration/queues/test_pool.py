@@ -128,6 +128,7 @@ class Laboratory:
         self.cluster.set_status(ObjectRef(DEPLOYMENT, NAMESPACE, "commands"), there)
 
     async def close(self) -> None:
+        await self.reconciler.forget(self.uid)
         for _, worker in self.workers:
             await worker.__aexit__(None, None, None)
 
