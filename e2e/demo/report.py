@@ -29,6 +29,8 @@ IDLE_SHARE = 0.25
 """Of the cores: a load average above it, before the demo begins, is other work."""
 PROBLEMS_SHOWN, MOST_OF_PROBLEM = 3, 160
 ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
+CLIENT_IS_BEHIND = 1.0
+"""Seconds: two lines of the readers. A decision that is sooner than that has another cause, and the figure shows it."""
 LAG_IS_ZERO = 1.0
 """Seconds: below this a queue is at realtime, as a probe each second can tell."""
 UNWELL = """no objective, and not good: for {seconds:.0f} s the guard called the primary Brownout or worse; its
@@ -73,8 +75,15 @@ def _decision_for(decisions: Sequence[Decision], serving: int) -> Decision | Non
 
 
 def threshold_crossed_at(timeline: Timeline) -> float | None:
-    """When the readers' own connections first exceeded what one replica may carry."""
-    return crossing(((line["at"], line["connections"]) for line in timeline.reads), THRESHOLD_CONNECTIONS)
+    """When the readers' own connections first exceeded what one replica may carry.
+
+    A server counts a session a moment before its client knows that it is open: then the decision shows the crossing.
+    """
+    crossed = crossing(((line["at"], line["connections"]) for line in timeline.reads), THRESHOLD_CONNECTIONS)
+    decided = min((one.decided_at for one in activations(timeline)), default=None)
+    if crossed is None or decided is None or not 0 < crossed - decided <= CLIENT_IS_BEHIND:
+        return crossed
+    return decided
 
 
 def measure(timeline: Timeline) -> dict[str, Figure]:

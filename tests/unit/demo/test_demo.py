@@ -9,6 +9,7 @@ from rich.console import Console
 
 from e2e.demo.__main__ import PAGE_COLUMNS, fold
 from e2e.demo.picture import draw
+from e2e.demo.plan import THRESHOLD_CONNECTIONS
 from e2e.demo.report import (
     SENTENCES,
     describe_load,
@@ -17,6 +18,7 @@ from e2e.demo.report import (
     missing,
     objective_of,
     print_summary,
+    threshold_crossed_at,
 )
 from e2e.demo.timeline import Decision, GuardSample, Timeline
 from e2e.demo.view import plain_line, render, sparkline
@@ -87,6 +89,27 @@ def test_what_the_primary_bore_is_counted(timeline: Timeline) -> None:
     figures = measure(timeline)
     assert figures["commit_latency_peak"].value == 1088
     assert figures["guard_brownout_or_worse"].value == 50
+
+
+@pytest.mark.parametrize(
+    ("decided", "crossed"),
+    [(49.8, 49.8), (51.0, 50.0), (40.0, 50.0)],
+    ids=["before the client knows", "after it", "for another cause"],
+)
+def test_a_decision_shows_the_crossing_that_clients_see_late(
+    timeline: Timeline, decided: float, crossed: float
+) -> None:
+    """A decision for another cause is not hidden: the figure is negative then."""
+    timeline.reads = [
+        {"at": at, "connections": count} for at, count in ((49.0, 0.0), (51.0, 2 * THRESHOLD_CONNECTIONS))
+    ]
+    pod = {
+        "metadata": {"name": "store-1", "creationTimestamp": "1970-01-01T00:00:00Z"},
+        "status": {"podIP": "10.0.0.1"},
+    }
+    timeline.pods, timeline.labelled, timeline.first_reads = {"store-1": pod}, {"store-1": 1052.0}, {"10.0.0.1": 1052.0}
+    timeline.decisions = [Decision("ReplicaSet", 1000.0 + decided, 1, 2, "")]
+    assert threshold_crossed_at(timeline) == pytest.approx(crossed)
 
 
 def test_every_figure_and_every_missing_one_is_a_sentence(timeline: Timeline, tmp_path: Path) -> None:
