@@ -1,4 +1,4 @@
-"""What a row of passes tells of one member: readings, silences and broken streams."""
+"""What a row of passes tells of one member: readings, silences and refusals."""
 
 import copy
 from dataclasses import replace
@@ -9,33 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headroom.policy.replicaset.facts import Answer, Reading, Silence
-from headroom.policy.replicaset.member_memory import Inherited, MemberMemory, ReadingHistory
-from headroom.policy.replicaset.replay_lag import LagUnknown, NotEligible, ReplayLag, is_bounded
+from headroom.policy.replicaset.member_memory import Inherited, ReadingHistory
+from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag, is_bounded
 from headroom.reasons import Reason
 from tests.unit.policy.replicaset.make import BOUNDS, answer, make_mark
+from tests.unit.policy.replicaset.passes import Passes
 
 MIB = 1024**2
-
-
-class Passes:
-    """Passes over one member, a second apart unless told, by a primary that is at LSN 500."""
-
-    def __init__(self) -> None:
-        self.known, self.at = MemberMemory("u0", seen_since=100.0), 100.0
-
-    def make(self, reading: Reading | None, *, is_blind: bool = False, step: float = 1.0) -> MemberMemory:
-        marks = () if is_blind else (make_mark(self.at, 500),)
-        self.known = self.known.observe(reading, marks, BOUNDS, self.at)
-        self.at += step
-        return self.known
-
-    def answer(self, *, count: int = 1, is_blind: bool = False, step: float = 1.0, **changes: Any) -> MemberMemory:
-        for _ in range(count):
-            self.make(answer(self.at, **changes), is_blind=is_blind, step=step)
-        return self.known
-
-    def broken(self, *, count: int = 1, step: float = 1.0, **changes: Any) -> float:
-        return self.answer(count=count, step=step, is_streaming=False, timeline=None, **changes).stream.broken_seconds
 
 
 def test_answers_within_the_bounds_are_counted_in_a_row() -> None:
@@ -335,135 +315,6 @@ def test_a_pod_that_is_not_asked_keeps_what_is_known() -> None:
     passes = Passes()
     before = passes.answer(count=2).readings
     assert passes.make(None).readings == before
-
-
-def test_a_refusal_is_timed_for_as_long_as_its_reason_stays() -> None:
-    passes = Passes()
-    passes.broken(count=5)
-    assert passes.known.refused_seconds(passes.at) == 5
-    passes.answer(timeline=2)
-    assert isinstance(passes.known.readings.lag, NotEligible)
-    assert passes.known.refused_seconds(passes.at) == 1
-    passes.answer()
-    assert passes.known.refused_seconds(passes.at) == 0
-
-
-def age_of(passes: Passes) -> float:
-    """As of the last pass."""
-    return passes.known.readings.age.counted
-
-
-def test_without_a_stream_the_age_grows_from_the_lag_before() -> None:
-    passes = Passes()
-    passes.answer()
-    passes.answer(count=8, lsn=400)
-    lagged = passes.known.readings.chain
-    assert lagged is not None
-    assert (lagged.seconds, lagged.is_bounded) == (7, False)
-    passes.broken(count=3)
-    assert (age_of(passes), passes.known.refused_seconds(passes.at)) == (10, 3)
-    passes.answer(timeline=2)
-    assert (age_of(passes), passes.known.refused_seconds(passes.at)) == (11, 1)
-    passes.answer()
-    assert age_of(passes) == 0
-
-
-@pytest.mark.parametrize("unknown", ["answer", "silence", "late", "unasked"])
-@pytest.mark.parametrize(
-    "changes", [{"is_streaming": False, "timeline": None}, {"timeline": 2}], ids=["cut off", "old"]
-)
-def test_a_pass_without_the_primary_neither_ends_a_count_nor_adds_to_it(changes: Any, unknown: str) -> None:
-    passes = Passes()
-    passes.answer()
-    for _ in range(5):
-        passes.answer(count=4, **changes)
-        reading = {"answer": answer(passes.at, **changes), "late": late(passes.at - 0.8, **changes), "unasked": None}
-        before = age_of(passes)
-        passes.make(reading.get(unknown, Silence("refused")), is_blind=True)
-        assert age_of(passes) == before, "an outage is no age"
-    assert age_of(passes) == passes.known.refused_seconds(passes.at) == 5 * 4 - 1, "from the first pass that saw it"
-    assert passes.known.stream.broken_seconds == (0 if changes["timeline"] else 5 * 4)
-    passes.answer()
-    assert (age_of(passes), passes.known.refused_seconds(passes.at)) == (0, 0)
-
-
-def test_a_lag_that_may_be_more_ends_the_refusal_and_makes_no_data_younger() -> None:
-    """As of a receiver that connects again and again, and a server that replays nothing of it."""
-    passes = Passes()
-    passes.answer()
-    for _ in range(5):
-        passes.broken(count=3)
-        far = make_mark(passes.at, 900)
-        passes.known = passes.known.observe(answer(passes.at), (far,), BOUNDS, passes.at)
-        passes.at += 1
-        assert not is_bounded(passes.known.readings.lag)
-        assert passes.known.refused_seconds(passes.at) == 0
-    assert age_of(passes) == 5 * 4 - 1
-    passes.answer(lsn=900)
-    assert age_of(passes) == 0
-
-
-def test_neither_a_silent_primary_nor_a_lost_stream_makes_the_data_younger() -> None:
-    passes = Passes()
-    passes.answer(count=2)
-    passes.answer(count=8, lsn=400)
-    passes.answer(count=3, is_blind=True, lsn=400)
-    passes.broken(count=2)
-    readings = passes.known.readings
-    assert readings.chain is not None
-    assert (readings.chain.seconds, passes.known.unmeasured_seconds(passes.at - 1)) == (7, 5)
-
-
-def test_without_a_primary_nothing_is_known_of_the_lag() -> None:
-    readings = Passes().answer(is_blind=True).readings
-    assert isinstance(readings.lag, LagUnknown)
-    assert (readings.within, readings.beyond, readings.refusal) == (0, 0, None)
-
-
-def test_seconds_of_a_broken_stream_add_up() -> None:
-    assert Passes().broken(count=31) == 30
-
-
-def test_a_flash_of_a_connection_changes_nothing_and_a_stream_that_lasts_ends_it() -> None:
-    passes = Passes()
-    passes.broken(count=31)
-    passes.answer(step=0.5)
-    assert passes.broken() == 30.5
-    passes.answer(count=6)
-    assert passes.broken() == 1
-
-
-def test_replay_of_what_is_there_begins_it_again() -> None:
-    passes = Passes()
-    passes.broken(count=31)
-    assert passes.broken(lsn=501) == 0
-    assert passes.broken(lsn=501, count=5) == 5
-
-
-def test_while_the_primary_does_not_answer_nobody_is_blamed() -> None:
-    passes = Passes()
-    passes.broken(count=31)
-    assert passes.answer(count=500, is_blind=True, is_streaming=False, timeline=None).stream.broken_seconds == 30
-    assert passes.broken() == 31
-
-
-def test_a_flash_before_and_one_after_a_silence_of_the_primary_are_no_stream_that_lasts() -> None:
-    passes = Passes()
-    passes.broken(count=31)
-    passes.answer()
-    passes.answer(count=9, is_blind=True, is_streaming=False, timeline=None)
-    passes.answer()
-    assert passes.broken() == 31
-
-
-def test_silence_and_what_was_not_watched_are_not_counted() -> None:
-    passes = Passes()
-    passes.broken(count=31)
-    for _ in range(500):
-        passes.make(Silence())
-    assert passes.known.stream.broken_seconds == 30
-    assert passes.broken(step=3600) == 31
-    assert passes.broken() == 41
 
 
 READINGS = st.lists(

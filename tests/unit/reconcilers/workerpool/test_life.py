@@ -1,7 +1,5 @@
 """A pool's life in memory: first look, growth, shrinkage, modes, and what it says of itself."""
 
-import re
-
 import pytest
 
 from headroom.adapters.inmemory.kube_kinds import CRON_JOB
@@ -326,74 +324,6 @@ async def test_the_time_from_a_due_sample_to_the_written_count_is_recorded() -> 
     await world.make_pass()
     (observed,) = world.telemetry.observations[metrics.DECISION_SECONDS.name, tuple(sorted(LABELS.items()))]
     assert observed < 1.0
-
-
-async def test_the_last_decision_stays_while_only_its_numbers_move() -> None:
-    world = PoolWorld(replicas=6, spec={"behavior": {"scaleDown": {"stabilizationWindow": "1h"}}})
-    await world.advance(60, rate=5)
-    first = world.status()["lastDecision"]
-    for rate in (5.2, 4.8, 5.1):
-        await world.advance(20, rate=rate)
-        assert world.status()["lastDecision"] == first
-    await world.advance(80, rate=0)
-    spare = world.status()["lastDecision"]
-    assert (spare["allowed"], spare["reason"]) == (first["allowed"], Reason.STABILIZING)
-    assert "limit" not in spare
-    assert world.condition("ScalingLimited") == ("False", Reason.AS_EXPECTED)
-    assert world.message("ScalingLimited") == "no limit keeps workers back; Stabilizing keeps more than are wanted"
-    assert spare["wanted"] < first["wanted"]
-
-
-async def test_what_arrives_now_is_said_beside_a_decision_of_a_busier_time() -> None:
-    world = PoolWorld(replicas=6, spec={"behavior": {"scaleDown": {"stabilizationWindow": "1h"}}})
-    await world.advance(90, rate=5)
-    assert world.message("KeepingUp").endswith("; 5 jobs/s arrive now")
-    await world.advance(100, rate=0)
-    busy = world.status()["lastDecision"]["message"]
-    assert re.search(r": [3-5]\S* jobs/s arrive; ", busy), "what made it news"
-    assert world.message("KeepingUp").endswith("; 0 jobs/s arrive now")
-    assert world.status()["queue"]["arrivalsPerSecond"] == 0
-    writes = len(world.kube.writes)
-    await world.advance(60, rate=0)
-    assert len(world.kube.writes) == writes
-
-
-async def test_numbers_in_status_go_back_to_nothing() -> None:
-    world = PoolWorld()
-    world.queue(backlog=7, in_flight=2, lag_seconds=2.9)
-    await world.advance(20)
-    world.queue(backlog=0, in_flight=0, lag_seconds=0.0)
-    await world.advance(30)
-    queue = world.status()["queue"]
-    assert (queue["backlog"], queue["lagSeconds"]) == (0, 0.0)
-
-
-async def test_an_empty_queue_shows_nothing_whatever_was_shown_before() -> None:
-    world = PoolWorld()
-    for lag, backlog, shown in ((1.0, 1, (0.0, 1)), (0.0, 0, (0.0, 0)), (2.6, 3, (0.0, 0)), (4.0, 12, (4.0, 12))):
-        world.queue(lag_seconds=lag, backlog=backlog)
-        await world.advance(20)
-        queue = world.status()["queue"]
-        assert (queue["lagSeconds"], queue["backlog"]) == shown
-    world.cluster.edit(POOL, lambda pool: pool["status"]["queue"].update(lagSeconds=1.0, backlog=2))
-    world.queue(lag_seconds=0.02, backlog=0)
-    await world.advance(20)
-    queue = world.status()["queue"]
-    assert (queue["lagSeconds"], queue["backlog"]) == (0.0, 0)
-
-
-async def test_one_of_a_thing_is_said_as_one() -> None:
-    world = PoolWorld(spec={"maxWorkers": 1}, replicas=1)
-    await world.advance(10)
-    world.queue(lag_seconds=1000.0, backlog=1, late=1)
-    await world.make_pass()
-    assert "; 1 item waits" in world.message("KeepingUp")
-    world.queue(backlog=6000, late=6000)
-    await world.advance(20)
-    assert "; 6,000 items wait; with 1 worker it will be gone" in world.message("KeepingUp")
-    world.queue(lag_seconds=0.0, backlog=0, late=0, phantoms=1)
-    await world.advance(20)
-    assert world.message("SignalAvailable").startswith("1 item marked as running")
 
 
 @pytest.mark.parametrize("mode", ["Active", "DryRun", "Paused"])
