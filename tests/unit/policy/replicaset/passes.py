@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from headroom.policy.replicaset.facts import Reading
+from headroom.policy.replicaset.facts import Reading, Silence
 from headroom.policy.replicaset.member_memory import MemberMemory
 from tests.unit.policy.replicaset.make import BOUNDS, answer, make_mark
 
@@ -26,3 +26,8 @@ class Passes:
 
     def broken(self, *, count: int = 1, step: float = 1.0, **changes: Any) -> float:
         return self.answer(count=count, step=step, is_streaming=False, timeline=None, **changes).stream.broken_seconds
+
+
+def late(at: float, **changes: Any) -> Silence:
+    """An answer to the question of the round before."""
+    return Silence("its answer took 0.9 s", late=answer(at, **changes).probe)

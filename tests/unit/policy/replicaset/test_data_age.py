@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from headroom.policy.replicaset.facts import Silence
-from headroom.policy.replicaset.replay_lag import LagUnknown, NotEligible
+from headroom.policy.replicaset.replay_lag import LagUnknown, NotEligible, is_bounded
 from tests.unit.policy.replicaset.make import BOUNDS, answer, make_mark
-from tests.unit.policy.replicaset.passes import Passes
+from tests.unit.policy.replicaset.passes import Passes, late
 
 
 def test_a_refusal_is_timed_for_as_long_as_its_reason_stays() -> None:

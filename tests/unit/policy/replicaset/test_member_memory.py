@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +12,7 @@ from headroom.policy.replicaset.member_memory import Inherited, ReadingHistory
 from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag, is_bounded
 from headroom.reasons import Reason
 from tests.unit.policy.replicaset.make import BOUNDS, answer, make_mark
-from tests.unit.policy.replicaset.passes import Passes
+from tests.unit.policy.replicaset.passes import Passes, late
 
 MIB = 1024**2
 
@@ -210,11 +209,6 @@ def test_what_another_process_dated_is_the_loss_of_the_stream_and_no_other_reaso
         changes = {"timeline": 2} if reason is Reason.TIMELINE_DIVERGED else {"is_streaming": False, "timeline": None}
         passes.answer(step=0.0, **changes)
         assert passes.known.refused_seconds(100.0) == seconds
-
-
-def late(at: float, **changes: Any) -> Silence:
-    """An answer to the question of the round before."""
-    return Silence("its answer took 0.9 s", late=answer(at, **changes).probe)
 
 
 def test_a_member_that_is_late_each_time_is_alive_and_its_lag_unknown() -> None:
