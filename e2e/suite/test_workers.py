@@ -168,7 +168,8 @@ def test_a_query_that_does_not_return_one_row_is_unknown(pool: Shop, query: str,
 
 JOB_SECONDS = 60
 LONG_JOBS = {"targetLag": "10s", "drainWithin": "10m", "expectedJobDuration": "15s"}
-"""Until twenty jobs have ended, 99 of 100 are expected to end within 4.6 times 15 s: longer than 30 s, not than 90."""
+"""Until twenty jobs have ended, 99 of 100 are expected to end within 4.6 times their mean: 69 s at first, and more the
+older the running ones are. That is longer than 30 s, and not than 300 s."""
 IN_HAND = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing'"
 ENDED = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded' AND attempts = 1"
 NOT_ENDED_AT_ONCE = "SELECT count(*) FROM procrastinate_jobs WHERE status <> 'succeeded' OR attempts <> 1"
@@ -177,6 +178,8 @@ NOT_ENDED_AT_ONCE = "SELECT count(*) FROM procrastinate_jobs WHERE status <> 'su
 @pytest.fixture
 def busy(queue: Shop, request: pytest.FixtureRequest) -> Iterator[Shop]:
     """Ten workers, each with a job of a minute in hand, and a pool of ten; the parameter is their grace period."""
+    # A worker of an earlier test that is still ending may take a job, and leaves it marked as running.
+    wait_until("earlier workers to be gone", lambda: not queue.kubectl.list("pods", f"app={POOL}"), timeout=90)
     start_workers(queue, replicas=10, grace=request.param)
     try:
         wait_until("ten workers", lambda: (status_of_deployment(queue).get("readyReplicas") or 0) == 10, timeout=90)
@@ -195,7 +198,7 @@ def status_of_deployment(shop: Shop) -> Manifest:
 
 @pytest.mark.proof
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("busy", [90], indirect=True)
+@pytest.mark.parametrize("busy", [300], indirect=True)
 def test_ten_workers_of_long_jobs_become_three_and_no_job_is_cut(busy: Shop) -> None:
     """The maximum is lowered while each worker has a job in hand: all of them end at their first attempt."""
     jobs = int(busy.sql("SELECT count(*) FROM procrastinate_jobs"))
