@@ -7,7 +7,7 @@ PYTEST := .venv/bin/pytest
 CODE := operator tests e2e tools
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster prove-calm prove-members prove-workers demo bench bench-replicas bench-workers english figures changelog crds clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz prove-calm prove-members prove-workers demo bench bench-replicas bench-workers english figures changelog crds clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ test-here: setup setup-postgres ## long plays in memory, and what needs PostgreS
 	$(PYTEST) -q -n 2 -m long tests/unit
 	$(PYTEST) -q -n 2 -m "not long" --hypothesis-profile=thorough tests/unit/policy
 	$(PYTEST) -q -n 2 -m "not cluster" tests/contract tests/integration
+
+fuzz: setup ## the properties of the policies with examples nobody has seen yet (two minutes); a find is printed
+	$(PYTEST) -q -n 2 -m "not long" --hypothesis-profile=search tests/unit/policy
 
 test-cluster: export NODES ?= 2
 test-cluster: setup ## what needs a cluster: storage, contract, admission, chart, end to end (HEADROOM_CLUSTER=bundled|kind|kubeconfig)

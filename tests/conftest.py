@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# What is slow on a busy machine is not wrong, so that nothing here has a deadline.
-settings.register_profile("quick", max_examples=30, deadline=None)
-settings.register_profile("thorough", max_examples=200, deadline=None)
+# What is slow on a busy machine is not wrong, so that nothing here has a deadline. A change is judged by the same
+# examples each time; `make fuzz` looks for new ones.
+settings.register_profile("quick", max_examples=30, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=200, deadline=None, derandomize=True)
+settings.register_profile("search", max_examples=500, deadline=None)
 settings.load_profile("quick")
 
 LONG = (

@@ -199,11 +199,15 @@ def _may_wait(demand: Demand, expected: float, per_worker: float) -> float:
 
 
 def _workers_for(throughput: float, per_worker: float, verified: VerifiedCount | None) -> int:
-    """n = n_v + ceil((C - X_v) n_v / (eta X_v)); without a verified count C / (m c), as any count is as good."""
+    """n = n_v + (C - X_v) n_v / (eta X_v), rounded up; without a verified count C / (m c), as any count is as good.
+
+    Written so that nothing is taken from a large count and added again: a small C would not survive it.
+    """
     if verified is None or verified.workers == 0 or verified.gain <= 0:
         return ceil(throughput / per_worker)
     reached = verified.throughput or verified.workers * per_worker
-    return max(0, verified.workers + ceil((throughput - reached) * verified.workers / (verified.gain * reached)))
+    gain = verified.gain
+    return max(0, ceil(verified.workers * (throughput / reached - (1.0 - gain)) / gain))
 
 
 def _learn(demand: Demand, expected: float, beyond: float) -> Wanted:

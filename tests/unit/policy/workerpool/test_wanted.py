@@ -102,6 +102,12 @@ def test_a_verified_count_of_full_gain_changes_nothing(demand: Demand, count: in
     assert decide_wanted(replace(demand, verified=VerifiedCount(count))).workers == decide_wanted(demand).workers
 
 
+def test_a_trickle_gets_its_worker_beside_a_large_verified_count() -> None:
+    trickle = replace(QUIET, arrivals=1.1e-6, arrivals_long=0.0, service_rate=91.0)
+    assert decide_wanted(trickle).workers == 1
+    assert decide_wanted(replace(trickle, verified=VerifiedCount(200))).workers == 1
+
+
 def test_a_steady_load_gets_the_slots_that_keep_waits_within_the_target() -> None:
     assert decide_wanted(QUIET).workers == 8  # 7.5 busy, 7.5 / 0.95 = 7.9; nobody waits for 30 s
     assert decide_wanted(replace(QUIET, target_lag_seconds=0.5)).workers == 10
