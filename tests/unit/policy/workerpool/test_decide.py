@@ -260,7 +260,8 @@ def test_a_larger_minimum_never_allows_fewer(
     least = min(spec.min_workers + more, spec.max_workers)
     larger = spec.model_copy(update={"min_workers": least})
     small, large = (scaling_of(decide_once(one, seen, memory)[0]) for one in (spec, larger))
-    assert large.allowed >= small.allowed
+    # A minimum may bring the count so near to the wanted one that the rest is too little to act on.
+    assert large.allowed >= small.allowed or large.limit is Rule.TOLERANCE
 
 
 @given(specs(), facts(), memories())
