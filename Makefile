@@ -7,7 +7,7 @@ PYTEST := .venv/bin/pytest
 CODE := operator tests e2e tools
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz prove-calm prove-members prove-workers demo bench bench-replicas bench-workers english figures changelog crds clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz prove-calm prove-checker prove-members prove-workers demo bench bench-replicas bench-workers english figures changelog crds clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ test-cluster: setup ## what needs a cluster: storage, contract, admission, chart
 
 prove-calm: setup ## that a calm operator sends nothing, and that a slow API server is no lag (20 minutes); writes build/results
 	$(PYTHON) -m e2e.run $(PYTEST) -q -m proof e2e/suite/test_calm.py e2e/suite/test_busy_api.py
+
+prove-checker: setup ## that the checker, which runs beside every test on the cluster, finds each invariant broken by hand (10 minutes)
+	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=400 -m proof e2e/suite/test_invariants.py
 
 prove-members: setup ## that a busy replica stays Ready for five minutes, and 50 evictions refuse no connection (25 minutes)
 	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=2400 -m proof e2e/suite/test_member_pods.py
