@@ -34,7 +34,7 @@ RETRY_SECONDS = 5.0
 REFUSED_RETRY_SECONDS = 300.0
 """A connection that was lost is opened again so soon; a pooler, or a login without the right, stays what it is."""
 SHORT_RETRY_SECONDS = 30.0
-"""Where no connection is left, so seldom: each attempt is work for a server that has too much of it."""
+"""If no connection is left, so seldom: each attempt is work for a server that has too much of it."""
 PASSING = frozenset(
     {
         Reason.HOST_NOT_FOUND,

@@ -39,7 +39,7 @@ def make_object(kind: Kind, name: str, **parts: Any) -> Manifest:
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, **parts}
 
 
-def make_pool(**changes: Any) -> Manifest:
+def make_pool() -> Manifest:
     spec = {
         "workers": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "commands"}},
         "maxWorkers": 6,
@@ -49,7 +49,7 @@ def make_pool(**changes: Any) -> Manifest:
         "databaseRef": {"name": "store"},
         "priority": "Standard",
     }
-    return make_object(WORKER_POOL, "commands", spec={**spec, **changes})
+    return make_object(WORKER_POOL, "commands", spec=spec)
 
 
 @dataclass
@@ -58,7 +58,6 @@ class Laboratory:
 
     shop: Shop
     app: procrastinate.App
-    spec: dict[str, Any] = field(default_factory=dict)
     kube: MemoryKube = field(default_factory=lambda: MemoryKube(clock=SystemClock()))
     telemetry: MemoryTelemetry = field(default_factory=MemoryTelemetry)
     workers: list[tuple[str, Any]] = field(default_factory=list)
@@ -71,7 +70,7 @@ class Laboratory:
         selector = {"matchLabels": {"app": "commands"}}
         self.cluster.seed(make_object(DEPLOYMENT, "commands", spec={"replicas": 1, "selector": selector}))
         self.cluster.seed(make_object(DATABASE_GUARD, "store", spec={}))
-        self.uid = self.cluster.seed(make_pool(**self.spec))["metadata"]["uid"]
+        self.uid = self.cluster.seed(make_pool())["metadata"]["uid"]
         self.links = GuardLinks(await self.shop.open_primary())
         self.post_guard()
         self.reconciler = WorkerPoolReconciler(
@@ -146,17 +145,16 @@ class Laboratory:
         return status
 
 
-async def sleep(seconds: float) -> None:
-    await asyncio.sleep(seconds)
-
-
 @contextlib.asynccontextmanager
-async def laboratory(shop: Shop, job: Any = sleep, **spec: Any) -> AsyncIterator[tuple[Laboratory, Any]]:
-    """The laboratory at work, and the task of the job; `spec` are changes to that of the pool."""
+async def laboratory(shop: Shop) -> AsyncIterator[tuple[Laboratory, Any]]:
     app = shop.app()
-    work = app.task(name="work", queue="commands")(job)
+
+    @app.task(name="work", queue="commands")
+    async def work(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
     async with app.open_async():
-        lab = Laboratory(shop, app, spec)
+        lab = Laboratory(shop, app)
         await lab.open()
         loop = asyncio.create_task(lab.run())
         try:

@@ -1,7 +1,7 @@
-"""Growth where a queue tells only its lag and its backlog: twice the workers, then a look at the backlog.
+"""Growth where a queue tells only its lag and its backlog: twice the workers, then another sample of the backlog.
 
 Nothing tells what arrives or ends. But the backlog of workers that help grows more slowly beside more of them, while as
-much arrives as before. Where it does not, the pool may have twice the workers once in each deadline at most.
+much arrives as before. If it does not, the pool may have twice the workers once in each deadline at most.
 """
 
 from dataclasses import replace

@@ -151,8 +151,8 @@ def _has_slowed(freeze: Freeze, window: GainWindow, share: float = 1.0) -> bool:
 def _withdraw(memory: GainMemory, freeze: Freeze, seen: GainFacts, window: GainWindow, more: GainWindow) -> GainMemory:
     """A slot does no more beside fewer workers, so that those taken away come back.
 
-    If these do less than the base did, all slots have become slower by themselves, and what was measured before is no
-    measure any more. What they gained says how many more may come.
+    If these do less than the base did, all slots have become slower by themselves, and what was measured before counts
+    no more. What they gained says how many more may come.
     """
     memory = _become_wary(memory, seen)
     if _has_slowed(freeze, window):

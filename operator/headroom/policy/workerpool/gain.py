@@ -72,7 +72,7 @@ def measure_gain(fewer: GainWindow, more: GainWindow) -> Gain | None:
 
 
 def _newest(one: GainWindow, other: GainWindow) -> tuple[GainWindow, GainWindow]:
-    """Of the earlier window only what is not much older than the later one."""
+    """Only the part of the earlier window that is not much older than the later one is left."""
     return (one.newest(), other) if one.ended_at <= other.ended_at else (one, other.newest())
 
 
@@ -81,7 +81,7 @@ def measure_recovery(fewer: GainWindow, more: GainWindow) -> float | None:
 
     Then the workers hold each other up. All workers together do the same if something else limits them, and the rate of
     a slot is inverse to their count. Slots that nothing holds up do the same beside fewer. The middle between both is
-    0. Both windows follow each other: what became slower before the second one is no difference between them.
+    0. Both windows follow each other: what became slower before the second one changes both alike.
     """
     if fewer.ended <= 0 or more.ended <= 0 or more.workers <= fewer.workers:
         return None

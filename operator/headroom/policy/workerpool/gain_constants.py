@@ -2,7 +2,7 @@
 
 DRIFT_PER_MINUTE = 0.02
 """Jobs and database drift by so much for each minute between two windows, beside WINDOW_ERROR. At LINEAR_SIGMAS, a fall
-of 8 % a minute is no verdict."""
+of 8 % a minute leads to no verdict."""
 DRIFT_FREE_SECONDS = 180.0
 """A free rate is as good as new for so long, in which a race is named; then it may have fallen by 8 % a minute."""
 DRIFT_PIECES = 3

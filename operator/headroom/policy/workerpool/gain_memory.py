@@ -89,7 +89,7 @@ class Freeze:
     of them wait, None where it says nothing) were measured at. `phase_since` is when the phase began. With `is_trial`
     nothing is proven yet: there was no window at fewer workers, and the step back is to make one. A try goes from
     `tried_from` to `tried` workers. `unneeded_since` is since when the freeze holds nobody back, `quiet_since` since
-    when the queue has spare workers besides.
+    when the queue has spare workers as well.
     """
 
     workers: int

@@ -36,7 +36,7 @@ def effective_condition(context: PoolContext) -> Condition:
     if freeze is not None and freeze.is_trial:
         return Condition(kind, Truth.UNKNOWN, Reason.MEASURING_GAIN, describe_freeze(freeze))
     if freeze is not None:
-        message = describe_stop(freeze, context.now, find_surroundings(context))
+        message = describe_stop(freeze, context.now, read_growth_context(context))
         return Condition(kind, Truth.FALSE, Reason.NO_GAIN_FROM_MORE_WORKERS, message)
     if gain.lifted is not None:
         is_open = gain.lifted is Lift.NOT_MEASURED
@@ -56,7 +56,7 @@ def effective_condition(context: PoolContext) -> Condition:
     return Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message)
 
 
-def find_surroundings(context: PoolContext) -> Surroundings:
+def read_growth_context(context: PoolContext) -> Surroundings:
     """What the texts about a freeze need of this pass."""
     target, limits, present = context.facts.workload, context.decision.limits, 0
     if target is not None:
@@ -77,7 +77,7 @@ def emit_growth(context: PoolContext, before: GainMemory) -> None:
     was_frozen, freeze = old is not None and not old.is_trial, gain.freeze
     is_frozen = freeze is not None and not freeze.is_trial
     if freeze is not None and is_frozen and not was_frozen:
-        message = describe_stop(freeze, context.now, find_surroundings(context))
+        message = describe_stop(freeze, context.now, read_growth_context(context))
         context.emit(Reason.NO_GAIN_FROM_MORE_WORKERS, message, "Warning")
         metrics.record_freeze(context)
     if was_frozen and not is_frozen and gain.lifted is not None:

@@ -16,7 +16,7 @@ from headroom.reasons import Reason
 FIELD = "queue.postgres.custom"
 STRAY_PERCENT = re.compile(r"%(?!\(target_lag\)s)")
 MOST_AGE_SECONDS = 1e10
-"""An age of more than 300 years is no age in seconds."""
+"""An age of more than 300 years is not in seconds."""
 MOST_ITEMS = 10**15
 """More than a thousand tables can hold: 2 ** 32 pages with 291 rows each."""
 MOST_COUNT = 2**63 - 1
@@ -24,7 +24,7 @@ MOST_COUNT = 2**63 - 1
 EARLY_SECONDS = 5.0
 """A row may be younger than the statement that reads it, and clocks differ a little: so far below 0 an age is 0."""
 EARLY_KEPT_SECONDS = 600.0
-"""An age farther below 0 is told for ten minutes: an empty queue does not disprove it."""
+"""An age farther below 0 is reported for ten minutes: an empty queue does not disprove it."""
 
 
 @dataclass(slots=True)
