@@ -104,7 +104,8 @@ class Reason(StrEnum):
     DATABASE_NOT_FOUND = "DatabaseNotFound"
     """`connection.database` does not exist on the server. Fix: correct the name or create it."""
     TLS_FAILED = "TLSFailed"
-    """No TLS session could be established. Fix: check `connection.tls`, the CA in its Secret and the host name."""
+    """No TLS session could be established. Fix: check `connection.tls`, the CA in its Secret and the host name; without
+    `ssl` at the server, set `connection.tls.mode: disable`."""
     TLS_WEAK = "TLSWeak"
     """The connection is not encrypted or not verified. Fix: set `connection.tls.mode: verify-full`."""
     PRIMARY_TIMEOUT = "PrimaryTimeout"
@@ -318,7 +319,8 @@ class Reason(StrEnum):
     BACKLOG_BLOCKED = "BacklogBlocked"
     """Items wait for a key, a pause or a missing job kind: workers cannot help. Fix: see the message."""
     QUEUE_NOT_FOUND = "QueueNotFound"
-    """The table or function of the queue does not exist in this database. Fix: correct database, schema or preset."""
+    """A table, column or function of the queue does not exist for this login. Fix: correct database, schema, preset or
+    statement; run your own SQL as that login to see it."""
     QUERY_FAILED = "QueryFailed"
     """A query of the spec raised an error. Fix: run it by hand; only the error's code is shown."""
     QUERY_NO_ROW = "QueryReturnedNoRow"

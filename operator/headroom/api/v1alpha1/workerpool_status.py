@@ -122,6 +122,11 @@ class NextSchedule(StatusModel):
 class WorkerPoolStatus(CommonStatus):
     """What was measured and decided."""
 
+    reason: Annotated[str, Field(max_length=128)] | None = None
+    """What a person should know first: the reason of Ready while it is not True, else the condition that is not as it
+    should be and its reason, such as `SignalAvailable:ConcurrencyMismatch`; `AsExpected` if all are."""
+    paused: Word | None = None
+    """What does not change now, because the spec says so: `Up`, `Down` or `Both`."""
     workers: Count | None = None
     """Workers that exist."""
     ready_workers: Count | None = None

@@ -37,7 +37,7 @@ def check_signal(chain_input: ChainInput, _allowed: int) -> Ruling | None:
     """Nothing is known: hold."""
     if chain_input.gap is None:
         return None
-    message = f"the workers stay as they are: {chain_input.gap.message}"
+    message = chain_input.gap.message
     return Ruling(Rule.STALE_SIGNAL, chain_input.present, Reason.STALE_SIGNAL, message, is_final=True)
 
 
@@ -164,7 +164,7 @@ def _decision(chain_input: ChainInput, count: int, allowed: int, binding: Ruling
     # Who else scales the target is the cause of all else: it comes first.
     parts = (ruled, asked) if binding.rule is Rule.TARGET_CONFLICT else (asked, ruled)
     message = "; ".join(part for part in parts if part)
-    return ScalingDecision(count, allowed, rule, binding.rule, binding.reason, message)
+    return ScalingDecision(count, allowed, rule, binding.rule, binding.reason, message, ruling=ruled)
 
 
 def _describe_ruling(chain_input: ChainInput, count: int, allowed: int, binding: Ruling) -> str:
@@ -174,7 +174,7 @@ def _describe_ruling(chain_input: ChainInput, count: int, allowed: int, binding:
     if binding.rule is Rule.TARGET_CONFLICT:
         return f"{binding.message}; {allowed} present{_describe_bounds(chain_input)}, left alone"
     if binding.rule is Rule.STALE_SIGNAL:
-        return f"{allowed} present: {binding.message}"
+        return f"the workers stay as they are, {allowed} present: {binding.message}"
     is_held = binding.rule in (Rule.STEP, Rule.TOLERANCE) or binding.reason in UNKNOWN_BUDGET
     is_kept = allowed == chain_input.present and (allowed > count or is_held)
     return f"{allowed} {'stay' if is_kept else 'allowed'}: {binding.message}"

@@ -78,7 +78,8 @@ class Ruling:
 class ScalingDecision:
     """What was wanted, what is allowed, and the rule that made the difference (None: no limit did).
 
-    `awaited` workers more are allowed as soon as the guard has heard of the present want.
+    `awaited` workers more are allowed as soon as the guard has heard of the present want. `ruling` is what the limit
+    says, without what was wanted.
     """
 
     wanted: int
@@ -88,6 +89,7 @@ class ScalingDecision:
     reason: Reason
     message: str
     awaited: int = 0
+    ruling: str = ""
 
     @property
     def expected(self) -> int:

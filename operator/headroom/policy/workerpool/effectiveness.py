@@ -13,6 +13,7 @@ from headroom.policy.workerpool.constants import (
     BASE_MAX_AGE_SECONDS,
     GAIN_LEAST_JOBS,
     LINEAR_GAIN,
+    RECOVERED_RATIO,
     SETTLING_SECONDS,
     SLOWER_LEAST_JOBS,
     TRIAL_SHARE,
@@ -21,7 +22,7 @@ from headroom.policy.workerpool.constants import (
 )
 from headroom.policy.workerpool.free_rate import is_slower, learn_free_rate, set_free_rate, verify_by_rate
 from headroom.policy.workerpool.freeze import begin_freeze, begin_trial, follow_freeze
-from headroom.policy.workerpool.gain import GainVerdict, decide_gain, is_decidable, is_precise, is_weak_gain
+from headroom.policy.workerpool.gain import GainVerdict, decide_gain, has_fallen, is_decidable, is_precise, is_weak_gain
 from headroom.policy.workerpool.gain_constants import (
     DRIFT_PIECES,
     TRIAL_AFTER_SECONDS,
@@ -130,7 +131,8 @@ def _find_base(memory: GainMemory, seen: GainFacts) -> GainWindow | None:
 def _count(memory: GainMemory, seen: GainFacts) -> GainMemory:
     """Count the interval, if the workers were settled and had work all the time."""
     if seen.waits is not None and seen.at >= memory.ready_since + SETTLING_SECONDS:
-        memory = replace(memory, waits=memory.waits.add(seen.waits))
+        waits = memory.waits.add(seen.waits)
+        memory = replace(memory, waits=waits, locked_at=seen.at if waits.is_lock_known else memory.locked_at)
     if seen.seconds <= 0:
         return _expire(memory, seen)
     if seen.ended is None:
@@ -203,6 +205,7 @@ def _verify_by_step(memory: GainMemory, seen: GainFacts, rules: GainRules) -> Ga
         memory,
         reach=max(memory.reach, useful),
         gained=window.workers if is_final else memory.gained,
+        assumed_from=None,
         verified=verified,
         lifted=None,
         base=None if is_final else base,
@@ -213,7 +216,8 @@ def _verify_by_step(memory: GainMemory, seen: GainFacts, rules: GainRules) -> Ga
 def _give_up(memory: GainMemory, seen: GainFacts, rules: GainRules) -> GainMemory:
     """Without a verdict, five minutes count as a gain, unless workers wait for a lock or do less than free ones.
 
-    Then fewer are tried: at once beside a lock, if no window before can come to a verdict.
+    Then fewer are tried: at once beside a lock, or if all together do far less than fewer did, where no window before
+    can come to a verdict.
     """
     ready, window = memory.ready or 0, memory.window
     if ready <= max(memory.reach, memory.gained) or memory.jobs < GAIN_LEAST_JOBS:
@@ -224,11 +228,13 @@ def _give_up(memory: GainMemory, seen: GainFacts, rules: GainRules) -> GainMemor
     is_wary = seen.at < memory.wary_until
     is_held_up = is_lock
     if window is not None and window.is_counted and window.workers > 1 and seen.wanted > window.workers:
-        is_held_up = is_lock or (not is_wary and is_slower(memory, window, seen.at))
+        # After so long beside a queue that is late, it does not matter whether time explains it: fewer show that.
+        is_held_up = is_lock or (not is_wary and is_slower(memory, window, memory.free_at if is_over else seen.at))
         is_stuck = is_over or memory.base is None or not is_decidable(memory.base, window)
-        is_due = seen.at >= memory.trial_at and seconds >= (0.0 if is_lock else TRIAL_AFTER_SECONDS)
+        is_clear = is_lock or (memory.base is not None and has_fallen(memory.base, window, 1 / RECOVERED_RATIO))
+        is_due = seen.at >= memory.trial_at and (is_clear or seconds >= TRIAL_AFTER_SECONDS)
         if is_held_up and is_stuck and is_due and is_precise(window, 1 / (1 - TRIAL_SHARE)):
             return begin_trial(memory, seen, window, rules)
     if not is_over or is_held_up:
         return memory
-    return replace(memory, reach=ready, base=None, pending=None, above_since=None)
+    return replace(memory, reach=ready, assumed_from=memory.known_reach, base=None, pending=None, above_since=None)

@@ -22,13 +22,14 @@ from headroom.policy.workerpool.gain_memory import GainFacts, GainMemory
 from headroom.policy.workerpool.gain_window import GainWindow
 
 FIRST_RATE_JOBS = 30.0
-"""What the first rate of a slot counts for, in jobs: slots that the first samples show busy may have been idle."""
+STEADY_SECONDS = 60.0
+"""What the rate of a slot counts for, in jobs, until the count of workers has been steady for so long."""
 
 
 def learn_free_rate(memory: GainMemory, seen: GainFacts) -> GainMemory:
     """m0: the best rate of a slot. Until a window has measured it, what busy slots did before the pool grew."""
     window = memory.window
-    is_small = (memory.ready or 0) <= memory.reach
+    is_small = (memory.ready or 0) <= memory.known_reach
     if window is not None and is_small and _has_slowed(memory, window):
         return set_free_rate(memory, window, seen.at)
     if window is None or not window.is_counted:
@@ -60,13 +61,16 @@ def _has_slowed(memory: GainMemory, window: GainWindow) -> bool:
 
 def _learn_without_window(memory: GainMemory, seen: GainFacts) -> GainMemory:
     """From the busy slots of a queue that does not have work for all of them."""
-    is_small, rate = (memory.ready or 0) <= memory.reach, seen.service_rate
+    is_small, rate = (memory.ready or 0) <= memory.known_reach, seen.service_rate
     if memory.jobs < GAIN_LEAST_JOBS or rate is None:
         return memory
     is_outdated = seen.at - memory.free_at > BASE_MAX_AGE_SECONDS
+    # It is hardly known at first: slots that the first samples show busy may have been idle.
+    jobs = float(memory.jobs) if seen.at - memory.ready_since >= STEADY_SECONDS else min(memory.jobs, FIRST_RATE_JOBS)
     if memory.free_rate is None or (is_small and (memory.free_workers == 0 or is_outdated)):
-        return replace(memory, free_rate=rate, free_jobs=float(memory.jobs), free_workers=0, free_at=seen.at)
-    is_like = is_small and rate >= SLOWER_SHARE * memory.free_rate
+        return replace(memory, free_rate=rate, free_jobs=jobs, free_workers=0, free_at=seen.at)
+    # It follows changes late: a rate that a window has shown since then is the newer one.
+    is_like = is_small and SLOWER_SHARE <= rate / memory.free_rate <= 1 / SLOWER_SHARE
     jobs = max(memory.free_jobs, FIRST_RATE_JOBS)
     return replace(memory, free_rate=rate, free_jobs=jobs, free_at=seen.at) if is_like else memory
 
@@ -96,11 +100,10 @@ def verify_by_rate(memory: GainMemory, seen: GainFacts) -> GainMemory:
 
 
 def is_slower(memory: GainMemory, window: GainWindow, now: float) -> bool:
-    """Whether a slot certainly does less than a free one. A free rate that no window has measured is hardly known."""
+    """Whether a slot certainly does less than a free one; `now` is that of the free rate if time does not matter."""
     if memory.free_rate is None:
         return False
-    jobs = memory.free_jobs if memory.free_workers else min(memory.free_jobs, FIRST_RATE_JOBS)
-    spread = math.exp(GAIN_SIGMAS * math.sqrt(window.error**2 + 1 / jobs))
+    spread = math.exp(GAIN_SIGMAS * math.sqrt(window.error**2 + 1 / memory.free_jobs))
     return window.slot_rate * spread * _find_drift(memory, now) < SLOWER_SHARE * memory.free_rate
 
 

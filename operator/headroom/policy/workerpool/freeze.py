@@ -65,7 +65,8 @@ def begin_trial(memory: GainMemory, seen: GainFacts, more: GainWindow, rules: Ga
     workers = more.workers - math.ceil(TRIAL_SHARE * more.workers)
     frozen = begin_freeze(memory, seen, replace(more, workers=workers), more)
     assert frozen.freeze is not None
-    trial = replace(frozen.freeze, workers=workers, is_trial=True, fewer=None)
+    fewer = memory.base if memory.base is not None and memory.base.workers <= workers else None
+    trial = replace(frozen.freeze, workers=workers, is_trial=True, fewer=fewer)
     pause = memory.trial_pause_seconds
     return replace(
         frozen,
@@ -93,8 +94,9 @@ def _freeze(memory: GainMemory, freeze: Freeze) -> GainMemory:
 
 def follow_freeze(memory: GainMemory, seen: GainFacts, rules: GainRules) -> GainMemory:
     """The memory after one more pass under a freeze."""
-    freeze = memory.freeze
-    assert freeze is not None
+    assert memory.freeze is not None
+    freeze = name_cause(memory.freeze, memory.waits, seen.ready)
+    memory = replace(memory, freeze=freeze)
     if freeze.phase is Phase.CONFIRMING:
         return _confirm(memory, freeze, seen, rules)
     if freeze.phase is Phase.RETRYING:
@@ -125,6 +127,9 @@ def _confirm(memory: GainMemory, freeze: Freeze, seen: GainFacts, rules: GainRul
         # A wait for a lock was seen beside it, so that less is needed.
         if is_proven or ((is_over or is_lock) and recovery > RECOVERED_SIGMAS):
             proven = replace(freeze, is_trial=False, fewer_workers=window.workers, fewer_rate=window.rate)
+            if not is_proven:
+                # They hold each other up, but the fewer may do a little less: half of the step is what is taken back.
+                proven = replace(proven, workers=math.ceil((window.workers + more.workers) / 2))
             reach = min(memory.reach, window.workers)
             known = replace(memory, reach=reach, gained=0, verdicts=memory.verdicts + 1)
             return _keep(replace(known, trial_pause_seconds=TRIAL_FIRST_SECONDS), proven, seen)
@@ -159,6 +164,10 @@ def _withdraw(memory: GainMemory, freeze: Freeze, seen: GainFacts, window: GainW
         memory = set_free_rate(memory, window, seen.at)
         lifted = lift_freeze(memory, Lift.SERVICE_SLOWED, freeze.more_workers)
         return replace(lifted, gained=freeze.more_workers, verified=None)
+    is_held_up = (measure_recovery(window, more) or 0.0) >= -RECOVERED_SIGMAS
+    if not is_held_up and window.slot_rate < (memory.free_rate or 0.0):
+        # Nothing holds these slots up: the jobs are longer than those of the free rate were.
+        memory = set_free_rate(memory, window, seen.at)
     lifted = lift_freeze(memory, Lift.FEWER_DO_LESS, memory.count_useful(more))
     gain = measure_gain(window, more)
     verified = None if gain is None else Verified(window.workers, window.rate, more.workers, more.rate, gain)

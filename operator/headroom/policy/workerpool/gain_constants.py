@@ -10,7 +10,7 @@ DRIFT_PIECES = 3
 TAIL_JOBS = 400
 TAIL_SECONDS = 120.0
 """Of an earlier window, so many jobs and so much time are compared: more of them would be older, and hardly exacter."""
-TRIAL_AFTER_SECONDS = 90.0
+TRIAL_AFTER_SECONDS = 45.0
 """Slots that are slower beside more workers must have been so for so long, where no wait for a lock says why."""
 TRIAL_FIRST_SECONDS = 120.0
 """Fewer workers are measured again after 2, 4, 8 ... minutes, up to `retryAfter`, if the last try showed nothing."""

@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from headroom.model.waits import WaitSample
-from headroom.policy.workerpool.constants import (
-    LINEAR_SIGMAS,
-)
+from headroom.policy.workerpool.constants import BASE_MAX_AGE_SECONDS, LINEAR_SIGMAS
 from headroom.policy.workerpool.gain import Gain
 from headroom.policy.workerpool.gain_constants import (
     DRIFT_FREE_SECONDS,
@@ -163,7 +161,8 @@ class GainMemory:
     slower at a steady count, how much is not known yet. `verdicts` counts verdicts. `free_at` is when the free rate was
     last seen. `updating_since` is since when pods of two templates run; what `is_inherited` was measured of the earlier
     one. Fewer workers are not tried again before `trial_at`, `trial_pause_seconds` after the last time; `wary_until` no
-    verdict counts without a wait for a lock, because of the `mistakes` before.
+    verdict counts without a wait for a lock, because of the `mistakes` before. `assumed_from` is the reach before
+    time alone made it larger, `locked_at` when sessions were last known to wait for locks.
     """
 
     template: str | None = None
@@ -195,6 +194,8 @@ class GainMemory:
     wary_until: float = -math.inf
     mistakes: int = 0
     backlog_step: BacklogStep | None = None
+    assumed_from: int | None = None
+    locked_at: float = -math.inf
 
     @property
     def is_measuring(self) -> bool:
@@ -205,9 +206,14 @@ class GainMemory:
         """The memory without windows and rates, because a worker was found to have another number of slots."""
         return replace(self, window=None, base=None, pending=None, free_rate=None, free_jobs=0.0, free_workers=0)
 
+    @property
+    def known_reach(self) -> int:
+        """The largest count whose slots were found not to hold each other up; time alone does not show that."""
+        return self.reach if self.assumed_from is None else min(self.reach, self.assumed_from)
+
     def believe_rate(self, now: float) -> float | None:
-        """The free rate as a limit may use it: an old one may have fallen, unless sessions wait for a lock."""
-        if self.free_rate is None or self.waits.is_lock_known:
+        """The free rate as a limit may use it: an old one may have fallen, unless a lock explains that."""
+        if self.free_rate is None or now - self.locked_at < BASE_MAX_AGE_SECONDS:
             return self.free_rate
         minutes = max(0.0, now - self.free_at - DRIFT_FREE_SECONDS) / 60
         rate = self.free_rate * math.exp(-LINEAR_SIGMAS * DRIFT_PER_MINUTE * minutes)

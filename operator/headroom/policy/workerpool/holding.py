@@ -7,6 +7,7 @@ held one. A freeze that holds nobody back ends by itself; what was verified stay
 import math
 from dataclasses import replace
 
+from headroom.model.waits import LOCK_PREFIX
 from headroom.policy.workerpool.constants import (
     FREEZE_FIRST_SECONDS,
     FREEZE_GROWTH,
@@ -23,18 +24,28 @@ from headroom.policy.workerpool.wait_tally import IDLE, WaitTally
 
 
 def name_cause(freeze: Freeze, waits: WaitTally, workers: int) -> Freeze:
-    """The freeze with what so many workers wait for, once that is known; a lock that was named stays."""
-    cause = waits.find_cause(workers)
-    is_same = cause == freeze.wait and (freeze.statement is not None or waits.blocker is None)
-    if cause is None or is_same or (freeze.wait not in (None, IDLE, cause)):
+    """The freeze with what so many workers wait for, once that is known.
+
+    A lock is believed at any count, and stays. What else limits the workers of the verdict shows beside as many only:
+    the fewer that are held may well be busy.
+    """
+    cause, is_lock = waits.find_cause(workers), _is_lock(freeze.wait)
+    if cause is None or (is_lock and (cause != freeze.wait or freeze.statement is not None)):
         return freeze
-    blocker = waits.blocker if waits.is_lock else None
+    if not _is_lock(cause) and (freeze.wait not in (None, IDLE) or (cause != IDLE and workers < freeze.more_workers)):
+        return freeze
+    blocker = waits.blocker if _is_lock(cause) else None
     return replace(
         freeze,
         wait=cause,
+        wait_share=freeze.wait_share if cause == freeze.wait else None,
         statement=None if blocker is None else blocker.statement,
         is_idle_blocker=blocker is not None and blocker.is_idle,
     )
+
+
+def _is_lock(wait: str | None) -> bool:
+    return wait is not None and wait.startswith(LOCK_PREFIX)
 
 
 def lift_freeze(memory: GainMemory, why: Lift, workers: int = 0) -> GainMemory:
@@ -45,7 +56,7 @@ def lift_freeze(memory: GainMemory, why: Lift, workers: int = 0) -> GainMemory:
 
 def follow_holding(memory: GainMemory, freeze: Freeze, seen: GainFacts, rules: GainRules) -> GainMemory:
     """The memory after one more pass under a freeze that holds."""
-    freeze = _follow_need(name_cause(freeze, memory.waits, seen.ready), seen)
+    freeze = _follow_need(freeze, seen)
     if _is_over(freeze, seen, rules):
         return lift_freeze(memory, Lift.NOT_NEEDED)
     if seen.is_saturated:

@@ -30,7 +30,7 @@ from headroom.reconcilers.workerpool.status import build_status, first_status, i
 REPORTED = (ConditionType.READY, ConditionType.KEEPING_UP, ConditionType.SIGNAL_AVAILABLE)
 QUIET = frozenset({Reason.AS_EXPECTED, Reason.NOT_YET_OBSERVED, Reason.LAG_WITHIN_TARGET, Reason.STALE_SIGNAL})
 """Reasons without an event; SignalAvailable says why a signal is stale."""
-WARNINGS = frozenset({Reason.JOBS_FAILING, Reason.GRACE_TOO_SHORT})
+WARNINGS = frozenset({Reason.JOBS_FAILING, Reason.GRACE_TOO_SHORT, Reason.CONCURRENCY_MISMATCH})
 """Reasons of True conditions that a person should act on."""
 EARLY = (str(Truth.UNKNOWN), str(Reason.GUARD_NOT_READY))
 """SignalAvailable while a guard has hardly had the time to observe its server: no event either."""

@@ -347,4 +347,4 @@ def test_what_another_scales_is_present_and_not_allowed(present: int, said: str)
     assert decision.message.startswith(f"{said}; ")
     assert " allowed" not in decision.message
     blind = scaling(SPEC, (replace(seen, signal=GAP), memory))
-    assert blind.message == f"{present} present: the workers stay as they are: {GAP.message}"
+    assert blind.message == f"the workers stay as they are, {present} present: {GAP.message}"

@@ -56,7 +56,7 @@ async def test_an_unknown_queue_holds_the_workers_and_comes_back(error: Headroom
     assert world.message("SignalAvailable") == str(error)
     assert world.condition("KeepingUp") == ("Unknown", reason)
     assert world.condition("Ready") == ("False", reason)
-    assert world.message("Ready") == f"the queue cannot be read now, and nothing is scaled until it can: {error}"
+    assert world.message("Ready") == f"the queue cannot be read now, and nothing is scaled until it can be: {error}"
     assert world.condition("ScalingLimited") == ("Unknown", Reason.STALE_SIGNAL)
     assert world.status()["lastDecision"]["limit"] == "StaleSignal"
     assert set(world.status()["queue"]) == {"measuredAt"}, "numbers that nobody measured are not shown"
