@@ -55,8 +55,6 @@ def describe_unmeasured(gain: GainMemory, now: Moment) -> str:
 def describe_stop(freeze: Freeze, now: Moment, around: Surroundings) -> str:
     """Why growth stopped, what to correct, and when more workers are tried."""
     text = f"{describe_freeze(freeze)}: {describe_cause(freeze)}"
-    if freeze.phase is Phase.RETRYING:
-        return f"{text}; {count_of(min(freeze.allowed, around.most), 'worker')} are tried again now"
     retry = _describe_retry(freeze, now, around)
     if not around.has_template:
         return f"{text}; correct that; {retry}"
@@ -68,6 +66,8 @@ def describe_stop(freeze: Freeze, now: Moment, around: Surroundings) -> str:
 
 def _describe_retry(freeze: Freeze, now: Moment, around: Surroundings) -> str:
     """When more workers are tried, where nothing else keeps the pool from it."""
+    if freeze.phase is Phase.RETRYING:
+        return f"{count_of(min(freeze.allowed, around.most), 'worker')} are tried again now"
     held = max(freeze.workers, around.ready)
     if around.most <= held:
         return f"no more are tried while the spec allows {around.most}"
