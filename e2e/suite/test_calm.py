@@ -54,6 +54,7 @@ def difference(later: Mapping[tuple[str, str], int], earlier: Calls) -> Calls:
 def settled(clean: Shop) -> Iterator[Shop]:
     """Twenty pools, each with a Deployment and a queue of its own, and three sets; all Ready."""
     run_app(clean, "schema", "produce.py", "--create-schema-only")
+    clean.let_queue_be_read()
     clean.sql("DELETE FROM procrastinate_jobs")
     clean.kubectl.apply(objects.database_guard())
     clean.wait_ready("dbg", objects.GUARD)

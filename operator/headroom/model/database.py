@@ -40,7 +40,12 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionTarget:
-    """Where a server is and how to reach it; PEM texts, not paths. `tls_mode` is libpq's sslmode."""
+    """Where a server is and how to reach it; PEM texts, not paths. `tls_mode` is libpq's sslmode.
+
+    `password_method` is the weakest that is answered, `tls_server_name` the name in the certificate where that is not
+    `host`, `namespace` that of the object whose spec names the server. `is_member`: it is a replica of ours, and `host`
+    the address of its pod.
+    """
 
     host: str
     port: int
@@ -50,6 +55,10 @@ class ConnectionTarget:
     ca_pem: str | None = field(default=None, repr=False)
     client_certificate_pem: str | None = field(default=None, repr=False)
     client_key_pem: str | None = field(default=None, repr=False)
+    password_method: str = "scram-sha-256"  # noqa: S105
+    tls_server_name: str | None = None
+    namespace: str = ""
+    is_member: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +299,7 @@ class DatabaseView:
 
     `finding` is the guard's own Ready condition; while `is_ready` is false nothing may be decided on the rest, and
     `connections`, `budget` and `allocations` are the last ones there were. `target` is the login of the Secret, whether
-    or not it was tried. `observed_at` is monotonic seconds; `marks` are the newest canary rounds, oldest first;
+    or not it was tried. `queue` is the login that reads the tables of queues, or why there is none. `observed_at` is monotonic seconds; `marks` are the newest canary rounds, oldest first;
     `allocations` are by pool uid. `state` is the guard's, as status has it; `are_commits_slow` is true while commits
     take as long as in a Brownout or longer.
     """
@@ -301,6 +310,7 @@ class DatabaseView:
     observed_at: float
     target: ConnectionTarget | None = None
     replication: Credentials | None = None
+    queue: Credentials | Finding | None = None
     server: ServerFacts | None = None
     connections: ConnectionCounts | None = None
     budget: ConnectionBudget | None = None

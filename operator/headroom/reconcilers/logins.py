@@ -16,7 +16,9 @@ from typing import Generic, TypeVar
 from headroom.api.v1alpha1.common import SecretKeyRef
 from headroom.api.v1alpha1.connection import PostgresConnection
 from headroom.errors import KubeUnavailable, Refused, Unavailable
+from headroom.model.conditions import Finding
 from headroom.model.database import ConnectionTarget, Credentials
+from headroom.policy.permitted import Permitted
 from headroom.ports.clock import Clock
 from headroom.ports.kube import SECRET, KubeReader, Manifest, ObjectRef
 from headroom.reasons import Reason
@@ -29,9 +31,11 @@ RETRY_SECONDS = 2.0
 SHORT_WAIT_SECONDS = 0.3
 LOGIN_RETRY_SECONDS = 10.0
 """A login that was refused is tried again this often while its Secret stays as it is: servers count failures."""
-LOGIN_REASONS = frozenset({Reason.PASSWORD_REJECTED, Reason.TLS_FAILED, Reason.TLS_WEAK, Reason.DATABASE_NOT_FOUND})
+LOGIN_REASONS = frozenset({Reason.PASSWORD_REJECTED, Reason.TLS_FAILED, Reason.PASSWORD_METHOD_WEAK, Reason.DATABASE_NOT_FOUND})
 """What a server refuses a login for: the Secret may have changed since it was read."""
-SECRET_REASONS = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.SECRET_INVALID})
+SECRET_REASONS = frozenset(
+    {Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.SECRET_INVALID, Reason.SECRET_NOT_PERMITTED}
+)
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----.+?-----END", re.DOTALL)
@@ -135,10 +139,15 @@ class LoginBackoff:
 
 @dataclass(frozen=True, slots=True)
 class SecretReader:
-    """Reads Secrets of one namespace."""
+    """Reads Secrets of one namespace, as far as the installation permits it."""
 
     kube: KubeReader
     namespace: str
+    permitted: Permitted = field(default_factory=Permitted)
+
+    async def check(self, name: str, where: str) -> None:
+        """Raise Refused if a Secret that a pod is to mount is missing or not permitted; `where` is the field."""
+        await self._get(name, where)
 
     async def credentials(self, name: str, field: str) -> Credentials:
         """The keys `username` and `password`; a line end after them, as `echo` leaves, does not belong to them."""
@@ -184,13 +193,18 @@ class SecretReader:
             ca_pem=ca,
             client_certificate_pem=certificate,
             client_key_pem=key,
+            password_method=str(connection.password_method),
+            namespace=self.namespace,
         )
 
     async def _get(self, name: str, field: str) -> Manifest:
+        # By its name first: what may not be used is not even read.
+        _refuse(self.permitted.find_name_problem(name, field))
         secret = await self.kube.get(ObjectRef(SECRET, self.namespace, name))
         if secret is None:
             message = f"{field}: Secret {name} does not exist; create it in namespace {self.namespace}"
             raise Refused(message, reason=Reason.SECRET_NOT_FOUND)
+        _refuse(self.permitted.find_secret_problem(name, secret["metadata"].get("labels") or {}, field))
         return secret
 
     def _value(self, secret: Manifest, name: str, key: str, field: str) -> str:
@@ -220,6 +234,11 @@ class SecretReader:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata="\n".join(found))
         except (ssl.SSLError, ValueError) as error:
             raise _invalid(name, key, field, "holds a certificate that does not parse") from error
+
+
+def _refuse(problem: Finding | None) -> None:
+    if problem is not None:
+        raise Refused(problem.message, reason=problem.reason)
 
 
 def _invalid(name: str, key: str, field: str, problem: str) -> Refused:

@@ -37,7 +37,7 @@ class Listens(Protocol):
     """A link whose database can be listened on."""
 
     def open_listener(self) -> QueueListener:
-        """See `PrimaryLink.open_listener`."""
+        """See `QueueLink.open_listener`."""
         ...
 
 

@@ -21,7 +21,7 @@ from tests.controllers import find_all, is_running
 from tests.manifests import NAMESPACE
 from tests.memory_kopf import MemoryKopf, MemoryWatch
 from tests.memory_world import LATE
-from tests.postgres_server import APPLICATION, DATABASE, MONITOR, Server, ServerMaker
+from tests.postgres_server import APPLICATION, DATABASE, MONITOR, Server, ServerMaker, local_dialer
 from tests.unit.world import World
 
 pytestmark = [pytest.mark.postgres, pytest.mark.long]
@@ -43,7 +43,7 @@ class RealProcess:
     def __init__(self, world: "BudgetWorld") -> None:
         self.is_alive, self.fence = True, world.make_fence()
         self.holder = f"headroom-{len(world.processes) + 1}"
-        postgres = PsycopgPostgres("tests", SessionNames("lease", self.holder), self.fence, world.clock)
+        postgres = PsycopgPostgres(SessionNames("lease", self.holder), self.fence, world.clock, dialer=local_dialer())
         client = MemoryKube(beside=world.kube, clock=world.clock, fence=self.fence)
         cache = WatchCache(world.clock)
         kube = WriteThroughKube(client, cache)

@@ -13,6 +13,7 @@ from headroom.ports.signals import QueueProbe
 from headroom.reasons import Reason
 from tests.integration.queues.conftest import Shop
 from tests.integration.queues.probing import open_probe, take_sample
+from tests.postgres_server import APPLICATION
 
 pytestmark = pytest.mark.postgres
 PARAMETERS = {"heartbeat": 30.0, "event_span": EVENT_SPAN, "least_ended": 20, "most_running": 1000, "quantile": 0.99}
@@ -107,7 +108,8 @@ async def test_its_statement_reads_few_rows_of_a_large_table(shop: Shop) -> None
         "SELECT 'commands', 'work' FROM generate_series(1, 100000)"
     )
     shop.run("ANALYZE")
-    text = JOB_TIMES.format(schema="public")
+    kinds = {"status": "public.procrastinate_job_status", "event": "public.procrastinate_job_event_type"}
+    text = JOB_TIMES.format(schema="public", **kinds)
     rows = shop.run(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {text}", PARAMETERS)
     (plan,) = rows[0]["QUERY PLAN"]
     assert not [node for node in nodes(plan["Plan"]) if node["Node Type"] == "Seq Scan" and is_large(node)]
@@ -126,7 +128,7 @@ async def open_custom(shop: Shop, query: str) -> QueueProbe:
     custom = {"lagQuery": "SELECT 0", "backlogQuery": "SELECT 0", "busyWorkersQuery": query}
     connection = {"host": "h", "database": "store", "credentialsSecretRef": {"name": "s"}}
     spec = PostgresQueue.model_validate({"custom": custom, "connection": connection})
-    return PostgresQueueProbes().open(spec, await shop.open_queue())
+    return PostgresQueueProbes().open(spec, await shop.open_queue(APPLICATION))
 
 
 @pytest.mark.parametrize(

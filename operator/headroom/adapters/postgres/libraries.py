@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from headroom.adapters.postgres import rows, sql
-from headroom.adapters.postgres.connection import PROBE_OPTIONS, Link, PinnedConnection, Row, fetch_one
+from headroom.adapters.postgres.connection import PROBE_OPTIONS, Link, PinnedConnection, fetch_one
+from headroom.adapters.postgres.wire.local import Row
 from headroom.errors import PrimaryUnavailable, Refused
 from headroom.model.libraries import DEFAULT_COLLATION, CollationFacts, DatabaseLibraries, ServerLibraries
 from headroom.reasons import Reason

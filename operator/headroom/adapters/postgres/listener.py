@@ -32,7 +32,7 @@ class PinnedListener:
     _listening: frozenset[str] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
-        self.connection.greet = self._greet
+        self.connection.greet, self.connection.hears = self._greet, True
 
     @property
     def address(self) -> str:
@@ -57,8 +57,10 @@ class PinnedListener:
             return await self._receive(self._link, seconds)
         except psycopg.Error as error:
             await self.connection.release()
-            message = f"{self.address}: the connection that listens was lost"
-            raise PrimaryUnavailable(message, reason=Reason.PRIMARY_UNREACHABLE) from error
+            problem = self._link.relay.problem
+            reason = Reason.PRIMARY_UNREACHABLE if problem is None else Reason.ANSWER_REFUSED
+            message = f"{self.address}: the connection that listens was lost{'' if problem is None else f': {problem}'}"
+            raise PrimaryUnavailable(message, reason=reason) from error
 
     async def close(self) -> None:
         """End the connection."""

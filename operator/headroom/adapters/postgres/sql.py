@@ -65,7 +65,7 @@ SETTINGS = (
 )
 """Parameters that IDENTIFY reads; one that the server does not know, or hides from the login, is absent."""
 
-RIGHTS = ("pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_use_reserved_connections")
+RIGHTS = ("pg_monitor", "pg_signal_backend", "pg_use_reserved_connections")
 """Predefined roles the monitor login should have; one that the server does not know is not missing."""
 
 POSITION = f"""
@@ -127,25 +127,34 @@ FROM pg_replication_slots s
 SLOTS = f"{_SLOT} WHERE slot_type = 'physical' AND starts_with(slot_name::text, %(prefix)s) ORDER BY 1"
 SLOT = f"{_SLOT} WHERE slot_type = 'physical' AND slot_name = %(name)s"
 CREATE_SLOT = "SELECT pg_create_physical_replication_slot(%(name)s, true, false)"
-_HELD = """
-EXISTS (SELECT FROM pg_locks l
-        WHERE l.locktype = 'advisory' AND l.granted AND l.pid = %(guard_pid)s AND l.objsubid = 1
-          AND l.classid::bigint = (%(lock_key)s::bigint >> 32) & 4294967295
-          AND l.objid::bigint = %(lock_key)s::bigint & 4294967295)
+# usesysid is who has logged in: no role can make that up, as it can an application_name or a lock.
+_SESSIONS = """
+SELECT pid, application_name FROM pg_stat_activity
+WHERE usename = coalesce(%(role)s::text, current_user)
+  AND application_name LIKE 'headroom/' || %(part)s || '/%%'
+  AND split_part(application_name, '/', 3) = %(lease)s
 """
+_HELD = f"""
+EXISTS (SELECT FROM ({_SESSIONS}) ours WHERE split_part(application_name, '/', 4) = %(holder)s)
+  AND NOT EXISTS (SELECT FROM ({_SESSIONS}) rivals WHERE split_part(application_name, '/', 4) <> %(holder)s)
+"""  # noqa: S608
 DROP_SLOT = f"""
 SELECT pg_drop_replication_slot(s.slot_name)
 FROM pg_replication_slots s
 WHERE s.slot_name = %(name)s AND s.slot_type = 'physical' AND NOT s.active AND {_HELD}
 """  # noqa: S608
-"""Drops the slot only while our guard session holds the installation's lock, as the server sees it right then."""
+"""Drops the slot only while the server sees sessions of our guard, and none of another process of the installation."""
 END_SENDER = f"""
 SELECT pg_terminate_backend(s.active_pid, 1000)
 FROM pg_replication_slots s
 WHERE s.slot_name = %(name)s AND s.slot_type = 'physical' AND s.active_pid IS NOT NULL AND {_HELD}
 """  # noqa: S608
 """Ends the sender and waits up to a second for it, so that the slot can go at once."""
-HAS_LOCK = f"SELECT {_HELD} AS is_held"
+IS_HELD = f"""
+SELECT {_HELD} AS is_held,
+       (SELECT format('pid %%s, application %%s', pid, application_name) FROM ({_SESSIONS}) rivals
+        WHERE split_part(application_name, '/', 4) <> %(holder)s ORDER BY pid LIMIT 1) AS rival
+"""  # noqa: S608
 SERVER_KEY = """
 SELECT system_identifier::text AS system_identifier, pg_postmaster_start_time() AS started_at FROM pg_control_system()
 """
@@ -153,7 +162,6 @@ IDENTIFY_SYSTEM = "IDENTIFY_SYSTEM"
 TIMELINE_HISTORY = "TIMELINE_HISTORY {timeline:d}"
 """Both are commands of a replication connection, which takes no parameters."""
 
-TRY_LOCK = "SELECT pg_try_advisory_lock(%(lock_key)s::bigint) AS is_held"
 END_OLDER_HOLDERS = """
 SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) AS ended
 FROM pg_stat_activity

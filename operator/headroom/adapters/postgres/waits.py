@@ -7,7 +7,6 @@ are hidden, and the sample is empty. Of the blocker's statement only the shape l
 from dataclasses import dataclass, field
 
 from headroom.adapters.postgres.links import SharedQueries
-from headroom.adapters.postgres.sql import OURS
 from headroom.model.waits import CPU, Blocker, WaitSample, describe_statement
 from headroom.ports.clock import Clock
 
@@ -17,8 +16,9 @@ WAITERS_ASKED = 20
 
 # A role that is not told stands for everybody in the database. Sessions that wait for the same row queue up behind the
 # first of them (tuple), which waits for the transaction that holds it (transactionid): one cause, one name.
-_WORKERS = f"""
-backend_type = 'client backend' AND pid <> pg_backend_pid() AND NOT {OURS}
+# Sessions of queues have a login of their own; who takes their name hides from a sample about itself, and no more.
+_WORKERS = """
+backend_type = 'client backend' AND pid <> pg_backend_pid() AND application_name NOT LIKE 'headroom/%%'
   AND CASE WHEN %(role)s::text IS NULL THEN datname = current_database() ELSE usename = %(role)s::text END
 """
 WAITS = f"""

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from headroom.api.v1alpha1.common import GuardState
-from headroom.model.moments import Moment, keep_time
+from headroom.model.moments import Moment, keep_time, parse_moment
 from headroom.policy.databaseguard.facts import GuardMemory, ServerMemory
 from headroom.policy.databaseguard.signals import Level
 from headroom.policy.databaseguard.state import LEAVE_AFTER_SECONDS, StateMemory
@@ -79,4 +79,4 @@ def checkpoint(memory: GuardMemory, now: Moment, old: Mapping[str, Any]) -> dict
 
 def read_time(text: str | None) -> datetime | None:
     """A time of status, or None."""
-    return None if text is None else datetime.fromisoformat(text)
+    return None if text is None else parse_moment(text)

@@ -21,11 +21,14 @@ missing."""
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The two logins as the Secrets have them; `replication_problem` says why the second is missing."""
+    """The logins as the Secrets have them; `replication_problem` says why the second is missing. `queue` is the login
+    for the tables of queues, why it cannot be read, or None if the spec names none.
+    """
 
     target: ConnectionTarget
     replication: Credentials | None = None
     replication_problem: Finding | None = None
+    queue: Credentials | Finding | None = None
 
 
 @dataclass(slots=True, kw_only=True)

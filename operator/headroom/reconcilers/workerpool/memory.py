@@ -11,7 +11,7 @@ from headroom.model.database import ConnectionTarget
 from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.policy.workerpool import PodCounts, PoolDecision, PoolFacts, PoolMemory
 from headroom.ports.clock import Clock
-from headroom.ports.postgres import PrimaryLink, QueueLink
+from headroom.ports.postgres import QueueLink
 from headroom.ports.signals import QueueProbe
 from headroom.reconcilers.context import ReconcileContext
 from headroom.reconcilers.logins import CachedLogin
@@ -36,7 +36,7 @@ class QueueHandles:
 
     login: CachedLogin[ConnectionTarget]
     probe: QueueProbe | None = None
-    runner: PrimaryLink | QueueLink | None = None
+    runner: QueueLink | None = None
     source: PostgresQueue | None = None
     lease: QueueLease | None = None
     sample_seconds: float = 0.0

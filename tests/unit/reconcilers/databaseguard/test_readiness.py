@@ -157,7 +157,7 @@ async def test_a_restart_of_the_server_passes_by_itself(world: GuardWorld) -> No
 
 
 @pytest.mark.parametrize(
-    "right", ["pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_use_reserved_connections"]
+    "right", ["pg_monitor", "pg_signal_backend", "pg_use_reserved_connections"]
 )
 async def test_a_missing_right_is_named_with_its_grant_and_leaves_ready_true(world: GuardWorld, right: str) -> None:
     world.primary.roles["monitor"].rights -= {right}

@@ -46,10 +46,10 @@ async def describe_timeout(runner: SqlRunner, table: str, columns: str) -> Signa
     `columns` are those of the index that the probe needs on its waiting rows.
     """
     try:
-        (locks,) = await runner.query(LOCKS, {"table": table})
+        (locks,) = await runner.read(LOCKS, {"table": table})
         if locks["holder"] is not None:
             return SignalUnavailable(_describe_holder(table, locks), reason=Reason.QUEUE_LOCKED)
-        (row,) = await runner.query(HAS_INDEX, {"table": table, "index": f"%({columns}) WHERE%todo%"})
+        (row,) = await runner.read(HAS_INDEX, {"table": table, "index": f"%({columns}) WHERE%todo%"})
     except (PrimaryUnavailable, Refused, SignalUnavailable):
         return None
     if row["has_index"]:

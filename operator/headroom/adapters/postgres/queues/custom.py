@@ -8,12 +8,13 @@ from decimal import Decimal
 from typing import Any
 
 from headroom.api.v1alpha1.queue import CustomQueries
-from headroom.errors import SignalUnavailable
+from headroom.errors import PrimaryUnavailable, SignalUnavailable
 from headroom.model.queue import QueueQuestion, QueueSample
 from headroom.ports.signals import SqlRunner
 from headroom.reasons import Reason
 
 FIELD = "queue.postgres.custom"
+NO_ARRAY = "not an array of names or addresses without NULL: use array_agg"
 STRAY_PERCENT = re.compile(r"%(?!\(target_lag\)s)")
 
 
@@ -56,7 +57,14 @@ class CustomProbe:
         return None if sql is None else math.floor(await self._number(name, sql, parameters))
 
     async def _hosts(self, name: str, sql: str | None) -> frozenset[str] | None:
-        return None if sql is None else read_hosts(f"{FIELD}.{name}", await self._rows(name, sql))
+        if sql is None:
+            return None
+        try:
+            return read_hosts(f"{FIELD}.{name}", await self._rows(name, sql))
+        except SignalUnavailable as error:
+            if error.reason is not Reason.QUERY_NOT_A_NUMBER:
+                raise
+            raise _refusal(f"{FIELD}.{name}", Reason.QUERY_NO_ARRAY, f"returned {NO_ARRAY}") from error
 
     async def _number(self, name: str, sql: str, parameters: Mapping[str, Any] | None = None) -> float:
         return read_number(f"{FIELD}.{name}", await self._rows(name, sql, parameters))
@@ -64,7 +72,9 @@ class CustomProbe:
     async def _rows(self, name: str, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         try:
             return await self.runner.query(sql, parameters)
-        except SignalUnavailable as error:
+        except (SignalUnavailable, PrimaryUnavailable) as error:
+            if isinstance(error, PrimaryUnavailable) and error.reason is not Reason.ANSWER_REFUSED:
+                raise
             message = f"{FIELD}.{name}: {error}"
             raise SignalUnavailable(message, reason=error.reason, retry_after=error.retry_after) from error
 
@@ -78,7 +88,7 @@ def read_hosts(field: str, rows: list[dict[str, Any]]) -> frozenset[str]:
     """The one array of texts or addresses of one row; raises as `read_number` does."""
     value = _read_value(field, rows)
     if not isinstance(value, list) or any(host is None or isinstance(host, int | float | dict) for host in value):
-        message = f"returned {type(value).__name__}, not an array of names or addresses without NULL: use array_agg"
+        message = f"returned {type(value).__name__}, {NO_ARRAY}"
         raise _refusal(field, Reason.QUERY_NO_ARRAY, message)
     return frozenset(str(host) for host in value)
 

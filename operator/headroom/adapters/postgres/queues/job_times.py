@@ -31,13 +31,13 @@ WITH ended AS MATERIALIZED (
         SELECT job.queue_name FROM {schema}.procrastinate_jobs job WHERE job.id = e.job_id LIMIT 1
     ) j
     WHERE e.id > (SELECT max(id) FROM {schema}.procrastinate_events) - %(event_span)s
-      AND e.type IN ('succeeded', 'failed', 'deferred_for_retry', 'aborted')
+      AND e.type = ANY('{{succeeded,failed,deferred_for_retry,aborted}}'::{event}[])
 ), attempts AS (
     SELECT ended.queue_name, extract(epoch FROM ended.at - began.at)::float8 AS seconds
     FROM ended
     CROSS JOIN LATERAL (
         SELECT max(e.at) AS at FROM {schema}.procrastinate_events e
-        WHERE e.job_id = ended.job_id AND e.type = 'started' AND e.id < ended.id
+        WHERE e.job_id = ended.job_id AND e.type = 'started'::{event} AND e.id < ended.id
     ) began
     WHERE began.at IS NOT NULL
 ), times AS (
@@ -50,7 +50,7 @@ WITH ended AS MATERIALIZED (
     FROM {schema}.procrastinate_jobs j
     JOIN {schema}.procrastinate_workers w
       ON w.id = j.worker_id AND w.last_heartbeat > now() - make_interval(secs => %(heartbeat)s)
-    WHERE j.status = 'doing'
+    WHERE j.status = 'doing'::{status}
     ORDER BY j.id
     LIMIT %(most_running)s
 ), ages AS (
@@ -58,7 +58,7 @@ WITH ended AS MATERIALIZED (
     FROM running
     CROSS JOIN LATERAL (
         SELECT max(e.at) AS at FROM {schema}.procrastinate_events e
-        WHERE e.job_id = running.id AND e.type = 'started'
+        WHERE e.job_id = running.id AND e.type = 'started'::{event}
     ) began
     WHERE began.at IS NOT NULL
     GROUP BY running.queue_name
@@ -66,7 +66,7 @@ WITH ended AS MATERIALIZED (
 SELECT (SELECT json_object_agg(queue_name, seconds) FROM times) AS ended,
        (SELECT json_object_agg(queue_name, seconds) FROM ages) AS running
 """
-"""`{schema}` is to be filled in."""
+"""`{schema}` and the types `{status}` and `{event}` are to be filled in."""
 
 
 @dataclass(slots=True)
@@ -78,7 +78,12 @@ class JobTimes:
     _asked_at: float | None = None
 
     async def measure(
-        self, questions: SharedQuestions, text: str, question: QueueQuestion, *, heartbeat_seconds: float
+        self,
+        questions: SharedQuestions,
+        statement: SharedStatement,
+        question: QueueQuestion,
+        *,
+        heartbeat_seconds: float,
     ) -> None:
         """Ask if it is time to; without an answer the last one stands."""
         pause = SOON_SECONDS if question.is_shrinking else EVERY_SECONDS
@@ -93,7 +98,6 @@ class JobTimes:
             "quantile": QUANTILE,
         }
         try:
-            statement = SharedStatement(text, {})
             row = await questions.ask(statement, parameters, asker=id(self), within_seconds=SOON_SECONDS)
         except (PrimaryUnavailable, Refused, SignalUnavailable):
             return

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from headroom.adapters.postgres.queues.blockers import describe_timeout
 from headroom.adapters.postgres.queues.job_times import JOB_TIMES, JobTimes
-from headroom.adapters.postgres.queues.preflight import LibraryTables, find_schema
+from headroom.adapters.postgres.queues.preflight import FoundTables, LibraryTables, find_tables
 from headroom.adapters.postgres.queues.procrastinate_counts import (
     KEPT_ROWS,
     ArrivalCounter,
@@ -45,7 +45,7 @@ TABLES = LibraryTables(
     library="procrastinate",
     columns={
         "procrastinate_jobs": frozenset(
-            {"id", "queue_name", "status", "lock", "priority", "scheduled_at", "worker_id"}
+            {"id", "queue_name", "status", "lock", "priority", "scheduled_at", "worker_id", "xmax"}
         ),
         "procrastinate_events": frozenset({"id", "job_id", "type", "at"}),
         "procrastinate_workers": frozenset({"id", "last_heartbeat"}),
@@ -69,7 +69,7 @@ class ProcrastinateProbe:
     schema: str | None = None
     questions: SharedQuestions | None = None
     times: dict[str, JobTimes] = field(default_factory=dict)
-    _found: str | None = None
+    _found: FoundTables | None = None
     _events: EventCounter = field(default_factory=EventCounter)
     _arrivals: ArrivalCounter = field(default_factory=ArrivalCounter)
     _deletions: DeletionWatch = field(default_factory=DeletionWatch)
@@ -86,43 +86,51 @@ class ProcrastinateProbe:
     async def sample(self, question: QueueQuestion) -> QueueSample:
         """See `QueueProbe.sample`."""
         if self._found is None:
-            self._found = await find_schema(self.runner, TABLES, self.schema)
+            self._found = await find_tables(self.runner, TABLES, self.schema)
+        found = self._found
         self._events.prepare(question.asked_at)
-        row = await self._ask(question, self._found)
-        sample, times = self._to_sample(question, row), self.times.setdefault(self._found, JobTimes())
+        row = await self._ask(question, found)
+        sample, times = self._to_sample(question, row), self.times.setdefault(found.tables.schema, JobTimes())
         if self.questions is not None and sample.lag_seconds <= question.target_lag_seconds:
             # While the queue is late, no worker goes, and the sample is urgent.
-            text = self._fill(JOB_TIMES, self._found)
-            await times.measure(self.questions, text, question, heartbeat_seconds=HEARTBEAT_SECONDS)
+            statement = SharedStatement(self._fill(JOB_TIMES, found), {}, found.tables)
+            await times.measure(self.questions, statement, question, heartbeat_seconds=HEARTBEAT_SECONDS)
         job_seconds, in_hand = times.ended_within(self.queues), times.running_for(self.queues)
         return replace(sample, job_seconds=job_seconds, in_hand_seconds=in_hand)
 
-    async def _ask(self, question: QueueQuestion, schema: str) -> Mapping[str, Any]:
+    async def _ask(self, question: QueueQuestion, found: FoundTables) -> Mapping[str, Any]:
         try:
             if self.questions is None:
                 self.questions = SharedQuestions(self.runner)
-            statement = SharedStatement(self._fill(SAMPLE, schema), OWN_PARAMETERS)
+            statement = SharedStatement(self._fill(SAMPLE, found), OWN_PARAMETERS, found.tables)
             return await self.questions.ask(
                 statement, self._parameters(question), asker=id(self), within_seconds=question.within_seconds
             )
         except (PrimaryUnavailable, Refused, SignalUnavailable) as error:
-            await self._raise_why(schema, error)
+            await self._raise_why(found.tables.schema, error)
             raise
 
     async def _raise_why(self, schema: str, error: PrimaryUnavailable | Refused | SignalUnavailable) -> None:
         """Raise a better reason than the server's code where the catalogs have one; the error itself stands else."""
         self._found = None
         if error.reason in (Reason.QUERY_FAILED, Reason.MISSING_RIGHT, Reason.QUEUE_NOT_FOUND):
-            self._found = await find_schema(self.runner, TABLES, self.schema)
+            self._found = await find_tables(self.runner, TABLES, self.schema)
         if error.reason in (Reason.PRIMARY_TIMEOUT, Reason.QUERY_TIMEOUT):
             found = await describe_timeout(self.runner, _jobs_of(schema), "queue_name, id")
             if found is not None:
                 raise found from error
 
-    def _fill(self, text: str, schema: str) -> str:
+    def _fill(self, text: str, found: FoundTables) -> str:
         is_ours = (ALL_QUEUES, ONE_QUEUE)[len(self.queues)] if len(self.queues) < 2 else SOME_QUEUES
-        parts = {"schema": sql.Identifier(schema), "table": sql.Literal(_jobs_of(schema)), "is_ours": sql.SQL(is_ours)}
-        return sql.SQL(text).format(**parts).as_string(None)
+        schema = found.tables.schema
+        names = {
+            "schema": sql.Identifier(schema).as_string(None),
+            "table": sql.Literal(_jobs_of(schema)).as_string(None),
+            "status": found.types["procrastinate_jobs"]["status"],
+            "event": found.types["procrastinate_events"]["type"],
+        }
+        parts = {name: sql.SQL(value.replace("%", "%%")) for name, value in names.items()}
+        return sql.SQL(text).format(**parts, is_ours=sql.SQL(is_ours)).as_string(None)
 
     def _parameters(self, question: QueueQuestion) -> dict[str, Any]:
         return {

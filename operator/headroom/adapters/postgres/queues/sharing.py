@@ -15,11 +15,11 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from headroom.errors import HeadroomError, PrimaryUnavailable
-from headroom.ports.signals import SqlRunner
+from headroom.ports.signals import QueueTables, SqlRunner
 from headroom.reasons import Reason
 
 STATEMENT_SECONDS = 0.2
-"""What one statement for many queues should take, well below the server's own limit of 500 ms."""
+"""What one statement for many queues should take, well below the server's own limit."""
 MOST_AT_ONCE = 100
 WAIT_SECONDS = 10.0
 """A question that has waited for so long is not asked any more: its pool holds, and asks again."""
@@ -33,10 +33,13 @@ _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 @dataclass(frozen=True, slots=True)
 class SharedStatement:
-    """A statement that returns one row; `own` are the parameters that differ between questions, with their types."""
+    """A statement that returns one row over `tables`; `own` are the parameters that differ between questions, with
+    their types.
+    """
 
     text: str
     own: Mapping[str, str]
+    tables: QueueTables | None = None
 
     def for_many(self) -> str:
         """The statement for a JSON array of such parameters, `%(questions)s`; one row with a JSON array of rows."""
@@ -164,9 +167,10 @@ class SharedQuestions:
     async def _query(self, questions: Sequence[_Question]) -> Sequence[Mapping[str, Any]]:
         first = questions[0]
         if len(questions) == 1:
-            return await self.runner.query(first.statement.text, first.parameters)
+            return await self.runner.read(first.statement.text, first.parameters, tables=first.statement.tables)
         asked = json.dumps([question.own(turn) for turn, question in enumerate(questions)])
-        rows = await self.runner.query(first.statement.for_many(), {**first.common, "questions": asked})
+        parameters = {**first.common, "questions": asked}
+        rows = await self.runner.read(first.statement.for_many(), parameters, tables=first.statement.tables)
         answers: Sequence[Mapping[str, Any]] = rows[0]["answers"]
         return answers
 
