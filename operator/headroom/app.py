@@ -27,7 +27,7 @@ from headroom.adapters.kube.leadership import LeaderLabel, build_holder
 from headroom.adapters.kube.lease import LEASE_LIMITS, LeaseElector
 from headroom.adapters.kube.review import REVIEW_LIMITS, TokenReviewer
 from headroom.adapters.kube.write_through import RelistAudit, WriteThroughKube
-from headroom.adapters.network import Network
+from headroom.adapters.network import Network, raise_file_limit
 from headroom.adapters.postgres import PsycopgPostgres, SessionNames
 from headroom.adapters.postgres.dialer import Dialer
 from headroom.adapters.postgres.queues import PostgresQueueProbes
@@ -78,6 +78,7 @@ class Process:
 
 async def run(settings: Settings) -> int:
     """Wait for the Lease, reconcile until SIGTERM; returns the exit status."""
+    raise_file_limit()
     process = await _build_process(settings)
     async with (
         ProbeServer(process.telemetry, clock=process.clock, port=settings.probe_port) as server,

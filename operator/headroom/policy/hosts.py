@@ -148,4 +148,4 @@ def _is_in(address: Address, networks: Iterable[Network]) -> bool:
 
 
 def _covers(wide: Network, narrow: Network) -> bool:
-    return wide.version == narrow.version and wide.supernet_of(narrow)  # type: ignore[arg-type]
+    return wide.prefixlen <= narrow.prefixlen and narrow.network_address in wide

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from headroom.adapters.network import AresResolver, HostNotAllowed, HostNotFound, Network, NotReached, Peer
-from headroom.adapters.network.dialing import MOST_DIALS, MOST_LOOKUPS
+from headroom.adapters.network.dialing import MOST_DIALS, MOST_FILES, MOST_LOOKUPS, raise_file_limit
 from headroom.policy.hosts import HostPolicy, parse_host_rules
 
 ANYWHERE = parse_host_rules(["0.0.0.0/0", "::/0", "127.0.0.0/8", "::1"], "tests")
@@ -178,3 +178,18 @@ async def test_a_closed_port_and_a_silent_one_end_within_the_deadline() -> None:
     with pytest.raises(NotReached) as caught:
         await network.connect(("127.0.0.1",), port)
     assert not caught.value.is_silent
+
+
+def test_as_many_files_are_opened_as_the_container_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limits, expected in {
+        (1024, 524_288): (MOST_FILES, 524_288),
+        (1024, 4096): (4096, 4096),
+        (1_048_576, 1_048_576): None,
+        (1024, -1): (MOST_FILES, -1),
+        (-1, -1): None,
+    }.items():
+        seen: list[tuple[int, int]] = []
+        monkeypatch.setattr("resource.getrlimit", lambda _kind, limits=limits: limits)
+        monkeypatch.setattr("resource.setrlimit", lambda _kind, wanted, seen=seen: seen.append(wanted))
+        raise_file_limit()
+        assert seen == ([expected] if expected else [])

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ MOST_DIALS = 16
 MOST_ADDRESSES = 8
 DIAL_SECONDS = 3.0
 """For all addresses of a host together."""
+MOST_FILES = 65_536
 DEAD_PEER_SECONDS = 3
 """A peer that acknowledges nothing for this long is gone, whatever the kernel's defaults say."""
 
@@ -125,6 +127,14 @@ class Network:
         if self._loop is not loop:
             self._loop, self._gates = loop, {}
         return self._gates.setdefault(namespace, _Gate())
+
+
+def raise_file_limit() -> None:
+    """Let the process open as many files as the container may: each connection has three sockets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def is_address(host: str) -> bool:

@@ -87,7 +87,7 @@ def parse_parameter(body: bytes) -> tuple[str, str] | None:
     """Name and value of a ParameterStatus, or None for one that is not kept."""
     parts = body.split(b"\0")
     name, value = (part.decode(errors="replace") for part in (*parts, b"", b"")[:2])
-    if False:
+    if name not in KEPT_PARAMETERS or len(value) > MOST_TEXT:
         return None
     return name, value
 
