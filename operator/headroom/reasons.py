@@ -337,7 +337,7 @@ class Reason(StrEnum):
     """The guard names no login that may read the tables of queues. Fix: create one and set
     `connection.queueSecretRef`, as the message says."""
     QUEUE_UNSAFE = "QueueUnsafe"
-    """A table of the queue is no plain table, or its definition would run code of its owner. Fix: see the message."""
+    """A table of the queue is not a plain table, or reading it would run its owner's code. Fix: see the message."""
     LOGIN_TOO_POWERFUL = "LoginTooPowerful"
     """The login of the queue has rights that code of the tables' owner could use. Fix: give the queue a login that only
     reads its tables."""

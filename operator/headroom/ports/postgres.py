@@ -151,7 +151,7 @@ class QueueListener(Protocol):
 
 
 class QueueLink(Protocol):
-    """A read-only connection for queues, with a login of their own: statements are rolled back, bounded in time, and at
+    """A read-only connection for queues, with a separate login: statements are rolled back, bounded in time, and at
     most 2 rows are kept.
     """
 

@@ -1,6 +1,6 @@
 """The links beside that of a guard: to one replica and to queues, and what is asked of a primary for pools.
 
-A queue is read with a login of its own, and pools with the same login share a connection. The guard's login never reads
+A queue is read with a separate login, and pools with the same login share a connection. The guard's login never reads
 a table: its questions for pools are about sessions, and have a connection apart from those that guard the primary,
 since pools ask as often as they like.
 """

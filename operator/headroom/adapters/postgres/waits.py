@@ -16,7 +16,7 @@ WAITERS_ASKED = 20
 
 # A role that is not told stands for everybody in the database. Sessions that wait for the same row queue up behind the
 # first of them (tuple), which waits for the transaction that holds it (transactionid): one cause, one name.
-# Sessions of queues have a login of their own; who takes their name hides from a sample about itself, and no more.
+# Sessions of queues have a separate login; who takes their name hides from a sample about itself, and no more.
 _WORKERS = """
 backend_type = 'client backend' AND pid <> pg_backend_pid() AND application_name NOT LIKE 'headroom/%%'
   AND CASE WHEN %(role)s::text IS NULL THEN datname = current_database() ELSE usename = %(role)s::text END
