@@ -7,7 +7,7 @@ PYTEST := .venv/bin/pytest
 CODE := operator tests e2e tools
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz fuzz-specs prove-calm prove-members prove-workers demo bench bench-replicas bench-workers english figures changelog crds pin-images clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz fuzz-specs prove-calm prove-checker prove-members prove-workers demo bench bench-replicas bench-workers bench-race english figures changelog crds pin-images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -45,7 +45,7 @@ test: check test-here test-cluster ## everything: check, contract, integration, 
 test-here: setup setup-postgres ## long plays in memory, and what needs PostgreSQL but no cluster
 	$(PYTEST) -q -n 2 -m long tests/unit
 	$(PYTEST) -q -n 2 -m "not long" --hypothesis-profile=thorough tests/unit/policy
-	$(PYTEST) -q -n 2 -m "not cluster" tests/contract tests/integration tests/fuzz
+	$(PYTEST) -q -n 3 -m "not cluster" tests/contract tests/integration tests/fuzz
 
 fuzz: setup ## the properties of the policies with examples nobody has seen yet (two minutes); a find is printed
 	$(PYTEST) -q -n 2 -m "not long" --hypothesis-profile=search tests/unit/policy
@@ -65,6 +65,9 @@ test-cluster: setup ## what needs a cluster: storage, contract, admission, chart
 prove-calm: setup ## that a calm operator sends nothing, and that a slow API server is no lag (20 minutes); writes build/results
 	$(PYTHON) -m e2e.run $(PYTEST) -q -m proof e2e/suite/test_calm.py e2e/suite/test_busy_api.py
 
+prove-checker: setup ## that the checker, which runs beside every test on the cluster, finds each invariant broken by hand (10 minutes)
+	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=400 -m proof e2e/suite/test_invariants.py
+
 prove-members: setup ## that a busy replica stays Ready for five minutes, and 50 evictions refuse no connection (25 minutes)
 	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=2400 -m proof e2e/suite/test_member_pods.py
 
@@ -80,8 +83,12 @@ bench: bench-replicas bench-workers ## every benchmark
 bench-replicas: setup ## warm activation and base backup beside a bare pg_basebackup; writes build/results
 	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.replicas
 
-bench-workers: setup ## rows in a queue to spec.replicas, notified and polled, 100 pools; writes build/results
-	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.workers
+bench-workers: setup ## rows in a queue to spec.replicas, notified and polled, 100 pools, and the race; writes build/results
+	@status=0; $(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.workers || status=1; \
+	  $(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.race --add-to bench-workers && exit $$status
+
+bench-race: setup ## workers that race for one row: named, stopped, released once the lock is removed (8 minutes); writes build/results
+	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.race
 
 simulate: export COLUMNS ?= 150
 simulate: setup ## the worker policy on all load shapes, beside the optimum and KEDA; writes build/results (ACCEPT=1: also the page)

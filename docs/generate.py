@@ -141,7 +141,10 @@ def build_not_yet() -> str:
         "defaults that promise more than this version does.\n\n"
         "Other conditions report the following, so it is not listed: signals of type `CPU` and `Prometheus` of a\n"
         "ReplicaSet (`SignalAvailable`); queues of type `Prometheus`, and presets other than `procrastinate` (`Ready`).\n"
-        "A larger `storage.size` applies to new volumes; existing volumes do not grow.\n"
+        "A larger `storage.size` applies to new volumes; existing volumes do not grow.\n\n"
+        "The tables of `procrastinate` do not say where a worker runs. Items that workers outside the pool handle count\n"
+        "as the pool's own. If more are in flight than the pool has slots, `SignalAvailable` reports\n"
+        "`ConcurrencyMismatch`.\n"
     )
     parts = [text]
     for model, fields in TABLES.items():

@@ -22,6 +22,7 @@ LONG = (
         for name in (
             "activation",
             "autoscaling",
+            "clock_steps",
             "failover",
             "faults",
             "full_member",
@@ -31,6 +32,7 @@ LONG = (
             "life",
             "reads",
             "retention",
+            "short_silences",
             "stale_takeover",
             "stream_loss",
             "synchronous",
@@ -42,7 +44,7 @@ LONG = (
         )
     ),
     *(f"unit/reconcilers/databaseguard/test_{name}.py" for name in ("sessions", "shared_budget", "sweep")),
-    *(f"unit/policy/workerpool/test_{name}.py" for name in ("connection_loop", "forecast", "loop")),
+    *(f"unit/policy/workerpool/test_{name}.py" for name in ("connection_loop", "effectiveness", "forecast", "loop")),
     *(f"unit/simulation/test_{name}.py" for name in ("goals", "over_time")),
     *(
         f"unit/reconcilers/workerpool/test_{name}.py"

@@ -15,6 +15,7 @@ from e2e.lab.opening import Shop
 from e2e.lab.waiting import wait_until
 from e2e.suite.test_replicas import CHILDREN, SET, apply_set, slots
 
+pytestmark = pytest.mark.proof
 EVERYWHERE = Kubectl("default")
 MIB = 1 << 20
 STRANGER = "ffffffff"

@@ -326,7 +326,7 @@ class Reason(StrEnum):
     PHANTOM_IN_FLIGHT = "PhantomInFlight"
     """Rows are marked as running, but no live worker holds them. Fix: requeue them with the library's tool."""
     CONCURRENCY_MISMATCH = "ConcurrencyMismatch"
-    """Workers run more jobs at a time than `concurrency` says. Fix: correct `spec.concurrency`."""
+    """Workers run more or fewer jobs at a time than `concurrency` says. Fix: correct `spec.concurrency`."""
     HEAD_OF_LINE_STUCK = "HeadOfLineStuck"
     """Workers pass an item over, so it is blocked. Fix: end the transaction that locks its row, or correct the job."""
     BACKLOG_BLOCKED = "BacklogBlocked"
@@ -349,6 +349,9 @@ class Reason(StrEnum):
     """A query of the spec returned more than one row or series. Fix: aggregate to one."""
     QUERY_NOT_A_NUMBER = "QueryNotANumber"
     """A query of the spec returned no number ≥ 0. Fix: let it return one."""
+    NEGATIVE_AGE = "NegativeAge"
+    """`lagQuery` returns an age far below 0, which counts as 0. Fix: let the database's clock write the times of items,
+    and leave out items that are due later."""
     QUERY_NO_ARRAY = "QueryReturnedNoArray"
     """`busyWorkersQuery` returned no array of names. Fix: let it return one, with `coalesce(array_agg(...), '{}')`."""
     QUEUE_LOCKED = "QueueLocked"

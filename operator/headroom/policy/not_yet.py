@@ -41,7 +41,11 @@ TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
         NotYet("mode", "`Enforce` measures and reports, as `Observe` does"),
         NotYet("thresholds.replayLag", "the lag of replicas does not move the guard's state", is_default_unmet=True),
         NotYet("signals", "the state follows the guard's own measurements alone"),
-        NotYet("locks", "blockers are neither named nor ended", is_default_unmet=True),
+        NotYet(
+            "locks",
+            "the guard neither names nor ends blockers; pools name what holds up their workers or their queue",
+            is_default_unmet=True,
+        ),
         NotYet("notify", "only conditions, events and metrics report changes"),
     ),
     ReplicaSetSpec: (
@@ -65,7 +69,9 @@ TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
         NotYet("workers.suspendRef", "the CronJob is never suspended"),
         NotYet("queue.claims", "with `Unfenced` claims continue while commits are slow", (Claims.EXCLUSIVE,)),
         NotYet("queue.pollInterval", "claims continue while commits are slow"),
-        NotYet("priority", "the guard's state holds and sheds no pool, whatever its class", is_required=True),
+        NotYet(
+            "priority", "it orders the connection budget; the guard's state holds and sheds no pool", is_required=True
+        ),
         NotYet("shedding.pause", "nothing is shed", is_default_unmet=True),
         NotYet("shedding.maxDeferral", "nothing is shed"),
     ),

@@ -11,6 +11,7 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from headroom.api.v1alpha1.common import SecretKeyRef
@@ -31,8 +32,11 @@ RETRY_SECONDS = 2.0
 SHORT_WAIT_SECONDS = 0.3
 LOGIN_RETRY_SECONDS = 10.0
 """A login that was refused is tried again this often while its Secret stays as it is: servers count failures."""
-LOGIN_REASONS = frozenset({Reason.PASSWORD_REJECTED, Reason.TLS_FAILED, Reason.PASSWORD_METHOD_WEAK, Reason.DATABASE_NOT_FOUND})
+LOGIN_REASONS = frozenset(
+    {Reason.PASSWORD_REJECTED, Reason.TLS_FAILED, Reason.PASSWORD_METHOD_WEAK, Reason.DATABASE_NOT_FOUND}
+)
 """What a server refuses a login for: the Secret may have changed since it was read."""
+CONTENT = frozenset({"f:data", "f:stringData"})
 SECRET_REASONS = frozenset(
     {Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.SECRET_INVALID, Reason.SECRET_NOT_PERMITTED}
 )
@@ -120,6 +124,8 @@ class LoginBackoff:
     _login: object = None
     _error: Unavailable | None = None
     _at: float = 0.0
+    refused_since: datetime | None = None
+    """When the present login was refused for the first time; None while none is."""
 
     def check(self, login: object) -> None:
         """Raise the last refusal again while it is too early to try the same login once more."""
@@ -130,20 +136,26 @@ class LoginBackoff:
     def record(self, login: object, error: Unavailable) -> None:
         """Remember why a login failed, if it is the login's fault."""
         if self.reasons is None or error.reason in self.reasons:
+            if self.refused_since is None or self._login != login:
+                self.refused_since = self.clock.now()
             self._login, self._error, self._at = login, error, self.clock.monotonic()
 
     def clear(self) -> None:
         """The login works."""
-        self._login, self._error = None, None
+        self._login, self._error, self.refused_since = None, None, None
 
 
 @dataclass(frozen=True, slots=True)
 class SecretReader:
-    """Reads Secrets of one namespace, as far as the installation permits it."""
+    """Reads Secrets of one namespace, as far as the installation permits it.
+
+    `changed` says when the content of each that was read was last written.
+    """
 
     kube: KubeReader
     namespace: str
     permitted: Permitted = field(default_factory=Permitted)
+    changed: dict[str, datetime] = field(default_factory=dict, compare=False)
 
     async def check(self, name: str, where: str) -> None:
         """Raise Refused if a Secret that a pod is to mount is missing or not permitted; `where` is the field."""
@@ -205,7 +217,15 @@ class SecretReader:
             message = f"{field}: Secret {name} does not exist; create it in namespace {self.namespace}"
             raise Refused(message, reason=Reason.SECRET_NOT_FOUND)
         _refuse(self.permitted.find_secret_problem(name, secret["metadata"].get("labels") or {}, field))
+        self.record_change(name, secret)
         return secret
+
+    def record_change(self, name: str, secret: Manifest) -> None:
+        """Keep when the content was last written, if the API server has noted it."""
+        entries = secret["metadata"].get("managedFields", ())
+        # What somebody else writes, such as a label, is not its content.
+        times = [entry["time"] for entry in entries if not CONTENT.isdisjoint(entry.get("fieldsV1") or ())]
+        self.changed.update({name: max(map(datetime.fromisoformat, times))} if times else {})
 
     def _value(self, secret: Manifest, name: str, key: str, field: str) -> str:
         encoded = (secret.get("data") or {}).get(key)

@@ -6,11 +6,12 @@ from enum import StrEnum
 from headroom.model.conditions import Finding
 from headroom.policy.workerpool.connections import ConnectionCap
 from headroom.policy.workerpool.constants import DEADBAND_SHARE, DEADBAND_WORKERS
+from headroom.policy.workerpool.demand import Demand
 from headroom.policy.workerpool.facts import ScalingLimits
 from headroom.policy.workerpool.jobs import JobsInHand
 from headroom.policy.workerpool.memory import PoolMemory
 from headroom.policy.workerpool.rates import Estimates
-from headroom.policy.workerpool.wanted import Demand, Wanted
+from headroom.policy.workerpool.wanted import Wanted
 from headroom.reasons import Reason
 
 

@@ -80,7 +80,7 @@ async def _observe(
             facts = await observer.observe(facts)
     except (Refused, Unavailable) as error:
         finding = _name_secret(Finding(error.reason, str(error)), spec.connection.credentials_secret_ref.name)
-        facts = replace(facts, problem=finding)
+        facts = replace(facts, problem=_describe_refusal(finding, handles, access))
     except TimeoutError:
         message = f"{spec.connection.host} took longer than {OBSERVATION_SECONDS:g} s to answer"
         facts = replace(facts, problem=Finding(Reason.PRIMARY_TIMEOUT, message))
@@ -94,9 +94,11 @@ async def _read_access(services: Services, handles: GuardHandles, connection: Pr
     target = await secrets.target(connection, FIELD)
     replication = await _read_login(secrets, connection.replication_secret_ref, f"{FIELD}.replicationSecretRef")
     queue = await _read_login(secrets, connection.queue_secret_ref, f"{FIELD}.queueSecretRef")
+    changed_at = secrets.changed.get(connection.credentials_secret_ref.name)
+    access = Access(target, queue=queue, changed_at=changed_at)
     if isinstance(replication, Finding):
-        return Access(target, replication_problem=replication, queue=queue)
-    return Access(target, replication, queue=queue)
+        return replace(access, replication_problem=replication)
+    return replace(access, replication=replication)
 
 
 async def _read_login(secrets: SecretReader, ref: LocalRef | None, field: str) -> Credentials | Finding | None:
@@ -290,6 +292,15 @@ def _name_secret(finding: Finding, secret: str) -> Finding:
     if finding.reason not in REFUSED_LOGIN_REASONS:
         return finding
     return Finding(finding.reason, f"{finding.message} (Secret {secret})")
+
+
+def _describe_refusal(finding: Finding, handles: GuardHandles, access: Access) -> Finding:
+    """The finding, and where it is a refused login, since when that is so and when its Secret was last written."""
+    since, changed_at = handles.backoff.refused_since, access.changed_at
+    if finding.reason not in REFUSED_LOGIN_REASONS or since is None:
+        return finding
+    changed = "" if changed_at is None else f"changed {changed_at:%Y-%m-%d %H:%M:%S} UTC, "
+    return Finding(finding.reason, f"{finding.message}, {changed}refused since {since:%Y-%m-%d %H:%M:%S} UTC")
 
 
 async def _gather_slots(services: Services, handles: GuardHandles, facts: GuardFacts) -> GuardFacts:

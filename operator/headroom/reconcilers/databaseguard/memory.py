@@ -1,6 +1,7 @@
 """What is held for one guard between passes beside its memory: links, the canary's task, logins and their back-off."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from headroom.model.conditions import Finding
 from headroom.model.database import ConnectionTarget, Credentials, ServerFacts
@@ -23,12 +24,15 @@ missing."""
 class Access:
     """The logins as the Secrets have them; `replication_problem` says why the second is missing. `queue` is the login
     for the tables of queues, why it cannot be read, or None if the spec names none.
+
+    The Secret of the first was last written at `changed_at`; None where the API server does not tell.
     """
 
     target: ConnectionTarget
     replication: Credentials | None = None
     replication_problem: Finding | None = None
     queue: Credentials | Finding | None = None
+    changed_at: datetime | None = None
 
 
 @dataclass(slots=True, kw_only=True)

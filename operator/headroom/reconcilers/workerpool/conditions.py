@@ -98,15 +98,15 @@ def _describe_block(sample: QueueSample) -> str:
 
 def _describe_stuck(sample: QueueSample) -> str:
     first, more = sample.stuck[0], sample.blocked - 1
-    others = f", as are {count_of(more, 'other item')}" if more > 0 else ""
+    others = f" ({count_of(more, 'other item is', 'other items are')} held up too)" if more > 0 else ""
     if first.holder is not None:
         return (
             f"no worker can take item {first.id}{others}: transaction {first.holder} has locked its row; end it with "
             f"{END_TRANSACTION.format(first.holder)}"
         )
     return (
-        f"the workers pass over item {first.id}, the next of its queue, and take others, so it is left out of the lag: "
-        "see whether a transaction has locked its row, or no worker knows its task"
+        f"the workers pass over item {first.id}, the next of its queue{others}, and take others, so it is left out of "
+        "the lag: see whether a transaction has locked its row, or no worker knows its task"
     )
 
 
@@ -133,11 +133,14 @@ def _describe_delay(context: PoolContext, sample: QueueSample, reason: Reason) -
         return f"{late}; {sizing.wanted.message}"
     if reason in (Reason.DEADLINE_MISSED, Reason.LAG_NOT_FALLING):
         return f"{late}; {_describe_disproof(context, reason)}"
-    eta = sizing.drain_seconds
+    eta, within = sizing.drain_seconds, context.decision.limits.drain_within_seconds
     end = "it would never be gone" if eta is None else f"it will be gone in about {eta:.0f} s"
-    if reason is Reason.CANNOT_MEET_DEADLINE:
-        return f"{late}; with {count_of(sizing.decision.allowed, 'worker')} {end}; see ScalingLimited"
-    return f"{late}; {end}"
+    if reason is not Reason.CANNOT_MEET_DEADLINE:
+        return f"{late}; {end}"
+    if eta is not None and context.memory.not_falling_seconds > within / 2:
+        # What time has disproved is not promised.
+        return f"{late}; {_describe_disproof(context, Reason.LAG_NOT_FALLING)}; see ScalingLimited"
+    return f"{late}; with {count_of(sizing.decision.allowed, 'worker')} {end}; see ScalingLimited"
 
 
 def _describe_disproof(context: PoolContext, reason: Reason) -> str:
@@ -173,11 +176,21 @@ def _scaling_limited(context: PoolContext) -> Condition:
     if decision.limit is Rule.STALE_SIGNAL:
         return Condition(kind, Truth.UNKNOWN, Reason.STALE_SIGNAL, decision.message)
     if decision.is_held_back:
-        return Condition(kind, Truth.TRUE, decision.reason, decision.message)
+        hint = _describe_seen(context) if decision.limit is Rule.CONNECTION_BUDGET else ""
+        return Condition(kind, Truth.TRUE, decision.reason, "; ".join(filter(None, (decision.message, hint))))
     message = "as many workers as are wanted are allowed"
     if decision.limit is not None and is_spare(decision.wanted, decision.allowed):
         message = f"no limit keeps workers back; {decision.reason} keeps more than are wanted"
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, message)
+
+
+def _describe_seen(context: PoolContext) -> str:
+    """That the workers hold fewer connections than their spec says, if that was measured: more of them would fit."""
+    view, declared = context.facts.database, context.spec.connections_per_worker
+    allocation = None if view is None else view.allocations.get(context.facts.own.uid)
+    if allocation is None or not allocation.seen:
+        return ""
+    return f"workers were seen to hold {allocation.seen:.2g} each, and connectionsPerWorker is {declared}"
 
 
 def _signal_available(context: PoolContext) -> Condition:
@@ -190,6 +203,20 @@ def _is_idle(sample: QueueSample, target: Target, context: PoolContext) -> bool:
     return (sample.in_flight or 0) <= target.pods.running * context.spec.concurrency
 
 
+def _describe_items(sample: QueueSample, reason: Reason) -> str:
+    if reason is Reason.HEAD_OF_LINE_STUCK:
+        return _describe_stuck(sample)
+    if reason is Reason.NEGATIVE_AGE:
+        return (
+            f"lagQuery returned an age of -{round_number(sample.early_seconds):g} s, which counts as 0: let the "
+            "database's clock write when an item is made (DEFAULT now()), and leave out items that are due later"
+        )
+    return (
+        f"{count_of(sample.phantoms, 'item')} marked as running without a live worker: requeue with the queue "
+        "library's own tool"
+    )
+
+
 def _describe_signal(context: PoolContext, reason: Reason) -> str:
     sample, target = context.facts.sample, context.facts.workload
     if sample is None:
@@ -199,12 +226,14 @@ def _describe_signal(context: PoolContext, reason: Reason) -> str:
             "finished jobs are deleted, so that nobody can count them: set objective.expectedJobDuration, or let the "
             "worker keep its jobs (delete_jobs)"
         )
-    if reason is Reason.HEAD_OF_LINE_STUCK:
-        return _describe_stuck(sample)
-    if reason is Reason.PHANTOM_IN_FLIGHT:
+    if reason in (Reason.HEAD_OF_LINE_STUCK, Reason.PHANTOM_IN_FLIGHT, Reason.NEGATIVE_AGE):
+        return _describe_items(sample, reason)
+    taken = context.memory.occupancy.taken
+    if reason is Reason.CONCURRENCY_MISMATCH and taken is not None:
         return (
-            f"{count_of(sample.phantoms, 'item')} marked as running without a live worker: requeue with the queue "
-            "library's own tool"
+            f"each worker has {count_of(taken, 'item')} in flight while others wait, and spec.concurrency is "
+            f"{context.spec.concurrency}: set it to {taken}, or let the workers take more; until then workers are "
+            f"counted with {taken}"
         )
     if reason is Reason.CONCURRENCY_MISMATCH and target is not None and _is_idle(sample, target, context):
         return (

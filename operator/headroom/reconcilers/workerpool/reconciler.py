@@ -23,6 +23,7 @@ from headroom.reconcilers.workerpool.apply import scale_target
 from headroom.reconcilers.workerpool.checkpoint import restore
 from headroom.reconcilers.workerpool.effectiveness import emit_growth
 from headroom.reconcilers.workerpool.gather import Gatherer, guard_key
+from headroom.reconcilers.workerpool.marking import clear_all_marks
 from headroom.reconcilers.workerpool.memory import PoolContext, PoolHandles
 from headroom.reconcilers.workerpool.status import build_status, first_status, invalid_status
 
@@ -79,9 +80,20 @@ class WorkerPoolReconciler:
         return timedelta(seconds=max(0.0, handles.next_due - self.services.clock.monotonic()))
 
     async def teardown(self, body: dict[str, Any]) -> timedelta | None:
-        """Leave the target as it is: a pool creates nothing else."""
+        """Leave the target as it is, without our marks on its pods: a pool creates nothing else."""
+        await self._clear_marks(body)
         await self.forget(body["metadata"]["uid"])
         return None
+
+    async def _clear_marks(self, body: dict[str, Any]) -> None:
+        try:
+            ref = parse_spec(WorkerPoolSpec, body).workers.target_ref
+        except InvalidSpec:
+            return
+        if ref is not None:
+            handles = self._handles.get(body["metadata"]["uid"])
+            known = None if handles is None else handles.census.marked
+            await clear_all_marks(self.services, body["metadata"]["namespace"], ref, known)
 
     async def forget(self, uid: str) -> None:
         """See `Reconciler.forget`."""

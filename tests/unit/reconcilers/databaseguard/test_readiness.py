@@ -1,5 +1,6 @@
 """Ready: the precise reason for everything that can be wrong, the remedy in the message, and recovery by itself."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -102,7 +103,10 @@ async def test_a_corrected_secret_is_found_within_seconds(world: GuardWorld) -> 
     world.set_secret("store-monitor", username="monitor", password="wrong")
     await world.run(5)
     assert world.ready == ("False", "PasswordRejected")
-    assert world.condition()["message"].count("(Secret store-monitor)") == 1
+    message = world.condition()["message"]
+    assert message.count("(Secret store-monitor)") == 1
+    moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    assert re.search(rf"\(Secret store-monitor\), changed {moment}, refused since {moment}$", message)
     world.set_secret("store-monitor", username="monitor", password="monitor-password")
     before = world.clock.monotonic()
     while world.ready[0] != "True":
@@ -156,9 +160,7 @@ async def test_a_restart_of_the_server_passes_by_itself(world: GuardWorld) -> No
     assert world.view.marks[-1].taken_at >= world.clock.monotonic() - 3, "the canary goes on as well"
 
 
-@pytest.mark.parametrize(
-    "right", ["pg_monitor", "pg_signal_backend", "pg_use_reserved_connections"]
-)
+@pytest.mark.parametrize("right", ["pg_monitor", "pg_signal_backend", "pg_use_reserved_connections"])
 async def test_a_missing_right_is_named_with_its_grant_and_leaves_ready_true(world: GuardWorld, right: str) -> None:
     world.primary.roles["monitor"].rights -= {right}
     await world.run(3)

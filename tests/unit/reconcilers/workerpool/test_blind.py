@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from headroom.adapters.postgres.queues.custom import MOST_AGE_SECONDS, MOST_ITEMS
 from headroom.api.v1alpha1.common import GuardState
+from headroom.api.v1alpha1.workerpool_status import WorkerPoolStatus
 from headroom.errors import HeadroomError, InvalidSpec, PrimaryUnavailable, Refused, SignalUnavailable
 from headroom.ports.kube import SECRET, ObjectRef
 from headroom.reasons import Reason
@@ -252,3 +254,36 @@ async def test_a_secret_for_queues_that_is_missing_stops_the_pool_and_not_the_gu
     world.set_secret("store-queue", username="queue", password="queue-password")
     await world.advance(20)
     assert world.condition("SignalAvailable")[0] == "True"
+
+
+@pytest.mark.parametrize("reason", [Reason.QUERY_NOT_A_NUMBER, Reason.QUERY_NO_ROW])
+async def test_one_odd_answer_of_many_leaves_the_pool_ready(reason: Reason) -> None:
+    """What a query answers depends on the rows of the moment; the next answer may be right."""
+    world = PoolWorld(replicas=3)
+    await world.advance(60, rate=1)
+    for _ in range(4):
+        world.probes.error = SignalUnavailable("returned -1", reason=reason)
+        await world.advance(5, rate=1)
+        world.probes.error = None
+        assert world.condition("Ready") == ("True", Reason.AS_EXPECTED)
+        await world.advance(30, rate=1)
+
+
+async def test_an_age_far_below_zero_is_named_with_its_causes() -> None:
+    world = PoolWorld()
+    world.queue(backlog=4, early_seconds=298.7)
+    await world.advance(15)
+    assert world.condition("SignalAvailable") == ("True", Reason.NEGATIVE_AGE)
+    assert world.message("SignalAvailable") == (
+        "lagQuery returned an age of -300 s, which counts as 0: let the database's clock write when an item is made "
+        "(DEFAULT now()), and leave out items that are due later"
+    )
+
+
+async def test_the_largest_numbers_that_are_read_can_be_written_into_a_status() -> None:
+    world = PoolWorld()
+    world.queue(backlog=MOST_ITEMS, in_flight=MOST_ITEMS, late=MOST_ITEMS, lag_seconds=MOST_AGE_SECONDS)
+    await world.advance(30)
+    shown = world.status()["queue"]
+    assert shown["backlog"] == shown["inFlight"] == MOST_ITEMS < 2**63
+    WorkerPoolStatus.model_validate(world.status())

@@ -72,3 +72,16 @@ async def test_one_of_a_thing_is_said_as_one() -> None:
     world.queue(lag_seconds=0.0, backlog=0, late=0, phantoms=1)
     await world.advance(20)
     assert world.message("SignalAvailable").startswith("1 item marked as running")
+
+
+async def test_slots_that_do_not_exist_are_named_with_the_number_to_write() -> None:
+    """Two workers with ten slots each have one job each beside a backlog."""
+    world = PoolWorld({"concurrency": 10})
+    await world.advance(10)
+    for turn in range(8):
+        world.queue(lag_seconds=9.0, backlog=40, in_flight=2, arrived=100 * turn, ended=10 * turn)
+        await world.advance(5)
+    assert world.condition("SignalAvailable") == ("True", "ConcurrencyMismatch")
+    assert "1 item in flight while others wait" in world.message("SignalAvailable")
+    assert "spec.concurrency is 10: set it to 1," in world.message("SignalAvailable")
+    assert world.status()["scaling"]["measuredConcurrency"] == 1
