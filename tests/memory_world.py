@@ -71,7 +71,7 @@ class CrashFence:
 
 
 class MemoryWorld:
-    """Everything around a process of the operator. Roles: monitor, replication, queue, and jobs for a pool's own login."""
+    """All around a process of the operator. Roles: monitor, replication, queue, and jobs for a pool's own login."""
 
     postgres_class: ClassVar[type[MemoryPostgres]] = MemoryPostgres
     namespaces: tuple[str, ...] = ()

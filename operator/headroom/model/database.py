@@ -302,7 +302,8 @@ class DatabaseView:
 
     `finding` is the guard's own Ready condition; while `is_ready` is false nothing may be decided on the rest, and
     `connections`, `budget` and `allocations` are the last ones there were. `target` is the login of the Secret, whether
-    or not it was tried. `queue` is the login that reads the tables of queues, or why there is none. `observed_at` is monotonic seconds; `marks` are the newest canary rounds, oldest first;
+    or not it was tried. `queue` is the login that reads the tables of queues, or why there is none. `observed_at` is
+    monotonic seconds; `marks` are the newest canary rounds, oldest first;
     `allocations` are by pool uid. `state` is the guard's, as status has it; `are_commits_slow` is true while commits
     take as long as in a Brownout or longer.
     """

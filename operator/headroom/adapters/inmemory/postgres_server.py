@@ -108,8 +108,9 @@ class MemoryServer:
     A replica has an `upstream`, whose WAL it replays at once unless `is_paused`, and receives unless
     `is_cut_off`. `is_down` refuses connections, `is_hung` lets every call run into its deadline. One with `has_tls`
     refuses plain connections, one that has it False refuses encrypted ones; None takes both. `authority` is what
-    verifies its certificate (PEM); None: anything. `questions` counts what guards and sets asked. `forks` are where each earlier timeline ended. Of what a replica received, the last
-    `torn_bytes` are half a record, which is never replayed. Without `libraries` their statements take too long.
+    verifies its certificate (PEM); None: anything. `questions` counts what guards and sets asked. `forks` are where
+    each earlier timeline ended. Of what a replica received, the last `torn_bytes` are half a record, which is never
+    replayed. Without `libraries` their statements take too long.
     """
 
     host: str
