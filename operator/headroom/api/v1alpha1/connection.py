@@ -59,8 +59,8 @@ class PostgresConnection(SpecModel):
     """Encryption and verification of the connection."""
     password_method: PasswordMethod = PasswordMethod.SCRAM
     """`scram-sha-256` never shows the password to the server, and the server proves that it knows it. `md5` also
-    answers servers that ask for md5, from whose answer the password can be guessed; `Ready` of a DatabaseGuard then says so. A
-    password in clear is never sent."""
+    answers servers that ask for md5, from whose answer the password can be guessed; `Ready` of a DatabaseGuard then
+    says so. A password in clear is never sent."""
     credentials_secret_ref: LocalRef
     """A Secret with the keys `username` and `password`. It is read again every minute."""
 

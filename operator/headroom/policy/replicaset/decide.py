@@ -37,8 +37,8 @@ class SetDecision:
     `refusal` is why no member can be begun, `is_waiting`: a failed attempt has to be waited out first. `outage` is set
     once it has lasted long enough to report. `unsettled` names members that another process left and that this new one
     has not measured yet, `is_settling`: it cannot evaluate the set yet. `conflict`: the installation does not
-    permit its pods, or an autoscaler scales a set that scales itself. `over_cap` names members whose slots keep more WAL
-    than they may, also those that are going.
+    permit its pods, or an autoscaler scales a set that scales itself. `over_cap` names members whose slots keep more
+    WAL than they may, also those that are going.
     `stale_reads`: who may answer with old data while the primary answers. `library_notes`: what of the primary's
     libraries is not compared, or is wrong on the primary itself.
     """
