@@ -182,7 +182,9 @@ class Gatherer:
         if isinstance(view.queue, Finding):
             raise SignalUnavailable(f"dbg/{name}: {view.queue.message}", reason=view.queue.reason)
         if view.queue is None:
-            raise SignalUnavailable(describe_missing_login(name), reason=Reason.QUEUE_LOGIN_MISSING)
+            raise SignalUnavailable(
+                describe_missing_login(name, self.handles.namespace), reason=Reason.QUEUE_LOGIN_MISSING
+            )
         return replace(view.target, credentials=view.queue)
 
     def _has_guard(self) -> bool:
@@ -190,13 +192,14 @@ class Gatherer:
         return key is not None and self.services.cache.get(ObjectRef(DATABASE_GUARD, *key)) is not None
 
 
-def describe_missing_login(guard: str) -> str:
+def describe_missing_login(guard: str, namespace: str) -> str:
     """What to run for a guard without a login for queues."""
     patch = '{"spec": {"connection": {"queueSecretRef": {"name": "store-queue"}}}}'
     return (
         f"dbg/{guard} names no login for queues, and its own reads no table. Run headroom-setup.sql and "
         "headroom-queue-procrastinate.sql of the chart. Put the login headroom_queue into a Secret (here store-queue) "
-        f"with the keys username and password. Run: kubectl patch dbg/{guard} --type merge --patch '{patch}'"
+        f"with the keys username and password. Run: "
+        f"kubectl patch dbg/{guard} -n {namespace} --type merge --patch '{patch}'"
     )
 
 

@@ -285,7 +285,7 @@ async def test_a_steady_guard_calls_nobody_but_its_secrets_once_a_minute(world: 
     await world.run(300)
     assert {(verb, ref.kind) for verb, ref in world.kube.calls} == {("get", SECRET)}
     names = Counter(ref.name for _, ref in world.kube.calls)
-    assert set(names) == {"store-monitor", "store-replication"}
+    assert set(names) == {"store-monitor", "store-replication", "store-queue"}
     assert max(names.values()) <= 5
 
 

@@ -233,7 +233,7 @@ async def test_without_a_login_for_queues_the_command_is_named_and_the_workers_s
     await world.advance(100)
     assert world.condition("SignalAvailable") == ("False", Reason.QUEUE_LOGIN_MISSING)
     message = world.message("SignalAvailable")
-    command = "kubectl patch dbg/store --type merge --patch '"
+    command = f"kubectl patch dbg/store -n {NAMESPACE} --type merge --patch '"
     assert command in message
     patch = json.loads(message.partition(command)[2].rstrip("'"))
     assert world.asked_for() == 5
