@@ -1,7 +1,8 @@
 """When a schedule holds: from its tick until its duration has passed, in its own time zone."""
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import given
@@ -130,3 +131,90 @@ def test_a_span_is_active_once_a_day_for_its_duration(minutes: int, zone: str, h
     assert (local.hour, local.minute) == (hour, minute) or local.utcoffset() != (
         found.at - timedelta(hours=1)
     ).astimezone(ZoneInfo(zone)).utcoffset()
+
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+REAL_TIMES: dict[str, Callable[[datetime], bool]] = {
+    "*/20 2 * * *": lambda time: time.hour == 2 and time.minute % 20 == 0,
+    "15 */2 * * *": lambda time: time.hour % 2 == 0 and time.minute == 15,
+    "* 0 * * *": lambda time: time.hour == 0,
+    "*/25 * * * *": lambda time: time.minute % 25 == 0,
+}
+FIXED_TIMES: dict[str, Callable[[datetime], bool]] = {
+    "30 2 * * *": lambda time: (time.hour, time.minute) == (2, 30),
+    "0,50 0,1,3 * * *": lambda time: time.hour in (0, 1, 3) and time.minute in (0, 50),
+}
+
+
+def _offset(time: datetime) -> timedelta:
+    offset = time.utcoffset()
+    assert offset is not None
+    return offset
+
+
+def find_changes() -> list[tuple[str, datetime]]:
+    """A zone for each way in which clocks change in 2026, and the minute (UTC) in which they do."""
+    known: dict[tuple[object, ...], tuple[str, datetime]] = {}
+    for name in sorted(available_timezones()):
+        zone = ZoneInfo(name)
+        for day in (at("2026-01-01 00:00") + DAY * number for number in range(365)):
+            if day.astimezone(zone).utcoffset() == (day + DAY).astimezone(zone).utcoffset():
+                continue
+            low, high = day, day + DAY
+            while high - low > MINUTE:
+                middle = low + (high - low) // 2 // MINUTE * MINUTE
+                is_before = middle.astimezone(zone).utcoffset() == day.astimezone(zone).utcoffset()
+                low, high = (middle, high) if is_before else (low, middle)
+            before, after = low.astimezone(zone), high.astimezone(zone)
+            known.setdefault((before.time(), _offset(after) - _offset(before)), (name, high))
+    return list(known.values())
+
+
+CHANGED = find_changes()
+
+
+def find_ticks(cron: str, zone: ZoneInfo, begin: datetime, end: datetime) -> Iterator[datetime]:
+    """Minute by minute: what the clocks show is a tick, or what they have come to or passed for the first time."""
+    highest = begin.astimezone(zone).replace(tzinfo=None) - MINUTE
+    for number in range(int((end - begin) / MINUTE)):
+        moment = begin + MINUTE * number
+        time = moment.astimezone(zone).replace(tzinfo=None, fold=0)
+        passed = [highest + MINUTE * (step + 1) for step in range(int((time - highest) / MINUTE))]
+        highest = max(time, highest)
+        if cron in REAL_TIMES and REAL_TIMES[cron](time):
+            yield moment
+        if cron in FIXED_TIMES and any(FIXED_TIMES[cron](skipped) for skipped in passed):
+            yield moment
+
+
+def test_clocks_change_by_half_an_hour_two_hours_and_at_odd_times() -> None:
+    shifts = {
+        abs(_offset(moment.astimezone(zone)) - _offset((moment - MINUTE).astimezone(zone)))
+        for zone, moment in ((ZoneInfo(name), moment) for name, moment in CHANGED)
+    }
+    assert shifts >= {HOUR / 2, HOUR, 2 * HOUR}
+    assert any(moment.astimezone(ZoneInfo(name)).minute == 45 for name, moment in CHANGED)
+
+
+@pytest.mark.parametrize(("name", "moment"), CHANGED)
+def test_every_zone_ticks_as_its_clocks_show_where_they_change(name: str, moment: datetime) -> None:
+    for cron in (*REAL_TIMES, *FIXED_TIMES):
+        ticks = list(find_ticks(cron, ZoneInfo(name), moment - 32 * HOUR, moment + 32 * HOUR))
+        span = schedule(cron=cron, timeZone=name, duration="1m")
+        for now in (moment + timedelta(minutes=13 * step) for step in range(-18, 19)):
+            last = max(tick for tick in ticks if tick <= now)
+            assert is_active(span.model_copy(update={"duration": now - last + MINUTE}), now), (cron, now, last)
+            assert not is_active(span.model_copy(update={"duration": now - last}), now), (cron, now, last)
+            found = find_next([span], now)
+            if now != last:
+                assert found is not None
+                assert found.at == min(tick for tick in ticks if tick > now), (cron, now)
+
+
+@pytest.mark.parametrize("cron", ["*/15 1 * 3 7L", "*/5 1 29 2 *"])
+def test_a_time_that_hardly_ever_exists_is_looked_for_within_bounds(cron: str) -> None:
+    """The first one is always within the hour that London skips."""
+    rare = schedule(cron=cron, timeZone="Europe/London", duration="1h")
+    found = find_next([rare], at("2026-05-01 00:00"))
+    assert (found is None) is ("3 7L" in cron)
+    assert not is_active(rare, at("2026-05-01 00:00"))
