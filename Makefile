@@ -7,7 +7,7 @@ PYTEST := .venv/bin/pytest
 CODE := operator tests e2e tools
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz prove-calm prove-checker prove-members prove-workers demo bench bench-replicas bench-workers english figures changelog crds clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz prove-calm prove-checker prove-members prove-workers demo bench bench-replicas bench-workers bench-race english figures changelog crds clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -45,7 +45,7 @@ test: check test-here test-cluster ## everything: check, contract, integration, 
 test-here: setup setup-postgres ## long plays in memory, and what needs PostgreSQL but no cluster
 	$(PYTEST) -q -n 2 -m long tests/unit
 	$(PYTEST) -q -n 2 -m "not long" --hypothesis-profile=thorough tests/unit/policy
-	$(PYTEST) -q -n 2 -m "not cluster" tests/contract tests/integration
+	$(PYTEST) -q -n 3 -m "not cluster" tests/contract tests/integration
 
 fuzz: setup ## the properties of the policies with examples nobody has seen yet (two minutes); a find is printed
 	$(PYTEST) -q -n 2 -m "not long" --hypothesis-profile=search tests/unit/policy
@@ -78,8 +78,12 @@ bench: bench-replicas bench-workers ## every benchmark
 bench-replicas: setup ## warm activation and base backup beside a bare pg_basebackup; writes build/results
 	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.replicas
 
-bench-workers: setup ## rows in a queue to spec.replicas, notified and polled, 100 pools; writes build/results
-	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.workers
+bench-workers: setup ## rows in a queue to spec.replicas, notified and polled, 100 pools, and the race; writes build/results
+	@status=0; $(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.workers || status=1; \
+	  $(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.race --add-to bench-workers && exit $$status
+
+bench-race: setup ## workers that race for one row: named, stopped, released once the lock is removed (8 minutes); writes build/results
+	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.race
 
 simulate: export COLUMNS ?= 150
 simulate: setup ## the worker policy on all load shapes, beside the optimum and KEDA; writes build/results (ACCEPT=1: also the page)

@@ -128,11 +128,14 @@ def build_not_yet() -> str:
     text = (
         "The API accepts these fields, and this version does not act on them yet. If you set one of them to a value\n"
         "other than its default or the value in *Met by*, the message of the `Ready` condition lists it while `Ready`\n"
-        "is True; the reason does not change. `priority` has no default and is always listed. Only this page lists\n"
+        "is True; the reason does not change. `priority`, which all must set, is not listed. Only this page lists\n"
         "defaults that promise more than this version does.\n\n"
         "Other conditions report the following, so it is not listed: signals of type `CPU` and `Prometheus` of a\n"
         "ReplicaSet (`SignalAvailable`); queues of type `Prometheus`, and presets other than `procrastinate` (`Ready`).\n"
-        "A larger `storage.size` applies to new volumes; existing volumes do not grow.\n"
+        "A larger `storage.size` applies to new volumes; existing volumes do not grow.\n\n"
+        "The tables of `procrastinate` do not say where a worker runs. Items that workers outside the pool handle count\n"
+        "as the pool's own. If more are in flight than the pool has slots, `SignalAvailable` reports\n"
+        "`ConcurrencyMismatch`.\n"
     )
     parts = [text]
     for model, fields in TABLES.items():

@@ -112,7 +112,7 @@ def describe_page(rows: Sequence[Row], judgements: Sequence[Judgement], seeds: i
     )
     others = (
         "The same at other start delays and target lags (start delay / target lag, in seconds), Headroom alone. A load "
-        "with a target lag of its own has it in each column."
+        "that has its own target lag has it in each column."
     )
     verdict = f"{len(judgements) - len(missed)} of {len(judgements)} goals are met. Missed:"
     lines = ["", where, "", *_first_table(_first(rows)), ""]
@@ -164,7 +164,8 @@ def _cell(result: Result) -> str:
 def _describe_miss(judgement: Judgement) -> str:
     name, start, target, goal = judgement.key.split("/")
     where = f"{name}, start delay {start.removeprefix('start-')} s, target lag {target.removeprefix('target-')} s"
-    return f"{where}: {goal} {judgement.value:.2f}, the goal is {judgement.limit:.2f}"
+    digits = 3 if goal == "cost" else 2
+    return f"{where}: {goal} {judgement.value:.{digits}f}, the goal is {judgement.limit:.2f}"
 
 
 if __name__ == "__main__":

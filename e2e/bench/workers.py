@@ -35,10 +35,10 @@ SELECT extract(epoch FROM min(e.at)) FROM procrastinate_events e JOIN procrastin
 WHERE j.queue_name = '{WORKING}' AND e.type = 'started' AND e.at > to_timestamp({{}})
 """
 SESSIONS = """
-SELECT count(*) FILTER (WHERE application_name NOT LIKE 'headroom/listener/%'),
-       count(*) FILTER (WHERE application_name LIKE 'headroom/listener/%')
+SELECT coalesce(string_agg(concat_ws('/', usename, split_part(application_name, '/', 2), pid), ' ' ORDER BY pid), '')
 FROM pg_stat_activity WHERE application_name LIKE 'headroom/%'
 """
+LISTENER = "listener"
 
 
 @dataclass(slots=True)
@@ -49,7 +49,8 @@ class Bench:
     release: Release
     console: Console
     scales: ScaleWatch = field(default_factory=ScaleWatch)
-    sessions: list[tuple[int, int]] = field(default_factory=list)
+    sessions: list[list[str]] = field(default_factory=list)
+    """LOGIN/ROLE/PID of each connection, at each look."""
 
     def set_the_scene(self, queues: Sequence[str]) -> None:
         """Queues, Deployments whose pods are never scheduled, pools, and the first sample of each."""
@@ -105,9 +106,25 @@ class Bench:
         return begun, started
 
     def count_sessions(self) -> None:
-        """The operator's own connections to the primary, now."""
-        others, listening = self.shop.sql(SESSIONS).split("|")
-        self.sessions.append((int(others), int(listening)))
+        """The operator's own connections to the primary: those of two looks, since a server ends one a moment late."""
+        first = self.shop.sql(SESSIONS).split()
+        still = set(self.shop.sql(SESSIONS).split())
+        self.sessions.append([session for session in first if session in still])
+
+    def count_most(self) -> int:
+        """The most connections at any look that are no listener, without one for each further login."""
+
+        def count(look: Sequence[str]) -> int:
+            return len(look) - len({session.split("/")[0] for session in look}) + 1 if look else 0
+
+        looks = [[session for session in look if f"/{LISTENER}/" not in session] for look in self.sessions]
+        worst = max(looks, key=count)
+        self.console.print(f"connections at the worst look: {', '.join(worst)}")
+        return count(worst)
+
+    def count_listeners(self) -> int:
+        """The most connections at any look that wait for notifications."""
+        return max(sum(f"/{LISTENER}/" in session for session in look) for look in self.sessions)
 
     def settle(self, queues: Sequence[str]) -> None:
         """Wait until no pool wants a worker."""
@@ -183,8 +200,8 @@ def measure_all(bench: Bench, queues: Sequence[str], first_jobs: int) -> dict[st
         **spread("rows_to_scale", polled, POLLED),
         "probe_to_scale_p99": at_most(due, PROBE_P99),
         "loop_lag_p99": at_most(lag, LOOP_LAG_P99),
-        "connections_per_primary_count": at_most(max(one for one, _ in bench.sessions), CONNECTIONS, "connections"),
-        "listeners_per_database_count": at_most(max(one for _, one in bench.sessions), LISTENERS, "connections"),
+        "connections_per_primary_count": at_most(bench.count_most(), CONNECTIONS, "connections"),
+        "listeners_per_database_count": at_most(bench.count_listeners(), LISTENERS, "connections"),
         "rows_to_first_job_p50": Figure(round(statistics.median(begun), 3), samples=begun),
     }
     if started:

@@ -25,6 +25,8 @@ TITLES = (
 )
 STACKED = ("serving", "standby", "provisioning", "draining")
 STATES = {"Brownout": "#f6e3a1", "Overloaded": "#f2b48a", "Emergency": "#e58b8b", "Unknown": "#dddddd"}
+HEADROOM_OF_LEGEND = 1.45
+"""The height of the last panel in highest commits: its legend has a line above them."""
 COLORS = {"serving": "#2a9d4e", "standby": "#2f9fc4", "provisioning": "#e0a526", "draining": "#a05fb0"}
 
 
@@ -42,7 +44,7 @@ def draw(timeline: Timeline, path: Path) -> Path:
     _draw_workers(workers, timeline)
     _draw_replicas(replicas, timeline)
     _draw_reads(reads, timeline)
-    _draw_primary(primary, timeline)
+    draw_primary(primary, timeline)
     for one in activations(timeline):
         _mark(replicas, one, timeline.started)
     for axes in (replicas, reads, primary):
@@ -156,7 +158,8 @@ def _draw_reads(axes: Axes, timeline: Timeline) -> None:
     _legend(axes, latency)
 
 
-def _draw_primary(axes: Axes, timeline: Timeline) -> None:
+def draw_primary(axes: Axes, timeline: Timeline) -> None:
+    """The last panel: commits of the primary over the guard's states, with a legend above both."""
     end = max((line["at"] for line in timeline.queue), default=0.0)
     samples = list(timeline.guard)
     for one, until in zip(samples, [*(after.at for after in samples[1:]), end], strict=False):
@@ -167,9 +170,13 @@ def _draw_primary(axes: Axes, timeline: Timeline) -> None:
         at, commits = zip(*known, (end, known[-1][1]), strict=True)
         axes.step(at, commits, where="post", color="#5b3f8c", linewidth=1.1, label="commit latency")
     axes.set_ylabel("commit, ms")
+    # Above the highest commit, which is at the start as often as later.
+    axes.set_ylim(top=HEADROOM_OF_LEGEND * (max((commit for _, commit in known), default=0) or 1))
     handles, labels = _entries(axes)
     states = [state for state in STATES if any(one.state == state for one in samples)]
-    axes.legend([*handles, *(Patch(color=STATES[state]) for state in states)], [*labels, *states], loc="upper left")
+    axes.legend(
+        [*handles, *(Patch(color=STATES[state]) for state in states)], [*labels, *states], loc="upper left", ncols=5
+    )
 
 
 def _legend(axes: Axes, twin: Axes) -> None:

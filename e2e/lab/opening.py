@@ -1,6 +1,6 @@
 """Opening the shop: namespace, primary, roles by `headroom-setup.sql`, data, and the way to ask it questions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +22,21 @@ class Shop:
     worker_image: str
     node: str | None = None
 
-    def open(self, *, scale: int = 1, size: str = "12Gi", say: Say = lambda _: None) -> None:
+    def open(
+        self,
+        *,
+        scale: int = 1,
+        size: str = "12Gi",
+        settings: Mapping[str, str] | None = None,
+        say: Say = lambda _: None,
+    ) -> None:
         """Start the primary, set up its roles, and load `scale` x 100,000 pgbench accounts (about 15 MiB each)."""
         self.kubectl.ensure_namespace(shop.RESTRICTED)
         say("primary: starting")
         self.kubectl.apply(
             shop.secret("store-monitor", shop.MONITOR),
             shop.secret("store-replication", shop.REPLICATION),
-            *shop.primary(self.postgres_image, size=size, node=self.node),
+            *shop.primary(self.postgres_image, size=size, node=self.node, settings=settings),
         )
         wait_until("the primary to be Ready", self.is_primary_ready, timeout=120)
         say("primary: roles")

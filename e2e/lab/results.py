@@ -54,6 +54,17 @@ def write_results(name: str, figures: dict[str, Figure], **extra: Any) -> Path:
     return path
 
 
+def add_to_results(name: str, prefix: str, figures: dict[str, Figure]) -> Path | None:
+    """Add figures of another script to `build/results/NAME.json`, as PREFIX_...; None where there is no such file."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    content["figures"] |= {f"{prefix}_{key}": asdict(figure) for key, figure in figures.items()}
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    return path
+
+
 def describe_machine() -> dict[str, Any]:
     """Cores, memory, kernel and the kind of cluster."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

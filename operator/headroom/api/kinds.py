@@ -52,6 +52,7 @@ class KindDefinition:
 
 AGE = Column("Age", ".metadata.creationTimestamp", "date", "Time since it was created.")
 IS_READY = Column("Ready", f"{READY}.status", "string", "Whether Headroom acts on it.")
+FOREMOST = Column("Reason", ".status.reason", "string", "Why it is not Ready, else what else is not as it should be.")
 WHY = Column("Reason", f"{READY}.reason", "string", "Why it is Ready or not.")
 
 WORKER_POOL = KindDefinition(
@@ -72,12 +73,12 @@ WORKER_POOL = KindDefinition(
             "Limit", ".status.lastDecision.limit", "string", "What keeps workers back: the reason of ScalingLimited."
         ),
         IS_READY,
-        WHY,
+        FOREMOST,
         AGE,
         Column("Priority", ".spec.priority", "string", "Who gives way first.", is_wide=True),
         Column("Decision", ".status.lastDecision.reason", "string", "Reason of the last decision.", is_wide=True),
         Column("Failed", ".status.queue.failed", "integer", "Attempts that failed in ten minutes.", is_wide=True),
-        Column("Paused", ".spec.paused", "string", "The direction that is paused.", is_wide=True),
+        Column("Paused", ".status.paused", "string", "What is paused: Up, Down or Both.", is_wide=True),
     ),
 )
 
@@ -98,7 +99,7 @@ REPLICA_SET = KindDefinition(
             "Lag-Sec", ".status.maxReplayLagSeconds", "number", "Replay lag of the worst serving replica, in seconds."
         ),
         IS_READY,
-        Column("Reason", ".status.reason", "string", "Why it is not Ready, else what else is not as it should be."),
+        FOREMOST,
         AGE,
         Column("Method", ".status.method", "string", "What the replicas were created from.", is_wide=True),
         Column("Warm-Sec", ".status.leadTime.warmSeconds", "number", "Seconds until one is confirmed.", is_wide=True),

@@ -209,8 +209,9 @@ class PoolDemand:
     of its spec. A pool that scales nothing now cannot give workers back: all that run are busy, and they are its
     maximum.
 
-    `connections_per_worker` is what the spec says, `measured` what one worker was seen to take (0: not known); the
-    larger one counts. `role` is the PostgreSQL role of the workers, None where the spec does not name it.
+    `connections_per_worker` is what the spec says, `measured` what one worker was seen to take where that is more, and
+    `seen` where it is less (0: not known); the largest one counts. `role` is the PostgreSQL role of the workers, None
+    where the spec does not name it.
 
     `guard` is the name of the DatabaseGuard that the pool refers to. `workload` names what it scales, as long as that
     exists and whatever pool scales it; None while no worker was ever seen.
@@ -232,6 +233,7 @@ class PoolDemand:
     is_counted: bool = True
     role: str | None = None
     measured: float = 0.0
+    seen: float = 0.0
 
     @property
     def per_worker(self) -> float:
@@ -265,8 +267,8 @@ class Allocation:
     of it, the others of them hold some, and those of a higher class get so many first for their queues. The last is
     what the pool's own terminating workers hold. With `is_pooled` the budget is the size of the guard's pooler;
     `limited` names the role or the database whose CONNECTION LIMIT it follows, else it is empty. `per_worker` is what
-    one worker was measured to take, 0 where that is not more than the spec says. `is_short` is true when the pool gets
-    less than it had asked for, even once the others have given back their part.
+    one worker was measured to take where that is more than the spec says, else 0; `seen` the same where it is less.
+    `is_short` is true when the pool gets less than it had asked for, even once the others have given back their part.
     """
 
     workers: int
@@ -278,6 +280,7 @@ class Allocation:
     is_pooled: bool = False
     limited: str = ""
     per_worker: float = 0.0
+    seen: float = 0.0
 
 
 VIEW_FRESH_SECONDS = 10.0

@@ -13,6 +13,13 @@ def count_of(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def describe_seconds(seconds: float) -> str:
+    """`178 s`, `95 min`, `26.5 h`: a time as one reads it; minutes from ten on, hours from three on."""
+    if seconds < 10 * 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3 * 3600 else f"{seconds / 3600:.1f} h"
+
+
 def round_number(value: float) -> float:
     """Two significant digits: enough for a person, and a status does not change all the time."""
     if value == 0 or not math.isfinite(value):

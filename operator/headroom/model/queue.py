@@ -65,6 +65,8 @@ class QueueSample:
     """99 of 100 attempts that ended lately were shorter; None: not known."""
     in_hand_seconds: float = 0.0
     """Age of the oldest attempt that a live worker runs now; 0 without one, or if that is not known."""
+    early_seconds: float = 0.0
+    """So far after the database's time the oldest item was written, where that is worth a word; its age counts as 0."""
 
 
 @dataclass(frozen=True, slots=True)

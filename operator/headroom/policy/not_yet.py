@@ -26,7 +26,8 @@ class NotYet:
 
     Any value asks for it, except its default and the values in `met`, which ask for what is done anyway. With
     `is_default_unmet` the default promises something too. Only the reference can say that: the API server fills
-    defaults in, so an object does not show whether its user asked for them.
+    defaults in, so an object does not show whether its user asked for them. The same holds for a field with
+    `is_required`.
     """
 
     path: str
@@ -41,7 +42,11 @@ TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
         NotYet("mode", "`Enforce` measures and reports, as `Observe` does"),
         NotYet("thresholds.replayLag", "the lag of replicas does not move the guard's state", is_default_unmet=True),
         NotYet("signals", "the state follows the guard's own measurements alone"),
-        NotYet("locks", "blockers are neither named nor ended", is_default_unmet=True),
+        NotYet(
+            "locks",
+            "the guard neither names nor ends blockers; pools name what holds up their workers or their queue",
+            is_default_unmet=True,
+        ),
         NotYet("notify", "only conditions, events and metrics report changes"),
     ),
     ReplicaSetSpec: (
@@ -65,7 +70,9 @@ TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
         NotYet("workers.suspendRef", "the CronJob is never suspended"),
         NotYet("queue.claims", "with `Unfenced` claims continue while commits are slow", (Claims.EXCLUSIVE,)),
         NotYet("queue.pollInterval", "claims continue while commits are slow"),
-        NotYet("priority", "the guard's state holds and sheds no pool, whatever its class", is_required=True),
+        NotYet(
+            "priority", "it orders the connection budget; the guard's state holds and sheds no pool", is_required=True
+        ),
         NotYet("shedding.pause", "nothing is shed", is_default_unmet=True),
         NotYet("shedding.maxDeferral", "nothing is shed"),
     ),
@@ -73,7 +80,7 @@ TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
 
 
 def find_not_yet(spec: SpecModel) -> tuple[str, ...]:
-    """Paths of what the spec asks for and this version does not do yet."""
+    """Paths of what the spec asks for and this version does not do yet; a field that all must set asks nothing."""
     return tuple(field.path for field in TABLES[type(spec)] if _is_asked(spec, field))
 
 
@@ -81,11 +88,6 @@ def describe_not_yet(spec: SpecModel) -> str:
     """The text for a condition's message; empty when this version acts on the whole spec."""
     paths = find_not_yet(spec)
     return f"{LABEL}: {', '.join(paths)}" if paths else ""
-
-
-def has_free_choice(spec: SpecModel) -> bool:
-    """True when one of these fields is optional: nobody has to be warned of a field that everybody must set."""
-    return any(not field.is_required and _is_asked(spec, field) for field in TABLES[type(spec)])
 
 
 def find_field(model: type[BaseModel], alias: str) -> str:
@@ -102,6 +104,6 @@ def _is_asked(spec: SpecModel, field: NotYet) -> bool:
             return False
     name = find_field(type(model), leaf)
     info, value = type(model).model_fields[name], getattr(model, name)
-    if value in field.met:
+    if field.is_required or value in field.met:
         return False
-    return field.is_required or bool(value != info.get_default(call_default_factory=True))
+    return bool(value != info.get_default(call_default_factory=True))

@@ -11,6 +11,7 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from headroom.api.v1alpha1.common import SecretKeyRef
@@ -31,6 +32,7 @@ LOGIN_RETRY_SECONDS = 10.0
 """A login that was refused is tried again this often while its Secret stays as it is: servers count failures."""
 LOGIN_REASONS = frozenset({Reason.PASSWORD_REJECTED, Reason.TLS_FAILED, Reason.TLS_WEAK, Reason.DATABASE_NOT_FOUND})
 """What a server refuses a login for: the Secret may have changed since it was read."""
+CONTENT = frozenset({"f:data", "f:stringData"})
 SECRET_REASONS = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.SECRET_INVALID})
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -116,6 +118,8 @@ class LoginBackoff:
     _login: object = None
     _error: Unavailable | None = None
     _at: float = 0.0
+    refused_since: datetime | None = None
+    """When the present login was refused for the first time; None while none is."""
 
     def check(self, login: object) -> None:
         """Raise the last refusal again while it is too early to try the same login once more."""
@@ -126,19 +130,22 @@ class LoginBackoff:
     def record(self, login: object, error: Unavailable) -> None:
         """Remember why a login failed, if it is the login's fault."""
         if self.reasons is None or error.reason in self.reasons:
+            if self.refused_since is None or self._login != login:
+                self.refused_since = self.clock.now()
             self._login, self._error, self._at = login, error, self.clock.monotonic()
 
     def clear(self) -> None:
         """The login works."""
-        self._login, self._error = None, None
+        self._login, self._error, self.refused_since = None, None, None
 
 
 @dataclass(frozen=True, slots=True)
 class SecretReader:
-    """Reads Secrets of one namespace."""
+    """Reads Secrets of one namespace; `changed` says when the content of each that was read was last written."""
 
     kube: KubeReader
     namespace: str
+    changed: dict[str, datetime] = field(default_factory=dict, compare=False)
 
     async def credentials(self, name: str, field: str) -> Credentials:
         """The keys `username` and `password`; a line end after them, as `echo` leaves, does not belong to them."""
@@ -191,7 +198,15 @@ class SecretReader:
         if secret is None:
             message = f"{field}: Secret {name} does not exist; create it in namespace {self.namespace}"
             raise Refused(message, reason=Reason.SECRET_NOT_FOUND)
+        self.record_change(name, secret)
         return secret
+
+    def record_change(self, name: str, secret: Manifest) -> None:
+        """Keep when the content was last written, if the API server has noted it."""
+        entries = secret["metadata"].get("managedFields", ())
+        # What somebody else writes, such as a label, is not its content.
+        times = [entry["time"] for entry in entries if not CONTENT.isdisjoint(entry.get("fieldsV1") or ())]
+        self.changed.update({name: max(map(datetime.fromisoformat, times))} if times else {})
 
     def _value(self, secret: Manifest, name: str, key: str, field: str) -> str:
         encoded = (secret.get("data") or {}).get(key)

@@ -27,10 +27,24 @@ SAMPLE_SHARE = 0.05
 WAIT_SECONDS = 60.0
 CONNECTED_SECONDS = 0.1
 """The first wait on a new connection: once it has ended, that is open."""
+END_SECONDS = 0.1
+"""A task that has not ended for so long is cancelled again: what it waited for may have ended at the same moment, and
+then it has not heard."""
 RETRY_SECONDS = 5.0
 REFUSED_RETRY_SECONDS = 300.0
 """A connection that was lost is opened again so soon; a pooler, or a login without the right, stays what it is."""
-REFUSED = frozenset({Reason.NOT_A_DIRECT_CONNECTION, Reason.PASSWORD_REJECTED, Reason.UNSUPPORTED_VERSION})
+SHORT_RETRY_SECONDS = 30.0
+"""If no connection is left, so seldom: each attempt is work for a server that has too much of it."""
+PASSING = frozenset(
+    {
+        Reason.HOST_NOT_FOUND,
+        Reason.NO_CONNECTION_LEFT,
+        Reason.NOT_A_PRIMARY,
+        Reason.PRIMARY_TIMEOUT,
+        Reason.PRIMARY_UNREACHABLE,
+    }
+)
+"""What ends without a change to the login; all else is a refusal."""
 
 
 class Listens(Protocol):
@@ -52,21 +66,50 @@ class _Follower:
 
 @dataclass(slots=True)
 class _Room:
-    """The listening connection of one database, its pools, and those that wait for an extra sample since when."""
+    """The listening connection of one database, its pools, and those that wait for an extra sample since when.
+
+    `link` is that of the pool whose login the connection has; `refused` are those that were refused since the last
+    success, and since pools came or went.
+    """
 
     key: tuple[str, str]
     listener: QueueListener
     link: Listens
-    pools: dict[ObjectRef, frozenset[str]] = field(default_factory=dict)
+    pools: dict[ObjectRef, _Follower] = field(default_factory=dict)
+    refused: list[Listens] = field(default_factory=list)
     waiting: dict[ObjectRef, float] = field(default_factory=dict)
     pause_seconds: float = LEAST_PAUSE_SECONDS
     refusal: str = ""
     is_open: bool = False
+    is_closed: bool = False
     task: "asyncio.Task[None] | None" = None
+    former: "set[asyncio.Task[None]]" = field(default_factory=set)
 
     @property
     def channels(self) -> frozenset[str]:
-        return frozenset().union(*self.pools.values())
+        return frozenset().union(*(follower.channels for follower in self.pools.values()))
+
+    def list_tasks(self) -> "set[asyncio.Task[None]]":
+        """The task that listens, and those before it that have not ended yet."""
+        return {task for task in (self.task, *self.former) if task is not None and not task.done()}
+
+    def choose_link(self) -> Listens | None:
+        """The newest link that was not refused; None if all were.
+
+        The newest one may have a newer password than the one that the connection was opened with.
+        """
+        links = [follower.link for follower in reversed(self.pools.values())]
+        return next((link for link in links if not any(link is other for other in self.refused)), None)
+
+    async def reopen(self, link: Listens) -> None:
+        """Let the next wait connect by this link."""
+        await self.close()
+        self.listener, self.link, self.is_closed = link.open_listener(), link, False
+
+    async def close(self) -> None:
+        """End the connection; the next wait needs another listener."""
+        self.is_open, self.is_closed = False, True
+        await self.listener.close()
 
 
 @dataclass(slots=True)
@@ -115,8 +158,8 @@ class QueueNotifications:
             self._restart(room)
             return
         del self._rooms[room.key]
-        await _stop(room)
-        await room.listener.close()
+        await _end(room.list_tasks())
+        await room.close()
 
     def _join(self, pool: ObjectRef, link: Listens, channels: frozenset[str]) -> _Follower:
         listener = link.open_listener()
@@ -124,23 +167,22 @@ class QueueNotifications:
         room = self._rooms.get(key)
         if room is None:
             room = self._rooms[key] = _Room(key, listener, link)
-        # The newest link may have a newer password than the one that the connection was opened with.
-        room.link = link
-        room.pools[pool] = channels
+        follower = self._followers[pool] = room.pools[pool] = _Follower(link, channels, room)
         self._restart(room)
-        return self._followers.setdefault(pool, _Follower(link, channels, room))
+        return follower
 
     def _restart(self, room: _Room) -> None:
-        """Listen on the channels of now; the connection stays."""
-        before = room.task
-        if before is not None:
-            before.cancel()
-        room.task = asyncio.create_task(self._run(room, before))
+        """Listen on the channels of now; a connection that is open stays, another login may open one that is not."""
+        room.refused.clear()
+        room.former = room.list_tasks()
+        room.task = asyncio.create_task(self._run(room, room.former))
         room.task.add_done_callback(_report)
 
-    async def _run(self, room: _Room, before: "asyncio.Task[None] | None") -> None:
-        if before is not None:
-            await asyncio.wait({before})
+    async def _run(self, room: _Room, former: "set[asyncio.Task[None]]") -> None:
+        await _end(former)
+        link = room.choose_link()
+        if link is not None and (room.is_closed or (not room.is_open and link is not room.link)):
+            await room.reopen(link)
         while True:
             while room.waiting:
                 self._wake_next(room)
@@ -152,20 +194,33 @@ class QueueNotifications:
                 await self._recover(room, error)
                 continue
             room.is_open, room.refusal = True, ""
+            room.refused.clear()
             self._note(room, notified)
 
     async def _recover(self, room: _Room, error: Refused | Unavailable) -> None:
-        is_refused = error.reason in REFUSED
+        """Open the connection again after a while; by another login, if this one was refused and there is one."""
         logger.info("%s: queue notifications are not heard, polling continues: %s", room.listener.address, error)
-        room.is_open, room.refusal = False, str(error) if is_refused else ""
-        await room.listener.close()
-        await self.clock.sleep(REFUSED_RETRY_SECONDS if is_refused else RETRY_SECONDS)
-        room.listener = room.link.open_listener()
+        seconds = RETRY_SECONDS
+        await room.close()
+        if error.reason not in PASSING:
+            room.refused.append(room.link)
+        if room.choose_link() is None:
+            room.refusal, seconds = str(error), REFUSED_RETRY_SECONDS
+        elif error.reason is Reason.NO_CONNECTION_LEFT:
+            room.refusal, seconds = str(error), SHORT_RETRY_SECONDS
+        elif error.reason in PASSING:
+            room.refusal = ""
+        await self.clock.sleep(seconds)
+        link = room.choose_link()
+        if link is None:
+            room.refused.clear()
+            link = room.choose_link()
+        await room.reopen(link or room.link)
 
     def _note(self, room: _Room, notified: frozenset[str]) -> None:
         now = self.clock.monotonic()
-        for pool, channels in room.pools.items():
-            if channels & notified:
+        for pool, follower in room.pools.items():
+            if follower.channels & notified:
                 room.waiting.setdefault(pool, now)
 
     def _wake_next(self, room: _Room) -> None:
@@ -181,8 +236,9 @@ def _report(task: "asyncio.Task[None]") -> None:
         logger.error("listening for queue notifications failed", exc_info=error)
 
 
-async def _stop(room: _Room) -> None:
-    task, room.task = room.task, None
-    if task is not None:
-        task.cancel()
-        await asyncio.wait({task})
+async def _end(tasks: "set[asyncio.Task[None]]") -> None:
+    """Cancel tasks until all have ended."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=END_SECONDS)

@@ -11,7 +11,7 @@ from typing import Any
 from headroom.api.base import SpecModel
 from headroom.model.conditions import Condition, merge_conditions
 from headroom.model.numbers import has_moved, round_tree
-from headroom.policy.not_yet import describe_not_yet, has_free_choice
+from headroom.policy.not_yet import describe_not_yet
 from headroom.ports.clock import Clock
 from headroom.ports.kube import Kind, Manifest, ObjectRef, StatusWriter
 from headroom.ports.telemetry import Telemetry
@@ -246,13 +246,14 @@ class NotYetEvents:
     _emitted: dict[str, int] = field(default_factory=dict)
 
     def emit(self, body: Manifest, spec: SpecModel) -> None:
-        """Send the event, unless this generation has had it or asks for no optional field of that kind."""
+        """Send the event, unless this generation has had it or asks for no field of that kind."""
         metadata = body["metadata"]
         if self._emitted.get(metadata["uid"]) == metadata["generation"]:
             return
         self._emitted[metadata["uid"]] = metadata["generation"]
-        if has_free_choice(spec):
-            self.telemetry.event(body, Reason.NOT_ACTED_ON, describe_not_yet(spec))
+        text = describe_not_yet(spec)
+        if text:
+            self.telemetry.event(body, Reason.NOT_ACTED_ON, text)
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered about an object that is gone."""

@@ -90,10 +90,6 @@ class Deployment:
         self.bill.updated_at = now
         self.bill.highest = max(self.bill.highest, self.replicas)
 
-    def list_hands(self) -> list[tuple[int, int]]:
-        """The number of each ready worker, and how many jobs it runs."""
-        return [(worker.number, worker.in_hand) for worker in self._workers if worker.is_ready]
-
     def scale(self, replicas: int, *, idle_first: bool = False) -> None:
         """Set `replicas`: start workers, or end some; with a deletion cost on idle ones those go before busy ones."""
         if replicas == self.replicas:

@@ -1,10 +1,9 @@
-"""Who decides on the count of workers: the operator's own policy, or a script. KEDA is in `keda`."""
+"""Who decides on the count of workers: the operator's own policy. KEDA is in `keda`."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Protocol
 
 from headroom.api.v1alpha1 import parse_spec
@@ -14,7 +13,6 @@ from headroom.model.database import Allocation, DatabaseView
 from headroom.model.frozen import FrozenMap
 from headroom.model.moments import Moment
 from headroom.policy.workerpool import Move, PoolClaim, PoolDecision, PoolFacts, PoolMemory, decide, lead_time
-from headroom.policy.workerpool.constants import PROBE_SECONDS
 from headroom.reasons import Reason
 from headroom.simulation.deployment import TARGET
 from headroom.simulation.sampling import Sampler, observe_waits
@@ -157,28 +155,3 @@ def _view(now: float, connections: int) -> DatabaseView:
         observed_at=now,
         allocations=FrozenMap({OWN.uid: allocation}),
     )
-
-
-@dataclass(slots=True)
-class Script:
-    """Sets counts at fixed moments, and observes with a sampler every so many seconds.
-
-    For tests of what is measured at a known count: no decision costs time, so that thousands of runs are quick.
-    """
-
-    counts: Sequence[tuple[float, int]]
-    sampler: Sampler | None = None
-    every_seconds: float = PROBE_SECONDS
-    seen: list[PoolFacts] = field(default_factory=list)
-
-    def start(self, world: World) -> None:
-        """See `Scaler.start`."""
-        for at, count in self.counts:
-            world.call_at(at, partial(world.deployment.scale, count))
-        if self.sampler is not None:
-            world.call_at(0.0, partial(self._observe, world, self.sampler))
-
-    def _observe(self, world: World, sampler: Sampler) -> None:
-        sample, waits = sampler.sample(world, lead_time_seconds=0.0), observe_waits(world)
-        self.seen.append(PoolFacts(own=OWN, signal=sample, target=world.deployment.observe(), waits=waits))
-        world.call_at(world.now + self.every_seconds, partial(self._observe, world, sampler))

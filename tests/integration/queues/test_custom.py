@@ -78,7 +78,7 @@ async def test_what_was_not_asked_for_is_unknown(shop: Shop) -> None:
         ("SELECT interval '5 s'", Reason.QUERY_NOT_A_NUMBER, "extract(epoch from ...)"),
         ("SELECT 'five'", Reason.QUERY_NOT_A_NUMBER, "returned str, not a number"),
         ("SELECT true", Reason.QUERY_NOT_A_NUMBER, "returned bool, not a number"),
-        ("SELECT 'NaN'::float8", Reason.QUERY_NOT_A_NUMBER, "returned nan: a number of 0 or more"),
+        ("SELECT 'NaN'::float8", Reason.QUERY_NOT_A_NUMBER, "returned nan: a number is needed"),
         ("SELECT -1", Reason.QUERY_NOT_A_NUMBER, "returned -1: a number of 0 or more"),
         ("SELECT count(*) FROM missing", Reason.QUEUE_NOT_FOUND, "does not exist"),
         ("SELECT missing FROM outbox", Reason.QUEUE_NOT_FOUND, "does not exist"),
@@ -101,6 +101,16 @@ async def test_an_answer_that_is_no_number_is_unknown_and_says_how_to_mend_it(
     assert str(refused.value).startswith("queue.postgres.custom.backlogQuery")
     assert words in str(refused.value)
     assert shop.run("SELECT count(*) AS rows FROM outbox") == [{"rows": 0}]
+
+
+async def test_a_row_of_a_clock_that_is_ahead_is_no_time_old(shop: Shop) -> None:
+    """As is one that was committed after the probe's transaction began, which is the time of its now()."""
+    probe = await open_probe(shop)
+    shop.run("INSERT INTO outbox (made_at) VALUES (now() + interval '3 s')")
+    sample = await take_sample(probe)
+    assert (sample.lag_seconds, sample.backlog, sample.early_seconds) == (0.0, 1, 0.0)
+    shop.run("UPDATE outbox SET made_at = now() + interval '1 h'")
+    assert (await take_sample(probe)).early_seconds == pytest.approx(3600, abs=5)
 
 
 async def test_one_bad_answer_does_not_outlast_its_cause(shop: Shop) -> None:

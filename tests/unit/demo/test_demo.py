@@ -3,13 +3,14 @@
 import importlib
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import psycopg
 import pytest
 from rich.console import Console
 
 from e2e.demo.__main__ import PAGE_COLUMNS, fold
-from e2e.demo.picture import draw
-from e2e.demo.plan import THRESHOLD_CONNECTIONS
+from e2e.demo.picture import draw, draw_primary
+from e2e.demo.plan import TARGET_LAG_SECONDS, THRESHOLD_CONNECTIONS
 from e2e.demo.report import (
     SENTENCES,
     describe_load,
@@ -203,6 +204,24 @@ async def test_the_readers_count_open_connections_only(monkeypatch: pytest.Monke
     assert line["p50_ms"] is line["p99_ms"] is None
     tally.read("10.0.0.1", 3.0)
     assert tally.line()["p99_ms"] == 3.0
+
+
+def test_the_time_above_the_target_is_a_row_of_the_verdict(timeline: Timeline) -> None:
+    assert measure(timeline)["time_above_target"].value == 0
+    for line in timeline.queue[20:35]:
+        line["lag_seconds"] = TARGET_LAG_SECONDS + 1.0
+    assert measure(timeline)["time_above_target"].value == 15
+    assert SENTENCES["time_above_target"] == f"time above the target lag of {TARGET_LAG_SECONDS} s"
+
+
+def test_the_legend_of_the_primary_is_above_its_highest_commit(timeline: Timeline) -> None:
+    axes = plt.figure().add_subplot()
+    draw_primary(axes, timeline)
+    legend = axes.get_legend()
+    assert legend is not None
+    axes.figure.canvas.draw()
+    bottom = legend.get_window_extent().transformed(axes.transData.inverted()).y0
+    assert bottom > 1088
 
 
 def test_the_picture_is_drawn_with_and_without_samples(timeline: Timeline, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from headroom.api.v1alpha1 import parse_spec
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
-from headroom.policy.not_yet import TABLES, NotYet, describe_not_yet, find_field, find_not_yet, has_free_choice
+from headroom.policy.not_yet import TABLES, NotYet, describe_not_yet, find_field, find_not_yet
 
 GUARD: dict[str, Any] = {
     "connection": {"host": "store", "database": "store", "credentialsSecretRef": {"name": "monitor"}}
@@ -54,7 +54,6 @@ ASKED: list[tuple[type[SpecModel], str, dict[str, Any]]] = [
     ),
     (WorkerPoolSpec, "queue.claims", {"queue": {**POOL["queue"], "claims": "Unfenced"}}),
     (WorkerPoolSpec, "queue.pollInterval", {"queue": {**POOL["queue"], "pollInterval": "5s"}}),
-    (WorkerPoolSpec, "priority", {"priority": "Background"}),
     (WorkerPoolSpec, "shedding.pause", {"shedding": {"pause": "Queue"}, "queue": RIVER}),
     (WorkerPoolSpec, "shedding.maxDeferral", {"shedding": {"maxDeferral": "5m"}}),
 ]
@@ -66,9 +65,8 @@ MET: list[tuple[type[SpecModel], dict[str, Any]]] = [
     (ReplicaSetSpec, {"autoscaling": SCALING, "retention": {"volumes": "Retain"}}),
     (WorkerPoolSpec, {"effectiveness": {"enabled": False}, "schedules": [{**SPAN, "minWorkers": 1}]}),
     (WorkerPoolSpec, {"queue": {**POOL["queue"], "claims": "Exclusive"}, "concurrency": 4}),
+    (WorkerPoolSpec, {"priority": "Background"}),
 ]
-ALWAYS = {WorkerPoolSpec: {"priority"}}
-"""Priority has no default: whoever makes a pool asks for one."""
 
 
 def find(model: type[SpecModel], changes: dict[str, Any]) -> set[str]:
@@ -77,7 +75,7 @@ def find(model: type[SpecModel], changes: dict[str, Any]) -> set[str]:
 
 @pytest.mark.parametrize("model", MINIMAL)
 def test_a_spec_that_asks_for_nothing_more_is_told_of_nothing(model: type[SpecModel]) -> None:
-    assert find(model, {}) == ALWAYS.get(model, set())
+    assert find(model, {}) == set()
 
 
 @pytest.mark.parametrize(("model", "path", "changes"), ASKED, ids=[path for _, path, _ in ASKED])
@@ -87,13 +85,13 @@ def test_what_is_asked_for_in_vain_is_named(model: type[SpecModel], path: str, c
 
 @pytest.mark.parametrize(("model", "changes"), MET)
 def test_what_is_done_anyway_is_not_named(model: type[SpecModel], changes: dict[str, Any]) -> None:
-    assert find(model, changes) == ALWAYS.get(model, set())
+    assert find(model, changes) == set()
 
 
 def test_each_field_of_the_tables_is_asked_for_above_or_only_by_its_default() -> None:
     asked = {(model, path) for model, path, _ in ASKED}
     rest = {field.path for model, fields in TABLES.items() for field in fields if (model, field.path) not in asked}
-    assert rest == {"autoscaling.forecast.horizon", "warmup.prewarm"}
+    assert rest == {"autoscaling.forecast.horizon", "warmup.prewarm", "priority"}
 
 
 @pytest.mark.parametrize(
@@ -114,9 +112,10 @@ def test_the_table_knows_which_fields_are_required(model: type[SpecModel], field
     assert field.is_required == (not deeper and model.model_fields[find_field(model, first)].is_required())
 
 
-def test_a_required_field_alone_is_no_news() -> None:
-    assert not has_free_choice(parse_spec(WorkerPoolSpec, {"spec": POOL}))
-    assert has_free_choice(parse_spec(WorkerPoolSpec, {"spec": {**POOL, "shedding": {"maxDeferral": "5m"}}}))
+def test_a_required_field_is_no_news() -> None:
+    assert describe_not_yet(parse_spec(WorkerPoolSpec, {"spec": POOL})) == ""
+    asked = describe_not_yet(parse_spec(WorkerPoolSpec, {"spec": {**POOL, "shedding": {"maxDeferral": "5m"}}}))
+    assert asked == "accepted, but not acted on yet: shedding.maxDeferral"
 
 
 UNREAD = {

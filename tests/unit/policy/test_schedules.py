@@ -1,5 +1,6 @@
 """When a schedule holds: from its tick until its duration has passed, in its own time zone."""
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
@@ -7,6 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from headroom.api.v1alpha1.schedules import Schedule
 from headroom.policy.schedules import find_active, find_end, find_next, is_active
@@ -218,3 +220,44 @@ def test_a_time_that_hardly_ever_exists_is_looked_for_within_bounds(cron: str) -
     found = find_next([rare], at("2026-05-01 00:00"))
     assert (found is None) is ("3 7L" in cron)
     assert not is_active(rare, at("2026-05-01 00:00"))
+
+
+REFUSED = [
+    ("0 16 * *", "write five cron fields"),
+    ("60 16 * * *", "write a minute from 0 to 59 (the first field)"),
+    ("0 25 * * FRI", "write an hour from 0 to 23 (the second field)"),
+    ("0 16 32 * *", "write a day from 1 to 31"),
+    ("0 16 * 13 *", "write a month from 1 to 12"),
+    ("0 16 * * 8", "write a day of the week from 0 to 7"),
+    ("0 16 * * 5-1", "write a day of the week from 0 to 7"),
+    ("0 16 * * 5-1", "a range goes from the lower value to the higher one"),
+    ("0 16 31 2 *", "no such time ever comes"),
+    ("0 16 31 FEB,4 *", "no such time ever comes"),
+    ("0 16 30,31 2 *", "no such time ever comes"),
+    ("0 16 31 6-6 *", "no such time ever comes"),
+]
+
+
+@pytest.mark.parametrize(("cron", "says"), REFUSED)
+def test_a_refused_cron_names_the_field_and_its_range(cron: str, says: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(says)):
+        schedule(cron=cron)
+
+
+@pytest.mark.parametrize("cron", ["0 16 29 2 *", "0 16 31 2 FRI", "0 16 31 1-2 *", "0 16 31 3,4 *", "0 16 30 4 *"])
+def test_a_date_that_comes_at_times_is_accepted(cron: str) -> None:
+    schedule(cron=cron)
+
+
+@pytest.mark.parametrize(("cron", "says"), [(cron, says) for cron, says in REFUSED if "-" not in cron])
+def test_the_server_says_the_same_of_a_cron(cron: str, says: str) -> None:
+    """The regular expressions of the rules, by the machine of Python: these use nothing in which RE2 differs."""
+    rules = Schedule.model_json_schema()["properties"]["cron"]["x-kubernetes-validations"]
+    assert says in next(entry["message"] for entry in rules if not holds(entry["rule"], cron))
+
+
+def holds(rule: str, text: str) -> bool:
+    """Whether a rule of `[!]self.matches('...')`, joined by `||`, is true of a text."""
+    parts = re.findall(r"(!?)self\.matches\('(.*?)'\)(?= \|\| |$)", rule)
+    assert parts
+    return any(bool(re.search(regex, text)) is not bool(negation) for negation, regex in parts)

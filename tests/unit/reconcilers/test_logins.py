@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -252,6 +253,16 @@ class TestCachedLogin:
         assert await login.get("another spec", secrets.read) == f"login {secrets.reads}"
 
 
+def test_a_change_of_the_content_is_told_from_one_of_a_label(shop: Shop) -> None:
+    """Who labels a Secret has changed no password."""
+    content = {"time": "2026-01-01T08:16:44Z", "fieldsV1": {"f:data": {"f:password": {}}, "f:type": {}}}
+    label = {"time": "2026-01-01T09:00:00Z", "fieldsV1": {"f:metadata": {"f:labels": {"f:team": {}}}}}
+    shop.reader.record_change("store", {"metadata": {"managedFields": [content, label]}})
+    assert shop.reader.changed == {"store": datetime(2026, 1, 1, 8, 16, 44, tzinfo=UTC)}
+    shop.reader.record_change("other", {"metadata": {}})
+    assert set(shop.reader.changed) == {"store"}
+
+
 class TestLoginBackoff:
     """A refused login is tried again after a pause, another one at once."""
 
@@ -267,6 +278,17 @@ class TestLoginBackoff:
         backoff.check("login")
         backoff.clear()
         backoff.check("login")
+
+    async def test_a_login_is_refused_since_its_first_refusal(self) -> None:
+        clock = MemoryClock()
+        backoff, began = LoginBackoff(clock), clock.now()
+        error = PrimaryUnavailable("wrong password", reason=Reason.PASSWORD_REJECTED)
+        for login, since in (("login", 0), ("login", 0), ("another login", 20), ("another login", 20)):
+            backoff.record(login, error)
+            assert backoff.refused_since == began + timedelta(seconds=since)
+            await clock.advance(LOGIN_RETRY_SECONDS)
+        backoff.clear()
+        assert backoff.refused_since is None
 
     async def test_only_what_is_the_logins_fault_counts_unless_all_does(self) -> None:
         clock = MemoryClock()

@@ -10,16 +10,20 @@ import pytest_asyncio
 from headroom.adapters.inmemory.clock import MemoryClock, settle
 from headroom.adapters.inmemory.postgres import MemoryPostgres
 from headroom.adapters.inmemory.postgres_server import MemoryRole, MemoryServer
+from headroom.errors import PrimaryUnavailable
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.ports.kube import WORKER_POOL, ObjectRef
 from headroom.ports.postgres import QueueLink
+from headroom.reasons import Reason
 from headroom.reconcilers.notifications import (
     CONNECTED_SECONDS,
+    END_SECONDS,
     LEAST_PAUSE_SECONDS,
     MOST_PAUSE_SECONDS,
     REFUSED_RETRY_SECONDS,
     RETRY_SECONDS,
     SAMPLE_SHARE,
+    SHORT_RETRY_SECONDS,
     QueueNotifications,
 )
 
@@ -203,3 +207,106 @@ async def test_a_new_password_is_used_for_the_next_connection(hall: Hall) -> Non
     await hall.clock.advance(RETRY_SECONDS + 1)
     await hall.notify()
     assert [name for _, name in hall.woken] == ["mail"]
+
+
+OTHER = Credentials("orders", "other")
+
+
+async def test_a_login_that_goes_with_its_pool_is_not_used_again(hall: Hall) -> None:
+    """The connection has the newest pool's login; that pool and its role go, and then the connection is lost."""
+    hall.server.roles[OTHER.username] = MemoryRole(OTHER.password)
+    first = await hall.open()
+    await hall.follow(pool("a"), first)
+    hall.server.restart()
+    await hall.follow(pool("b"), await hall.open(OTHER))
+    await hall.clock.advance(RETRY_SECONDS + 1)
+    await hall.notifications.forget(pool("b"))
+    del hall.server.roles[OTHER.username]
+    # At the moment at which its wait ends, a task does not hear that it is cancelled.
+    hall.server.restart()
+    await asyncio.sleep(3 * END_SECONDS)
+    assert hall.tasks() == 1
+    await hall.clock.advance(RETRY_SECONDS + 1)
+    assert hall.notifications.find_refusal(pool("a")) == ""
+    await hall.notify()
+    assert [name for _, name in hall.woken] == ["a"]
+
+
+async def test_a_refused_login_lets_another_pool_of_the_database_try_its_own(hall: Hall) -> None:
+    """The pools stay; only the newest one's password was changed on the server."""
+    hall.server.roles[OTHER.username] = MemoryRole(OTHER.password)
+    await hall.follow(pool("a"), await hall.open())
+    await hall.follow(pool("b"), await hall.open(OTHER), "other")
+    hall.server.roles[OTHER.username] = MemoryRole("changed")
+    hall.server.restart()
+    await settle()
+    await hall.clock.advance(2 * RETRY_SECONDS + 1)
+    assert [hall.notifications.find_refusal(pool(name)) for name in "ab"] == ["", ""]
+    await hall.notify("other")
+    await hall.notify()
+    await hall.clock.advance(1.0)
+    assert [name for _, name in hall.woken] == ["b", "a"]
+
+
+async def test_a_login_that_all_are_refused_with_is_said_and_tried_seldom(hall: Hall) -> None:
+    for name, login in (("a", LOGIN), ("b", OTHER)):
+        hall.server.roles[login.username] = MemoryRole(login.password)
+        await hall.follow(pool(name), await hall.open(login))
+    for login in (LOGIN, OTHER):
+        hall.server.roles[login.username] = MemoryRole("changed")
+    hall.server.restart()
+    await settle()
+    await hall.clock.advance(3 * RETRY_SECONDS)
+    tried = hall.postgres.opened.count("queue")
+    assert "password" in hall.notifications.find_refusal(pool("a"))
+    await hall.clock.advance(REFUSED_RETRY_SECONDS / 2)
+    assert hall.postgres.opened.count("queue") == tried
+    hall.server.roles[LOGIN.username] = MemoryRole(LOGIN.password)
+    await hall.clock.advance(REFUSED_RETRY_SECONDS)
+    await asyncio.sleep(2 * CONNECTED_SECONDS)
+    assert hall.notifications.find_refusal(pool("a")) == ""
+
+
+@dataclass
+class Refusing:
+    """A link whose listener fails for one reason, and counts how often it is tried."""
+
+    reason: Reason | None
+    tries: int = 0
+    address: str = "db:5432/store"
+
+    def open_listener(self) -> "Refusing":
+        return self
+
+    async def wait(self, channels: object, seconds: float) -> frozenset[str]:
+        if self.reason is None:
+            await asyncio.Event().wait()
+        self.tries += 1
+        raise PrimaryUnavailable(f"the server says {self.reason}", reason=self.reason or Reason.PRIMARY_UNREACHABLE)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_told", "tries"),
+    [
+        (Reason.MISSING_RIGHT, True, 2),
+        (Reason.PASSWORD_REJECTED, True, 2),
+        (Reason.DATABASE_NOT_FOUND, True, 2),
+        (Reason.TLS_FAILED, True, 2),
+        (Reason.NO_CONNECTION_LEFT, True, REFUSED_RETRY_SECONDS // SHORT_RETRY_SECONDS + 1),
+        (Reason.PRIMARY_UNREACHABLE, False, REFUSED_RETRY_SECONDS // RETRY_SECONDS + 1),
+        (Reason.NOT_A_PRIMARY, False, REFUSED_RETRY_SECONDS // RETRY_SECONDS + 1),
+    ],
+)
+async def test_what_does_not_pass_is_told_and_seldom_tried(
+    hall: Hall, reason: Reason, is_told: bool, tries: int
+) -> None:
+    link = Refusing(reason)
+    await hall.notifications.follow(pool(), link, (CHANNEL,), sampled_at=0.0, seconds=0.005)
+    await settle()
+    assert (hall.notifications.find_refusal(pool()) != "") is is_told
+    for _ in range(int(REFUSED_RETRY_SECONDS)):
+        await hall.clock.advance(1.0)
+    assert link.tries == tries

@@ -11,11 +11,11 @@ from headroom.policy.workerpool import PoolFacts, Rule
 from headroom.reasons import Reason
 from headroom.simulation.run import count_reversals, headroom_for, make_world, optimum_seconds, play, play_headroom
 from headroom.simulation.sampling import Sampler
-from headroom.simulation.scalers import Headroom, Script
+from headroom.simulation.scalers import Headroom
 from headroom.simulation.shapes import Counting
 from headroom.simulation.traps import BY_NAME, SHAPES
 from headroom.simulation.world import World
-from tests.unit.simulation.make import make_batch, make_case, make_shape
+from tests.unit.simulation.make import Script, make_batch, make_case, make_shape
 
 STEADY = make_shape(rate=4, duration=400, start_workers=6)
 

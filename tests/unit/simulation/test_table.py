@@ -128,4 +128,4 @@ def test_the_page_has_a_row_for_each_load_and_says_what_is_missed() -> None:
         assert f"| {shape.title} |" in page
         assert f"| {shape.name} |" in page
     assert "1 of 2 goals are met" in page
-    assert "* steady, start delay 5 s, target lag 30 s: cost 1.30, the goal is 1.15" in page
+    assert "* steady, start delay 5 s, target lag 30 s: cost 1.300, the goal is 1.15" in page

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from headroom.simulation.load import draw_load
-from tests.unit.simulation.make import make_batch, make_shape, make_world
+from tests.unit.simulation.make import list_hands, make_batch, make_shape, make_world
 
 CONSTANT = {"is_constant": True, "job_seconds": 10.0}
 
@@ -128,7 +128,7 @@ def test_workers_start_after_the_delay_and_the_youngest_go_first() -> None:
     world.advance(23)
     assert world.deployment.observe().pods.ready == 4
     world.deployment.scale(2)
-    assert [number for number, _ in world.deployment.list_hands()] == [1, 2]
+    assert [number for number, _ in list_hands(world)] == [1, 2]
 
 
 def test_a_worker_that_starts_goes_before_one_that_is_ready() -> None:
@@ -144,9 +144,9 @@ def test_a_worker_that_starts_goes_before_one_that_is_ready() -> None:
 def test_idle_workers_go_before_busy_ones_only_where_they_are_marked(is_marked: bool) -> None:
     world = make_world(make_shape(batches=make_batch(1), **CONSTANT), workers=2)
     world.advance(11)
-    busy = [number for number, hands in world.deployment.list_hands() if hands]
+    busy = [number for number, hands in list_hands(world) if hands]
     world.deployment.scale(1, idle_first=is_marked)
-    assert ([number for number, _ in world.deployment.list_hands()] == busy) is is_marked
+    assert ([number for number, _ in list_hands(world)] == busy) is is_marked
 
 
 def test_a_worker_that_ends_finishes_its_job_within_its_grace_period() -> None:

@@ -45,6 +45,18 @@ _CONNECT_PHRASES: tuple[tuple[Reason, tuple[str, ...]], ...] = (
     (Reason.PRIMARY_TIMEOUT, ("timeout expired", "timed out")),
 )
 
+_NO_TLS = ("server does not support ssl", "ssl is not enabled on the server")
+"""What libpq says of a server that offers no TLS."""
+_CONNECT_FIXES: dict[Reason, str] = {
+    Reason.DATABASE_NOT_FOUND: "create it or correct connection.database",
+    Reason.NOT_A_DIRECT_CONNECTION: (
+        "a pooler answers: put the server itself in connection.host and the pooler in connection.via"
+    ),
+    Reason.NO_CONNECTION_LEFT: "lower the connections of the workers or raise max_connections",
+    Reason.HOST_NOT_FOUND: "correct connection.host",
+    Reason.TLS_FAILED: "check connection.tls, the CA and the host name in the server's certificate",
+}
+"""What to do, where it does not depend on the connection."""
 _NAME_ERROR = re.compile(r"\[Errno -?\d+\] *")
 _PLAIN_NAME_ERRORS = (
     ("temporary failure in name resolution", "its name cannot be looked up: no such name, or no name server answers"),
@@ -72,7 +84,7 @@ def translate_connect_error(error: Exception, target: ConnectionTarget, *, role:
     reason = classify_connect_text(str(error))
     words = _describe_name_error(error) if reason is Reason.HOST_NOT_FOUND else quote(error)
     text = f"{_where(target)}: {words}"
-    fix = _connect_fix(reason, target)
+    fix = _connect_fix(reason, target, str(error).lower())
     login = f" ({role})" if role else ""
     return PrimaryUnavailable(f"{text}{login}; {fix}" if fix else f"{text}{login}", reason=reason)
 
@@ -127,20 +139,14 @@ def _where(target: ConnectionTarget) -> str:
     return f"{target.host}:{target.port}"
 
 
-def _connect_fix(reason: Reason, target: ConnectionTarget) -> str:
+def _connect_fix(reason: Reason, target: ConnectionTarget, text: str) -> str:
     user, database = target.credentials.username, target.database
     match reason:
         case Reason.MISSING_RIGHT:
             return f'run: GRANT CONNECT ON DATABASE "{database}" TO "{user}"'
         case Reason.PASSWORD_REJECTED:
             return f'check username "{user}" and the password in the Secret, and pg_hba.conf'
-        case Reason.NOT_A_DIRECT_CONNECTION:
-            return "a pooler answers: put the server itself in connection.host and the pooler in connection.via"
-        case Reason.NO_CONNECTION_LEFT:
-            return "lower the connections of the workers or raise max_connections"
-        case Reason.HOST_NOT_FOUND:
-            return "correct connection.host"
-        case Reason.TLS_FAILED:
-            return "check connection.tls, the CA and the host name in the server's certificate"
+        case Reason.TLS_FAILED if any(phrase in text for phrase in _NO_TLS):
+            return "turn on ssl at the server, or set connection.tls.mode: disable"
         case _:
-            return ""
+            return _CONNECT_FIXES.get(reason, "")

@@ -39,7 +39,13 @@ QUEUE_OPTIONS: Mapping[str, str] = {
     "TimeZone": "UTC",
 }
 """No search_path: a user's SQL means the one of the user's role."""
-_MISSING = (pg.UndefinedTable, pg.UndefinedColumn, pg.UndefinedFunction, pg.InvalidSchemaName, pg.UndefinedObject)
+_MISSING: Mapping[type[psycopg.Error], str] = {
+    pg.UndefinedTable: "a table",
+    pg.UndefinedColumn: "a column",
+    pg.UndefinedFunction: "a function",
+    pg.InvalidSchemaName: "a schema",
+    pg.UndefinedObject: "an object, such as a type,",
+}
 SHARED_MAX_ROWS = 1000
 TURN_SECONDS = 3.0
 """Six statements that take their whole time: pools wait for each other, and for no other part of the operator."""
@@ -123,8 +129,12 @@ class PinnedQueue:
 def describe_query_error(error: psycopg.Error) -> HeadroomError:
     """Why a user's query failed; only the code is reported, since the text may quote data."""
     code = error.sqlstate
-    if isinstance(error, _MISSING):
-        message = f"a table, column or function of the query does not exist (SQLSTATE {code})"
+    missing = _MISSING.get(type(error))
+    if missing is not None:
+        message = (
+            f"{missing} that the query names does not exist, or not for this login (SQLSTATE {code}): "
+            "run the statement as that login to see it"
+        )
         return SignalUnavailable(message, reason=Reason.QUEUE_NOT_FOUND)
     if isinstance(error, pg.InsufficientPrivilege):
         message = f"the login may not read what the query names (SQLSTATE {code}); run: GRANT SELECT on it"

@@ -137,8 +137,8 @@ class WorkerPoolSpec(SpecModel):
     connections_per_worker: Annotated[int, Field(ge=1, le=1000)] = 1
     """Connections to the database that one worker may hold; the larger of this and the measured number applies."""
     priority: Priority
-    """Which pools give way first when the database is overloaded: `Background` is paused, `Standard` stops growing,
-    `Critical` keeps its workers."""
+    """Which pools get connections of the database first: `Critical`, then `Standard`, then `Background`. Not acted on
+    yet: while the database is overloaded, `Background` is to pause and `Standard` to stop growing."""
     shedding: Shedding = Shedding()
     """How the pool is held back while the database is overloaded."""
     schedules: Annotated[tuple[WorkerSchedule, ...], Field(max_length=16), MapBy("name")] = ()

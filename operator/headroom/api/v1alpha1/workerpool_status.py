@@ -42,6 +42,8 @@ class ScalingMemory(StatusModel):
 
     completions_per_slot_per_second: Number | None = None
     """The last good service rate of one busy slot."""
+    measured_concurrency: Count | None = None
+    """How many items a worker takes at a time. Absent if that is `concurrency`."""
     held_until: datetime | None = None
     """Until when the size is held."""
     held_reason: Word | None = None
@@ -81,6 +83,10 @@ class EffectivenessStatus(StatusModel):
     """From when more workers are tried again."""
     retry_pause_seconds: Number | None = None
     """The present pause between two tries."""
+    fewer_tried_at: datetime | None = None
+    """From when workers may be taken away again, to measure fewer beside more."""
+    fewer_tried_pause_seconds: Number | None = None
+    """The pause after the next time."""
     wait_event: Word | None = None
     """What the workers' sessions wait for, such as Lock:transactionid."""
     wait_share: Number | None = None
@@ -116,6 +122,11 @@ class NextSchedule(StatusModel):
 class WorkerPoolStatus(CommonStatus):
     """What was measured and decided."""
 
+    reason: Annotated[str, Field(max_length=128)] | None = None
+    """What a person should know first: the reason of Ready while it is not True, else the condition that is not as it
+    should be and its reason, such as `SignalAvailable:ConcurrencyMismatch`; `AsExpected` if all are."""
+    paused: Word | None = None
+    """What does not change now, because the spec says so: `Up`, `Down` or `Both`."""
     workers: Count | None = None
     """Workers that exist."""
     ready_workers: Count | None = None

@@ -221,6 +221,7 @@ def _describe(shares: Sequence[_Share], group: _Group) -> dict[str, Allocation]:
                 is_pooled=group.is_pooled,
                 limited=group.limited,
                 per_worker=demand.measured if demand.measured > demand.connections_per_worker else 0.0,
+                seen=demand.seen,
             )
         ahead += sum(share.needed for share in alike)
     return made

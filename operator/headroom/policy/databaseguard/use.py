@@ -17,6 +17,8 @@ PATIENCE_SECONDS = 30.0
 BRIEF_SHARE = 0.05
 """Counts above their 95th percentile are passed over, and one in any history: a reconnect holds two sessions for a
 moment."""
+LESS_SHARE = 0.9
+"""Workers that hold nearly what their spec says are not worth a word: it may be that one of them connects again."""
 MOST_USED = 20
 MOST_TIMES = 4
 """A role with more sessions for each worker than 20, and than four times what its spec says, has users that are not
@@ -93,7 +95,8 @@ class UseHistory:
         declared, used = demand.connections_per_worker, demand.connections_per_worker * use.last
         measured = used if declared < used <= max(MOST_USED, MOST_TIMES * declared) else 0.0
         maximum = demand.maximum if use.is_known(now) else min(demand.maximum, max(1, demand.running))
-        return replace(demand, measured=measured, maximum=maximum)
+        seen = used if 0 < used <= LESS_SHARE * declared and use.steady >= FIRST_COUNTS else 0.0
+        return replace(demand, measured=measured, seen=seen, maximum=maximum)
 
 
 def _find_high(counts: tuple[UseCount, ...]) -> float:

@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from headroom.api.v1alpha1.workerpool import Direction
+from headroom.model.database import ROUNDING
 from headroom.model.numbers import count_of
 from headroom.policy.workerpool.chain_input import ChainInput, Rule, Ruling, ScalingDecision
+from headroom.policy.workerpool.connections import ConnectionCap
 from headroom.policy.workerpool.constants import FAILING_LEAST_ENDED, FAILING_SHARE
-from headroom.policy.workerpool.growth import check_gain
+from headroom.policy.workerpool.growth import check_gain, check_occupancy
 from headroom.policy.workerpool.step import check_step
 from headroom.policy.workerpool.victims import check_grace
 from headroom.reasons import Reason
@@ -35,7 +37,7 @@ def check_signal(chain_input: ChainInput, _allowed: int) -> Ruling | None:
     """Nothing is known: hold."""
     if chain_input.gap is None:
         return None
-    message = f"the workers stay as they are: {chain_input.gap.message}"
+    message = chain_input.gap.message
     return Ruling(Rule.STALE_SIGNAL, chain_input.present, Reason.STALE_SIGNAL, message, is_final=True)
 
 
@@ -77,19 +79,20 @@ def check_connections(chain_input: ChainInput, allowed: int) -> Ruling | None:
     is_awaited = cap.is_awaited and cap.workers >= chain_input.present
     message = "the guard has yet to share out connections for more" if is_awaited else cap.finding.message
     if not is_awaited and cap.finding.reason not in UNKNOWN_BUDGET:
-        message = "; ".join(filter(None, (message, _describe_need(chain_input, cap.workers))))
+        message = "; ".join(filter(None, (message, _describe_need(chain_input, cap))))
     return Ruling(Rule.CONNECTION_BUDGET, cap.workers, cap.finding.reason, message, is_awaited=is_awaited)
 
 
-def _describe_need(chain_input: ChainInput, workers: int) -> str:
+def _describe_need(chain_input: ChainInput, cap: ConnectionCap) -> str:
     """What the arrivals alone take, if that is more than the connections allow, and what a person can raise."""
     found, limits = chain_input.estimates, chain_input.limits
     if not found.arrivals_per_second or not found.service_rate:
         return ""
     needed = math.ceil(found.arrivals_per_second / (found.service_rate * limits.concurrency))
-    if needed <= workers:
+    if needed <= cap.workers:
         return ""
-    need = f"{count_of(needed, 'worker')} = {count_of(needed * limits.connections_per_worker, 'connection')}"
+    connections = math.ceil(needed * cap.per_worker - ROUNDING)
+    need = f"{count_of(needed, 'worker')} = {count_of(connections, 'connection')}"
     return (
         f"what arrives alone needs {need}: raise max_connections of the server, or connections.workerSharePercent of "
         "the guard, or use a pooler"
@@ -114,6 +117,7 @@ CHAIN: tuple[Check, ...] = (
     check_maximum,
     check_step,
     check_failures,
+    check_occupancy,
     check_gain,
     check_connections,
     check_grace,
@@ -160,7 +164,7 @@ def _decision(chain_input: ChainInput, count: int, allowed: int, binding: Ruling
     # Who else scales the target is the cause of all else: it comes first.
     parts = (ruled, asked) if binding.rule is Rule.TARGET_CONFLICT else (asked, ruled)
     message = "; ".join(part for part in parts if part)
-    return ScalingDecision(count, allowed, rule, binding.rule, binding.reason, message)
+    return ScalingDecision(count, allowed, rule, binding.rule, binding.reason, message, ruling=ruled)
 
 
 def _describe_ruling(chain_input: ChainInput, count: int, allowed: int, binding: Ruling) -> str:
@@ -170,7 +174,7 @@ def _describe_ruling(chain_input: ChainInput, count: int, allowed: int, binding:
     if binding.rule is Rule.TARGET_CONFLICT:
         return f"{binding.message}; {allowed} present{_describe_bounds(chain_input)}, left alone"
     if binding.rule is Rule.STALE_SIGNAL:
-        return f"{allowed} present: {binding.message}"
+        return f"the workers stay as they are, {allowed} present: {binding.message}"
     is_held = binding.rule in (Rule.STEP, Rule.TOLERANCE) or binding.reason in UNKNOWN_BUDGET
     is_kept = allowed == chain_input.present and (allowed > count or is_held)
     return f"{allowed} {'stay' if is_kept else 'allowed'}: {binding.message}"

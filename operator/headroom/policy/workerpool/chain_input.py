@@ -6,11 +6,12 @@ from enum import StrEnum
 from headroom.model.conditions import Finding
 from headroom.policy.workerpool.connections import ConnectionCap
 from headroom.policy.workerpool.constants import DEADBAND_SHARE, DEADBAND_WORKERS
+from headroom.policy.workerpool.demand import Demand
 from headroom.policy.workerpool.facts import ScalingLimits
 from headroom.policy.workerpool.jobs import JobsInHand
 from headroom.policy.workerpool.memory import PoolMemory
 from headroom.policy.workerpool.rates import Estimates
-from headroom.policy.workerpool.wanted import Demand, Wanted
+from headroom.policy.workerpool.wanted import Wanted
 from headroom.reasons import Reason
 
 
@@ -77,7 +78,8 @@ class Ruling:
 class ScalingDecision:
     """What was wanted, what is allowed, and the rule that made the difference (None: no limit did).
 
-    `awaited` workers more are allowed as soon as the guard has heard of the present want.
+    `awaited` workers more are allowed as soon as the guard has heard of the present want. `ruling` is what the limit
+    says, without what was wanted.
     """
 
     wanted: int
@@ -87,6 +89,7 @@ class ScalingDecision:
     reason: Reason
     message: str
     awaited: int = 0
+    ruling: str = ""
 
     @property
     def expected(self) -> int:

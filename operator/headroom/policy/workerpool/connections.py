@@ -18,11 +18,12 @@ class ConnectionCap:
     """Workers at most for the sake of the database, and why.
 
     Not `is_known` while the guard says nothing. With `is_awaited` it gave this pool all that it had asked for: a larger
-    want waits for the next allocation, and that is not a shortage yet.
+    want waits for the next allocation, and that is not a shortage yet. `per_worker` are the connections of one worker.
     """
 
     workers: int
     finding: Finding
+    per_worker: float = 1.0
     is_known: bool = True
     is_awaited: bool = False
 
@@ -49,10 +50,12 @@ def cap_workers(
         free = 0 if is_active else int(_find_free(allocation) / _per_worker(allocation, limits) + ROUNDING)
         workers = max(allocation.workers, free)
         is_awaited = is_active and not allocation.is_short and not has_waited
-        return ConnectionCap(workers, _describe_budget(workers, allocation, limits), is_awaited=is_awaited)
+        finding = _describe_budget(workers, allocation, limits)
+        return ConnectionCap(workers, finding, _per_worker(allocation, limits), is_awaited=is_awaited)
     last, present = memory.allocation, 0 if facts.workload is None else facts.workload.present
     workers = present if last is None else min(last.workers, present)
-    return ConnectionCap(workers, _describe_blindness(guard, facts, now), is_known=False)
+    per_worker = limits.connections_per_worker if last is None else _per_worker(last, limits)
+    return ConnectionCap(workers, _describe_blindness(guard, facts, now), per_worker, is_known=False)
 
 
 def claim_connections(

@@ -22,6 +22,10 @@ WAIT_HORIZON_SECONDS = 30.0
 BATCH_LEAD_SHARE = 1 / 3
 """A batch is done within the target lag once its workers run, so that the next one of its kind is on time; where a
 start takes far longer than the target, within this share of a start."""
+LONG_JOBS_FIT = 3.0
+"""Where fewer jobs than this fit one after another into the target, a batch is counted in whole jobs."""
+SURE_SHARE = 0.75
+"""Of the jobs that fit after the first one by the measured rate, so many surely do: 20 jobs know it to 22 %."""
 ARRIVALS_LEAST = 20.0
 """A rate of rare arrivals is counted over as many: relative error 22 %."""
 HISTORY_SECONDS = 6 * 3600.0
@@ -94,6 +98,13 @@ CALM_STEP_PERCENT = 20
 """... and then that many of its workers are too many: the next window shows whether it was right."""
 IDLE_BESIDE_BACKLOG_SECONDS = 60.0
 """Slots that stay idle for a minute beside jobs that wait cannot take them: more of them would not help."""
+
+OCCUPANCY_SAMPLES = 6
+OCCUPANCY_REPEAT_SAMPLES = 3
+OCCUPANCY_KEPT = 12
+"""Samples beside a backlog that all show the same items for each worker: fewer slots than the spec says. By chance, a
+count that varies (Poisson) is at one number in less than 4 of 10 samples, so 1 of 250 times in six. At a larger count
+three are enough, since they must have risen with it. Of more than twelve the newest count."""
 
 DEADBAND_WORKERS = 1
 MOVE_SHARE = 0.05

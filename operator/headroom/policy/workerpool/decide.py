@@ -69,6 +69,7 @@ def decide(
     sizing: Sizing | None = None
     if facts.workload is not None:
         sizing, memory = _size(spec, facts, limits, memory.follow(facts.workload), now)
+        limits = memory.occupancy.limit(limits)
     memory = _keep_allocation(spec, facts, memory, at)
     signal = evaluate_signal(facts, memory, at)
     decision = PoolDecision(
@@ -111,6 +112,7 @@ def _size(
     at, sample, target = now.monotonic, facts.sample, facts.workload
     assert target is not None
     estimates, memory = measure(limits, target, sample, _watch_writes(spec, target, memory, at), at)
+    limits = memory.occupancy.limit(limits)
     memory = replace(memory, gain=follow_growth(facts, limits, memory, estimates, at))
     demand = None if sample is None else demand_of(limits, target, sample, estimates, memory)
     wanted = None if demand is None else decide_wanted(demand)

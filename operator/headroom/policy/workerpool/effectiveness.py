@@ -6,48 +6,54 @@ throughput makes each worker slower. A formula on the present rate would ask for
 with them.
 """
 
-import math
 from dataclasses import replace
 
+from headroom.policy.workerpool.backlog_step import follow_backlog
 from headroom.policy.workerpool.constants import (
     BASE_MAX_AGE_SECONDS,
-    FREE_SHARE,
     GAIN_LEAST_JOBS,
-    GAIN_SIGMAS,
     LINEAR_GAIN,
+    RECOVERED_RATIO,
     SETTLING_SECONDS,
     SLOWER_LEAST_JOBS,
-    SLOWER_SHARE,
     TRIAL_SHARE,
     VERDICT_SECONDS,
     WINDOW_JOBS,
 )
+from headroom.policy.workerpool.free_rate import is_slower, learn_free_rate, set_free_rate, verify_by_rate
 from headroom.policy.workerpool.freeze import begin_freeze, begin_trial, follow_freeze
-from headroom.policy.workerpool.gain import GainVerdict, decide_gain, is_decidable, is_precise, is_weak_gain
-from headroom.policy.workerpool.gain_memory import GainFacts, GainMemory, GainRules, Lift, Verified, WaitTally
+from headroom.policy.workerpool.gain import GainVerdict, decide_gain, has_fallen, is_decidable, is_precise, is_weak_gain
+from headroom.policy.workerpool.gain_constants import (
+    DRIFT_PIECES,
+    TRIAL_AFTER_SECONDS,
+    UPDATE_SECONDS,
+)
+from headroom.policy.workerpool.gain_memory import GainFacts, GainMemory, GainRules, Lift, Verified
 from headroom.policy.workerpool.gain_window import GainWindow, Piece
+from headroom.policy.workerpool.wait_tally import WaitTally
 
 LONGEST_SETTLING_SECONDS = 60.0
 WARM_UP_SECONDS = 30.0
 """A rate that rises so soon after workers became ready is their warm-up, and no change of the queue or the database."""
-FIRST_RATE_JOBS = 30.0
-"""What the first rate of a slot counts for, in jobs: slots that the first samples show busy may have been idle."""
 STEP_LEAST = 0.1
 """A smaller step than a tenth takes thousands of jobs to measure: the window before it stays the base."""
 
 
 def observe_gain(memory: GainMemory, seen: GainFacts, rules: GainRules) -> GainMemory:
     """The memory after one more pass; a freeze in it says that growth is stopped, and at which count."""
-    memory = _follow_ready(_follow_template(memory, seen), seen)
-    if seen.is_updating:
-        return replace(memory, window=None, base=None, pending=None, ready_since=seen.at)
+    memory = _follow_ready(_follow_update(_follow_template(memory, seen), seen), seen)
+    if _is_update_awaited(memory, seen):
+        # Nothing is seen of a free rate meanwhile, so that it does not age.
+        return replace(memory, window=None, base=None, pending=None, ready_since=seen.at, free_at=seen.at)
     memory = _count(memory, seen)
     if memory.freeze is not None:
         return follow_freeze(memory, seen, rules)
-    memory = _learn_free_rate(memory, seen)
-    memory = _verify_by_rate(memory, seen)
+    if memory.counts_nothing:
+        return follow_backlog(memory, seen, rules)
+    memory = learn_free_rate(memory, seen)
+    memory = verify_by_rate(memory, seen)
     memory = _verify_by_step(memory, seen, rules)
-    return memory if memory.freeze is not None else _give_up(memory, seen)
+    return memory if memory.freeze is not None else _give_up(memory, seen, rules)
 
 
 def _follow_template(memory: GainMemory, seen: GainFacts) -> GainMemory:
@@ -57,11 +63,42 @@ def _follow_template(memory: GainMemory, seen: GainFacts) -> GainMemory:
     if memory.template is None:
         return replace(memory, template=seen.template)
     freeze = memory.freeze
-    return GainMemory(
+    found = GainMemory(
         template=seen.template,
         reach=0 if freeze is None else freeze.fewer_workers,
         lifted=None if freeze is None else Lift.TEMPLATE,
     )
+    if not seen.is_updating:
+        return found
+    # Pods of the old template still do the work, for as long as the new one does not come up.
+    return replace(
+        found,
+        jobs=memory.jobs,
+        first_ready=memory.first_ready,
+        reach=memory.reach if freeze is None else freeze.fewer_workers,
+        free_rate=memory.free_rate,
+        free_jobs=memory.free_jobs,
+        free_workers=memory.free_workers,
+        free_at=memory.free_at,
+        updating_since=memory.updating_since,
+        is_inherited=True,
+    )
+
+
+def _follow_update(memory: GainMemory, seen: GainFacts) -> GainMemory:
+    """A rollout that has ended leaves nothing of what was measured of the old pods."""
+    if seen.is_updating:
+        since = seen.at if memory.updating_since is None else memory.updating_since
+        return replace(memory, updating_since=since)
+    if not memory.is_inherited:
+        return memory if memory.updating_since is None else replace(memory, updating_since=None)
+    reach = memory.reach if memory.lifted is Lift.TEMPLATE else 0
+    return GainMemory(template=memory.template, reach=reach, lifted=memory.lifted)
+
+
+def _is_update_awaited(memory: GainMemory, seen: GainFacts) -> bool:
+    """Whether nothing is measured since pods of two templates run, and that will be over soon."""
+    return memory.updating_since is not None and seen.at - memory.updating_since < UPDATE_SECONDS
 
 
 def _follow_ready(memory: GainMemory, seen: GainFacts) -> GainMemory:
@@ -94,7 +131,8 @@ def _find_base(memory: GainMemory, seen: GainFacts) -> GainWindow | None:
 def _count(memory: GainMemory, seen: GainFacts) -> GainMemory:
     """Count the interval, if the workers were settled and had work all the time."""
     if seen.waits is not None and seen.at >= memory.ready_since + SETTLING_SECONDS:
-        memory = replace(memory, waits=memory.waits.add(seen.waits))
+        waits = memory.waits.add(seen.waits)
+        memory = replace(memory, waits=waits, locked_at=seen.at if waits.is_lock_known else memory.locked_at)
     if seen.seconds <= 0:
         return _expire(memory, seen)
     if seen.ended is None:
@@ -116,7 +154,7 @@ def _extend(memory: GainMemory, seen: GainFacts, ended: int) -> GainMemory:
     if old is None or not old.database_load.is_like(seen.database_load):
         old = GainWindow(seen.ready, seen.database_load, seen.at)
     window = old.add(seen.at, Piece(seen.seconds, ended, seen.failed, seen.busy_seconds))
-    has_begun_again = len(window.pieces) == 1 and window.ended < old.ended + ended
+    has_begun_again = len(window.pieces) <= DRIFT_PIECES and window.ended < old.ended + ended
     is_warm_up = old.seconds < WARM_UP_SECONDS and window.rate > old.rate
     # The jobs or the database have changed: what the old base did says nothing about now.
     base = None if has_begun_again and not is_warm_up else memory.base
@@ -126,8 +164,7 @@ def _extend(memory: GainMemory, seen: GainFacts, ended: int) -> GainMemory:
         memory = replace(memory, is_slowed=is_steady and window.rate < old.rate)
     if memory.is_slowed and window.ended >= SLOWER_LEAST_JOBS:
         # No worker came since long: they do not hold each other up more than before. A free slot is slower now.
-        memory = replace(memory, is_slowed=False)
-        return replace(memory, free_rate=window.slot_rate, free_jobs=float(window.ended), free_workers=window.workers)
+        return set_free_rate(replace(memory, is_slowed=False), window, seen.at)
     return memory
 
 
@@ -137,41 +174,6 @@ def _expire(memory: GainMemory, seen: GainFacts) -> GainMemory:
         for old in (memory.window, memory.base)
     )
     return replace(memory, window=window, base=base)
-
-
-def _learn_free_rate(memory: GainMemory, seen: GainFacts) -> GainMemory:
-    """m0: the best rate of a slot. Until a window has measured it, what busy slots did before the pool grew."""
-    window = memory.window
-    is_small = (memory.ready or 0) <= memory.reach
-    if window is None or not window.is_counted:
-        is_early = memory.free_rate is None or (memory.free_workers == 0 and is_small)
-        if not is_early or memory.jobs < GAIN_LEAST_JOBS or seen.service_rate is None:
-            return memory
-        return replace(memory, free_rate=seen.service_rate, free_jobs=float(memory.jobs), free_workers=0)
-    rate, free = window.slot_rate, memory.free_rate
-    is_better = free is None or rate * math.exp(-GAIN_SIGMAS * window.error) > free
-    is_first = memory.free_workers == 0 and is_small and memory.base is None
-    if not is_better and not is_first:
-        return memory
-    return replace(memory, free_rate=rate, free_jobs=float(window.ended), free_workers=window.workers)
-
-
-def _verify_by_rate(memory: GainMemory, seen: GainFacts) -> GainMemory:
-    """Slots that are nearly as fast as free ones are not held up by each other: no second window is needed for that.
-
-    Slots that are far slower need not be held up either, but a count that was verified in better times says nothing.
-    """
-    window, free = memory.window, memory.free_rate
-    if window is None or free is None or window.ended < GAIN_LEAST_JOBS:
-        return memory
-    share = window.slot_rate / free
-    spread = math.exp(GAIN_SIGMAS * math.sqrt(window.error**2 + 1 / memory.free_jobs))
-    if share / spread >= FREE_SHARE and memory.free_workers < window.workers:
-        return replace(memory, reach=max(memory.reach, memory.count_useful(window)))
-    if share * spread < FREE_SHARE:
-        doubted = window.workers if memory.base is None else memory.base.workers
-        return replace(memory, reach=min(memory.reach, doubted), gained=min(memory.gained, window.workers))
-    return memory
 
 
 def _verify_by_step(memory: GainMemory, seen: GainFacts, rules: GainRules) -> GainMemory:
@@ -184,15 +186,18 @@ def _verify_by_step(memory: GainMemory, seen: GainFacts, rules: GainRules) -> Ga
         verdict = GainVerdict.GAIN
     memory = replace(memory, pending=gain)
     if verdict is GainVerdict.NO_GAIN:
+        if seen.at < memory.wary_until and not memory.waits.is_lock_known:
+            # The last verdict of this kind was withdrawn: the jobs or the database change by themselves.
+            return replace(memory, base=None, pending=None)
         return begin_freeze(memory, seen, base, window)
     if verdict is None or gain is None:
         return memory
     before = memory.verified
     is_known = before is not None and (before.fewer_workers, before.more_workers) == (base.workers, window.workers)
     verified = Verified(base.workers, base.rate, window.workers, window.rate, gain)
-    if gain.low > LINEAR_GAIN and _is_slower(memory, base):
+    if gain.low > LINEAR_GAIN and is_slower(memory, base, seen.at):
         # A worker alone was not faster: the jobs have become longer, and nothing holds them up.
-        memory = replace(memory, free_rate=base.slot_rate, free_jobs=float(base.ended), free_workers=base.workers)
+        memory = set_free_rate(memory, base, seen.at)
     # A window of a few jobs makes a gain look larger than it is: the free rate counts too.
     useful = min(memory.count_useful(window), round(min(base.workers, memory.reach) * gain.ratio))
     is_final = min(base.ended, window.ended) >= WINDOW_JOBS
@@ -200,6 +205,7 @@ def _verify_by_step(memory: GainMemory, seen: GainFacts, rules: GainRules) -> Ga
         memory,
         reach=max(memory.reach, useful),
         gained=window.workers if is_final else memory.gained,
+        assumed_from=None,
         verified=verified,
         lifted=None,
         base=None if is_final else base,
@@ -207,31 +213,28 @@ def _verify_by_step(memory: GainMemory, seen: GainFacts, rules: GainRules) -> Ga
     )
 
 
-def _give_up(memory: GainMemory, seen: GainFacts) -> GainMemory:
+def _give_up(memory: GainMemory, seen: GainFacts, rules: GainRules) -> GainMemory:
     """Without a verdict, five minutes count as a gain, unless workers wait for a lock or do less than free ones.
 
-    Then fewer are tried, and at once where no window before can come to a verdict.
+    Then fewer are tried: at once beside a lock, or if all together do far less than fewer did, where no window before
+    can come to a verdict.
     """
     ready, window = memory.ready or 0, memory.window
     if ready <= max(memory.reach, memory.gained) or memory.jobs < GAIN_LEAST_JOBS:
         return replace(memory, above_since=None)
-    since = seen.at if memory.above_since is None else memory.above_since
-    memory = replace(memory, above_since=since)
-    is_over = seen.at - since >= VERDICT_SECONDS
-    is_lock = memory.waits.is_lock and memory.waits.is_known
+    memory = replace(memory, above_since=seen.at if memory.above_since is None else memory.above_since)
+    seconds = seen.at - (memory.above_since or 0.0)
+    is_lock, is_over = memory.waits.is_lock_known, seconds >= VERDICT_SECONDS
+    is_wary = seen.at < memory.wary_until
+    is_held_up = is_lock
     if window is not None and window.is_counted and window.workers > 1 and seen.wanted > window.workers:
+        # After so long beside a queue that is late, it does not matter whether time explains it: fewer show that.
+        is_held_up = is_lock or (not is_wary and is_slower(memory, window, memory.free_at if is_over else seen.at))
         is_stuck = is_over or memory.base is None or not is_decidable(memory.base, window)
-        if is_stuck and is_precise(window, 1 / (1 - TRIAL_SHARE)) and (is_lock or _is_slower(memory, window)):
-            return begin_trial(memory, seen, window)
-    if not is_over or is_lock:
+        is_clear = is_lock or (memory.base is not None and has_fallen(memory.base, window, 1 / RECOVERED_RATIO))
+        is_due = seen.at >= memory.trial_at and (is_clear or seconds >= TRIAL_AFTER_SECONDS)
+        if is_held_up and is_stuck and is_due and is_precise(window, 1 / (1 - TRIAL_SHARE)):
+            return begin_trial(memory, seen, window, rules)
+    if not is_over or is_held_up:
         return memory
-    return replace(memory, reach=ready, base=None, pending=None, above_since=None)
-
-
-def _is_slower(memory: GainMemory, window: GainWindow) -> bool:
-    """Whether a slot certainly does less than a free one. A free rate that no window has measured is hardly known."""
-    if memory.free_rate is None:
-        return False
-    jobs = memory.free_jobs if memory.free_workers else min(memory.free_jobs, FIRST_RATE_JOBS)
-    spread = math.exp(GAIN_SIGMAS * math.sqrt(window.error**2 + 1 / jobs))
-    return window.slot_rate * spread < SLOWER_SHARE * memory.free_rate
+    return replace(memory, reach=ready, assumed_from=memory.known_reach, base=None, pending=None, above_since=None)

@@ -1,36 +1,44 @@
 """A freeze of growth, from the verdict that began it to what lifts it.
 
-It takes half of the last step back and looks whether the throughput falls: it must not, if the verdict was right. Then
-it holds. A new pod template lifts it at once, as does a cause that goes away: the share of the wait event halves, or
-the same workers do clearly more. Else more workers are tried after 1, 2, 4 ... minutes.
+It takes half of the last step back and looks whether a slot then does more: it must, if the verdict was right. If not,
+the jobs or the database have become slower by themselves, or the workers did help: the verdict is withdrawn. Else it
+holds, as `holding` has it, and more workers are tried after 1, 2, 4 ... minutes, with the same look afterwards.
 """
 
 import math
 from dataclasses import replace
 
+from headroom.model.waits import LOCK_PREFIX
 from headroom.policy.workerpool.constants import (
     CONFIRM_SECONDS,
     FREEZE_FIRST_SECONDS,
     FREEZE_GROWTH,
-    GAIN_LEAST_JOBS,
-    GAIN_SIGMAS,
-    LOCK_SHARE,
     RECOVERED_RATIO,
+    SLOWER_SHARE,
     TRIAL_SECONDS,
     TRIAL_SHARE,
     VERDICT_SECONDS,
-    WAIT_SAMPLES_KEPT,
 )
-from headroom.policy.workerpool.gain import GainVerdict, decide_gain, measure_gain
+from headroom.policy.workerpool.free_rate import set_free_rate
+from headroom.policy.workerpool.gain import GainVerdict, decide_gain, has_fallen, measure_gain, measure_recovery
+from headroom.policy.workerpool.gain_constants import (
+    BACK_SHARE,
+    RECOVERED_SIGMAS,
+    TRIAL_FIRST_SECONDS,
+    WARY_MOST_SECONDS,
+    WARY_SECONDS,
+)
 from headroom.policy.workerpool.gain_memory import Freeze, GainFacts, GainMemory, GainRules, Lift, Phase, Verified
 from headroom.policy.workerpool.gain_window import GainWindow
+from headroom.policy.workerpool.holding import follow_holding, lift_freeze, name_cause
 
 
 def begin_freeze(memory: GainMemory, seen: GainFacts, fewer: GainWindow, more: GainWindow) -> GainMemory:
     """Stop growth after a verdict of no gain; while commits are slow, no worker is taken from its job."""
-    back = 0 if seen.are_commits_slow else math.ceil((more.workers - fewer.workers) / 2)
+    step = more.workers - fewer.workers
+    back = min(step, max(math.ceil(step / 2), math.ceil(BACK_SHARE * more.workers)))
     freeze = Freeze(
-        workers=more.workers - back,
+        workers=more.workers if seen.are_commits_slow else more.workers - back,
         fewer_workers=fewer.workers,
         fewer_rate=fewer.rate,
         more_workers=more.workers,
@@ -46,32 +54,35 @@ def begin_freeze(memory: GainMemory, seen: GainFacts, fewer: GainWindow, more: G
     return _freeze(memory, freeze)
 
 
-def begin_trial(memory: GainMemory, seen: GainFacts, more: GainWindow) -> GainMemory:
-    """Measure fewer workers where growth was too quick for a window before it, and sessions wait for locks.
+def begin_trial(memory: GainMemory, seen: GainFacts, more: GainWindow, rules: GainRules) -> GainMemory:
+    """Measure fewer workers where growth was too quick for a window before it, and something holds the slots up.
 
-    Nothing is taken from its job while commits are slow: then the count only stays.
+    Nothing is taken from its job while commits are slow: then the count only stays. The next one is due later, in
+    another process as well.
     """
     if seen.are_commits_slow:
         return memory
     workers = more.workers - math.ceil(TRIAL_SHARE * more.workers)
     frozen = begin_freeze(memory, seen, replace(more, workers=workers), more)
     assert frozen.freeze is not None
-    trial = replace(frozen.freeze, workers=workers, is_trial=True, fewer=None)
-    return replace(frozen, freeze=trial, reach=memory.reach, gained=memory.gained, verdicts=memory.verdicts)
+    fewer = memory.base if memory.base is not None and memory.base.workers <= workers else None
+    trial = replace(frozen.freeze, workers=workers, is_trial=True, fewer=fewer)
+    pause = memory.trial_pause_seconds
+    return replace(
+        frozen,
+        freeze=trial,
+        reach=memory.reach,
+        gained=memory.gained,
+        verdicts=memory.verdicts,
+        trial_at=seen.at + pause,
+        trial_pause_seconds=min(FREEZE_GROWTH * pause, max(rules.retry_after_seconds, TRIAL_FIRST_SECONDS)),
+    )
 
 
 def _freeze(memory: GainMemory, freeze: Freeze) -> GainMemory:
-    waits = memory.waits
-    blocker = waits.blocker if waits.is_lock else None
-    freeze = replace(
-        freeze,
-        wait=waits.top,
-        statement=None if blocker is None else blocker.statement,
-        is_idle_blocker=blocker is not None and blocker.is_idle,
-    )
     return replace(
         memory,
-        freeze=freeze,
+        freeze=name_cause(freeze, memory.waits, freeze.more_workers),
         reach=min(memory.reach, freeze.fewer_workers),
         gained=0,
         verified=None,
@@ -83,111 +94,115 @@ def _freeze(memory: GainMemory, freeze: Freeze) -> GainMemory:
 
 def follow_freeze(memory: GainMemory, seen: GainFacts, rules: GainRules) -> GainMemory:
     """The memory after one more pass under a freeze."""
-    freeze = memory.freeze
-    assert freeze is not None
+    assert memory.freeze is not None
+    freeze = name_cause(memory.freeze, memory.waits, seen.ready)
+    memory = replace(memory, freeze=freeze)
     if freeze.phase is Phase.CONFIRMING:
         return _confirm(memory, freeze, seen, rules)
     if freeze.phase is Phase.RETRYING:
         return _retry(memory, freeze, seen, rules)
-    return _hold(memory, freeze, seen)
-
-
-def _lift(memory: GainMemory, why: Lift, workers: int) -> GainMemory:
-    """Let the pool grow again from the count that is known to help now."""
-    reach = max(memory.reach, workers)
-    return replace(memory, freeze=None, lifted=why, reach=reach, base=None, pending=None, above_since=None)
-
-
-def _return(memory: GainMemory, freeze: Freeze, window: GainWindow | None) -> GainMemory:
-    """Fewer workers do less, so that those taken away come back; what they gained says how many more may come."""
-    more = freeze.more
-    useful = freeze.more_workers if more is None else memory.count_useful(more)
-    lifted = _lift(memory, Lift.FEWER_DO_LESS, useful)
-    gain = None if window is None or more is None else measure_gain(window, more)
-    if window is None or more is None or gain is None:
-        return replace(lifted, gained=freeze.more_workers, verified=None)
-    verified = Verified(window.workers, window.rate, more.workers, more.rate, gain)
-    return replace(lifted, gained=freeze.more_workers, verified=verified)
+    return follow_holding(memory, freeze, seen, rules)
 
 
 def _confirm(memory: GainMemory, freeze: Freeze, seen: GainFacts, rules: GainRules) -> GainMemory:
-    """Look at fewer workers once: if they do less, the verdict was wrong."""
+    """Look at fewer workers once: if a slot does no more beside them, the verdict was wrong."""
     window, more = memory.window, freeze.more
     is_over = seen.at - freeze.phase_since >= (TRIAL_SECONDS if freeze.is_trial else CONFIRM_SECONDS)
     if window is None or window.workers > freeze.workers or more is None or not window.is_counted:
-        if not is_over:
+        is_begun = window is not None and window.workers <= freeze.workers and not freeze.is_trial
+        if not is_over or (is_begun and seen.at - freeze.phase_since < VERDICT_SECONDS):
             return memory
         # Without a comparison a trial has shown nothing, and a verdict stands.
-        return _return(memory, freeze, None) if freeze.is_trial else _keep(memory, freeze, seen)
+        return lift_freeze(memory, Lift.NOT_MEASURED) if freeze.is_trial else _keep(memory, freeze, seen)
+    is_lock = freeze.wait is not None and freeze.wait.startswith(LOCK_PREFIX)
+    if not is_lock and has_fallen(window, more, 1 / RECOVERED_RATIO):
+        # Fewer do far more than more did: that is another time, with other jobs.
+        return lift_freeze(_become_wary(memory, seen), Lift.THROUGHPUT, window.workers)
+    recovery = measure_recovery(window, more) or 0.0
+    is_disproved = recovery < RECOVERED_SIGMAS and _has_slowed(freeze, window, SLOWER_SHARE)
+    if is_disproved or recovery < -RECOVERED_SIGMAS or _is_gain(freeze, window, more, rules):
+        return _withdraw(memory, freeze, seen, window, more)
+    if freeze.is_trial:
+        is_proven = decide_gain(window, more, rules.least_gain)[0] is GainVerdict.NO_GAIN
+        # A wait for a lock was seen beside it, so that less is needed.
+        if is_proven or ((is_over or is_lock) and recovery > RECOVERED_SIGMAS):
+            proven = replace(freeze, is_trial=False, fewer_workers=window.workers, fewer_rate=window.rate)
+            if not is_proven:
+                # They hold each other up, but the fewer may do a little less: half of the step is what is taken back.
+                proven = replace(proven, workers=math.ceil((window.workers + more.workers) / 2))
+            reach = min(memory.reach, window.workers)
+            known = replace(memory, reach=reach, gained=0, verdicts=memory.verdicts + 1)
+            return _keep(replace(known, trial_pause_seconds=TRIAL_FIRST_SECONDS), proven, seen)
+    elif recovery > RECOVERED_SIGMAS or (is_over and recovery > 0):
+        return _keep(memory, freeze, seen)
+    return _withdraw(memory, freeze, seen, window, more) if is_over else memory
+
+
+def _is_gain(freeze: Freeze, window: GainWindow, more: GainWindow, rules: GainRules) -> bool:
+    """Whether one of the steps to the fewer and from them certainly gained something."""
     pairs = [(window, more)]
     if freeze.fewer is not None and freeze.fewer.workers < window.workers:
         # An unlucky window of the verdict looks bad beside any other: what the base did counts too.
         pairs.append((freeze.fewer, window))
-    verdicts = [decide_gain(*pair, rules.least_gain)[0] for pair in pairs]
-    if GainVerdict.GAIN in verdicts:
-        return _return(memory, freeze, window)
-    if not freeze.is_trial:
-        return _keep(memory, freeze, seen)
-    if verdicts[0] is GainVerdict.NO_GAIN:
-        proven = replace(freeze, is_trial=False, fewer_workers=window.workers, fewer_rate=window.rate)
-        known = replace(memory, reach=min(memory.reach, window.workers), gained=0, verdicts=memory.verdicts + 1)
-        return _keep(known, proven, seen)
-    return _return(memory, freeze, window) if is_over else memory
+    return any(decide_gain(*pair, rules.least_gain)[0] is GainVerdict.GAIN for pair in pairs)
+
+
+def _has_slowed(freeze: Freeze, window: GainWindow, share: float = 1.0) -> bool:
+    """Whether no fewer workers than those of the base now do certainly less than this share of what it did."""
+    fewer = freeze.fewer
+    return fewer is not None and window.workers >= fewer.workers and has_fallen(fewer, window, share)
+
+
+def _withdraw(memory: GainMemory, freeze: Freeze, seen: GainFacts, window: GainWindow, more: GainWindow) -> GainMemory:
+    """A slot does no more beside fewer workers, so that those taken away come back.
+
+    If these do less than the base did, all slots have become slower by themselves, and what was measured before counts
+    no more. What they gained says how many more may come.
+    """
+    memory = _become_wary(memory, seen)
+    if _has_slowed(freeze, window):
+        memory = set_free_rate(memory, window, seen.at)
+        lifted = lift_freeze(memory, Lift.SERVICE_SLOWED, freeze.more_workers)
+        return replace(lifted, gained=freeze.more_workers, verified=None)
+    is_held_up = (measure_recovery(window, more) or 0.0) >= -RECOVERED_SIGMAS
+    if not is_held_up and window.slot_rate < (memory.free_rate or 0.0):
+        # Nothing holds these slots up: the jobs are longer than those of the free rate were.
+        memory = set_free_rate(memory, window, seen.at)
+    lifted = lift_freeze(memory, Lift.FEWER_DO_LESS, memory.count_useful(more))
+    gain = measure_gain(window, more)
+    verified = None if gain is None else Verified(window.workers, window.rate, more.workers, more.rate, gain)
+    return replace(lifted, gained=freeze.more_workers, verified=verified)
+
+
+def _become_wary(memory: GainMemory, seen: GainFacts) -> GainMemory:
+    pause = min(WARY_SECONDS * 2**memory.mistakes, WARY_MOST_SECONDS)
+    return replace(memory, mistakes=memory.mistakes + 1, wary_until=seen.at + pause)
 
 
 def _keep(memory: GainMemory, freeze: Freeze, seen: GainFacts) -> GainMemory:
     return replace(memory, freeze=freeze.enter(Phase.HOLDING, seen.at))
 
 
-def _hold(memory: GainMemory, freeze: Freeze, seen: GainFacts) -> GainMemory:
-    """Wait for what lifts the freeze; shares of waits and rates are compared at the held count only."""
-    window = memory.window
-    is_held = seen.ready == freeze.workers
-    if is_held and seen.is_saturated:
-        freeze = _learn_reference(memory, freeze)
-        share = None if freeze.wait is None else memory.waits.share(freeze.wait)
-        if share is not None and freeze.wait_share is not None and share <= freeze.wait_share / 2:
-            return _lift(memory, Lift.WAITS, freeze.workers)
-        if window is not None and freeze.held_rate is not None and _has_risen(window, freeze.held_rate):
-            return _lift(memory, Lift.THROUGHPUT, freeze.workers)
-    has_base = window is not None and window.ended >= GAIN_LEAST_JOBS
-    if seen.at >= freeze.retry_at and seen.ready >= freeze.workers and seen.wanted > freeze.workers and has_base:
-        freeze = freeze.enter(Phase.RETRYING, seen.at)
-    return replace(memory, freeze=freeze)
-
-
-def _learn_reference(memory: GainMemory, freeze: Freeze) -> Freeze:
-    """What the held workers do and wait for, once it is known: later it is compared with this."""
-    if freeze.wait_share is None and freeze.wait is not None:
-        share = memory.waits.share(freeze.wait) if memory.waits.samples >= WAIT_SAMPLES_KEPT - 1 else None
-        freeze = replace(freeze, wait_share=share if share is not None and share >= LOCK_SHARE else None)
-    if freeze.held_rate is None and memory.window is not None and memory.window.is_counted:
-        freeze = replace(freeze, held_rate=memory.window.rate)
-    return freeze
-
-
-def _has_risen(window: GainWindow, rate: float) -> bool:
-    return window.is_counted and window.rate * math.exp(-GAIN_SIGMAS * window.error) > RECOVERED_RATIO * rate
-
-
 def _retry(memory: GainMemory, freeze: Freeze, seen: GainFacts, rules: GainRules) -> GainMemory:
     """Measure the larger count again: growth stays stopped unless that shows a gain."""
     window, base = memory.window, memory.base
     seconds = seen.at - freeze.phase_since
-    if window is None or base is None or window.workers <= freeze.workers or not window.is_counted:
-        return memory if seconds < VERDICT_SECONDS else _back_off(memory, freeze, seen, rules)
+    if window is None or base is None or window.workers <= freeze.tried_from or not window.is_counted:
+        return memory if seconds < VERDICT_SECONDS else _back_off(memory, freeze, seen)
     verdict, gain = decide_gain(base, window, rules.least_gain)
     if gain is not None and verdict is GainVerdict.GAIN:
-        lifted = _lift(memory, Lift.RETRIED, memory.count_useful(window))
+        lifted = lift_freeze(memory, Lift.RETRIED, memory.count_useful(window))
         verified = Verified(base.workers, base.rate, window.workers, window.rate, gain)
         return replace(lifted, gained=window.workers, verified=verified)
+    if verdict is GainVerdict.NO_GAIN and not seen.are_commits_slow:
+        # This verdict is confirmed as well.
+        return _back_off(memory, replace(freeze, fewer=base, more=window), seen, Phase.CONFIRMING)
     is_over = verdict is GainVerdict.NO_GAIN or seconds >= TRIAL_SECONDS
-    return _back_off(memory, freeze, seen, rules) if is_over else memory
+    return _back_off(memory, freeze, seen) if is_over else memory
 
 
-def _back_off(memory: GainMemory, freeze: Freeze, seen: GainFacts, rules: GainRules) -> GainMemory:
-    """Back to the held count; the next try is twice as far away."""
-    pause = min(FREEZE_GROWTH * freeze.pause_seconds, max(rules.retry_after_seconds, FREEZE_FIRST_SECONDS))
+def _back_off(memory: GainMemory, freeze: Freeze, seen: GainFacts, phase: Phase = Phase.HOLDING) -> GainMemory:
+    """Back to the held count until the next try."""
     workers = max(freeze.workers, seen.ready) if seen.are_commits_slow else freeze.workers
-    held = replace(freeze, workers=workers, pause_seconds=pause, retry_at=seen.at + pause)
-    return replace(memory, freeze=held.enter(Phase.HOLDING, seen.at), verdicts=memory.verdicts + 1)
+    held = replace(freeze, workers=workers, retry_at=seen.at + freeze.pause_seconds)
+    return replace(memory, freeze=held.enter(phase, seen.at), verdicts=memory.verdicts + 1)

@@ -19,6 +19,9 @@ from headroom.policy.workerpool.constants import (
     WINDOW_ERROR,
     WINDOW_JOBS,
 )
+from headroom.policy.workerpool.gain_constants import (
+    DRIFT_PER_MINUTE,
+)
 from headroom.policy.workerpool.gain_window import GainWindow, estimate_dispersion
 
 
@@ -53,17 +56,44 @@ def measure_gain(fewer: GainWindow, more: GainWindow) -> Gain | None:
     """The gain of the step from `fewer` workers to `more`; None while nothing ended in one of the windows.
 
     Completions are Poisson-like but clumped: the variance of log X is dispersion / jobs, with the dispersion of both
-    windows together.
+    windows together. Jobs and database drift: the further apart two windows are, the less they say about the step.
     """
+    fewer, more = _newest(fewer, more)
     if fewer.ended <= 0 or more.ended <= 0 or more.workers <= fewer.workers:
         return None
     dispersion = estimate_dispersion(fewer, more)
     # What they could do with every slot busy: a slot may wait for its next item for a moment.
     ratio = more.slot_rate * more.workers / (fewer.slot_rate * fewer.workers)
-    error = math.hypot(WINDOW_ERROR, math.sqrt(dispersion * (1 / fewer.ended + 1 / more.ended)))
+    drift = DRIFT_PER_MINUTE * abs(more.middle - fewer.middle) / 60
+    error = math.hypot(WINDOW_ERROR, drift, math.sqrt(dispersion * (1 / fewer.ended + 1 / more.ended)))
     spread, step = math.exp(GAIN_SIGMAS * error), more.workers / fewer.workers - 1
     low, value, high = ((bound - 1) / step for bound in (ratio / spread, ratio, ratio * spread))
     return Gain(value, low, high, ratio, math.log((1 + step) / ratio) / error)
+
+
+def _newest(one: GainWindow, other: GainWindow) -> tuple[GainWindow, GainWindow]:
+    """Only the part of the earlier window that is not much older than the later one is left."""
+    return (one.newest(), other) if one.ended_at <= other.ended_at else (one, other.newest())
+
+
+def measure_recovery(fewer: GainWindow, more: GainWindow) -> float | None:
+    """Whether a slot does more beside fewer workers, in standard errors: above 0 it does.
+
+    Then the workers hold each other up. All workers together do the same if something else limits them, and the rate of
+    a slot is inverse to their count. Slots that nothing holds up do the same beside fewer. The middle between both is
+    0. Both windows follow each other: what became slower before the second one changes both alike.
+    """
+    if fewer.ended <= 0 or more.ended <= 0 or more.workers <= fewer.workers:
+        return None
+    fewer, more = _newest(fewer, more)
+    error = math.sqrt(estimate_dispersion(fewer, more) * (1 / fewer.ended + 1 / more.ended))
+    return (math.log(fewer.slot_rate / more.slot_rate) - math.log(more.workers / fewer.workers) / 2) / error
+
+
+def has_fallen(before: GainWindow, after: GainWindow, share: float = 1.0) -> bool:
+    """Whether all workers together certainly do less than this share of what those of the other window do."""
+    error = math.hypot(before.error, after.error)
+    return after.rate * math.exp(GAIN_SIGMAS * error) < share * before.rate
 
 
 def is_decidable(fewer: GainWindow, more: GainWindow) -> bool:

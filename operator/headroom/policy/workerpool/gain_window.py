@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from headroom.policy.workerpool.constants import (
@@ -13,6 +13,11 @@ from headroom.policy.workerpool.constants import (
     PIECES_LEAST,
     WINDOW_JOBS,
     WINDOW_KEEP_SECONDS,
+)
+from headroom.policy.workerpool.gain_constants import (
+    DRIFT_PIECES,
+    TAIL_JOBS,
+    TAIL_SECONDS,
 )
 
 
@@ -41,17 +46,26 @@ NOWHERE = DatabaseLoad()
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What ended in a few seconds of a window; `busy_seconds` are slot-seconds with an item in flight."""
+    """What ended in a few seconds of a window; `busy_seconds` are slot-seconds with an item in flight.
+
+    `at` is when it ended, in monotonic seconds.
+    """
 
     seconds: float = 0.0
     ended: int = 0
     failed: int = 0
     busy_seconds: float = 0.0
+    at: float = 0.0
 
-    def join(self, other: "Piece") -> "Piece":
+    def join(self, newer: "Piece") -> "Piece":
         """Both together."""
-        both = (getattr(self, field.name) + getattr(other, field.name) for field in fields(self))
-        return Piece(*both)
+        return Piece(
+            self.seconds + newer.seconds,
+            self.ended + newer.ended,
+            self.failed + newer.failed,
+            self.busy_seconds + newer.busy_seconds,
+            newer.at,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +112,20 @@ class GainWindow:
         return math.sqrt(estimate_dispersion(self) / self.ended) if self.ended > 0 else math.inf
 
     @property
+    def middle(self) -> float:
+        """When it was, on average."""
+        seconds = self.seconds
+        return sum(piece.seconds * (piece.at - piece.seconds / 2) for piece in self.pieces) / max(seconds, TINY)
+
+    def newest(self) -> "GainWindow":
+        """The newest pieces that are enough for a verdict: what is older says less about the present."""
+        count, jobs, seconds = 0, 0, 0.0
+        while count < len(self.pieces) and (jobs < TAIL_JOBS or seconds < TAIL_SECONDS):
+            count += 1
+            jobs, seconds = jobs + self.pieces[-count].ended, seconds + self.pieces[-count].seconds
+        return self if count == len(self.pieces) else replace(self, pieces=self.pieces[-count:])
+
+    @property
     def is_counted(self) -> bool:
         """True when enough has ended for a verdict that stops growth."""
         return self.ended >= WINDOW_JOBS and self.is_long
@@ -109,10 +137,22 @@ class GainWindow:
 
     def add(self, at: float, newest: Piece) -> "GainWindow":
         """The window with one more interval; it begins again where the rate is clearly another one than before."""
+        newest = replace(newest, at=at)
         is_open = bool(self.pieces) and self.pieces[-1].seconds < PIECE_SECONDS
         whole, last = (self.pieces[:-1], self.pieces[-1].join(newest)) if is_open else (self.pieces, newest)
-        has_drifted = last.seconds >= PIECE_SECONDS and _has_drifted(replace(self, pieces=whole), last)
-        return replace(self, ended_at=at, pieces=(last,) if has_drifted else (*whole[-MOST_PIECES:], last))
+        longer = replace(self, ended_at=at, pieces=(*whole[-MOST_PIECES:], last))
+        return longer if last.seconds < PIECE_SECONDS else longer.begin_again()
+
+    def begin_again(self) -> "GainWindow":
+        """Only the newest pieces, if they do not belong to the rate of the others.
+
+        Several are looked at together as well: a piece of two times hides the change, and all that come after it.
+        """
+        for count in (1, DRIFT_PIECES):
+            before, newest = replace(self, pieces=self.pieces[:-count]), self.pieces[-count:]
+            if _has_drifted(before, reduce(Piece.join, newest)):
+                return replace(self, pieces=newest)
+        return self
 
 
 TINY = 1e-9

@@ -4,9 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from headroom.api.v1alpha1.workerpool import Direction
 from headroom.model.database import VIEW_FRESH_SECONDS, DatabaseView
 from headroom.model.numbers import count_of, round_number
 from headroom.model.waits import LOCK_PREFIX
+from headroom.policy.workerpool.backlog_step import limit_backlog
 from headroom.policy.workerpool.chain_input import ChainInput, Rule, Ruling
 from headroom.policy.workerpool.constants import (
     ARRIVALS_FACTOR,
@@ -15,6 +17,7 @@ from headroom.policy.workerpool.constants import (
     GROWTH_FACTOR,
     SATURATED_SHARE,
 )
+from headroom.policy.workerpool.demand import Demand, VerifiedCount
 from headroom.policy.workerpool.effectiveness import observe_gain
 from headroom.policy.workerpool.facts import PoolFacts, ScalingLimits
 from headroom.policy.workerpool.gain_memory import Freeze, GainFacts, GainMemory, GainRules, Phase
@@ -22,8 +25,8 @@ from headroom.policy.workerpool.gain_window import DatabaseLoad
 from headroom.policy.workerpool.memory import PoolMemory
 from headroom.policy.workerpool.rates import Estimates
 from headroom.policy.workerpool.staffing import slots_for
-from headroom.policy.workerpool.wanted import Demand, VerifiedCount, forecast
-from headroom.policy.workerpool.window import Interval, Observation, intervals
+from headroom.policy.workerpool.wanted import forecast
+from headroom.policy.workerpool.window import Interval, Observation, backlog_growth, intervals
 from headroom.reasons import Reason
 
 LEAST_TOLD_GAIN = 0.25
@@ -39,7 +42,7 @@ def follow_growth(
     target = facts.workload
     if not limits.is_gain_measured or target is None:
         return GainMemory()
-    rules = GainRules(limits.least_gain, limits.retry_after_seconds)
+    rules = GainRules(limits.least_gain, limits.retry_after_seconds, limits.drain_within_seconds)
     return observe_gain(memory.gain, _gain_facts(facts, limits, memory, estimates, at), rules)
 
 
@@ -67,6 +70,8 @@ def _gain_facts(
         service_rate=estimates.measured_rate,
         waits=facts.waits,
         wanted=memory.wanted or 0,
+        most=ready if limits.paused is Direction.UP else limits.max_workers,
+        backlog_growth=backlog_growth(memory.window) if facts.sample is not None else None,
     )
 
 
@@ -115,7 +120,10 @@ def find_growth_limit(
     """
     if memory.freeze is not None:
         return GrowthLimit(memory.freeze.allowed, is_frozen=True)
-    if memory.jobs < GAIN_LEAST_JOBS or memory.reach == 0 or memory.counts_nothing:
+    if memory.counts_nothing:
+        most = limit_backlog(memory)
+        return None if most is None else GrowthLimit(most)
+    if memory.jobs < GAIN_LEAST_JOBS or memory.reach == 0:
         return None
     gain = 0.0 if memory.verified is None else min(1.0, max(0.0, memory.verified.gain.value))
     gained = memory.gained + max(1, math.floor(GAINED_SHARE * gain * memory.gained)) if memory.gained else 0
@@ -134,7 +142,7 @@ def limit_growth(chain_input: ChainInput) -> GrowthLimit | None:
     if not limits.is_gain_measured or demand is None:
         return None
     # What is known from before is the free rate, until this pod template has shown its own.
-    gain = replace(gain, free_rate=gain.free_rate or demand.service_rate)
+    gain = replace(gain, free_rate=gain.believe_rate(chain_input.now) or demand.service_rate)
     arrivals = max(forecast(demand), _spread_arrivals(chain_input, demand))
     steady = 0
     if gain.free_rate:
@@ -162,6 +170,18 @@ def _spread_arrivals(chain_input: ChainInput, demand: Demand) -> float:
 def _rate_within(spans: Sequence[Interval], now: float, seconds: float) -> float:
     newest = [span for span in spans if span.ended_at > now - seconds]
     return sum(span.arrived or 0 for span in newest) / max(seconds, sum(span.seconds for span in newest))
+
+
+def check_occupancy(chain_input: ChainInput, allowed: int) -> Ruling | None:
+    """Workers with fewer slots than the spec says are proven at one count before there are more than twice as many."""
+    occupancy = chain_input.memory.occupancy
+    if occupancy.taken is None:
+        return None
+    most = max(math.floor(GROWTH_FACTOR * occupancy.workers), chain_input.limits.min_workers, chain_input.present)
+    if allowed <= most:
+        return None
+    message = f"{count_of(most, 'worker')} are measured before more are added"
+    return Ruling(Rule.NO_GAIN, most, Reason.MEASURING_GAIN, message)
 
 
 def check_gain(chain_input: ChainInput, allowed: int) -> Ruling | None:

@@ -1,7 +1,6 @@
 """How many workers while a rate is not known: as careful steps up, and down, as what waits and is in flight allows."""
 
 import math
-from typing import TYPE_CHECKING
 
 from headroom.policy.workerpool.constants import (
     CALM_STEP_PERCENT,
@@ -9,12 +8,10 @@ from headroom.policy.workerpool.constants import (
     LEARNING_STEP_SECONDS,
     SATURATED_SHARE,
 )
-
-if TYPE_CHECKING:
-    from headroom.policy.workerpool.wanted import Demand
+from headroom.policy.workerpool.demand import Demand
 
 
-def keep_workers(demand: "Demand") -> tuple[int, str]:
+def keep_workers(demand: Demand) -> tuple[int, str]:
     """The present workers of a queue that is not late, or fewer if a whole window shows that they are too many."""
     present = demand.present
     if demand.backlog == 0 and not demand.in_flight and not demand.arrivals and not demand.due_soon:
@@ -27,7 +24,7 @@ def keep_workers(demand: "Demand") -> tuple[int, str]:
     return present, "it is not known yet how long a job takes; the workers stay as they are"
 
 
-def double_workers(demand: "Demand", seconds_left: float) -> int:
+def double_workers(demand: Demand, seconds_left: float) -> int:
     """Twice the workers, once per pause, while all of them are busy and the backlog will not be gone in time."""
     present = demand.present
     if present == 0:

@@ -4,11 +4,12 @@ import math
 
 from headroom.model.queue import QueueSample
 from headroom.policy.workerpool.constants import DEFAULT_LEAD_SECONDS, RATE_WINDOW_SECONDS
+from headroom.policy.workerpool.demand import Demand
 from headroom.policy.workerpool.facts import ScalingLimits, Target
 from headroom.policy.workerpool.growth import find_verified
 from headroom.policy.workerpool.memory import PoolMemory
+from headroom.policy.workerpool.occupancy import follow_occupancy
 from headroom.policy.workerpool.rates import Estimates, estimate
-from headroom.policy.workerpool.wanted import Demand
 from headroom.policy.workerpool.window import (
     Observation,
     backlog_growth,
@@ -28,11 +29,13 @@ def lead_time(memory: PoolMemory) -> float:
 def measure(
     limits: ScalingLimits, target: Target, sample: QueueSample | None, memory: PoolMemory, at: float
 ) -> tuple[Estimates, PoolMemory]:
-    """The rates, with this pass's sample among those of the window."""
+    """The rates, with this pass's sample among those of the window; `limits` are those of the spec."""
     if sample is not None:
-        slots = target.pods.running * limits.concurrency
-        seen = Observation(sample, slots, is_settled=target.pods.ready == target.present == target.existing)
-        memory = memory.observe(seen, limits.target_lag_seconds)
+        slots = target.pods.running * memory.occupancy.limit(limits).concurrency
+        is_settled = target.pods.ready == target.present == target.existing
+        workers = target.pods.ready if is_settled and target.pods.terminating == 0 else 0
+        memory = memory.observe(Observation(sample, slots, is_settled, workers), limits.target_lag_seconds)
+        memory = memory.occupy(follow_occupancy(memory.occupancy, memory.window, limits.concurrency))
     estimates = estimate(
         intervals(memory.window),
         memory.history,

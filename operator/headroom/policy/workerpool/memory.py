@@ -19,6 +19,7 @@ from headroom.policy.workerpool.constants import (
 from headroom.policy.workerpool.facts import Target
 from headroom.policy.workerpool.gain_memory import GainMemory
 from headroom.policy.workerpool.heads import HeadMemory
+from headroom.policy.workerpool.occupancy import Occupancy
 from headroom.policy.workerpool.window import Interval, Observation, observe, remember
 
 
@@ -110,7 +111,7 @@ class PoolMemory:
     the queue asked for, `allocation` the last one that the guard made, and `capped_since` is when it became too small.
     `running` and `terminating` are the workers of the last pass that could read the target. `heads` are the items that
     the workers pass over. `spare_since` is when the queue began to ask for clearly fewer workers than there are.
-    `gain` is what the effectiveness gate remembers.
+    `gain` is what the effectiveness gate remembers, `occupancy` how many items a worker takes at a time.
     """
 
     window: tuple[Observation, ...] = ()
@@ -136,9 +137,10 @@ class PoolMemory:
     spare_since: float | None = None
     heads: HeadMemory = field(default_factory=HeadMemory)
     gain: GainMemory = field(default_factory=GainMemory)
+    occupancy: Occupancy = field(default_factory=Occupancy)
 
     def follow(self, target: Target) -> "PoolMemory":
-        """The memory of this target, without what was written to another one and how long that was watched."""
+        """The memory of this target, without what was written to another one and how much that was found to do."""
         memory = replace(
             self,
             target_uid=target.uid,
@@ -148,7 +150,7 @@ class PoolMemory:
         )
         if self.target_uid in (None, target.uid):
             return memory
-        return replace(memory, wants=Wants(), moves=(), foreign=ForeignWrites())
+        return replace(memory, wants=Wants(), moves=(), foreign=ForeignWrites(), gain=GainMemory())
 
     def answered(self, signal: QueueSample | Finding | None, target_lag_seconds: float, now: float) -> "PoolMemory":
         """The memory after the queue was asked. A failed answer changes no verdict on the lag."""
@@ -166,6 +168,12 @@ class PoolMemory:
         late = None if lag <= target_lag_seconds else (self.lateness or Lateness(at, lag, at)).see(lag, at)
         window = observe(self.window, newest)
         return replace(self, window=window, history=remember(self.history, window), lateness=late)
+
+    def occupy(self, occupancy: Occupancy) -> "PoolMemory":
+        """The memory after it was seen what a worker takes; what was measured of other slots compares with nothing."""
+        if occupancy.taken == self.occupancy.taken:
+            return replace(self, occupancy=occupancy)
+        return replace(self, occupancy=occupancy, gain=self.gain.forget_slots())
 
     def learn(self, rate: float | None, now: float) -> "PoolMemory":
         """The memory after a service rate was measured.

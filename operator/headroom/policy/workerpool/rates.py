@@ -81,16 +81,18 @@ def estimate(
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """Ended attempts, busy slot-seconds, time, and independent sightings of a busy slot.
+    """Ended attempts, busy slot-seconds, time with any busy slot, and independent sightings of a busy slot.
 
     Busy slots are sampled; two sightings within one service time count once. While all slots are busy, only the jobs
-    themselves vary.
+    themselves vary. `first_busy` are the slots that were busy at the beginning: of what they end, not all the work is
+    in here.
     """
 
     ended: int = 0
     busy_seconds: float = 0.0
     seconds: float = 0.0
     sightings: float = 0.0
+    first_busy: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -107,11 +109,16 @@ class _Work:
 
     @property
     def is_enough(self) -> bool:
-        """Known over five service times: in a shorter piece of time, jobs that began together may end together."""
-        return self.is_known and self.seconds * self.ended >= SERVICE_TIMES_LEAST * self.busy_seconds
+        """Known over five service times: in a shorter piece of time, jobs that began together may end together.
+
+        Five times as many must end as ran at its beginning: a piece of time that begins within a batch has the ends of
+        jobs whose work was before it.
+        """
+        is_long = self.seconds * self.ended >= SERVICE_TIMES_LEAST * self.busy_seconds
+        return self.is_known and is_long and self.ended >= SERVICE_TIMES_LEAST * self.first_busy
 
     def add(self, span: Interval) -> "_Work":
-        """With one more interval; what does not tell its work is left out."""
+        """With the interval before; what does not tell its work is left out."""
         if span.ended is None or span.busy_seconds is None:
             return self
         ended, busy_seconds = self.ended + span.ended, self.busy_seconds + span.busy_seconds
@@ -119,7 +126,8 @@ class _Work:
         if not span.is_saturated:
             service_seconds = busy_seconds / ended if ended else span.seconds
             seen = span.busy_seconds / max(span.seconds / span.samples, service_seconds)
-        return _Work(ended, busy_seconds, self.seconds + span.seconds, self.sightings + seen)
+        seconds = self.seconds + (span.seconds if span.busy_seconds > 0 else 0.0)
+        return _Work(ended, busy_seconds, seconds, self.sightings + seen, span.first_busy or 0.0)
 
 
 def _measure(spans: Sequence[Interval], history: Sequence[Interval], *, is_new: bool) -> float | None:
@@ -166,13 +174,17 @@ def _agree(found: _Work, work: _Work) -> bool:
 
 
 def _bounded_prior(spans: Sequence[Interval], prior: float | None) -> float | None:
-    """(k + 5) / (busy + 5/m0) while all slots are busy, if that is below m0: running jobs bound the rate from above."""
+    """(k + B + 5) / (busy + 5/m0) while all slots are busy, if that is below m0: running jobs bound it from above.
+
+    The B jobs that run now may end at this moment: they count as ended, so that only a long run tells of long jobs.
+    """
     if prior is None:
         return None
-    work = _Work()
+    work, running = _Work(), 0.0
     for span in spans:
-        work = work.add(span) if span.is_saturated else work
-    return min(prior, (work.ended + PRIOR_JOBS) / (work.busy_seconds + PRIOR_JOBS / prior))
+        if span.is_saturated and span.busy_seconds is not None:
+            work, running = work.add(span), span.busy_seconds / span.seconds
+    return min(prior, (work.ended + running + PRIOR_JOBS) / (work.busy_seconds + PRIOR_JOBS / prior))
 
 
 def _failures(spans: Sequence[Interval]) -> tuple[int, int]:

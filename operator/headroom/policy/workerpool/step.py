@@ -12,8 +12,9 @@ from headroom.policy.workerpool.constants import (
     STEP_SLACK_SECONDS,
     STEP_WORKERS_LEAST,
 )
+from headroom.policy.workerpool.demand import Demand
 from headroom.policy.workerpool.facts import ScalingLimits
-from headroom.policy.workerpool.wanted import Demand, Wanted
+from headroom.policy.workerpool.wanted import Wanted
 from headroom.reasons import Reason
 
 

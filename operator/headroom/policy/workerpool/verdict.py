@@ -7,10 +7,11 @@ from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.model.queue import QueueSample
 from headroom.policy.workerpool.chain_input import Sizing
 from headroom.policy.workerpool.constants import BRIEF_SECONDS, CROWDED_SECONDS
+from headroom.policy.workerpool.demand import Demand
 from headroom.policy.workerpool.facts import PoolFacts, ScalingLimits
 from headroom.policy.workerpool.memory import PoolMemory
 from headroom.policy.workerpool.rates import Estimates
-from headroom.policy.workerpool.wanted import Demand, Wanted, time_left
+from headroom.policy.workerpool.wanted import Wanted, time_left
 from headroom.policy.workerpool.window import Observation, has_idle_slots
 from headroom.reasons import Reason
 
@@ -21,11 +22,15 @@ PASSING_REASONS = frozenset(
         Reason.NOT_A_PRIMARY,
         Reason.PRIMARY_TIMEOUT,
         Reason.PRIMARY_UNREACHABLE,
+        Reason.QUERY_MANY_ROWS,
+        Reason.QUERY_NO_ARRAY,
+        Reason.QUERY_NO_ROW,
+        Reason.QUERY_NOT_A_NUMBER,
         Reason.QUERY_TIMEOUT,
         Reason.QUEUE_LOCKED,
     }
 )
-"""What may pass without a change to the spec; all else needs a person."""
+"""What may pass without a change to the spec, as an answer that depends on the rows; all else needs a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,10 @@ def _find_oddity(sample: QueueSample, memory: PoolMemory) -> Reason:
         return Reason.PHANTOM_IN_FLIGHT
     if sample.stuck:
         return Reason.HEAD_OF_LINE_STUCK
+    if sample.early_seconds > 0:
+        return Reason.NEGATIVE_AGE
+    if memory.occupancy.taken is not None:
+        return Reason.CONCURRENCY_MISMATCH
     if has_idle_slots(memory.window) or _runs_more_than_declared(memory.window):
         return Reason.CONCURRENCY_MISMATCH
     return Reason.AS_EXPECTED

@@ -11,84 +11,16 @@ from dataclasses import dataclass
 from headroom.model.numbers import count_of
 from headroom.policy.workerpool.constants import (
     BATCH_LEAD_SHARE,
+    LONG_JOBS_FIT,
     PROBE_SECONDS,
+    SURE_SHARE,
     WAIT_HORIZON_SECONDS,
     WAIT_SHARE,
 )
+from headroom.policy.workerpool.demand import Demand, VerifiedCount
 from headroom.policy.workerpool.learning import double_workers, keep_workers
 from headroom.policy.workerpool.staffing import ceil, most_arrivals, slots_for
 from headroom.reasons import Reason
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedCount:
-    """The last verified count of workers: n_v, its throughput X_v per second when saturated, its marginal gain eta."""
-
-    workers: int
-    throughput: float | None = None
-    gain: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """All that the formulas read; rates per second, times in seconds.
-
-    `arrivals` None is not known: the result is a lower bound until the queue `is_watched` for as long as a rate takes.
-    `arrivals_age` is how long ago they were at that rate, `arrivals_long` their rate over a time that does not follow
-    every move. `late_for` is how long lag has been above its target. `capacity_workers` are ready or will be in time.
-    `batch` is how many of the backlog came at one moment, a moment ago. `in_flight` None is not known; `recent_jobs`
-    are the most that were in flight or waited in the last minute. `has_idle_slots`: slots have been idle beside the
-    backlog for a minute.
-
-    Only while a rate is not known do these matter: `present` is the count asked for now, `since_start_seconds` when we
-    last asked for more, `slots` those of the running workers. `is_calm`: hardly anything has waited for a whole window.
-    `backlog_growth` is per second.
-    """
-
-    lag_seconds: float
-    backlog: int
-    late: int
-    in_flight: int | None
-    due_soon: int
-    arrivals: float | None
-    arrivals_age_seconds: float
-    arrivals_growth: float
-    service_rate: float | None
-    late_for_seconds: float
-    capacity_workers: int
-    lead_time_seconds: float
-    target_lag_seconds: float
-    drain_within_seconds: float
-    concurrency: int
-    present: int
-    since_start_seconds: float = math.inf
-    slots: int = 0
-    ready_workers: int = 0
-    is_calm: bool = False
-    is_watched: bool = False
-    backlog_growth: float = 0.0
-    arrivals_cv_squared: float = 1.0
-    arrivals_long: float | None = None
-    batch: int = 0
-    recent_jobs: int = 0
-    has_idle_slots: bool = False
-    verified: VerifiedCount | None = None
-
-    @property
-    def is_late(self) -> bool:
-        """Lag is above its target."""
-        return self.lag_seconds > self.target_lag_seconds
-
-    @property
-    def is_urgent(self) -> bool:
-        """The oldest item would be late before a worker that is asked for now could take it."""
-        target = self.target_lag_seconds
-        return self.lag_seconds > max(target / 2, target - self.lead_time_seconds - PROBE_SECONDS)
-
-    @property
-    def is_lower_bound(self) -> bool:
-        """Arrivals are not known yet."""
-        return self.arrivals is None and not self.is_watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +88,7 @@ def _from_rates(demand: Demand, service_rate: float, expected: float, beyond: fl
     throughput = _throughput(demand, expected, per_worker, beyond)
     steady = expected if demand.arrivals_long is None else min(expected, demand.arrivals_long)
     slots = slots_for(steady, service_rate, demand.target_lag_seconds, demand.arrivals_cv_squared)
+    slots = max(slots, _slots_for_long_batch(demand, service_rate, expected))
     workers = max(ceil(slots / demand.concurrency), _workers_for(throughput, per_worker, demand.verified))
     workers = min(workers, int(min(most_useful(demand, expected), workers)))
     message = _describe_rates(demand, expected, per_worker, beyond)
@@ -181,13 +114,36 @@ def _throughput(demand: Demand, expected: float, per_worker: float, beyond: floa
     if demand.has_idle_slots:
         return expected
     lead, target = demand.lead_time_seconds, demand.target_lag_seconds
-    due = max(0.0, demand.due_soon - expected * lead)
-    young = min(max(0.0, demand.backlog + due - expected * target), demand.batch + due)
+    young = _young_batch(demand, expected)
     needed = expected - _may_wait(demand, expected, per_worker) / max(target, WAIT_HORIZON_SECONDS)
     missing = max(0.0, needed - demand.capacity_workers * per_worker)
     old = max(0.0, beyond - young) + missing * lead
     seconds = time_left(demand) if demand.is_late else max(time_left(demand), target)
     return needed + young / max(target, BATCH_LEAD_SHARE * lead) + old / seconds
+
+
+def _young_batch(demand: Demand, expected: float) -> float:
+    """The items that came at one moment, or will, and that nothing else accounts for."""
+    due = _due_beyond(demand, expected)
+    return min(max(0.0, demand.backlog + due - expected * demand.target_lag_seconds), demand.batch + due)
+
+
+def _due_beyond(demand: Demand, expected: float) -> float:
+    """The items that fall due within a lead time, beyond those that arrive anyway."""
+    return max(0.0, demand.due_soon - expected * demand.lead_time_seconds)
+
+
+def _slots_for_long_batch(demand: Demand, service_rate: float, expected: float) -> int:
+    """The slots for a batch of jobs of which hardly any fit one after another into the target: then whole jobs count.
+
+    A slot takes one item, and as many more as surely fit into what is left of the target once it is there. The busy
+    slots count too, since they are free no sooner.
+    """
+    fits = service_rate * (demand.target_lag_seconds - demand.lead_time_seconds - PROBE_SECONDS)
+    batch = min(demand.backlog, demand.batch) + _due_beyond(demand, expected)
+    if not 0 < fits < LONG_JOBS_FIT or batch <= 0:
+        return 0
+    return ceil((batch + (demand.in_flight or 0)) / (1 + SURE_SHARE * max(0.0, fits - 1)))
 
 
 def _may_wait(demand: Demand, expected: float, per_worker: float) -> float:

@@ -3,6 +3,7 @@
 The window has every sample of ten minutes. The history reaches hours back for rare and long jobs, in coarse intervals.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -16,6 +17,7 @@ from headroom.policy.workerpool.constants import (
     HISTORY_SECONDS,
     IDLE_BESIDE_BACKLOG_SECONDS,
     LEARNING_STEP_SECONDS,
+    PROBE_SECONDS,
     RATE_WINDOW_SECONDS,
     SATURATED_SHARE,
     SERVICE_WINDOW_MOST_SECONDS,
@@ -24,6 +26,8 @@ from headroom.policy.workerpool.constants import (
 
 _Number = TypeVar("_Number", int, float)
 MOST_OBSERVATIONS = 200
+DENSE_OBSERVATIONS = 80
+"""The newest are all kept; of the older ones, those of a calm probe interval."""
 KEEP_SECONDS = max(SERVICE_WINDOW_MOST_SECONDS, TREND_WINDOW_SECONDS)
 HISTORY_SPAN_SECONDS = 60.0
 MOST_HISTORY = 96
@@ -34,13 +38,15 @@ MOST_HISTORY = 96
 class Observation:
     """A sample, and how many items the workers of that moment could handle at once.
 
-    Settled: all workers asked for were ready, so that an idle slot is one that could take an item. `since_last` keeps
-    the interval since the sample before, so that it is computed once.
+    Settled: all workers asked for were ready, so that an idle slot is one that could take an item. `settled_workers` is
+    how many those are, 0 while workers come or go. `since_last` keeps the interval since the sample before, so that it
+    is computed once.
     """
 
     sample: QueueSample
     slots: int
     is_settled: bool = True
+    settled_workers: int = 0
     since_last: "Interval | None" = field(default=None, compare=False, repr=False)
 
 
@@ -49,8 +55,8 @@ class Interval:
     """What happened between two samples. Counts are None where the source does not tell.
 
     `busy_seconds` is the integral of busy slots by the trapezoid rule, in slot-seconds, capped by the slots there
-    were; None where it cannot be known. Saturated is: nine of ten slots busy and a backlog at both ends. `samples` is
-    how many intervals between two samples were joined.
+    were; None where it cannot be known. `first_busy` are the busy slots of the first sample. Saturated is: nine of ten
+    slots busy and a backlog at both ends. `samples` is how many intervals between two samples were joined.
     """
 
     ended_at: float
@@ -62,6 +68,7 @@ class Interval:
     is_saturated: bool
     backlog_growth: int
     samples: int = 1
+    first_busy: float | None = None
 
 
 def observe(window: Sequence[Observation], newest: Observation) -> tuple[Observation, ...]:
@@ -70,11 +77,21 @@ def observe(window: Sequence[Observation], newest: Observation) -> tuple[Observa
     kept = tuple(seen for seen in window if seen.sample.taken_at >= since)
     # Thinning loses nothing, since the counts only grow; a decision must not take longer the longer a queue is late.
     if len(kept) >= MOST_OBSERVATIONS:
-        half = len(kept) // 2
-        kept = (*kept[:half:2], *kept[half:])
+        kept = (*_thin(kept[:-DENSE_OBSERVATIONS]), *kept[-DENSE_OBSERVATIONS:])
     if kept:
         newest = replace(newest, since_last=_interval(kept[-1], newest))
     return (*kept, newest)
+
+
+def _thin(window: Sequence[Observation]) -> list[Observation]:
+    """The samples without those that follow another one sooner than a calm probe would: no longer gap comes of it."""
+    kept: list[Observation] = []
+    for seen, following in pairwise((*window, None)):
+        assert seen is not None
+        since = -math.inf if not kept else kept[-1].sample.taken_at
+        if following is None or following.sample.taken_at - since > PROBE_SECONDS:
+            kept.append(seen)
+    return kept
 
 
 def remember(history: Sequence[Interval], window: Sequence[Observation]) -> tuple[Interval, ...]:
@@ -178,6 +195,7 @@ def _interval(before: Observation, after: Observation) -> Interval:
         busy_seconds=None if mean_busy is None else mean_busy * seconds,
         is_saturated=had_backlog and slots > 0 and (mean_busy or 0.0) >= SATURATED_SHARE * slots,
         backlog_growth=last.backlog - first.backlog,
+        first_busy=begin,
     )
 
 
@@ -202,6 +220,7 @@ def _join(first: Interval, second: Interval) -> Interval:
         is_saturated=first.is_saturated and second.is_saturated,
         backlog_growth=first.backlog_growth + second.backlog_growth,
         samples=first.samples + second.samples,
+        first_busy=first.first_busy,
     )
 
 

@@ -79,7 +79,7 @@ async def _observe(
             facts = await observer.observe(facts)
     except (Refused, Unavailable) as error:
         finding = _name_secret(Finding(error.reason, str(error)), spec.connection.credentials_secret_ref.name)
-        facts = replace(facts, problem=finding)
+        facts = replace(facts, problem=_describe_refusal(finding, handles, access))
     except TimeoutError:
         message = f"{spec.connection.host} took longer than {OBSERVATION_SECONDS:g} s to answer"
         facts = replace(facts, problem=Finding(Reason.PRIMARY_TIMEOUT, message))
@@ -91,13 +91,14 @@ async def _observe(
 async def _read_access(services: Services, handles: GuardHandles, connection: PrimaryConnection) -> Access:
     secrets = SecretReader(services.kube, handles.key[0])
     target = await secrets.target(connection, FIELD)
+    access = Access(target, changed_at=secrets.changed.get(connection.credentials_secret_ref.name))
     if connection.replication_secret_ref is None:
-        return Access(target)
+        return access
     field = f"{FIELD}.replicationSecretRef"
     try:
-        return Access(target, await secrets.credentials(connection.replication_secret_ref.name, field))
+        return replace(access, replication=await secrets.credentials(connection.replication_secret_ref.name, field))
     except Refused as error:
-        return Access(target, replication_problem=Finding(error.reason, str(error)))
+        return replace(access, replication_problem=Finding(error.reason, str(error)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +282,15 @@ def _name_secret(finding: Finding, secret: str) -> Finding:
     if finding.reason not in REFUSED_LOGIN_REASONS:
         return finding
     return Finding(finding.reason, f"{finding.message} (Secret {secret})")
+
+
+def _describe_refusal(finding: Finding, handles: GuardHandles, access: Access) -> Finding:
+    """The finding, and where it is a refused login, since when that is so and when its Secret was last written."""
+    since, changed_at = handles.backoff.refused_since, access.changed_at
+    if finding.reason not in REFUSED_LOGIN_REASONS or since is None:
+        return finding
+    changed = "" if changed_at is None else f"changed {changed_at:%Y-%m-%d %H:%M:%S} UTC, "
+    return Finding(finding.reason, f"{finding.message}, {changed}refused since {since:%Y-%m-%d %H:%M:%S} UTC")
 
 
 async def _gather_slots(services: Services, handles: GuardHandles, facts: GuardFacts) -> GuardFacts:

@@ -1,6 +1,7 @@
 """What is held for one guard between passes beside its memory: links, the canary's task, logins and their back-off."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from headroom.model.conditions import Finding
 from headroom.model.database import ConnectionTarget, Credentials, ServerFacts
@@ -21,11 +22,15 @@ missing."""
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The two logins as the Secrets have them; `replication_problem` says why the second is missing."""
+    """The two logins as the Secrets have them; `replication_problem` says why the second is missing.
+
+    The Secret of the first was last written at `changed_at`; None where the API server does not tell.
+    """
 
     target: ConnectionTarget
     replication: Credentials | None = None
     replication_problem: Finding | None = None
+    changed_at: datetime | None = None
 
 
 @dataclass(slots=True, kw_only=True)

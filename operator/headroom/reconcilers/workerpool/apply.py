@@ -3,9 +3,9 @@
 from headroom.api.v1alpha1.common import Mode
 from headroom.errors import Conflict, Refused
 from headroom.model.conditions import Finding
-from headroom.policy.workerpool import Move, Target
+from headroom.policy.workerpool import Move, Sizing, Target
 from headroom.ports.kube import WORKER_POOL, ObjectRef, Scale
-from headroom.reconcilers.workerpool.marking import mark_victims
+from headroom.reconcilers.workerpool.marking import clear_marks, mark_victims
 from headroom.reconcilers.workerpool.memory import PoolContext
 from headroom.reconcilers.workerpool.target import resolve_kind
 
@@ -13,14 +13,20 @@ from headroom.reconcilers.workerpool.target import resolve_kind
 async def scale_target(context: PoolContext) -> bool:
     """Write the count if it is to change; True when it was written. Raises Conflict: gather again.
 
-    What the API server refuses becomes a finding.
+    What the API server refuses becomes a finding. In a pass that lowers nothing, no pod keeps the mark of a victim.
     """
     target, sizing = context.facts.workload, context.decision.sizing
     if target is None or sizing is None or context.spec.mode is not Mode.ACTIVE:
+        await clear_marks(context)
         return False
+    has_scaled = sizing.decision.allowed != target.present and await _write_count(context, target, sizing)
+    if sizing.decision.allowed >= target.present:
+        await clear_marks(context)
+    return has_scaled
+
+
+async def _write_count(context: PoolContext, target: Target, sizing: Sizing) -> bool:
     allowed, known = sizing.decision.allowed, context.memory
-    if allowed == target.present:
-        return False
     await _check_pool(context)
     try:
         scale = await _read_scale(context, target)

@@ -6,7 +6,9 @@ from typing import Any
 from headroom.model.conditions import Truth
 from headroom.model.moments import Moment, format_time
 from headroom.policy.workerpool import ForeignWrites, Move, PoolMemory, Rule
+from headroom.policy.workerpool.constants import FOREIGN_HOLD_SECONDS
 from headroom.policy.workerpool.memory import Lateness, Wants
+from headroom.policy.workerpool.occupancy import Occupancy
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.workerpool.effectiveness import restore_gain
 
@@ -34,6 +36,9 @@ def restore(status: Mapping[str, Any], now: Moment) -> PoolMemory:
     Also since when the queue cannot be read, foreign writes that led to no hold, and all moves except the last start.
     The lead time is measured again, the guard allocates connections again, and since when it caps the pool, and how
     many workers run and terminate, is seen again.
+
+    However far the clock of the earlier process was ahead, nothing it has seen is later than now, and no hold is longer
+    than one that begins now.
     """
     scaling, desired = status.get("scaling") or {}, status.get("desiredWorkers")
     ready, keeping_up = (_condition(status, kind) for kind in (ConditionType.READY, ConditionType.KEEPING_UP))
@@ -50,6 +55,7 @@ def restore(status: Mapping[str, Any], now: Moment) -> PoolMemory:
         lateness=_last_lateness(scaling, now),
         foreign=_last_write(status, scaling, desired, now),
         gain=restore_gain(status, now),
+        occupancy=_last_occupancy(scaling, desired),
     )
 
 
@@ -65,6 +71,7 @@ def checkpoint(memory: PoolMemory, now: Moment) -> dict[str, Any]:
     is_held = hold is not None and hold > now.monotonic
     return {
         "completionsPerSlotPerSecond": memory.last_good_rate,
+        "measuredConcurrency": memory.occupancy.taken,
         "lateSince": format_time(now.to_wall(late.since)) if late is not None and is_late else None,
         "spareSince": None if memory.spare_since is None else format_time(now.to_wall(memory.spare_since)),
         "startedAt": format_time(now.to_wall(max(starts))) if starts else None,
@@ -82,12 +89,12 @@ def _last_start(scaling: Mapping[str, Any], desired: int | None, now: Moment) ->
     started_at = scaling.get("startedAt")
     if started_at is None or not desired:
         return ()
-    return (Move(now.to_monotonic(started_at), desired - 1, desired),)
+    return (Move(now.to_past(started_at), desired - 1, desired),)
 
 
 def _moment(scaling: Mapping[str, Any], name: str, now: Moment) -> float | None:
     text = scaling.get(name)
-    return None if text is None else now.to_monotonic(text)
+    return None if text is None else now.to_past(text)
 
 
 def _last_wants(scaling: Mapping[str, Any], desired: int | None, now: Moment) -> Wants:
@@ -96,6 +103,11 @@ def _last_wants(scaling: Mapping[str, Any], desired: int | None, now: Moment) ->
     if since is None or not desired:
         return Wants()
     return Wants.resume(since, now.monotonic, desired - max(1, desired * RESUMED_STEP_PERCENT // 100))
+
+
+def _last_occupancy(scaling: Mapping[str, Any], desired: int | None) -> Occupancy:
+    taken = scaling.get("measuredConcurrency")
+    return Occupancy() if taken is None else Occupancy(taken, desired or 0)
 
 
 def _last_lateness(scaling: Mapping[str, Any], now: Moment) -> Lateness | None:
@@ -107,8 +119,9 @@ def _last_write(
     status: Mapping[str, Any], scaling: Mapping[str, Any], desired: int | None, now: Moment
 ) -> ForeignWrites:
     held_until = scaling.get("heldUntil")
-    hold = None if held_until is None else now.to_monotonic(held_until)
+    most = now.monotonic + FOREIGN_HOLD_SECONDS
+    hold = None if held_until is None else min(now.to_monotonic(held_until), most)
     decided_at = (status.get("lastDecision") or {}).get("at")
     if desired is None or decided_at is None:
         return ForeignWrites(hold_until=hold)
-    return ForeignWrites(written=desired, written_at=now.to_monotonic(decided_at), hold_until=hold)
+    return ForeignWrites(written=desired, written_at=now.to_past(decided_at), hold_until=hold)

@@ -1,16 +1,19 @@
 """The conditions of a pool. A tired person must understand them."""
 
+from collections.abc import Mapping
+
 from headroom.api.v1alpha1.common import Mode
 from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition, Finding, Truth, unknown_conditions
-from headroom.model.numbers import count_of, round_number
+from headroom.model.numbers import count_of, describe_seconds, round_number
 from headroom.model.queue import QueueSample
 from headroom.policy.not_yet import describe_not_yet
-from headroom.policy.workerpool import Rule, Target, is_spare
+from headroom.policy.workerpool import Rule, is_spare
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.workerpool.effectiveness import effective_condition
 from headroom.reconcilers.workerpool.memory import PoolContext
 from headroom.reconcilers.workerpool.readiness import describe_start_trouble, describe_work
+from headroom.reconcilers.workerpool.signal_words import describe_stuck, signal_condition
 
 CONDITIONS = (
     ConditionType.READY,
@@ -20,7 +23,20 @@ CONDITIONS = (
     ConditionType.SHED,
     ConditionType.SIGNAL_AVAILABLE,
 )
-END_TRANSACTION = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_xid = '{}'"
+KEPT: Mapping[Reason, str] = {
+    Reason.STABILIZING: "workers stay for a while before they go",
+    Reason.LAG_ABOVE_TARGET: "no worker goes while the queue is late",
+    Reason.WORK_IN_FLIGHT: "workers that may be busy stay",
+    Reason.GRACE_TOO_SHORT: "no worker goes whose job could be cut",
+    Reason.STEP_LIMITED: "workers go step by step",
+    Reason.WITHIN_TOLERANCE: "the difference is too small to act on",
+    Reason.SCHEDULED: "a schedule keeps more",
+    Reason.AT_MINIMUM: "minWorkers keeps more",
+    Reason.PAUSED: "spec.paused keeps more",
+}
+"""Why more workers stay than are wanted; without numbers, which would move all the time."""
+NEW_WORKERS_SECONDS = 60.0
+"""Workers that were added no longer ago may not have taken their first job yet."""
 NOT_OBSERVED = "the pool has not been observed yet"
 
 
@@ -44,7 +60,7 @@ def pool_conditions(context: PoolContext, arrivals_shown: float | None) -> tuple
         _scaling_limited(context),
         effective_condition(context),
         Condition(ConditionType.SHED, Truth.FALSE, Reason.AS_EXPECTED, "this version sheds nothing"),
-        _signal_available(context),
+        signal_condition(context),
     )
 
 
@@ -69,7 +85,7 @@ def _find_trouble(context: PoolContext) -> Finding | None:
 
 def _describe_gap(context: PoolContext, gap: Finding) -> str:
     mode = context.spec.mode
-    effect = "and nothing is scaled until it can" if mode is Mode.ACTIVE else f"and spec.mode is {mode}"
+    effect = "and nothing is scaled until it can be" if mode is Mode.ACTIVE else f"and spec.mode is {mode}"
     return f"the queue cannot be read now, {effect}: {gap.message}"
 
 
@@ -81,7 +97,7 @@ def _keeping_up(context: PoolContext, arrivals_shown: float | None) -> Condition
     elif verdict.reason is Reason.BACKLOG_BLOCKED:
         message = _describe_block(sample)
     elif verdict.reason is Reason.HEAD_OF_LINE_STUCK:
-        message = _describe_stuck(sample)
+        message = describe_stuck(sample)
     elif verdict.reason is Reason.LAG_WITHIN_TARGET:
         message = _describe_calm(context, sample, arrivals_shown)
     else:
@@ -92,21 +108,7 @@ def _keeping_up(context: PoolContext, arrivals_shown: float | None) -> Condition
 def _describe_block(sample: QueueSample) -> str:
     return (
         f"{count_of(sample.blocked, 'item')} held up by a key or a lock, the oldest for "
-        f"{sample.blocked_seconds:.0f} s: more workers cannot help; look at what holds the key"
-    )
-
-
-def _describe_stuck(sample: QueueSample) -> str:
-    first, more = sample.stuck[0], sample.blocked - 1
-    others = f", as are {count_of(more, 'other item')}" if more > 0 else ""
-    if first.holder is not None:
-        return (
-            f"no worker can take item {first.id}{others}: transaction {first.holder} has locked its row; end it with "
-            f"{END_TRANSACTION.format(first.holder)}"
-        )
-    return (
-        f"the workers pass over item {first.id}, the next of its queue, and take others, so it is left out of the lag: "
-        "see whether a transaction has locked its row, or no worker knows its task"
+        f"{describe_seconds(sample.blocked_seconds)}: more workers cannot help; look at what holds the key"
     )
 
 
@@ -132,33 +134,52 @@ def _describe_delay(context: PoolContext, sample: QueueSample, reason: Reason) -
     if reason is Reason.LEARNING_RATE:
         return f"{late}; {sizing.wanted.message}"
     if reason in (Reason.DEADLINE_MISSED, Reason.LAG_NOT_FALLING):
-        return f"{late}; {_describe_disproof(context, reason)}"
-    eta = sizing.drain_seconds
-    end = "it would never be gone" if eta is None else f"it will be gone in about {eta:.0f} s"
-    if reason is Reason.CANNOT_MEET_DEADLINE:
-        return f"{late}; with {count_of(sizing.decision.allowed, 'worker')} {end}; see ScalingLimited"
-    return f"{late}; {end}"
+        return f"{late}; {describe_disproof(context, reason)}"
+    eta, within = sizing.drain_seconds, context.decision.limits.drain_within_seconds
+    end = "it would never be gone" if eta is None else f"it will be gone in about {describe_seconds(eta)}"
+    if reason is not Reason.CANNOT_MEET_DEADLINE:
+        return f"{late}; {end}"
+    if eta is not None and context.memory.not_falling_seconds > within / 2:
+        # What time has disproved is not promised.
+        return f"{late}; {describe_disproof(context, Reason.LAG_NOT_FALLING)}{_describe_limit(context)}"
+    return f"{late}; with {count_of(sizing.decision.allowed, 'worker')} {end}{_describe_limit(context)}"
 
 
-def _describe_disproof(context: PoolContext, reason: Reason) -> str:
+def _describe_limit(context: PoolContext) -> str:
+    """What keeps more workers back: an event has the same text, without the other conditions."""
+    sizing = context.decision.sizing
+    if context.spec.mode is Mode.PAUSED:
+        return "; spec.mode is Paused"
+    if sizing is None or not sizing.decision.is_held_back:
+        return ""
+    # Its first part: ScalingLimited has the rest.
+    return f"; {sizing.decision.ruling.partition('; ')[0]}"
+
+
+def describe_disproof(context: PoolContext, reason: Reason) -> str:
     """What time has shown, whatever the formula promises, and what the workers do meanwhile."""
     within, memory = context.decision.limits.drain_within_seconds, context.memory
     late_for = 0.0 if memory.lateness is None else context.now.monotonic - memory.lateness.since
-    fact = f"it has been late for {late_for:.0f} s, and drainWithin is {within:.0f} s"
+    fact = f"it has been late for {describe_seconds(late_for)}, and drainWithin is {describe_seconds(within)}"
     if reason is Reason.LAG_NOT_FALLING:
-        fact = f"the lag has not fallen for {memory.not_falling_seconds:.0f} s"
+        fact = f"the lag has not fallen for {describe_seconds(memory.not_falling_seconds)}"
     sample, target = context.facts.sample, context.facts.workload
     if sample is None or target is None or sample.in_flight is None:
         return fact
     slots = target.pods.ready * context.decision.limits.concurrency
-    return f"{fact}; {count_of(sample.in_flight, 'job')} in flight of {slots} that the ready workers can have"
+    fact = f"{fact}; {count_of(sample.in_flight, 'job')} in flight of {slots} that the ready workers can have"
+    added = next((move for move in reversed(memory.moves) if move.after > move.before), None)
+    if added is None or sample.in_flight >= slots or context.now.monotonic - added.at > NEW_WORKERS_SECONDS:
+        return fact
+    return f"{fact}, and workers were added {context.now.monotonic - added.at:.0f} s ago"
 
 
 def _describe_lateness(context: PoolContext, sample: QueueSample) -> str:
     more = " or more" if sample.is_truncated else ""
+    target = context.decision.limits.target_lag_seconds
     verb = "waits" if sample.backlog == 1 and not more else "wait"
     return (
-        f"{sample.lag_seconds:.0f} s behind, {context.decision.limits.target_lag_seconds:.0f} s are the target; "
+        f"{describe_seconds(sample.lag_seconds)} behind, {describe_seconds(target)} are the target; "
         f"{count_of(sample.backlog, 'item')}{more} {verb}"
     )
 
@@ -169,53 +190,25 @@ def _scaling_limited(context: PoolContext) -> Condition:
         if isinstance(target, Finding):
             return Condition(kind, Truth.UNKNOWN, target.reason, target.message)
         return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "nothing is scaled")
+    if context.spec.mode is Mode.PAUSED:
+        return Condition(kind, Truth.FALSE, Reason.PAUSED, "spec.mode is Paused: nothing is scaled")
     decision = sizing.decision
     if decision.limit is Rule.STALE_SIGNAL:
         return Condition(kind, Truth.UNKNOWN, Reason.STALE_SIGNAL, decision.message)
     if decision.is_held_back:
-        return Condition(kind, Truth.TRUE, decision.reason, decision.message)
+        hint = _describe_seen(context) if decision.limit is Rule.CONNECTION_BUDGET else ""
+        return Condition(kind, Truth.TRUE, decision.reason, "; ".join(filter(None, (decision.message, hint))))
     message = "as many workers as are wanted are allowed"
     if decision.limit is not None and is_spare(decision.wanted, decision.allowed):
-        message = f"no limit keeps workers back; {decision.reason} keeps more than are wanted"
+        why = KEPT.get(decision.reason, "more stay than are wanted")
+        message = f"no limit keeps workers back; {why} ({decision.reason})"
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, message)
 
 
-def _signal_available(context: PoolContext) -> Condition:
-    verdict, gap = context.decision.signal.verdict, context.facts.gap
-    message = gap.message if gap is not None else _describe_signal(context, verdict.reason)
-    return Condition(ConditionType.SIGNAL_AVAILABLE, Truth.of(verdict.holds), verdict.reason, message)
-
-
-def _is_idle(sample: QueueSample, target: Target, context: PoolContext) -> bool:
-    return (sample.in_flight or 0) <= target.pods.running * context.spec.concurrency
-
-
-def _describe_signal(context: PoolContext, reason: Reason) -> str:
-    sample, target = context.facts.sample, context.facts.workload
-    if sample is None:
-        return "there is no queue to sample"
-    if reason is Reason.LEARNING_RATE:
-        return (
-            "finished jobs are deleted, so that nobody can count them: set objective.expectedJobDuration, or let the "
-            "worker keep its jobs (delete_jobs)"
-        )
-    if reason is Reason.HEAD_OF_LINE_STUCK:
-        return _describe_stuck(sample)
-    if reason is Reason.PHANTOM_IN_FLIGHT:
-        return (
-            f"{count_of(sample.phantoms, 'item')} marked as running without a live worker: requeue with the queue "
-            "library's own tool"
-        )
-    if reason is Reason.CONCURRENCY_MISMATCH and target is not None and _is_idle(sample, target, context):
-        return (
-            f"{count_of(sample.backlog, 'item')} wait beside idle workers: {sample.in_flight} in flight of "
-            f"{count_of(target.pods.running, 'worker')} with spec.concurrency {context.spec.concurrency}; lower it to "
-            "what a worker takes, or see why the workers do not take these items"
-        )
-    if reason is Reason.CONCURRENCY_MISMATCH and target is not None:
-        return (
-            f"{count_of(sample.in_flight or 0, 'item')} in flight of {count_of(target.pods.running, 'worker')}: "
-            f"spec.concurrency {context.spec.concurrency} is too small, or others drain the same queue"
-        )
-    deafness = context.handles.queue.deafness
-    return f"the queue can be read, by polling alone: {deafness}" if deafness else "the queue can be read"
+def _describe_seen(context: PoolContext) -> str:
+    """That the workers hold fewer connections than their spec says, if that was measured: more of them would fit."""
+    view, declared = context.facts.database, context.spec.connections_per_worker
+    allocation = None if view is None else view.allocations.get(context.facts.own.uid)
+    if allocation is None or not allocation.seen:
+        return ""
+    return f"workers were seen to hold {allocation.seen:.2g} each, and connectionsPerWorker is {declared}"

@@ -5,29 +5,23 @@ slot) is kept.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from headroom.api.v1alpha1.workerpool import Direction
 from headroom.model.conditions import Condition, Truth
 from headroom.model.moments import Moment, keep_time
 from headroom.model.numbers import count_of, round_number, settle
-from headroom.model.waits import CPU, LOCK_PREFIX
 from headroom.policy.workerpool.gain import Gain
 from headroom.policy.workerpool.gain_memory import Freeze, GainMemory, Lift, Phase, Verified
 from headroom.policy.workerpool.growth import describe_freeze
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.workerpool import metrics
+from headroom.reconcilers.workerpool.growth_words import Surroundings, describe_lift, describe_stop, describe_unmeasured
 from headroom.reconcilers.workerpool.memory import PoolContext
 
 RATE_FLOOR_SHARE = 0.25
 """A free rate that moves by less is not written: chance moves it as much."""
-RESTART = "kubectl rollout restart {} -n {}"
-LIFTS: Mapping[Lift, str] = {
-    Lift.TEMPLATE: "the pod template has changed",
-    Lift.WAITS: "the workers wait for it only half as much",
-    Lift.THROUGHPUT: "the same workers do clearly more now",
-    Lift.RETRIED: "more workers were tried, and did more",
-    Lift.FEWER_DO_LESS: "fewer workers did less",
-}
 
 
 def effective_condition(context: PoolContext) -> Condition:
@@ -42,10 +36,12 @@ def effective_condition(context: PoolContext) -> Condition:
     if freeze is not None and freeze.is_trial:
         return Condition(kind, Truth.UNKNOWN, Reason.MEASURING_GAIN, describe_freeze(freeze))
     if freeze is not None:
-        message = describe_stop(freeze, context.now, str(context.facts.workload), context.namespace)
+        message = describe_stop(freeze, context.now, read_growth_context(context))
         return Condition(kind, Truth.FALSE, Reason.NO_GAIN_FROM_MORE_WORKERS, message)
     if gain.lifted is not None:
-        return Condition(kind, Truth.UNKNOWN, Reason.GROWTH_RESUMED, f"the pool may grow again: {LIFTS[gain.lifted]}")
+        is_open = gain.lifted is Lift.NOT_MEASURED
+        message = describe_unmeasured(gain, context.now) if is_open else describe_lift(gain.lifted)
+        return Condition(kind, Truth.UNKNOWN, Reason.MEASURING_GAIN if is_open else Reason.GROWTH_RESUMED, message)
     if gain.counts_nothing:
         message = "the queue does not tell how many jobs end, so that no step can be measured"
         return Condition(kind, Truth.UNKNOWN, Reason.LEARNING_RATE, message)
@@ -60,28 +56,19 @@ def effective_condition(context: PoolContext) -> Condition:
     return Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message)
 
 
-def describe_stop(freeze: Freeze, now: Moment, target: str, namespace: str) -> str:
-    """Why growth stopped, what to correct, and when more workers are tried."""
-    text = f"{describe_freeze(freeze)}: {describe_cause(freeze)}"
-    if freeze.phase is Phase.RETRYING:
-        return f"{text}; {count_of(freeze.retry_workers, 'worker')} are tried again now"
-    retry = f"else more workers are tried from {now.to_wall(freeze.retry_at):%H:%M:%S} UTC"
-    if target.startswith(("deployment/", "statefulset/")):
-        return f"{text}; correct that, and {RESTART.format(target, namespace)} lets the pool grow at once; {retry}"
-    return f"{text}; correct that; a new pod template lets the pool grow at once; {retry}"
-
-
-def describe_cause(freeze: Freeze) -> str:
-    """What the workers' sessions wait for, and who holds it."""
-    if freeze.wait is None:
-        return "what they wait for is not known; with databaseRef and databaseRole it is named"
-    if freeze.wait == CPU:
-        return "their statements use the processors of the database, which is at its limit"
-    text = f"they wait for {freeze.wait}"
-    if freeze.statement and freeze.wait.startswith(LOCK_PREFIX):
-        idle = " (idle in transaction)" if freeze.is_idle_blocker else ""
-        text += f", held by `{freeze.statement}`{idle}"
-    return text
+def read_growth_context(context: PoolContext) -> Surroundings:
+    """What the texts about a freeze need of this pass."""
+    target, limits, present = context.facts.workload, context.decision.limits, 0
+    if target is not None:
+        present = target.pods.ready
+    return Surroundings(
+        target=str(target),
+        namespace=context.namespace,
+        ready=present,
+        wanted=context.memory.wanted or 0,
+        most=present if limits.paused is Direction.UP else limits.max_workers,
+        has_template=context.memory.gain.template is not None,
+    )
 
 
 def emit_growth(context: PoolContext, before: GainMemory) -> None:
@@ -90,11 +77,11 @@ def emit_growth(context: PoolContext, before: GainMemory) -> None:
     was_frozen, freeze = old is not None and not old.is_trial, gain.freeze
     is_frozen = freeze is not None and not freeze.is_trial
     if freeze is not None and is_frozen and not was_frozen:
-        message = describe_stop(freeze, context.now, str(context.facts.workload), context.namespace)
+        message = describe_stop(freeze, context.now, read_growth_context(context))
         context.emit(Reason.NO_GAIN_FROM_MORE_WORKERS, message, "Warning")
         metrics.record_freeze(context)
     if was_frozen and not is_frozen and gain.lifted is not None:
-        context.emit(Reason.GROWTH_RESUMED, f"the pool may grow again: {LIFTS[gain.lifted]}")
+        context.emit(Reason.GROWTH_RESUMED, describe_lift(gain.lifted))
 
 
 def build_effectiveness(gain: GainMemory, now: Moment, old: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -132,6 +119,11 @@ def build_effectiveness(gain: GainMemory, now: Moment, old: Mapping[str, Any]) -
             "heldBy": freeze.statement,
             "isHolderIdle": freeze.is_idle_blocker or None,
         }
+    if gain.trial_at > now.monotonic:
+        shown |= {
+            "fewerTriedAt": keep_time(now.to_wall(gain.trial_at), old.get("fewerTriedAt")),
+            "fewerTriedPauseSeconds": gain.trial_pause_seconds,
+        }
     return {name: value for name, value in shown.items() if value is not None}
 
 
@@ -147,16 +139,21 @@ def restore_gain(status: Mapping[str, Any], now: Moment) -> GainMemory:
         return GainMemory()
     reach = int(kept.get("verifiedWorkers", 0))
     free = kept.get("freeCompletionsPerSlotPerSecond")
-    return GainMemory(
+    memory = GainMemory(
         template=kept.get("podTemplate"),
         jobs=RESTORED_JOBS if reach else 0,
         first_ready=reach,
         reach=reach,
         free_rate=free,
         free_jobs=float(RESTORED_JOBS) if free else 0.0,
+        free_at=now.monotonic,
         freeze=_restore_freeze(kept, now),
         verified=_restore_verified(kept),
     )
+    if "fewerTriedAt" not in kept:
+        return memory
+    pause = float(kept["fewerTriedPauseSeconds"])
+    return replace(memory, trial_at=_restore_due(kept["fewerTriedAt"], pause, now), trial_pause_seconds=pause)
 
 
 RESTORED_JOBS = 100
@@ -166,15 +163,16 @@ RESTORED_JOBS = 100
 def _restore_freeze(kept: Mapping[str, Any], now: Moment) -> Freeze | None:
     if "frozenWorkers" not in kept:
         return None
+    pause = float(kept["retryPauseSeconds"])
     return Freeze(
         workers=int(kept["frozenWorkers"]),
         fewer_workers=int(kept["workersBefore"]),
         fewer_rate=float(kept["perSecondBefore"]),
         more_workers=int(kept["workersAfter"]),
         more_rate=float(kept["perSecondAfter"]),
-        began_at=now.to_monotonic(kept["frozenAt"]),
-        retry_at=now.to_monotonic(kept["retryAt"]),
-        pause_seconds=float(kept["retryPauseSeconds"]),
+        began_at=now.to_past(kept["frozenAt"]),
+        retry_at=_restore_due(kept["retryAt"], pause, now),
+        pause_seconds=pause,
         phase=Phase.HOLDING,
         phase_since=now.monotonic,
         wait=kept.get("waitEvent"),
@@ -182,6 +180,11 @@ def _restore_freeze(kept: Mapping[str, Any], now: Moment) -> Freeze | None:
         statement=kept.get("heldBy"),
         is_idle_blocker=bool(kept.get("isHolderIdle")),
     )
+
+
+def _restore_due(text: str, pause: float, now: Moment) -> float:
+    """When something is due by the clock of another process: no later than a whole pause from now."""
+    return min(now.to_monotonic(text), now.monotonic + pause)
 
 
 def _restore_verified(kept: Mapping[str, Any]) -> Verified | None:

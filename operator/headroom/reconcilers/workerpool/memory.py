@@ -1,6 +1,6 @@
 """The handles of a pool in this process: its probe, its login and link, and when its pods were counted."""
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 from zlib import crc32
@@ -10,7 +10,9 @@ from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.model.database import ConnectionTarget
 from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.policy.workerpool import PodCounts, PoolDecision, PoolFacts, PoolMemory
+from headroom.policy.workerpool.victims import DELETION_COST, IDLE_COST
 from headroom.ports.clock import Clock
+from headroom.ports.kube import Manifest
 from headroom.ports.postgres import PrimaryLink, QueueLink
 from headroom.ports.signals import QueueProbe
 from headroom.reconcilers.context import ReconcileContext
@@ -93,7 +95,8 @@ class PodCensus:
     """The last count of a target's pods. Pods are listed only while they start or terminate, and once after that.
 
     `began_at` is when this process first saw the pool, `spread` where it stands among all pools, from 0 to 1.
-    `workload` has the ready pods of that count where it does not report them itself.
+    `workload` has the ready pods of that count where it does not report them itself. `marked` are the labels of pods of
+    which some may have our mark, None while none has.
     """
 
     began_at: float
@@ -102,6 +105,12 @@ class PodCensus:
     counts: PodCounts | None = None
     counted_at: float = 0.0
     starts: StartTimes = field(default_factory=StartTimes)
+    marked: tuple[tuple[str, str], ...] | None = None
+
+    def see_marks(self, labels: tuple[tuple[str, str], ...], pods: Iterable[Manifest]) -> None:
+        """Keep whether listed pods have our mark: an earlier process may have left it."""
+        if any(is_marked(pod) for pod in pods):
+            self.marked = labels
 
     def complete(self, workload: Workload) -> Workload:
         """A workload that does not report its ready pods has those of the last count, until its own numbers change."""
@@ -146,6 +155,12 @@ class PodCensus:
         is_reported = workload.ready is not None
         self.workload = workload if is_reported else replace(workload, ready=counts.ready)
         self.counts, self.counted_at = counts, now
+
+
+def is_marked(pod: Manifest) -> bool:
+    """Whether a pod that does not terminate has our mark of an idle worker."""
+    metadata = pod["metadata"]
+    return not metadata.get("deletionTimestamp") and (metadata.get("annotations") or {}).get(DELETION_COST) == IDLE_COST
 
 
 @dataclass(slots=True)

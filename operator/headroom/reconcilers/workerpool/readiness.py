@@ -80,11 +80,12 @@ def _describe_schedules(context: PoolContext) -> list[str]:
     """Until when the schedule holds that raises the minimum, and when the next one begins."""
     limits, following, ends = context.decision.limits, context.decision.next_schedule, context.decision.schedule_ends
     schedules = {schedule.name: schedule for schedule in context.spec.schedules}
+    keeps = "keeps" if context.spec.mode is Mode.ACTIVE else "would keep"
     parts = []
     if limits.schedule is not None:
         until = f" until {describe_moment(ends, schedules[limits.schedule].time_zone)}" if ends is not None else ""
-        parts.append(f"the schedule {limits.schedule} keeps {limits.min_workers}{until}")
+        parts.append(f"the schedule {limits.schedule} {keeps} {limits.min_workers}{until}")
     if following is not None:
         least = schedules[following.name].min_workers
-        parts.append(f"the schedule {following.name} keeps {least} from {following.text}")
+        parts.append(f"the schedule {following.name} {keeps} {least} from {following.text}")
     return parts

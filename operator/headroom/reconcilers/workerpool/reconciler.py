@@ -23,13 +23,14 @@ from headroom.reconcilers.workerpool.apply import scale_target
 from headroom.reconcilers.workerpool.checkpoint import restore
 from headroom.reconcilers.workerpool.effectiveness import emit_growth
 from headroom.reconcilers.workerpool.gather import Gatherer, guard_key
+from headroom.reconcilers.workerpool.marking import clear_all_marks
 from headroom.reconcilers.workerpool.memory import PoolContext, PoolHandles
 from headroom.reconcilers.workerpool.status import build_status, first_status, invalid_status
 
 REPORTED = (ConditionType.READY, ConditionType.KEEPING_UP, ConditionType.SIGNAL_AVAILABLE)
 QUIET = frozenset({Reason.AS_EXPECTED, Reason.NOT_YET_OBSERVED, Reason.LAG_WITHIN_TARGET, Reason.STALE_SIGNAL})
 """Reasons without an event; SignalAvailable says why a signal is stale."""
-WARNINGS = frozenset({Reason.JOBS_FAILING, Reason.GRACE_TOO_SHORT})
+WARNINGS = frozenset({Reason.JOBS_FAILING, Reason.GRACE_TOO_SHORT, Reason.CONCURRENCY_MISMATCH})
 """Reasons of True conditions that a person should act on."""
 EARLY = (str(Truth.UNKNOWN), str(Reason.GUARD_NOT_READY))
 """SignalAvailable while a guard has hardly had the time to observe its server: no event either."""
@@ -77,9 +78,20 @@ class WorkerPoolReconciler:
         return timedelta(seconds=max(0.0, handles.next_due - self.services.clock.monotonic()))
 
     async def teardown(self, body: dict[str, Any]) -> timedelta | None:
-        """Leave the target as it is: a pool creates nothing else."""
+        """Leave the target as it is, without our marks on its pods: a pool creates nothing else."""
+        await self._clear_marks(body)
         await self.forget(body["metadata"]["uid"])
         return None
+
+    async def _clear_marks(self, body: dict[str, Any]) -> None:
+        try:
+            ref = parse_spec(WorkerPoolSpec, body).workers.target_ref
+        except InvalidSpec:
+            return
+        if ref is not None:
+            handles = self._handles.get(body["metadata"]["uid"])
+            known = None if handles is None else handles.census.marked
+            await clear_all_marks(self.services, body["metadata"]["namespace"], ref, known)
 
     async def forget(self, uid: str) -> None:
         """See `Reconciler.forget`."""

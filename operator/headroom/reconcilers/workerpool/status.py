@@ -14,12 +14,13 @@ from headroom.model.numbers import settle
 from headroom.model.queue import QueueSample
 from headroom.policy.workerpool import ScalingDecision, Sizing, is_spare
 from headroom.policy.workerpool.constants import RATE_WINDOW_SECONDS
-from headroom.reasons import Reason
+from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.reporter import DesiredStatus
 from headroom.reconcilers.workerpool.checkpoint import checkpoint
 from headroom.reconcilers.workerpool.conditions import first_conditions, invalid_conditions, pool_conditions
 from headroom.reconcilers.workerpool.effectiveness import build_effectiveness
 from headroom.reconcilers.workerpool.memory import PoolContext
+from headroom.reconcilers.workerpool.signal_words import describe_paused, find_foremost
 
 LAG_FLOOR_SHARE = 0.1
 BACKLOG_FLOOR = 10.0
@@ -28,7 +29,16 @@ RATE_FLOOR_SIGMAS = 3.0
 SERVICE_RATE_FLOOR_SHARE = 0.25
 """Below these a number of the queue is noise: a calm pool's status is not written for it."""
 NEXT_TO_NOTHING = 2.0
-KEPT_FACTS = ("desiredWorkers", "lastDecision", "target", "activeSchedules", "nextSchedule", "effectiveness")
+KEPT_FACTS = (
+    "reason",
+    "paused",
+    "desiredWorkers",
+    "lastDecision",
+    "target",
+    "activeSchedules",
+    "nextSchedule",
+    "effectiveness",
+)
 KEPT_NUMBERS = ("queue", "scaling")
 KEPT_COUNTS = ("workers", "readyWorkers")
 QUEUE_NUMBERS = (
@@ -62,11 +72,12 @@ def build_status(context: PoolContext, *, has_scaled: bool) -> DesiredStatus:
         return _keep(context.status, ())
     sizing, queue = context.decision.sizing, _queue(context)
     conditions = pool_conditions(context, None if queue is None else queue.get("arrivalsPerSecond"))
+    now = {"reason": find_foremost(conditions), "paused": describe_paused(context.spec)}
     if sizing is None:
         kept = _keep(context.status, conditions)
-        return replace(kept, numbers={**kept.numbers, "queue": queue})
+        return replace(kept, facts={**kept.facts, **now}, numbers={**kept.numbers, "queue": queue})
     numbers = {"queue": queue, "scaling": _scaling(context)}
-    return DesiredStatus(conditions, _facts(context, sizing), numbers, _counts(context))
+    return DesiredStatus(conditions, {**_facts(context, sizing), **now}, numbers, _counts(context))
 
 
 def build_last_decision(decision: ScalingDecision, status: Mapping[str, Any], wall: datetime) -> Mapping[str, Any]:
@@ -205,4 +216,7 @@ def _keep(status: Mapping[str, Any], conditions: tuple[Condition, ...]) -> Desir
     facts = {name: status[name] for name in KEPT_FACTS if name in status}
     numbers = {name: status[name] for name in KEPT_NUMBERS if name in status}
     counts = {name: status[name] for name in KEPT_COUNTS if name in status}
+    found = {condition.type for condition in conditions}
+    if ConditionType.READY in found:
+        facts["reason"] = find_foremost(conditions)
     return DesiredStatus(conditions, facts, numbers, counts)

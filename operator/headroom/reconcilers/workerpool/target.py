@@ -105,6 +105,7 @@ class TargetReader:
             return PodCounts(there, ready, max(there, workload.present))
         if census.is_due(workload, now.monotonic, is_late=memory.is_late, is_sharing=self.is_sharing):
             pods = await self.kube.list(POD, self.namespace, labels=dict(workload.labels))
+            census.see_marks(workload.labels, pods)
             counts = count_pods(pods, census.starts, now=now.wall, known_lead_seconds=memory.lead_seconds)
             census.record(workload, counts, now.monotonic)
             return counts

@@ -89,6 +89,39 @@ def test_a_host_without_an_address_is_told_in_plain_words(text: str, says: str) 
     assert str(translate_connect_error(psycopg.OperationalError(text), TARGET)) == says
 
 
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        (
+            FAILED + "server does not support SSL, but SSL was required",
+            "turn on ssl at the server, or set connection.tls.mode: disable",
+        ),
+        (
+            FAILED + "SSL error: certificate verify failed",
+            "check connection.tls, the CA and the host name in the server's certificate",
+        ),
+        (FATAL + 'database "store" does not exist', "create it or correct connection.database"),
+    ],
+)
+def test_a_refused_connection_says_what_to_do(text: str, fix: str) -> None:
+    assert str(translate_connect_error(psycopg.OperationalError(text), TARGET)).endswith(f"; {fix}")
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (pg.UndefinedTable("x"), "a table that the query names does not exist"),
+        (pg.UndefinedColumn("x"), "a column that the query names does not exist"),
+        (pg.UndefinedFunction("x"), "a function that the query names does not exist"),
+        (pg.InvalidSchemaName("x"), "a schema that the query names does not exist"),
+    ],
+)
+def test_what_a_users_query_lacks_is_named(error: psycopg.Error, what: str) -> None:
+    said = str(describe_query_error(error))
+    assert said.startswith(what)
+    assert said.endswith(f"(SQLSTATE {error.sqlstate}): run the statement as that login to see it")
+
+
 def test_several_addresses_are_judged_by_the_most_telling_one() -> None:
     text = f"{FAILED}Connection refused\nAll failures were:\n- {FATAL}password authentication failed"
     assert classify_connect_text(text) is Reason.PASSWORD_REJECTED

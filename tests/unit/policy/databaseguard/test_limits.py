@@ -114,6 +114,15 @@ class TestMeasuredUse:
         server = Server([Worker("mail", takes=1, declared=4)])
         plan = run(server)
         assert (plan.allocations["mail"].workers, plan.allocations["mail"].per_worker) == (55 // 4, 0)
+        assert plan.allocations["mail"].seen == pytest.approx(1, abs=0.1), "which is worth a word"
+
+    @pytest.mark.parametrize(("takes", "ready"), [(4, 6), (1, 3)], ids=["as declared", "some still connect"])
+    def test_less_than_declared_is_told_only_where_it_is_known(self, takes: int, ready: int) -> None:
+        demand = replace(make_demand("a", running=6, ready=ready, started=ready), role="a", connections_per_worker=4)
+        use, roles = UseHistory(), {"a": LimitedConnections(takes * ready)}
+        for second in range(10):
+            use = use.observe(float(second), roles, [demand])
+        assert use.measure([demand], 10.0)[0].seen == 0
 
     def test_parts_of_a_connection_count(self) -> None:
         """One session more than there are workers must not cost half of the workers."""

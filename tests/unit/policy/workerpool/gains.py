@@ -23,7 +23,9 @@ class Workers:
     """A pool that always has work: each worker does `slot_rate` a second, all together no more than `most`.
 
     Jobs end in clumps of `clump` on average, `failing` is the share that fails, and the rate moves by `drift` (standard
-    deviation, with a memory of a minute). `has_lock_waits` shows the sessions beyond the first as waiting for a lock.
+    deviation, with a memory of a minute). It falls by the share `fading` each minute, and with `has_blocks` the jobs of
+    one tenant after another are of another length. `has_lock_waits` shows the sessions beyond the first as waiting for
+    a lock.
     """
 
     seed: int = 1
@@ -32,9 +34,13 @@ class Workers:
     probe: float = 5.0
     clump: float = 1.0
     drift: float = 0.0
+    fading: float = 0.0
+    has_blocks: bool = False
     failing: float = 0.0
     has_lock_waits: bool = False
     wanted: int = 1000
+    most_workers: int = 1_000_000
+    backlog_growth: float | None = None
     template: str | None = "one"
     is_updating: bool = False
     is_saturated: bool = True
@@ -45,12 +51,28 @@ class Workers:
     now: float = 10_000.0
     memory: GainMemory = field(default_factory=GainMemory)
     pace: float = 0.0
+    block: float = 1.0
+    block_until: float = 0.0
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
 
+    @property
+    def speed(self) -> float:
+        return self.slot_rate * self.block * math.exp(self.pace)
+
     def throughput(self, count: int) -> float:
-        return min(count * self.slot_rate, self.most) * math.exp(self.pace)
+        return min(count * self.speed, self.most)
+
+    def _change(self) -> None:
+        """What changes by itself within one probe."""
+        if self.drift:
+            fresh = self.drift * self.chance.gauss(0, math.sqrt(2 * self.probe / 60))
+            self.pace += fresh - self.pace * self.probe / 60
+        self.pace += math.log(1 - self.fading) * self.probe / 60
+        if self.has_blocks and self.now > self.block_until:
+            self.block_until = self.now + self.chance.uniform(40, 160)
+            self.block = self.chance.choice([1.0, 1.0, 0.5, 0.12])
 
     def run(self, count: int, seconds: float, until: Stop = never) -> float:
         """Passes at a steady count of ready workers; the seconds it took until the memory was as asked for."""
@@ -61,9 +83,7 @@ class Workers:
 
     def step(self, count: int) -> None:
         self.now += self.probe
-        if self.drift:
-            fresh = self.drift * self.chance.gauss(0, math.sqrt(2 * self.probe / 60))
-            self.pace += fresh - self.pace * self.probe / 60
+        self._change()
         ended = self._count(self.throughput(count) * self.probe) if self.is_saturated else 0
         failed = sum(self.chance.random() < self.failing for _ in range(ended)) if self.failing else 0
         seen = GainFacts(
@@ -78,9 +98,11 @@ class Workers:
             ended=ended if self.counts else None,
             failed=failed,
             is_saturated=self.is_saturated,
-            service_rate=self.slot_rate,
+            service_rate=self.speed,
             waits=self._waits(count),
             wanted=self.wanted,
+            most=self.most_workers,
+            backlog_growth=self.backlog_growth,
         )
         self.memory = observe_gain(self.memory, seen, self.rules)
 

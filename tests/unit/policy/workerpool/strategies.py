@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.model.queue import QueueSample
 from headroom.policy.workerpool import Move, PodCounts, PoolFacts, PoolMemory, Target
+from headroom.policy.workerpool.demand import Demand
 from headroom.policy.workerpool.memory import Lateness, Wants
-from headroom.policy.workerpool.wanted import Demand
 from headroom.policy.workerpool.window import Observation
 from tests.unit.policy.workerpool.make import DEPLOYMENT, NOW, OWN, make_spec
 

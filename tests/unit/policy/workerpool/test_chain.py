@@ -312,6 +312,10 @@ def test_the_connection_budget_may_go_below_the_minimum() -> None:
         "what arrives alone needs 16 workers = 32 connections: raise max_connections of the server, or "
         "connections.workerSharePercent of the guard, or use a pooler"
     )
+    measured = make_view(allocation=Allocation(12, budget=36, held_by_others=0, per_worker=3.0, is_short=True))
+    decision = scaling(spec_with(**guarded), (replace(seen, database=measured, has_guard=True), memory))
+    assert "one worker takes 3 as measured (connectionsPerWorker is 1)" in decision.message
+    assert "what arrives alone needs 16 workers = 48 connections" in decision.message
     seen = replace(seen, signal=replace(BUSY, in_flight=0))
     decision = scaling(spec_with(min_workers=15, **guarded), with_cap(0))
     assert (decision.allowed, decision.reason) == (0, Reason.BUDGET_BELOW_MINIMUM)
@@ -343,4 +347,4 @@ def test_what_another_scales_is_present_and_not_allowed(present: int, said: str)
     assert decision.message.startswith(f"{said}; ")
     assert " allowed" not in decision.message
     blind = scaling(SPEC, (replace(seen, signal=GAP), memory))
-    assert blind.message == f"{present} present: the workers stay as they are: {GAP.message}"
+    assert blind.message == f"the workers stay as they are, {present} present: {GAP.message}"

@@ -158,10 +158,30 @@ def test_a_try_that_gains_something_lifts_it() -> None:
     assert workers.memory.lifted is Lift.RETRIED
 
 
-def test_a_freeze_waits_while_nobody_wants_more() -> None:
+def test_a_freeze_ends_once_it_has_held_nobody_back_for_a_while() -> None:
     workers = held(wanted=10)
-    workers.run(10, 3600)
-    assert (freeze_of(workers.memory).phase, limit_of(workers.memory, 10)) == (Phase.HOLDING, 22)
+    workers.is_saturated = False
+    workers.run(10, 250)
+    assert is_frozen(workers.memory)
+    workers.run(10, 60, until=lambda memory: memory.freeze is None)
+    assert (workers.memory.freeze, workers.memory.lifted, workers.memory.reach) == (None, Lift.NOT_NEEDED, 15)
+    assert limit_of(workers.memory, 10, arrivals=0.0) == 30, "what was verified is the limit still"
+
+
+def test_it_ends_later_where_other_rules_allow_less_than_it_does() -> None:
+    """maxWorkers was lowered, the queue is late, and no more can be tried."""
+    workers = held(most_workers=12, rules=GainRules(retry_after_seconds=600.0))
+    workers.run(12, 590)
+    assert is_frozen(workers.memory)
+    workers.run(12, 30)
+    assert workers.memory.lifted is Lift.NOT_NEEDED
+
+
+def test_a_freeze_that_holds_somebody_back_stays() -> None:
+    workers = held(wanted=60)
+    for _ in range(360):
+        workers.run(freeze_of(workers.memory).allowed, 10)
+    assert is_frozen(workers.memory)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +315,7 @@ def false_freezes(seeds: range, **fields: float) -> list[int]:
     return found
 
 
-KINDS: dict[str, dict[str, float]] = {
+KINDS: dict[str, dict[str, object]] = {
     "poisson": {},
     "clumps": {"clump": 5.0},
     "large clumps": {"clump": 20.0},

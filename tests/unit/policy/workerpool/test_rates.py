@@ -228,11 +228,30 @@ def test_a_stall_is_forgotten_as_soon_as_jobs_end_again() -> None:
 
 
 def test_jobs_in_hand_bound_the_rate_from_above_at_once() -> None:
-    """A second was expected; ten slots have been busy for two minutes without an end."""
+    """A second was expected; ten slots have been busy for two minutes without an end, and may end now."""
     hanging = window(length=25, rate=0.0, busy=10, backlog=50)
-    assert rates_of(hanging, last_good_rate=1.0).service_rate == pytest.approx(5 / (1200 + 5))
+    assert rates_of(hanging, last_good_rate=1.0).service_rate == pytest.approx(15 / (1200 + 5))
     idle = window(length=25, rate=0.0, busy=5)
     assert rates_of(idle, last_good_rate=1.0).service_rate == 1.0, "an idle slot says that nothing is missing"
+
+
+def test_jobs_that_are_no_older_than_expected_say_nothing_against_it() -> None:
+    """Thirty jobs of half a minute began together and run for 25 s: none of them can have ended."""
+    young = window(length=6, rate=0.0, busy=30, backlog=50)
+    assert rates_of(young, last_good_rate=1 / 30).service_rate == 1 / 30
+
+
+def test_the_end_of_a_batch_does_not_tell_how_long_its_jobs_took() -> None:
+    """Twenty jobs of 5 min end at 300 s; ten minutes later the window has their ends, and the last of their work."""
+    kept: tuple[Observation, ...] = ()
+    history: tuple[Interval, ...] = ()
+    for at in range(0, 900, 5):
+        ended = 20 if at >= 300 else 0
+        sample = QueueSample(float(at), 0.0, 0, in_flight=20 - ended, arrived=20, ended=ended, failed=0)
+        kept = observe(kept, Observation(sample, 20))
+        history = remember(history, kept)
+        found = estimate(intervals(kept), history, last_good_rate=1 / 300).service_rate
+        assert found == pytest.approx(1 / 300, rel=0.05)
 
 
 @pytest.mark.parametrize("prior", [None, 1.0, 1 / 600])

@@ -1,13 +1,14 @@
 """Slots for a steady load, compared with Erlang's formulas summed term by term."""
 
 import math
+import time
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headroom.policy.workerpool.constants import LATE_PROBABILITY, MOST_UTILIZATION
-from headroom.policy.workerpool.staffing import most_arrivals, slots_for
+from headroom.policy.workerpool.staffing import LARGE_LOAD, most_arrivals, slots_for
 
 
 def erlang_c(slots: int, load: float) -> float:
@@ -54,6 +55,26 @@ def test_they_are_the_fewest_that_are_enough(
     fewer = slots - 1
     is_too_few = fewer == 0 or load / fewer > MOST_UTILIZATION * (1 - 1e-6)
     assert is_too_few or late_share(fewer, load, service_rate, target, cv_squared) > LATE_PROBABILITY * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("load", [LARGE_LOAD, 3333.3, 5000.0, 20_000.0])
+def test_of_a_large_load_nothing_is_late_whatever_the_target(load: float) -> None:
+    slots = slots_for(load * 0.001, 0.001, 0.0, 100.0)
+    assert slots == math.ceil(load / MOST_UTILIZATION - 1e-6)
+    assert late_share(slots, load, 0.001, 0.0, 100.0) <= LATE_PROBABILITY
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "service_rate", "target"),
+    [(4400, 1 / 600, 1.0), (1000, 1 / 3600, 1.0), (1e6, 1e-4, 0.0), (1e12, 1e-6, 0.0), (2.999, 0.001, 0.0)],
+)
+def test_no_load_takes_long_to_count(arrivals: float, service_rate: float, target: float) -> None:
+    def measure() -> float:
+        began = time.process_time()
+        assert slots_for(arrivals, service_rate, target, 100.0) >= arrivals / service_rate
+        return time.process_time() - began
+
+    assert min(measure() for _ in range(5)) < 0.003
 
 
 @given(st.floats(0.01, 9500), st.floats(0, 10), st.floats(0.001, 10), st.floats(0, 600))

@@ -12,10 +12,11 @@ from headroom.policy.workerpool import Move, PoolMemory, Rule, ScalingLimits
 from headroom.policy.workerpool.chain import CHAIN, Check, check_connections, decide_allowed
 from headroom.policy.workerpool.chain_input import ChainInput, Ruling
 from headroom.policy.workerpool.connections import ConnectionCap
+from headroom.policy.workerpool.demand import Demand
 from headroom.policy.workerpool.memory import Wants
 from headroom.policy.workerpool.rates import Estimates
 from headroom.policy.workerpool.step import check_step, largest_step
-from headroom.policy.workerpool.wanted import Demand, Wanted
+from headroom.policy.workerpool.wanted import Wanted
 from headroom.reasons import Reason
 from tests.unit.policy.workerpool.make import GAP, NOW
 

@@ -13,6 +13,7 @@ from headroom.model.queue import StuckItem
 from headroom.policy.workerpool import PoolMemory, ScalingDecision, Sizing, Verdict, decide
 from headroom.policy.workerpool.chain_input import Rule, is_spare
 from headroom.policy.workerpool.constants import BRIEF_SECONDS
+from headroom.policy.workerpool.demand import Demand
 from headroom.policy.workerpool.facts import ScalingLimits
 from headroom.policy.workerpool.memory import Lateness
 from headroom.policy.workerpool.rates import Estimates
@@ -23,7 +24,7 @@ from headroom.policy.workerpool.verdict import (
     evaluate_lag,
     evaluate_signal,
 )
-from headroom.policy.workerpool.wanted import Demand, decide_wanted
+from headroom.policy.workerpool.wanted import decide_wanted
 from headroom.policy.workerpool.window import Observation
 from headroom.reasons import Reason
 from tests.unit.policy.workerpool.make import (

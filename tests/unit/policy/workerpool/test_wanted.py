@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headroom.policy.workerpool.wanted import Demand, VerifiedCount, decide_wanted, most_useful, time_left
+from headroom.policy.workerpool.demand import Demand, VerifiedCount
+from headroom.policy.workerpool.wanted import decide_wanted, most_useful, time_left
 from headroom.reasons import Reason
 from tests.unit.policy.workerpool.strategies import demands
 
@@ -284,3 +285,20 @@ def test_without_arrivals_the_answer_is_a_lower_bound_until_the_queue_was_watche
     assert decide_wanted(replace(QUIET, arrivals=None)).is_lower_bound
     assert not decide_wanted(replace(QUIET, arrivals=None, is_watched=True)).is_lower_bound
     assert not decide_wanted(QUIET).is_lower_bound
+
+
+@pytest.mark.parametrize(
+    ("job_seconds", "workers"),
+    [
+        (300.0, 20),  # none after the first one: 285 s are left
+        (190.0, 15),  # half of a second one fits
+        (95.0, 7),  # three fit, which is counted as work
+        (10.0, 1),
+    ],
+)
+def test_a_batch_of_jobs_as_long_as_the_target_is_counted_in_whole_jobs(job_seconds: float, workers: int) -> None:
+    due = replace(QUIET, arrivals=0.0, in_flight=0, due_soon=20, service_rate=1 / job_seconds, target_lag_seconds=300.0)
+    assert decide_wanted(due).workers == workers
+    begun = replace(due, due_soon=0, backlog=16, batch=20, in_flight=4)
+    if job_seconds > 100:
+        assert decide_wanted(begun).workers == workers, "the busy slots are not free for the rest"

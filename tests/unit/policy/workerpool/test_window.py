@@ -1,6 +1,7 @@
 """Samples in a row: what is kept of them, and what happened between two."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headroom.model.queue import QueueSample
-from headroom.policy.workerpool.constants import HISTORY_SECONDS
+from headroom.policy.workerpool.constants import HISTORY_SECONDS, PROBE_SECONDS
 from headroom.policy.workerpool.window import (
+    DENSE_OBSERVATIONS,
     HISTORY_SPAN_SECONDS,
     KEEP_SECONDS,
     MOST_HISTORY,
@@ -119,14 +121,17 @@ def test_what_is_kept_is_young_in_order_and_bounded(pauses: list[float]) -> None
         assert len(kept) <= MOST_OBSERVATIONS + 1
 
 
-def test_thinning_takes_every_second_of_the_older_half() -> None:
+@pytest.mark.parametrize("every", [0.5, 1.0, 2.0])
+def test_thinning_keeps_the_newest_and_of_the_others_one_for_each_calm_probe(every: float) -> None:
+    """A longer gap would be taken for a silence, and leave its arrivals out of the rate."""
     kept: tuple[Observation, ...] = ()
-    for index in range(MOST_OBSERVATIONS + 1):
-        kept = observe(kept, seen(float(index)))
-    times = [one.sample.taken_at for one in kept]
-    half = MOST_OBSERVATIONS // 2
-    assert times[: half // 2] == [float(2 * index) for index in range(half // 2)]
-    assert times[half // 2 :] == [float(half + index) for index in range(half + 1)]
+    for index in range(round(1200 / every)):
+        kept = observe(kept, seen(every * index))
+        times = [one.sample.taken_at for one in kept]
+        assert all(after - before <= PROBE_SECONDS for before, after in pairwise(times))
+        newest = times[-DENSE_OBSERVATIONS:]
+        assert all(after - before == every for before, after in pairwise(newest))
+    assert covered_seconds(kept) >= KEEP_SECONDS - PROBE_SECONDS
 
 
 @given(st.lists(st.integers(0, 40), min_size=3, max_size=40), st.data())

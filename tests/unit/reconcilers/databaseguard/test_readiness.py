@@ -1,5 +1,6 @@
 """Ready: the precise reason for everything that can be wrong, the remedy in the message, and recovery by itself."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -102,7 +103,10 @@ async def test_a_corrected_secret_is_found_within_seconds(world: GuardWorld) -> 
     world.set_secret("store-monitor", username="monitor", password="wrong")
     await world.run(5)
     assert world.ready == ("False", "PasswordRejected")
-    assert world.condition()["message"].count("(Secret store-monitor)") == 1
+    message = world.condition()["message"]
+    assert message.count("(Secret store-monitor)") == 1
+    moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    assert re.search(rf"\(Secret store-monitor\), changed {moment}, refused since {moment}$", message)
     world.set_secret("store-monitor", username="monitor", password="monitor-password")
     before = world.clock.monotonic()
     while world.ready[0] != "True":

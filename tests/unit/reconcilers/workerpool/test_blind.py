@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from headroom.adapters.postgres.queues.custom import MOST_AGE_SECONDS, MOST_ITEMS
 from headroom.api.v1alpha1.common import GuardState
+from headroom.api.v1alpha1.workerpool_status import WorkerPoolStatus
 from headroom.errors import HeadroomError, InvalidSpec, PrimaryUnavailable, Refused, SignalUnavailable
 from headroom.reasons import Reason
 from headroom.reconcilers.workerpool import metrics
@@ -54,7 +56,7 @@ async def test_an_unknown_queue_holds_the_workers_and_comes_back(error: Headroom
     assert world.message("SignalAvailable") == str(error)
     assert world.condition("KeepingUp") == ("Unknown", reason)
     assert world.condition("Ready") == ("False", reason)
-    assert world.message("Ready") == f"the queue cannot be read now, and nothing is scaled until it can: {error}"
+    assert world.message("Ready") == f"the queue cannot be read now, and nothing is scaled until it can be: {error}"
     assert world.condition("ScalingLimited") == ("Unknown", Reason.STALE_SIGNAL)
     assert world.status()["lastDecision"]["limit"] == "StaleSignal"
     assert set(world.status()["queue"]) == {"measuredAt"}, "numbers that nobody measured are not shown"
@@ -216,3 +218,36 @@ async def test_a_queue_with_its_own_login_names_what_its_secret_lacks() -> None:
     assert len(world.probes.opened) == 1
     await world.advance(60)
     assert len(world.probes.opened) == 1, "one link and one probe for as long as nothing changes"
+
+
+@pytest.mark.parametrize("reason", [Reason.QUERY_NOT_A_NUMBER, Reason.QUERY_NO_ROW])
+async def test_one_odd_answer_of_many_leaves_the_pool_ready(reason: Reason) -> None:
+    """What a query answers depends on the rows of the moment; the next answer may be right."""
+    world = PoolWorld(replicas=3)
+    await world.advance(60, rate=1)
+    for _ in range(4):
+        world.probes.error = SignalUnavailable("returned -1", reason=reason)
+        await world.advance(5, rate=1)
+        world.probes.error = None
+        assert world.condition("Ready") == ("True", Reason.AS_EXPECTED)
+        await world.advance(30, rate=1)
+
+
+async def test_an_age_far_below_zero_is_named_with_its_causes() -> None:
+    world = PoolWorld()
+    world.queue(backlog=4, early_seconds=298.7)
+    await world.advance(15)
+    assert world.condition("SignalAvailable") == ("True", Reason.NEGATIVE_AGE)
+    assert world.message("SignalAvailable") == (
+        "lagQuery returned an age of -300 s, which counts as 0: let the database's clock write when an item is made "
+        "(DEFAULT now()), and leave out items that are due later"
+    )
+
+
+async def test_the_largest_numbers_that_are_read_can_be_written_into_a_status() -> None:
+    world = PoolWorld()
+    world.queue(backlog=MOST_ITEMS, in_flight=MOST_ITEMS, late=MOST_ITEMS, lag_seconds=MOST_AGE_SECONDS)
+    await world.advance(30)
+    shown = world.status()["queue"]
+    assert shown["backlog"] == shown["inFlight"] == MOST_ITEMS < 2**63
+    WorkerPoolStatus.model_validate(world.status())

@@ -9,7 +9,9 @@ import pytest
 
 from headroom.model.moments import Moment, format_moment
 from headroom.policy.workerpool import ForeignWrites, Move, PoolMemory, decide
+from headroom.policy.workerpool.constants import FOREIGN_HOLD_SECONDS
 from headroom.policy.workerpool.memory import Lateness, Wants
+from headroom.policy.workerpool.occupancy import Occupancy
 from headroom.ports.kube import WORKER_POOL
 from headroom.reasons import Reason
 from headroom.reconcilers.workerpool.checkpoint import LATE_REASONS, checkpoint, restore
@@ -45,6 +47,7 @@ MEMORY = PoolMemory(
     is_late=True,
     lateness=Lateness(4_700.0, 90.0, 4_990.0),
     spare_since=4_500.0,
+    occupancy=Occupancy(taken=2, workers=6),
 )
 
 
@@ -83,6 +86,7 @@ def test_what_was_kept_comes_back_at_the_same_moments() -> None:
         lateness=Lateness(4_700.0 + shift, 0.0, AFTER.monotonic),
         spare_since=4_500.0 + shift,
         wants=Wants.resume(4_500.0 + shift, AFTER.monotonic, 7),
+        occupancy=Occupancy(taken=2, workers=8),
     )
 
 
@@ -96,7 +100,7 @@ def test_a_second_round_trip_loses_nothing_more() -> None:
 def test_every_field_is_kept_or_lost_on_purpose() -> None:
     """A new field of the memory must be thought of here."""
     kept = {"moves", "foreign", "last_good_rate", "target_uid", "has_answered", "is_late"}
-    kept |= {"wants", "spare_since", "lateness", "gain"}
+    kept |= {"wants", "spare_since", "lateness", "gain", "occupancy"}
     of_the_process = {"seen_at", "was_reported"}
     assert {field.name for field in fields(PoolMemory)} == kept | LOST | of_the_process
     found, empty = restore(status_of(MEMORY), AFTER), PoolMemory()
@@ -238,3 +242,16 @@ async def test_a_verdict_on_the_lag_survives_a_change_of_leader_between_its_boun
     world.restart()
     await world.advance(20)
     assert world.condition("KeepingUp")[1] == Reason.LAG_WITHIN_TARGET
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=400)])
+def test_an_earlier_clock_that_was_ahead_holds_nothing_up(ahead: timedelta) -> None:
+    """What happened has happened by now, and a hold lasts no longer than one that begins now."""
+    before = replace(BEFORE, wall=BEFORE.wall + ahead)
+    found = restore(status_of(MEMORY, before), AFTER)
+    assert found.since_start_seconds(AFTER.monotonic) == 0.0
+    assert found.spare_since == AFTER.monotonic
+    assert found.lateness is not None
+    assert found.lateness.since == AFTER.monotonic
+    assert found.foreign.written_at == AFTER.monotonic
+    assert found.foreign.hold_until == AFTER.monotonic + FOREIGN_HOLD_SECONDS

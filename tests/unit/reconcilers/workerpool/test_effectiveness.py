@@ -11,9 +11,16 @@ from headroom.adapters.inmemory.postgres_server import MemorySession
 from headroom.model.moments import Moment
 from headroom.policy.workerpool.gain import Gain
 from headroom.policy.workerpool.gain_memory import Freeze, GainMemory, Phase, Verified
+from headroom.policy.workerpool.wait_tally import IDLE
 from headroom.reasons import ConditionType, Reason
-from headroom.reconcilers.workerpool import effectiveness
 from headroom.reconcilers.workerpool.effectiveness import build_effectiveness, restore_gain
+from headroom.reconcilers.workerpool.growth_words import (
+    LIFTS,
+    Surroundings,
+    describe_lift,
+    describe_stop,
+    describe_unmeasured,
+)
 from tests.unit.reconcilers.workerpool.world import TARGET, PoolWorld
 
 NOW = Moment(5_000.0, datetime(2026, 1, 1, 12, tzinfo=UTC))
@@ -28,7 +35,7 @@ FREEZE = Freeze(
     more_rate=16.1,
     began_at=4_900.0,
     retry_at=5_300.0,
-    pause_seconds=120.0,
+    pause_seconds=480.0,
     phase=Phase.HOLDING,
     phase_since=4_950.0,
     wait="Lock:transactionid",
@@ -151,15 +158,25 @@ def test_what_was_decided_comes_back_in_another_process(memory: GainMemory) -> N
     assert (build_effectiveness(found, LATER, kept) or {}) == kept, "a second round trip loses nothing more"
 
 
-def test_a_try_and_a_trial_are_begun_again_by_another_process() -> None:
-    trying = replace(FROZEN, freeze=replace(FREEZE, phase=Phase.RETRYING))
+def test_a_try_and_a_trial_are_due_later_in_another_process_too() -> None:
+    trying = replace(FROZEN, freeze=replace(FREEZE, phase=Phase.RETRYING, retry_at=NOW.monotonic + 110))
     found = restore_gain({"effectiveness": build_effectiveness(trying, NOW, {})}, LATER)
     assert found.freeze is not None
-    assert found.freeze.phase is Phase.HOLDING
-    trial = replace(FROZEN, freeze=replace(FREEZE, is_trial=True))
-    assert restore_gain({"effectiveness": build_effectiveness(trial, NOW, {})}, LATER).freeze is None
+    assert (found.freeze.phase, found.freeze.pause_seconds) == (Phase.HOLDING, 480.0)
+    assert found.freeze.retry_at == LATER.monotonic + 50
+    trial = replace(FROZEN, freeze=replace(FREEZE, is_trial=True), trial_at=NOW.monotonic + 100)
+    found = restore_gain({"effectiveness": build_effectiveness(trial, NOW, {})}, LATER)
+    assert (found.freeze, found.trial_at) == (None, LATER.monotonic + 40)
 
 
+AROUND = Surroundings("deployment/mailer", "shop", ready=22, wanted=40, most=60)
+SURROUNDINGS: dict[str, Surroundings] = {
+    "a kind that kubectl cannot restart": replace(AROUND, target="rollout/mailer"),
+    "a kind whose template is not seen": replace(AROUND, target="rollout/mailer", has_template=False),
+    "nobody asks for more": replace(AROUND, wanted=20),
+    "maxWorkers is below what is held": replace(AROUND, most=15),
+    "no worker could be taken away": replace(AROUND, ready=30),
+}
 CASES: dict[str, Freeze] = {
     "a lock that an idle transaction holds": FREEZE,
     "a lock that a statement holds": replace(FREEZE, is_idle_blocker=False, more_rate=17.5),
@@ -168,7 +185,8 @@ CASES: dict[str, Freeze] = {
     "the processors of the database": replace(FREEZE, wait="CPU", statement=None),
     "the disk of the database": replace(FREEZE, wait="IO:DataFileRead", statement=None),
     "nothing is known of the sessions": replace(FREEZE, wait=None, statement=None),
-    "more are tried": replace(FREEZE, phase=Phase.RETRYING),
+    "the sessions are idle": replace(FREEZE, wait=IDLE, statement=None),
+    "more are tried": replace(FREEZE, phase=Phase.RETRYING, tried_from=22, tried=30),
     "one worker was as good": replace(FREEZE, workers=1, fewer_workers=1, more_workers=2),
 }
 
@@ -177,8 +195,23 @@ def test_the_words_of_each_case_are_as_kept() -> None:
     """Case, condition, reason, message: what a person reads at 20:50."""
     lines = []
     for case, freeze in CASES.items():
-        text = effectiveness.describe_stop(freeze, NOW, "deployment/mailer", "shop")
+        text = describe_stop(freeze, NOW, replace(AROUND, ready=freeze.workers))
         lines.append(f"{case}\n  {ConditionType.EFFECTIVE}=False {Reason.NO_GAIN_FROM_MORE_WORKERS}: {text}")
-    text = effectiveness.describe_stop(FREEZE, NOW, "rollout/mailer", "shop")
-    lines.append(f"a kind that kubectl cannot restart\n  {text}")
+    for case, around in SURROUNDINGS.items():
+        lines.append(f"{case}\n  {describe_stop(FREEZE, NOW, around)}")
+    lines.append(
+        f"a try is bounded by maxWorkers\n  {describe_stop(CASES['more are tried'], NOW, replace(AROUND, most=28))}"
+    )
+    lines += [f"lifted: {why}\n  {describe_lift(why)}" for why in LIFTS]
+    unmeasured = replace(FROZEN, freeze=None, trial_at=NOW.monotonic + 120)
+    lines.append(f"a trial without a result\n  {describe_unmeasured(unmeasured, NOW)}")
     assert GOLDEN.read_text() == "\n".join(lines) + "\n"
+
+
+def test_what_a_leader_whose_clock_was_ahead_wrote_is_due_within_its_pause() -> None:
+    ahead = Moment(NOW.monotonic, NOW.wall + timedelta(hours=1))
+    trial = replace(FROZEN, trial_at=NOW.monotonic + 500, trial_pause_seconds=240.0)
+    found = restore_gain({"effectiveness": build_effectiveness(trial, ahead, {})}, NOW)
+    assert found.freeze is not None
+    assert (found.freeze.began_at, found.freeze.retry_at) == (NOW.monotonic, NOW.monotonic + FREEZE.pause_seconds)
+    assert found.trial_at == NOW.monotonic + 240.0

@@ -136,6 +136,23 @@ async def test_a_schedule_over_midnight_says_its_next_start_and_its_end() -> Non
     assert world.asked_for() == 5
 
 
+async def test_a_paused_pool_says_that_nothing_is_scaled_and_what_a_schedule_would_keep() -> None:
+    always = {"name": "every-two", "cron": "*/2 * * * *", "duration": "5m", "minWorkers": 5}
+    world = PoolWorld({"mode": "Paused", "schedules": [always]})
+    await world.advance(20, rate=0.5)
+    assert world.asked_for() == 2
+    assert world.condition("ScalingLimited") == ("False", Reason.PAUSED)
+    assert world.message("ScalingLimited") == "spec.mode is Paused: nothing is scaled"
+    assert "the schedule every-two would keep 5" in world.message("Ready")
+    assert world.status()["paused"] == "Both"
+    edit(world, mode="Active", paused="Down")
+    await world.advance(20, rate=0.5)
+    assert world.status()["paused"] == "Down"
+    edit(world, paused=None)
+    await world.advance(20, rate=0.5)
+    assert "paused" not in world.status()
+
+
 async def test_failures_are_a_field_a_metric_and_the_reason_to_read_beyond_the_backlog() -> None:
     """300 jobs fail within seconds, and the queue is empty."""
     world = PoolWorld()

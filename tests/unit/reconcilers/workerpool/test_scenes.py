@@ -6,14 +6,9 @@ from headroom.adapters.inmemory.postgres_server import MemoryRole
 from headroom.errors import SignalUnavailable
 from headroom.ports.kube import POD
 from headroom.reasons import Reason
+from tests.unit.reconcilers.workerpool.cases import HELD, on_call_h_the_connections_are_short
 from tests.unit.reconcilers.workerpool.test_bad_input import BoundedWorld
 from tests.unit.reconcilers.workerpool.world import PoolWorld
-
-HELD = (
-    'the probe timed out while 3 sessions wait for a lock on "public"."procrastinate_jobs": the session with pid 4711 '
-    "(role shop, application psql) has held one since 2026-01-01 08:16:27 UTC; end it with "
-    "SELECT pg_terminate_backend(4711)"
-)
 
 
 async def test_a_lock_on_the_queues_table_is_the_reason_and_no_index_is_asked_for() -> None:
@@ -35,6 +30,8 @@ async def test_a_wrong_password_of_the_guard_is_the_guards_and_said_so() -> None
     await world.advance(90)
     assert world.condition("Ready") == ("False", Reason.GUARD_NOT_READY)
     assert "dbg/store cannot use its server" in world.message("Ready")
+    moment = r"2026-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    assert re.search(rf"\(Secret store-monitor\), changed {moment}, refused since {moment}$", world.message("Ready"))
     assert world.condition("SignalAvailable") == ("False", Reason.GUARD_NOT_READY)
 
 
@@ -70,3 +67,9 @@ async def test_a_connection_budget_says_what_the_arrivals_need_and_what_to_raise
     assert "the database has 19 connections for workers; other pools hold 0, and one worker takes 4" in message
     assert re.search(r"what arrives alone needs 1[0-4] workers = [45]\d connections: ", message)
     assert "raise max_connections of the server, or connections.workerSharePercent of the guard" in message
+
+
+async def test_workers_that_hold_fewer_connections_than_declared_are_told() -> None:
+    world = await on_call_h_the_connections_are_short()
+    assert world.condition("ScalingLimited") == ("True", Reason.CONNECTION_BUDGET)
+    assert world.message("ScalingLimited").endswith("; workers were seen to hold 3 each, and connectionsPerWorker is 4")

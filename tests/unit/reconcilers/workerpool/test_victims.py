@@ -1,6 +1,8 @@
 """A count that is lowered takes the idle workers: their pods are marked before, and no job in hand is cut."""
 
-from headroom.errors import Conflict, Refused
+import pytest
+
+from headroom.errors import Conflict, KubeUnavailable, Refused
 from headroom.policy.workerpool.victims import DELETION_COST, IDLE_COST
 from headroom.ports.kube import POD, ObjectRef
 from headroom.reasons import Reason
@@ -58,7 +60,7 @@ async def test_a_mark_goes_when_its_worker_takes_a_job() -> None:
     world.kube.faults.fail(Refused("no right", reason=Reason.TARGET_FORBIDDEN), verb="set_scale", times=1000)
     await world.advance(90)
     first = world.costs()
-    assert set(first.values()) == {IDLE_COST}, "the step was refused, and the marks are left"
+    assert set(first.values()) == {IDLE_COST}, "the step was refused, and is tried again in each pass"
     assert world.asked_for() == 10
     world.kube.faults.clear()
     world.hold(world.busy | set(list(first)[:2]))
@@ -109,3 +111,80 @@ async def test_a_queue_that_knows_its_workers_by_other_names_takes_none_and_says
     assert world.asked_for() == 10
     assert world.condition("Ready") == ("False", Reason.GRACE_TOO_SHORT)
     assert "busyWorkersQuery return names or IP addresses of pods" in world.message("Ready")
+
+
+async def make_marks(world: BusyWorld) -> set[str]:
+    """A step down that the API server refuses, so that the marks for it are there."""
+    world.kube.faults.fail(Refused("no right", reason=Reason.TARGET_FORBIDDEN), verb="set_scale", times=1000)
+    await world.advance(90)
+    world.kube.faults.clear()
+    marked = set(world.costs())
+    assert marked
+    return marked
+
+
+async def test_marks_go_when_the_load_comes_back() -> None:
+    world = BusyWorld(grace=30, minWorkers=3)
+    await make_marks(world)
+    world.queue(lag_seconds=5.0, backlog=40, in_flight=10, busy_hosts=frozenset(world.pods))
+    await world.advance(10)
+    assert world.asked_for() >= 10
+    assert world.costs() == {}
+    written = sum(ref.kind == POD for _, ref in world.kube.writes)
+    await world.advance(60)
+    assert sum(ref.kind == POD for _, ref in world.kube.writes) == written, "and nothing is written again"
+
+
+async def test_marks_go_although_the_api_server_is_away_at_first() -> None:
+    world = BusyWorld(grace=30, minWorkers=3)
+    await make_marks(world)
+    world.kube.faults.fail(KubeUnavailable("away", reason=Reason.KUBE_UNAVAILABLE), verb="patch", kind=POD, times=8)
+    world.queue(lag_seconds=5.0, backlog=40, in_flight=10, busy_hosts=frozenset(world.pods))
+    await world.advance(30)
+    assert world.costs() == {}
+
+
+@pytest.mark.parametrize("mode", ["Paused", "DryRun"])
+async def test_marks_go_when_nothing_is_scaled_any_more(mode: str) -> None:
+    world = BusyWorld(grace=30, minWorkers=3)
+    await make_marks(world)
+    world.cluster.edit(POOL, lambda pool: pool["spec"].update(mode=mode))
+    await world.advance(15)
+    assert world.costs() == {}
+
+
+async def test_marks_go_when_it_is_no_longer_known_who_is_idle() -> None:
+    world = BusyWorld(grace=600, minWorkers=3)
+    await make_marks(world)
+    world.queue(busy_hosts=None)
+    await world.make_pass()
+    assert world.asked_for() < 10
+    assert world.costs() == {}, "before any pod goes"
+
+
+async def test_marks_of_an_earlier_process_go_too() -> None:
+    world = BusyWorld(grace=30, minWorkers=3)
+    await make_marks(world)
+    world.restart()
+    world.queue(lag_seconds=5.0, backlog=40, in_flight=10, busy_hosts=frozenset(world.pods))
+    await world.advance(90)
+    assert world.costs() == {}
+
+
+@pytest.mark.parametrize("is_new_process", [False, True])
+async def test_marks_go_with_their_pool(is_new_process: bool) -> None:
+    world = BusyWorld(grace=30, minWorkers=3)
+    await make_marks(world)
+    if is_new_process:
+        world.restart()
+    assert await world.reconciler.teardown(world.pool()) is None
+    assert world.costs() == {}
+
+
+async def test_a_mark_that_is_not_ours_stays() -> None:
+    world = BusyWorld(grace=30, minWorkers=3)
+    ref = ObjectRef(POD, NAMESPACE, world.pods[0])
+    world.cluster.edit(ref, lambda pod: pod["metadata"].update(annotations={DELETION_COST: "-5"}))
+    await make_marks(world)
+    await world.reconciler.teardown(world.pool())
+    assert world.costs() == {world.pods[0]: "-5"}
