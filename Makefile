@@ -7,7 +7,7 @@ PYTEST := .venv/bin/pytest
 CODE := operator tests e2e tools
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz prove-calm prove-checker prove-members prove-workers demo bench bench-replicas bench-workers bench-race english figures changelog crds clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz prove-calm prove-checker prove-members prove-workers demo bench bench-replicas bench-workers bench-race simulate simulate-curve english figures changelog crds clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -88,6 +88,9 @@ bench-race: setup ## workers that race for one row: named, stopped, released onc
 simulate: export COLUMNS ?= 150
 simulate: setup ## the worker policy on all load shapes, beside the optimum and KEDA; writes build/results (ACCEPT=1: also the page)
 	$(PYTHON) -m tools.simulate $(if $(ACCEPT),--accept)
+
+simulate-curve: setup ## what the chosen values of the worker policy trade, as curves; writes build/results, the picture and the table
+	$(PYTHON) -m tools.trade_off
 
 english: setup ## the check of the English alone: file, line, phrase and what to write instead
 	$(PYTHON) -m tools.english
