@@ -14,7 +14,7 @@ from headroom.simulation.catalogue import between
 from headroom.simulation.load import Job, draw_load
 from headroom.simulation.run import Case, Figures, headroom_for, keda_for, play
 from headroom.simulation.scalers import Headroom
-from headroom.simulation.shapes import Shape
+from headroom.simulation.shapes import Counting, Shape
 from headroom.simulation.world import World
 from tests.unit.simulation.make import make_case, make_shape
 
@@ -126,6 +126,25 @@ def test_only_the_gate_takes_workers_back_within_a_window(parts: dict[str, Any])
     ]
     assert [fall for fall in early if not any(0 <= fall - at < 1 for at in gate)] == []
     assert max(after for _, _, after in changes) <= 40
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("is_known", [False, True], ids=["nothing known", "a known rate"])
+def test_a_race_is_stopped_where_only_lag_and_backlog_are_told(is_known: bool) -> None:
+    """Twice what the lock lets work, and a quarter: some arrivals more look like a small gain. 100 are allowed."""
+    shape = rush(1200, 1400, **LOCK, counting=Counting.TWO_NUMBERS, is_known=is_known)
+    figures, found, _, _ = run(make_case(shape))
+    assert [freeze for freeze in found if not freeze.is_trial], "the gate is met"
+    assert figures.highest_workers <= 50
+
+
+@pytest.mark.timeout(300)
+def test_a_lock_is_seen_although_a_queue_that_may_wait_grows_in_small_steps() -> None:
+    """It is asked every 5 s, and grows by a worker or two every 40 s: no count is there for long."""
+    case = make_case(rush(2400, 2400, **LOCK), seed=2, target_lag_seconds=3600.0)
+    figures, found, _, _ = run(case)
+    assert figures.highest_workers <= 40
+    assert "Lock:transactionid" in {freeze.wait for freeze in found}
 
 
 @pytest.mark.timeout(300)

@@ -23,6 +23,7 @@ from headroom.policy.workerpool.facts import PoolFacts, ScalingLimits
 from headroom.policy.workerpool.gain_memory import Freeze, GainFacts, GainMemory, GainRules, Phase
 from headroom.policy.workerpool.gain_window import DatabaseLoad
 from headroom.policy.workerpool.memory import PoolMemory
+from headroom.policy.workerpool.passing import estimate_passing, is_estimated
 from headroom.policy.workerpool.rates import Estimates
 from headroom.policy.workerpool.staffing import slots_for
 from headroom.policy.workerpool.wanted import forecast
@@ -64,7 +65,7 @@ def _gain_facts(
         are_commits_slow=view is not None and is_fresh and view.are_commits_slow,
         seconds=0.0 if span is None else span.seconds,
         busy_seconds=0.0 if span is None else max(span.busy_seconds or 0.0, SATURATED_SHARE * slots * span.seconds),
-        ended=None if span is None else span.ended,
+        ended=None if span is None else _count_ended(span, memory.window),
         failed=0 if span is None else span.failed or 0,
         is_saturated=all(_is_saturated(seen, slots) for seen in newest),
         service_rate=estimates.measured_rate,
@@ -73,6 +74,14 @@ def _gain_facts(
         most=ready if limits.paused is Direction.UP else limits.max_workers,
         backlog_growth=backlog_growth(memory.window) if facts.sample is not None else None,
     )
+
+
+def _count_ended(span: Interval, window: Sequence[Observation]) -> int | None:
+    """What ended, or what was taken where the queue tells only lag and backlog."""
+    if span.ended is not None:
+        return span.ended
+    passing = estimate_passing(window)
+    return None if passing is None else passing.taken
 
 
 def _find_load(view: DatabaseView, uid: str) -> DatabaseLoad:
@@ -95,6 +104,9 @@ def find_verified(memory: PoolMemory) -> VerifiedCount | None:
     """
     gain, window = memory.gain, memory.gain.window
     verified = gain.verified
+    if is_estimated(memory.window):
+        # The formulas lack what arrives as well.
+        return None
     if verified is None or window is None or not memory.is_late or window.workers != verified.more_workers:
         return None
     if verified.gain.high >= 1 or not window.is_counted:
@@ -143,6 +155,7 @@ def limit_growth(chain_input: ChainInput) -> GrowthLimit | None:
         return None
     # What is known from before is the free rate, until this pod template has shown its own.
     gain = replace(gain, free_rate=gain.believe_rate(chain_input.now) or demand.service_rate)
+    demand = _correct_arrivals(demand, chain_input.memory.window)
     arrivals = max(forecast(demand), _spread_arrivals(chain_input, demand))
     steady = 0
     if gain.free_rate:
@@ -155,6 +168,15 @@ def limit_growth(chain_input: ChainInput) -> GrowthLimit | None:
         steady_workers=steady,
         concurrency=limits.concurrency,
     )
+
+
+def _correct_arrivals(demand: Demand, window: Sequence[Observation]) -> Demand:
+    """The demand with what lag and backlog tell of the arrivals, where the queue does not count them.
+
+    Else they are guessed from the rate of a worker, and workers who hold each other up make that too high.
+    """
+    passing = None if not window or window[-1].sample.arrived is not None else estimate_passing(window)
+    return demand if passing is None else replace(demand, arrivals=passing.arrivals_per_second, arrivals_growth=0.0)
 
 
 def _spread_arrivals(chain_input: ChainInput, demand: Demand) -> float:

@@ -136,7 +136,7 @@ def covered_seconds(window: Sequence[Observation]) -> float:
 
 def has_idle_slots(window: Sequence[Observation]) -> bool:
     """True when slots were idle beside more waiting items than that, in all samples of a minute of settled workers."""
-    minute = _newest(window, IDLE_BESIDE_BACKLOG_SECONDS)
+    minute = newest_within(window, IDLE_BESIDE_BACKLOG_SECONDS)
     return covered_seconds(minute) >= IDLE_BESIDE_BACKLOG_SECONDS * SATURATED_SHARE and all(
         seen.is_settled
         and seen.sample.in_flight is not None
@@ -148,7 +148,7 @@ def has_idle_slots(window: Sequence[Observation]) -> bool:
 
 def is_calm(window: Sequence[Observation], seconds: float, target_lag_seconds: float) -> bool:
     """True when hardly any item waited, and none for long, in a whole window; see CALM_SHARE."""
-    seen = _newest(window, min(seconds, KEEP_SECONDS))
+    seen = newest_within(window, min(seconds, KEEP_SECONDS))
     if not seen or covered_seconds(window) < min(seconds, KEEP_SECONDS) * SATURATED_SHARE:
         return False
     if any(one.sample.lag_seconds > CALM_LAG_SHARE * target_lag_seconds for one in seen):
@@ -161,7 +161,7 @@ def most_jobs(window: Sequence[Observation]) -> int:
     return max(
         (
             min(seen.sample.in_flight or 0, seen.slots) + seen.sample.backlog
-            for seen in _newest(window, RATE_WINDOW_SECONDS)
+            for seen in newest_within(window, RATE_WINDOW_SECONDS)
         ),
         default=0,
     )
@@ -169,12 +169,13 @@ def most_jobs(window: Sequence[Observation]) -> int:
 
 def backlog_growth(window: Sequence[Observation]) -> float:
     """Items per second that the backlog grew over the last half minute; negative while it falls."""
-    seen = _newest(window, LEARNING_STEP_SECONDS)
+    seen = newest_within(window, LEARNING_STEP_SECONDS)
     seconds = covered_seconds(seen)
     return (seen[-1].sample.backlog - seen[0].sample.backlog) / seconds if seconds > 0 else 0.0
 
 
-def _newest(window: Sequence[Observation], seconds: float) -> Sequence[Observation]:
+def newest_within(window: Sequence[Observation], seconds: float) -> Sequence[Observation]:
+    """The samples of the last `seconds` before the newest one."""
     since = window[-1].sample.taken_at - seconds if window else 0.0
     return [seen for seen in window if seen.sample.taken_at >= since]
 

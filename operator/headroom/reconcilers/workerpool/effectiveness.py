@@ -12,12 +12,20 @@ from headroom.api.v1alpha1.workerpool import Direction
 from headroom.model.conditions import Condition, Truth
 from headroom.model.moments import Moment, keep_time
 from headroom.model.numbers import count_of, round_number, settle
+from headroom.policy.workerpool.constants import WINDOW_JOBS
 from headroom.policy.workerpool.gain import Gain
 from headroom.policy.workerpool.gain_memory import Freeze, GainMemory, Lift, Phase, Verified
 from headroom.policy.workerpool.growth import describe_freeze
+from headroom.policy.workerpool.passing import is_estimated
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.workerpool import metrics
-from headroom.reconcilers.workerpool.growth_words import Surroundings, describe_lift, describe_stop, describe_unmeasured
+from headroom.reconcilers.workerpool.growth_words import (
+    ESTIMATED,
+    Surroundings,
+    describe_lift,
+    describe_stop,
+    describe_unmeasured,
+)
 from headroom.reconcilers.workerpool.memory import PoolContext
 
 RATE_FLOOR_SHARE = 0.25
@@ -43,7 +51,10 @@ def effective_condition(context: PoolContext) -> Condition:
         message = describe_unmeasured(gain, context.now) if is_open else describe_lift(gain.lifted)
         return Condition(kind, Truth.UNKNOWN, Reason.MEASURING_GAIN if is_open else Reason.GROWTH_RESUMED, message)
     if gain.counts_nothing:
-        message = "the queue does not tell how many jobs end, so that no step can be measured"
+        message = (
+            f"the queue does not tell how many jobs end; lag and backlog tell it only while {WINDOW_JOBS} jobs or more "
+            "wait and are taken in their order, and no step can be measured now"
+        )
         return Condition(kind, Truth.UNKNOWN, Reason.LEARNING_RATE, message)
     if gain.verified is not None:
         found = gain.verified
@@ -51,6 +62,7 @@ def effective_condition(context: PoolContext) -> Condition:
             f"{count_of(found.more_workers, 'worker')} did {round_number(found.more_rate):g}/s, "
             f"{found.fewer_workers} did {round_number(found.fewer_rate):g}/s"
         )
+        message += f", {ESTIMATED}" if is_estimated(context.memory.window) else ""
         return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, message)
     message = "no step has been measured yet: that takes two counts of workers that all have work"
     return Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message)
@@ -68,6 +80,7 @@ def read_growth_context(context: PoolContext) -> Surroundings:
         wanted=context.memory.wanted or 0,
         most=present if limits.paused is Direction.UP else limits.max_workers,
         has_template=context.memory.gain.template is not None,
+        is_estimated=is_estimated(context.memory.window),
     )
 
 

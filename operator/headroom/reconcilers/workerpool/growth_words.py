@@ -12,6 +12,7 @@ from headroom.policy.workerpool.holding import find_try
 from headroom.policy.workerpool.wait_tally import IDLE
 
 RESTART = "kubectl rollout restart {} -n {}"
+ESTIMATED = "as lag and backlog tell"
 LIFTS: Mapping[Lift, str] = {
     Lift.TEMPLATE: "the pod template has changed",
     Lift.WAITS: "the workers wait for it only half as much",
@@ -28,7 +29,7 @@ class Surroundings:
     """What a text needs beside the freeze: the target with its namespace, and the counts of this pass.
 
     `ready` workers are there, the queue asks for `wanted`, and the spec allows `most`. `has_template` says whether a
-    new pod template of the target would be seen.
+    new pod template of the target would be seen, `is_estimated` that only lag and backlog tell what is done.
     """
 
     target: str
@@ -37,6 +38,7 @@ class Surroundings:
     wanted: int = MANY
     most: int = MANY
     has_template: bool = True
+    is_estimated: bool = False
 
 
 def describe_lift(why: Lift) -> str:
@@ -54,7 +56,8 @@ def describe_unmeasured(gain: GainMemory, now: Moment) -> str:
 
 def describe_stop(freeze: Freeze, now: Moment, around: Surroundings) -> str:
     """Why growth stopped, what to correct, and when more workers are tried."""
-    text = f"{describe_freeze(freeze)}: {describe_cause(freeze)}"
+    told = f", {ESTIMATED}" if around.is_estimated else ""
+    text = f"{describe_freeze(freeze)}{told}: {describe_cause(freeze)}"
     retry = _describe_retry(freeze, now, around)
     if not around.has_template:
         return f"{text}; correct that; {retry}"

@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 
 from headroom.model.database import Allocation
+from headroom.model.queue import QueueSample
 from headroom.policy.workerpool import PoolDecision, PoolMemory, Rule, decide
 from headroom.policy.workerpool.gain import Gain
 from headroom.policy.workerpool.gain_memory import Freeze, GainMemory, Verified
 from headroom.policy.workerpool.gain_window import NOWHERE, GainWindow, Piece
 from headroom.policy.workerpool.growth import describe_freeze, find_verified
+from headroom.policy.workerpool.window import Observation
 from headroom.reasons import Reason
 from tests.unit.policy.workerpool.make import (
     GUARDED,
@@ -118,6 +120,14 @@ def test_a_gain_that_is_clearly_less_than_linear_says_how_many_more_are_needed()
 )
 def test_else_the_rate_of_a_slot_is_all_that_counts(memory: PoolMemory) -> None:
     assert find_verified(memory) is None
+
+
+def test_a_gain_that_only_lag_and_backlog_tell_is_in_no_formula() -> None:
+    memory = verified(0.5, 0.7)
+    silent = Observation(QueueSample(NOW, 100.0, 6000), 5)
+    assert find_verified(replace(memory, window=(silent,))) is None
+    counted = replace(silent, sample=replace(silent.sample, ended=500))
+    assert find_verified(replace(memory, window=(counted,))) is not None
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,29 @@ async def test_a_freeze_survives_a_restart_and_a_new_pod_template_lifts_it() -> 
     assert "frozenWorkers" not in world.status().get("effectiveness", {})
 
 
+@pytest.mark.long
+async def test_a_freeze_and_its_tries_outlast_many_changes_of_leader() -> None:
+    """A new leader every 90 s for 21 min: each pause is twice the one before, and no leader begins anew."""
+    world = RaceWorld()
+    await world.freeze()
+    found = world.status()["effectiveness"]
+    began, frozen, most = found["frozenAt"], found["frozenWorkers"], found["workersAfter"]
+    pauses, counts = [found["retryPauseSeconds"]], [world.asked_for()]
+    for _ in range(14):
+        world.restart()
+        for _ in range(18):
+            await world.advance(5, rate=20, service_rate=2.0)
+            assert world.condition("Effective") == ("False", "NoGainFromMoreWorkers")
+            counts += [world.asked_for()] if world.asked_for() != counts[-1] else []
+        found = world.status()["effectiveness"]
+        assert (found["frozenAt"], found["frozenWorkers"]) == (began, frozen)
+        pauses += [found["retryPauseSeconds"]] if found["retryPauseSeconds"] != pauses[-1] else []
+    assert pauses == [60.0, 120.0, 240.0, 480.0, 900.0]
+    assert max(counts) <= most <= 16
+    assert len(counts) <= 2 * len(pauses), "up and down once for each try"
+    assert world.condition("ScalingLimited") == ("True", "NoGainFromMoreWorkers")
+
+
 async def test_a_gate_that_is_switched_off_measures_nothing() -> None:
     world = RaceWorld(effectiveness={"enabled": False})
     await world.advance(60, rate=6, service_rate=2.0)
@@ -189,6 +212,11 @@ CASES: dict[str, Freeze] = {
     "more are tried": replace(FREEZE, phase=Phase.RETRYING, tried_from=22, tried=30),
     "one worker was as good": replace(FREEZE, workers=1, fewer_workers=1, more_workers=2),
 }
+
+
+def test_a_stop_that_only_lag_and_backlog_tell_says_so() -> None:
+    text = describe_stop(FREEZE, NOW, replace(AROUND, is_estimated=True))
+    assert text.startswith("30 workers do as much as 15 did (16/s), as lag and backlog tell: ")
 
 
 def test_the_words_of_each_case_are_as_kept() -> None:
