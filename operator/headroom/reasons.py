@@ -135,6 +135,10 @@ class Reason(StrEnum):
     """The server cannot reserve connections for Headroom. Fix: upgrade to PostgreSQL 16 or later."""
     CANARY_DISABLED = "CanaryDisabled"
     """Commit latency is not measured. Fix: set `canary.enabled: true`."""
+    THRESHOLD_BELOW_BASELINE = "ThresholdBelowBaseline"
+    """A bound is below twice what the Healthy server measures, and is ignored. Fix: set it to what the message says."""
+    SUSPECT_OPERATOR = "SuspectOperator"
+    """Most servers became slow at one moment, so states hold for a minute. Fix: look at the operator's pod and node."""
     STATE_CHANGED = "StateChanged"
     """The guard's state changed. Fix: the message names the signal that changed it."""
 
@@ -310,6 +314,9 @@ class Reason(StrEnum):
     """The minimum of the pools needs more connections than the budget has. Fix: lower `minWorkers`."""
     WORKERS_NOT_STARTING = "WorkersNotStarting"
     """New worker pods do not become ready. Fix: read the pod's events, quoted in the message."""
+    JOBS_NOT_ENDING = "JobsNotEnding"
+    """All workers hold jobs, and none of these ends any more. Fix: see what they wait for, then restart the workers, as
+    the message says; a timeout in the job keeps it from coming back."""
     PHANTOM_IN_FLIGHT = "PhantomInFlight"
     """Rows are marked as running, but no live worker holds them. Fix: requeue them with the library's tool."""
     CONCURRENCY_MISMATCH = "ConcurrencyMismatch"

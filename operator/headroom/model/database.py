@@ -196,6 +196,8 @@ class ConnectionBudget:
 
 ROUNDING = 1e-6
 """A third of three connections, three times, is not four."""
+NO_LIMIT = 1_000_000_000
+"""More workers than any pool has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ class PoolDemand:
     take no job any more, and hold their connections until they are gone; how many there are is known once the pods are
     counted (`is_counted`). `wanted` is the last count that its queue asked for, `minimum` and `maximum` are the bounds
     of its spec. A pool that scales nothing now cannot give workers back: all that run are busy, and they are its
-    maximum.
+    maximum. More than `limit_now` it may not run until more is known of it; its part is kept for it until then.
 
     `connections_per_worker` is what the spec says, `measured` what one worker was seen to take where that is more, and
     `seen` where it is less (0: not known); the largest one counts. `role` is the PostgreSQL role of the workers, None
@@ -234,6 +236,7 @@ class PoolDemand:
     role: str | None = None
     measured: float = 0.0
     seen: float = 0.0
+    limit_now: int = NO_LIMIT
 
     @property
     def per_worker(self) -> float:

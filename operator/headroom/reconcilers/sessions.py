@@ -6,6 +6,7 @@ when another one continues. Only guards of one namespace share more: the plan fo
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from headroom.policy.databaseguard.facts import Observation, SharedPlan
 from headroom.policy.databaseguard.membership import Membership, find_budget_group, find_group, rank_measurers
@@ -38,7 +39,8 @@ class Standing:
 class _Member:
     """A guard of a server. One that cannot log in now is not present; its pools still hold their connections.
 
-    `measuring_since` is when it began to measure, None while another one does.
+    `measuring_since` is when it began to measure, None while another one does. `turned_at` is when its samples went
+    above its state.
     """
 
     membership: Membership
@@ -47,6 +49,7 @@ class _Member:
     measuring_since: float | None = None
     observations: tuple[Observation, ...] = ()
     planned: SharedPlan | None = None
+    turned_at: float | None = None
 
     def is_fresh(self, now: float) -> bool:
         """True while others may use what it has observed."""
@@ -120,6 +123,24 @@ class Sessions:
         known = self._members.get(uid)
         if known is not None:
             known.planned = planned
+
+    def share_turn(self, uid: str, turned_at: float | None) -> None:
+        """When the guard's samples went above its state, for the guards of other servers."""
+        known = self._members.get(uid)
+        if known is not None:
+            known.turned_at = turned_at
+
+    def find_turns(self, uid: str) -> tuple[float | None, ...]:
+        """An entry for each server but the guard's own: when it turned; of servers that answer, or did until then."""
+        own = self._members.get(uid)
+        found: dict[tuple[str, datetime | None], float | None] = {}
+        for known in self._members.values():
+            server, at = known.membership.server, known.turned_at
+            if own is None or own.membership.may_share(known.membership) or not (known.is_present or at is not None):
+                continue
+            key = server.system_identifier, server.started_at
+            found[key] = max((one for one in (found.get(key), at) if one is not None), default=None)
+        return tuple(found.values())
 
     def find_measurer(self, member: Membership) -> Membership:
         """The best guard that can measure for `member` and does so; `member` itself if no observation is fresh."""

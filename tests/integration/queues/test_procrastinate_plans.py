@@ -7,7 +7,7 @@ import pytest
 
 from headroom.adapters.postgres.queues import PostgresQueueProbes
 from headroom.adapters.postgres.queues.blockers import CREATE_INDEX
-from headroom.adapters.postgres.queues.procrastinate import ROW_LIMIT
+from headroom.adapters.postgres.queues.procrastinate_sql import ROW_LIMIT
 from headroom.api.v1alpha1.queue import PostgresQueue
 from tests.integration.queues.conftest import Shop
 from tests.integration.queues.probing import open_probe, take_sample

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from headroom.api.crdgen import build_crd
 from headroom.api.kinds import DATABASE_GUARD, KINDS, REPLICA_SET, WORKER_POOL, KindDefinition
 
 FILTER = re.compile(r'(\w+)\[\?\(@\.(\w+)=="(\w+)"\)\]')
@@ -42,6 +43,15 @@ def test_why_ready_is_false_is_beside_it(kind: KindDefinition) -> None:
 def test_what_nothing_fills_is_not_shown() -> None:
     names = {column.name for kind in KINDS for column in kind.columns}
     assert not names & {"Pin", "Snapshot-Sec", "Snapshot(s)"}
+
+
+def test_failed_jobs_are_a_column_of_the_wide_screen() -> None:
+    pool = {"status": {"queue": {"failed": 300}}}
+    assert show(WORKER_POOL, pool, is_wide=True)["FAILED"] == "300"
+    assert "FAILED" not in show(WORKER_POOL, pool)
+    (version,) = build_crd(WORKER_POOL)["spec"]["versions"]
+    (column,) = [entry for entry in version["additionalPrinterColumns"] if entry["name"] == "Failed"]
+    assert (column["jsonPath"], column["type"], column["priority"]) == (".status.queue.failed", "integer", 1)
 
 
 def test_the_renderer_follows_names_and_filters() -> None:

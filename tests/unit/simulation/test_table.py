@@ -123,7 +123,9 @@ def test_the_page_has_a_row_for_each_load_and_says_what_is_missed() -> None:
         for delay in simulate.START_DELAYS
         for target in simulate.TARGETS
     ]
-    page = simulate.describe_page(listed, judgements, 3)
+    results = {"commit": "abc1234", "machine": {"cores": 2, "memoryGiB": 23.5, "kernel": "6.18.44-fc-v669"}}
+    page = simulate.describe_page(listed, judgements, 3, simulate.describe_origin(results))
+    assert "Played at commit abc1234 on a machine with 2 cores, 23.5 GiB and Linux 6.18.44" in page
     for shape in simulate.LISTED:
         assert f"| {shape.title} |" in page
         assert f"| {shape.name} |" in page

@@ -18,11 +18,26 @@ class ConnectionStatus(StatusModel):
     """Usable connections that all WorkerPools together may hold now."""
 
 
+class GuardBaseline(StatusModel):
+    """What the server measures while it is Healthy; a threshold below twice that is ignored."""
+
+    commit_latency: Number | None = None
+    """Seconds of a small commit."""
+    lock_waiters: Number | None = None
+    """Sessions that wait for a lock."""
+    active_per_core_percent: Number | None = None
+    """Active sessions per core, in percent."""
+    oldest_transaction: Number | None = None
+    """Seconds since the oldest transaction began."""
+
+
 class GuardMemory(StatusModel):
     """What the guard has learned and promised; stored here so that it survives a restart."""
 
     clean_since: datetime | None = None
     """Since when all signals are below the level at which the current state ends."""
+    baseline: GuardBaseline | None = None
+    """What the server measures while it is Healthy; learned over an hour."""
 
 
 class DatabaseGuardStatus(CommonStatus):

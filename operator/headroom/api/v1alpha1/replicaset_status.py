@@ -97,6 +97,8 @@ class ReplicaSetStatus(CommonStatus):
     """Label selector of the serving pods, for the scale subresource."""
     desired_replicas: Count | None = None
     """Replicas that should serve."""
+    start_replicas: Count | None = None
+    """The spec's `replicas` while `autoscaling` sets the count; it does not count until it is changed."""
     standbys: Count | None = None
     """Warm replicas."""
     provisioning: Count | None = None

@@ -39,7 +39,8 @@ def allocate(
     (max-min fairness over workers). That is what each pool may have in the end. Until others have given back their
     part it may grow only into free connections, which are the budget less all that is held, by terminating workers
     too. `pool_sizes` are those of the poolers, by guard, and `limits` those of roles and databases: each bounds its
-    pools together. Pools that run what they were given are given the same.
+    pools together. What a pool may not use yet (`limit_now`) is kept for it: a lower class that grew into it would not
+    give it back while its jobs last. Pools that run what they were given are given the same.
     """
     shares = [_Share(demand) for demand in sorted(demands, key=lambda demand: (demand.rank, demand.uid))]
     budget = max(0, budget)
@@ -49,7 +50,7 @@ def allocate(
         for share in group.shares:
             if share.group is None or share.workers < share.most_in_group:
                 share.group, share.most_in_group = group, share.workers
-            share.most = share.workers
+            share.most, share.most_now = share.promised, share.workers
     _share_out(shares, budget)
     made = _describe(shares, _Group(shares, budget))
     for group in groups:
@@ -82,27 +83,31 @@ def _find_groups(
 
 
 class _Share:
-    """What one pool has been given so far, in workers; `most` is what it may be given.
+    """What one pool has been given so far, in workers; `most` is what it may be given, `most_now` before others change.
 
     `goal` is the aim of the present layer, `base` the count from which growth is even. `size` is what a worker takes,
     in `UNITS`. `group` bounds it most, with `most_in_group` workers.
     """
 
-    __slots__ = ("base", "demand", "goal", "group", "held", "most", "most_in_group", "promised", "size", "workers")
+    __slots__ = (
+        "base", "demand", "goal", "group", "held", "most", "most_in_group", "most_now", "promised", "size", "workers",
+    )  # fmt: skip
 
     def __init__(self, demand: PoolDemand) -> None:
         self.demand, self.held, self.size = demand, demand.running, max(UNITS, int(demand.per_worker * UNITS))
-        self.most, self.workers, self.promised, self.goal, self.base = demand.maximum, 0, 0, 0, 0
+        self.most, self.most_now = demand.maximum, min(demand.maximum, demand.limit_now)
+        self.workers, self.promised, self.goal, self.base = 0, 0, 0, 0
         self.group: _Group | None = None
         self.most_in_group = 0
 
     @property
     def is_bound_by_group(self) -> bool:
-        return self.workers == self.most_in_group and self.promised < self.asked
+        return self.workers == self.most_in_group < self.asked
 
     @property
     def asked(self) -> int:
-        return min(max(self.demand.minimum, self.demand.wanted), self.demand.maximum)
+        demand = self.demand
+        return min(max(demand.minimum, demand.wanted), demand.maximum, demand.limit_now)
 
     @property
     def needed(self) -> int:
@@ -137,8 +142,8 @@ def _share_out(shares: Sequence[_Share], budget: int) -> None:
         share.workers, share.most, share.base = 0, min(share.most, units // share.size), 0
     _fill(shares, units)
     for share in shares:
-        share.promised = share.most = share.workers
-        share.workers, share.base = min(share.workers, share.held), 0
+        share.promised, share.most = share.workers, min(share.workers, share.most_now)
+        share.workers, share.base = min(share.most, share.held), 0
     _fill(shares, units - sum(share.occupied for share in shares))
 
 

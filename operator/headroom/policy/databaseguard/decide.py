@@ -14,7 +14,7 @@ from headroom.model.replica import SLOT_PATTERN, SWEEP_AFTER
 from headroom.policy import Outcome
 from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory
 from headroom.policy.databaseguard.identity import check_identity
-from headroom.policy.databaseguard.notes import find_notes
+from headroom.policy.databaseguard.notes import find_notes, find_state_notes
 from headroom.policy.databaseguard.sampling import DROWNING_REASONS, SAMPLE_SECONDS, measure_server
 from headroom.policy.databaseguard.signals import Level
 from headroom.policy.databaseguard.state import StateMemory
@@ -32,7 +32,15 @@ TRANSIENT_REASONS = frozenset(
 )
 """What a new process may meet while the old one ends; it says nothing about the server."""
 SWEEP_EVERY_SECONDS = 60.0
-_WORTH_A_REASON = frozenset({Reason.MISSING_RIGHT, Reason.SHARED_INSTANCE, Reason.WOULD_BECOME_SYNCHRONOUS})
+_WORTH_A_REASON = frozenset(
+    {
+        Reason.MISSING_RIGHT,
+        Reason.SHARED_INSTANCE,
+        Reason.SUSPECT_OPERATOR,
+        Reason.THRESHOLD_BELOW_BASELINE,
+        Reason.WOULD_BECOME_SYNCHRONOUS,
+    }
+)
 
 
 TYPICAL_SECONDS = 60.0
@@ -144,6 +152,7 @@ def _evaluate(
 ) -> GuardDecision:
     server, window = memory.server, facts.window
     notes = find_notes(spec, facts, server.budget) if finding is None and spec is not None else ()
+    notes = (*notes, *find_state_notes(spec, server, now))
     ready, ready_finding = _evaluate_ready(spec, facts, notes, finding, has_state=server.has_had_state)
     state = _show(server.state, finding)
     has_canary = spec is not None and spec.canary.enabled

@@ -92,7 +92,7 @@ def _describe_way_out(memory: StateMemory, level: Level, thresholds: Thresholds,
         yield f"{describe_signal(memory.missing)} is not measured now, and the state stays until it is{_last(memory)}"
         yield f"{lower} after {RULE}"
         return
-    holds = judge(memory.sample, thresholds, factor=LEAVE_FACTOR)
+    holds = judge(memory.sample, thresholds, factor=LEAVE_FACTOR, baseline=memory.baseline)
     yield from _describe_sample(_above(holds, level, thresholds) if holds.level >= level else "", times)
     yield f"{lower} after {RULE}"
 

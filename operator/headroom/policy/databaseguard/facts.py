@@ -20,10 +20,12 @@ from headroom.model.database import (
     SlotFacts,
 )
 from headroom.model.frozen import FrozenMap
+from headroom.policy.databaseguard.baseline import CalmSamples
 from headroom.policy.databaseguard.budget import ConnectionPlan
 from headroom.policy.databaseguard.limits import ConnectionLimits
 from headroom.policy.databaseguard.signals import Measurements
 from headroom.policy.databaseguard.state import StateMemory
+from headroom.policy.databaseguard.suspicion import Turn
 from headroom.reasons import Reason
 
 
@@ -63,7 +65,8 @@ class ServerMemory:
     """What is remembered of a server. `worst` is of the sample that began at `sampled_at` and is still open.
 
     `observed_at` is the time of the last observation that was taken into account, None before the first. `answered_at`
-    is when the server was last of use. Counts and plan are the last ones there were.
+    is when the server was last of use. Counts and plan are the last ones there were. `calm` is what the server measures
+    while it is Healthy, `turn` whether samples above the state are believed.
     """
 
     state: StateMemory = field(default_factory=StateMemory)
@@ -74,6 +77,8 @@ class ServerMemory:
     answered_at: float | None = None
     counts: ConnectionCounts | None = None
     planned: SharedPlan | None = None
+    calm: CalmSamples = field(default_factory=CalmSamples)
+    turn: Turn = field(default_factory=Turn)
 
     @property
     def budget(self) -> ConnectionBudget | None:
@@ -113,7 +118,9 @@ class GuardMemory:
         """Pin the server that was accepted; a new system begins with timeline 0, and nothing was measured there."""
         is_known = self.system_identifier in (None, server.system_identifier)
         highest = self.highest_timeline if is_known else 0
-        measured = self.server if is_known else replace(self.server, state=StateMemory(), worst=Measurements())
+        measured = self.server
+        if not is_known:
+            measured = replace(measured, state=StateMemory(), worst=Measurements(), calm=CalmSamples(), turn=Turn())
         return replace(
             self,
             server=measured,
@@ -138,6 +145,7 @@ class GuardFacts:
 
     With `is_sweep_due` this guard looks for slots to sweep: `slots` are ours on the server, None if they could not be
     read, and `live_sets` the parts of slot names of all ReplicaSets. `has_sets`: a ReplicaSet names this guard.
+    `turns` has an entry for each other server: when its samples went above its state, None if they are not.
     """
 
     name: str
@@ -160,6 +168,7 @@ class GuardFacts:
     slots: tuple[SlotFacts, ...] | None = None
     live_sets: frozenset[str] = frozenset()
     has_sets: bool = False
+    turns: tuple[float | None, ...] = ()
 
     @property
     def sees_sessions(self) -> bool:

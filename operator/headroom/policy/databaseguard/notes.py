@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.model.conditions import Finding
 from headroom.model.database import ConnectionBudget
-from headroom.policy.databaseguard.facts import GuardFacts
+from headroom.policy.databaseguard.baseline import find_constant_bound, find_low_bounds
+from headroom.policy.databaseguard.facts import GuardFacts, ServerMemory
 from headroom.policy.databaseguard.limits import quote_name
 from headroom.policy.synchronous import find_synchronous
 from headroom.reasons import Reason
@@ -40,6 +41,16 @@ def find_notes(spec: DatabaseGuardSpec, facts: GuardFacts, budget: ConnectionBud
         budget.finding if budget is not None else None,
     )
     return tuple(finding for finding in found if finding is not None)
+
+
+def find_state_notes(spec: DatabaseGuardSpec | None, server: ServerMemory, now: float) -> tuple[Finding, ...]:
+    """Why the state is not what the thresholds alone would make of the measurements, or may not be what was meant."""
+    suspicion = server.turn.describe(now)
+    found = [] if suspicion is None else [suspicion]
+    if spec is not None:
+        found += find_low_bounds(spec.thresholds, server.calm.baseline)
+        found += find_constant_bound(server.calm, server.state, spec.thresholds, now)
+    return tuple(found)
 
 
 def _describe_sharing(facts: GuardFacts) -> Finding | None:

@@ -1,6 +1,6 @@
 """From observations to samples, connection plan and state of a server: the next memory of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
@@ -8,7 +8,7 @@ from headroom.api.v1alpha1.thresholds import Thresholds
 from headroom.model.conditions import Finding
 from headroom.policy.databaseguard.budget import plan_connections
 from headroom.policy.databaseguard.facts import GuardFacts, Observation, ServerMemory, SharedPlan, limits_of
-from headroom.policy.databaseguard.signals import ACTIVE_PER_CORE, COMMIT_LATENCY, Measurements, worst_of
+from headroom.policy.databaseguard.signals import ACTIVE_PER_CORE, COMMIT_LATENCY, Level, Measurements, worst_of
 from headroom.policy.databaseguard.state import GAP_SECONDS, advance_state
 from headroom.reasons import Reason
 
@@ -23,14 +23,16 @@ def measure_server(
 ) -> ServerMemory:
     """Take what one pass observed into account; `finding` is why the server could not be used."""
     if finding is not None or spec is None or facts.observation is None:
-        return _observe_outage(memory, spec, finding, now)
+        return _observe_outage(memory, spec, finding, facts.turns, now)
     memory = replace(memory, planned=_plan(memory, spec, facts, facts.observation, now))
     for observation in facts.find_new(memory):
-        memory = _observe(memory, spec, observation)
+        memory = _observe(memory, spec, observation, facts.turns)
     return replace(memory, answered_at=now)
 
 
-def _observe(memory: ServerMemory, spec: DatabaseGuardSpec, observation: Observation) -> ServerMemory:
+def _observe(
+    memory: ServerMemory, spec: DatabaseGuardSpec, observation: Observation, turns: Sequence[float | None]
+) -> ServerMemory:
     """Take one observation into account, at the time at which it was made."""
     at = observation.observed_at
     memory = replace(memory, counts=observation.counts, observed_at=at)
@@ -41,11 +43,15 @@ def _observe(memory: ServerMemory, spec: DatabaseGuardSpec, observation: Observa
         return memory
     # A guard without a canary takes no commits from the canary of another one.
     commit = observation.window.worst_since(memory.sampled_at, at) if spec.canary.enabled else None
-    return _close_sample(memory, Measurements(commit_seconds=commit), spec, at)
+    return _close_sample(memory, Measurements(commit_seconds=commit), spec, turns, at)
 
 
 def _observe_outage(
-    memory: ServerMemory, spec: DatabaseGuardSpec | None, finding: Finding | None, now: float
+    memory: ServerMemory,
+    spec: DatabaseGuardSpec | None,
+    finding: Finding | None,
+    turns: Sequence[float | None],
+    now: float,
 ) -> ServerMemory:
     """Nothing was measured. Commits do not count either: a canary fails for other reasons as well."""
     was_answering = memory.answered_at is not None and now - memory.answered_at < ANSWERED_LATELY_SECONDS
@@ -54,15 +60,35 @@ def _observe_outage(
     memory = replace(memory, worst=worst, observed_at=now)
     if not _is_whole(memory, now):
         return memory
-    return _close_sample(memory, Measurements(), spec, now)
+    return _close_sample(memory, Measurements(), spec, turns, now)
 
 
-def _close_sample(memory: ServerMemory, rest: Measurements, spec: DatabaseGuardSpec | None, now: float) -> ServerMemory:
+def _close_sample(
+    memory: ServerMemory,
+    rest: Measurements,
+    spec: DatabaseGuardSpec | None,
+    turns: Sequence[float | None],
+    now: float,
+) -> ServerMemory:
     thresholds = Thresholds() if spec is None else spec.thresholds
     sample, ignored = worst_of(memory.worst, rest), () if spec is None else tuple(_find_ignored(spec))
-    state = advance_state(memory.state, sample, thresholds, now, ignored=ignored)
-    has_had_state = memory.has_had_state or state.level is not None
-    return replace(memory, state=state, worst=Measurements(), sampled_at=now, has_had_state=has_had_state)
+    before = memory.state
+    state = advance_state(before, sample, thresholds, now, ignored=ignored, baseline=memory.calm.baseline)
+    present = before.level or Level.HEALTHY
+    is_above = bool(state.verdicts) and state.verdicts[-1].level > present and not sample.is_blind
+    turn = memory.turn.observe(now, is_above=is_above)
+    if state.level is not None and state.level > present:
+        turn = turn.suspect(turns, now)
+        state = state.stay(before) if turn.is_holding(now) else state
+    return replace(
+        memory,
+        state=state,
+        worst=Measurements(),
+        sampled_at=now,
+        has_had_state=memory.has_had_state or state.level is not None,
+        calm=memory.calm.observe(sample, state.level if not is_above else None, now),
+        turn=turn,
+    )
 
 
 def _find_ignored(spec: DatabaseGuardSpec) -> Iterator[str]:

@@ -6,9 +6,17 @@ from enum import IntEnum
 
 from headroom.api.v1alpha1.common import GuardState
 from headroom.api.v1alpha1.thresholds import ActiveLevels, CountLevels, ShareLevels, Thresholds
+from headroom.model.frozen import FrozenMap
 
 DROWNING = "drowning"
 COMMIT_LATENCY, ACTIVE_PER_CORE = "commitLatency", "activePerCorePercent"
+BASED_SIGNALS = (COMMIT_LATENCY, "lockWaiters", ACTIVE_PER_CORE, "oldestTransaction")
+"""The measurements that have a baseline. Connections have none: the server's own limit says how many are too many."""
+BASELINE_FACTOR = 2.0
+"""A bound below so many times the baseline is ignored: the server reaches that on a normal day."""
+Baseline = FrozenMap[str, float]
+"""What the Healthy server measures, by signal; a signal of which it is not known is missing."""
+NO_BASELINE = Baseline()
 
 
 class Level(IntEnum):
@@ -114,10 +122,12 @@ class Verdict:
         return f"{describe_signal(self.signal)} {value} >= {bound}"
 
 
-def judge(sample: Measurements, thresholds: Thresholds, *, factor: float = 1.0) -> Verdict:
+def judge(
+    sample: Measurements, thresholds: Thresholds, *, factor: float = 1.0, baseline: Baseline = NO_BASELINE
+) -> Verdict:
     """The worst level any measurement reaches, with every threshold multiplied by `factor`."""
     worst = Verdict(Level.OVERLOADED, DROWNING) if sample.is_drowning else Verdict(Level.HEALTHY, "")
-    for name, value, levels in _rungs(sample, thresholds):
+    for name, value, levels in _rungs(sample, thresholds, baseline):
         if value is None:
             continue
         reached = max((level for level, bound in levels.items() if value >= bound * factor), default=Level.HEALTHY)
@@ -126,9 +136,16 @@ def judge(sample: Measurements, thresholds: Thresholds, *, factor: float = 1.0) 
     return worst
 
 
-def level_of(sample: Measurements, signal: str, thresholds: Thresholds, *, factor: float = 1.0) -> Level:
+def level_of(
+    sample: Measurements,
+    signal: str,
+    thresholds: Thresholds,
+    *,
+    factor: float = 1.0,
+    baseline: Baseline = NO_BASELINE,
+) -> Level:
     """The level that one measurement reaches by itself; Healthy while it is not measured."""
-    for name, value, levels in _rungs(sample, thresholds):
+    for name, value, levels in _rungs(sample, thresholds, baseline):
         if name == signal and value is not None:
             return max((level for level, bound in levels.items() if value >= bound * factor), default=Level.HEALTHY)
     return Level.HEALTHY
@@ -141,7 +158,17 @@ def value_of(sample: Measurements, signal: str) -> float | None:
 
 def bound_of(signal: str, level: Level, thresholds: Thresholds) -> float | None:
     """Where that measurement reaches that level; None where it never does."""
-    return next((levels.get(level) for name, _, levels in _rungs(Measurements(), thresholds) if name == signal), None)
+    return bounds_of(signal, thresholds).get(level)
+
+
+def bounds_of(signal: str, thresholds: Thresholds) -> Mapping[Level, float]:
+    """The bounds of that measurement, in its own unit, whatever its baseline."""
+    return next((levels for name, _, levels in _rungs(Measurements(), thresholds) if name == signal), {})
+
+
+def is_below_baseline(bound: float, normal: float) -> bool:
+    """Whether a bound is too near to what the Healthy server measures."""
+    return bound < BASELINE_FACTOR * normal
 
 
 def describe_signal(signal: str) -> str:
@@ -172,18 +199,25 @@ SIGNALS = tuple(name for name in _SIGNALS if name != DROWNING)
 _Rung = tuple[str, float | None, Mapping[Level, float]]
 
 
-def _rungs(sample: Measurements, thresholds: Thresholds) -> tuple[_Rung, ...]:
-    """Of each measurement: its name, its value, and the bounds of the levels."""
+def _rungs(sample: Measurements, thresholds: Thresholds, baseline: Baseline = NO_BASELINE) -> tuple[_Rung, ...]:
+    """Of each measurement: its name, its value, and the bounds of the levels that are not ignored."""
     latency, oldest = thresholds.commit_latency, thresholds.oldest_transaction
     of_latency = [bound.total_seconds() for bound in (latency.brownout, latency.overloaded, latency.emergency)]
     active, shares = thresholds.active_per_core_percent, thresholds.connections_percent
-    return (
+    rungs = (
         (COMMIT_LATENCY, sample.commit_seconds, _levels(*of_latency)),
         ("lockWaiters", sample.lock_waiters, _levels(*_bounds(thresholds.lock_waiters))),
         (ACTIVE_PER_CORE, sample.active_per_core_percent, _levels(*_bounds(active))),
         ("connectionsPercent", sample.connections_percent, _levels(*_bounds(shares))),
         ("oldestTransaction", sample.oldest_transaction_seconds, _levels(oldest.brownout.total_seconds())),
     )
+    if not baseline:
+        return rungs
+    return tuple((name, value, _leave_out(levels, baseline.get(name, 0.0))) for name, value, levels in rungs)
+
+
+def _leave_out(levels: Mapping[Level, float], normal: float) -> dict[Level, float]:
+    return {level: bound for level, bound in levels.items() if not is_below_baseline(bound, normal)}
 
 
 def _levels(*bounds: float) -> dict[Level, float]:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from headroom.api.v1alpha1.common import GuardState
 from headroom.api.v1alpha1.thresholds import Thresholds
 from headroom.policy.databaseguard.signals import (
+    NO_BASELINE,
     SIGNALS,
+    Baseline,
     Level,
     Measurements,
     Verdict,
@@ -36,7 +38,7 @@ class StateMemory:
     `came_down_from` is the level above, where the level was reached by leaving that. Times are monotonic seconds:
     `since` of the level, `sampled_at` of `sample`, the last one. `known` has the last value of each measurement,
     `measured_at` is when the server answered last, and `missing` names the signal that keeps the level because it is
-    not measured.
+    not measured. `baseline` is the one that the last sample was evaluated with.
     """
 
     level: Level | None = None
@@ -51,27 +53,49 @@ class StateMemory:
     known: Measurements = field(default_factory=Measurements)
     measured_at: float | None = None
     missing: str = ""
+    baseline: Baseline = NO_BASELINE
 
     @property
     def state(self) -> GuardState:
         """The state to publish."""
         return GuardState.UNKNOWN if self.level is None else self.level.state
 
+    def stay(self, before: "StateMemory") -> "StateMemory":
+        """With the last sample, but still at the level of `before`; the samples before it are not believed."""
+        return replace(
+            before,
+            verdicts=self.verdicts[-1:],
+            calm_since=None,
+            sample=self.sample,
+            sampled_at=self.sampled_at,
+            known=self.known,
+            measured_at=self.measured_at,
+            baseline=self.baseline,
+        )
+
 
 def advance_state(
-    memory: StateMemory, sample: Measurements, thresholds: Thresholds, now: float, *, ignored: Collection[str] = ()
+    memory: StateMemory,
+    sample: Measurements,
+    thresholds: Thresholds,
+    now: float,
+    *,
+    ignored: Collection[str] = (),
+    baseline: Baseline = NO_BASELINE,
 ) -> StateMemory:
     """Take one sample into account; `now` is monotonic seconds, `ignored` are signals that nobody asks for any more.
 
     A sample without any measurement is not a state. What comes after it is not calmer than what was before, unless the
     gap is long.
     """
+    memory = replace(memory, baseline=baseline)
     after = _advance(memory, sample, thresholds, now, ignored)
     since = memory.since if after.level is memory.level else now
     known = fill_missing(sample, after.known if sample.is_blind else memory.known)
     # Missed deadlines alone show no server: the gap began with the last answer.
     measured_at = now if sample.has_values else memory.measured_at
-    return replace(after, since=since, sample=sample, sampled_at=now, known=known, measured_at=measured_at)
+    after = replace(after, since=since, sample=sample, sampled_at=now, known=known, measured_at=measured_at)
+    return replace(after, baseline=baseline)
 
 
 def _advance(
@@ -79,7 +103,7 @@ def _advance(
 ) -> StateMemory:
     if sample.is_blind:
         return _outlast(memory, now)
-    verdicts = (*memory.verdicts, judge(sample, thresholds))[-SAMPLES_LOOKED_AT:]
+    verdicts = (*memory.verdicts, judge(sample, thresholds, baseline=memory.baseline))[-SAMPLES_LOOKED_AT:]
     entered = _second_worst(verdicts)
     if memory.level is None:
         return _leave_unknown(verdicts, entered)
@@ -118,7 +142,7 @@ def _relax(
     level = memory.level
     if level is None or level is Level.HEALTHY:
         return replace(memory, calm_since=None, signal="", entered=None, came_down_from=None, missing="")
-    if judge(sample, thresholds, factor=LEAVE_FACTOR).level >= level:
+    if judge(sample, thresholds, factor=LEAVE_FACTOR, baseline=memory.baseline).level >= level:
         return replace(memory, calm_since=None, missing="")
     missing = _find_missing(memory, sample, thresholds, ignored)
     if missing:
@@ -140,7 +164,7 @@ def _find_missing(memory: StateMemory, sample: Measurements, thresholds: Thresho
     for signal in SIGNALS:
         if signal in ignored or value_of(sample, signal) is not None:
             continue
-        reached = level_of(known, signal, thresholds, factor=LEAVE_FACTOR)
+        reached = level_of(known, signal, thresholds, factor=LEAVE_FACTOR, baseline=memory.baseline)
         if reached >= (memory.level or Level.HEALTHY) or (signal == memory.signal and value_of(known, signal) is None):
             return signal
     return ""

@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from headroom.model.database import LimitedConnections, PoolDemand
+from headroom.model.database import NO_LIMIT, LimitedConnections, PoolDemand
 from headroom.model.frozen import FrozenMap
 
 USE_SECONDS = 300.0
 USE_EVERY_SECONDS = 5.0
 FIRST_EVERY_SECONDS = 1.0
 FIRST_COUNTS = 4
-"""Counts of ready workers, a second apart, after which their use is known: some connect a moment after they are Ready.
+"""Counts of ready workers, a second apart and not rising, after which their use is known: some connect a moment after
+they are Ready.
 Until then their pools do not grow, since nobody knows what that would take."""
 PATIENCE_SECONDS = 30.0
 """Workers that are never all Ready at once are taken at their spec's word after so long."""
@@ -49,15 +50,21 @@ class RoleUse:
     def observe(self, now: float, sessions: int, declared: "_Declared") -> "RoleUse":
         """One more count, unless the last one is too young; while there are no workers, nothing is learned."""
         kept = tuple(count for count in self.counts if now - count.at < USE_SECONDS)
-        every = USE_EVERY_SECONDS if self.is_known(now) else FIRST_EVERY_SECONDS
         if not declared.connections:
             since = self.since if self.steady >= FIRST_COUNTS else now
             return replace(self, counts=kept, since=since)
-        if not declared.is_counted or (kept and now - kept[-1].at < every):
+        count, is_known = UseCount(now, sessions / declared.connections), self.is_known(now)
+        is_rising = not is_known and count.factor > self.last
+        every = USE_EVERY_SECONDS if is_known else FIRST_EVERY_SECONDS
+        if not declared.is_counted or (kept and now - kept[-1].at < every and not is_rising):
             return replace(self, counts=kept)
-        counts = (*kept, UseCount(now, sessions / declared.connections))
-        steady = min(FIRST_COUNTS, self.steady + declared.is_steady)
-        return replace(self, counts=counts, steady=steady, last=_find_high(counts))
+        counts = (*kept, count)
+        # Workers that still connect tell nothing yet: the counting begins again.
+        before = 0 if is_rising else self.steady
+        steady = min(FIRST_COUNTS, before + (declared.is_steady and sessions > 0))
+        # The first sessions are at once the workers' own, since others' would seem to take the role's limit.
+        high = _find_high(counts) if is_known else max(each.factor for each in counts)
+        return replace(self, counts=counts, steady=steady, last=high)
 
     def is_known(self, now: float) -> bool:
         """Whether the counts tell what a worker takes, or will not tell it soon."""
@@ -84,7 +91,7 @@ class UseHistory:
         return UseHistory(FrozenMap(found))
 
     def measure(self, demands: Iterable[PoolDemand], now: float) -> tuple[PoolDemand, ...]:
-        """The demands with what one of their workers was measured to take; while that is not known, without growth."""
+        """The demands with what one of their workers was measured to take; until it is known, they may not grow."""
         return tuple(self._measure(demand, now) for demand in demands)
 
     def _measure(self, demand: PoolDemand, now: float) -> PoolDemand:
@@ -94,9 +101,9 @@ class UseHistory:
         # Never less than was declared: a worker may open later what it has not opened yet.
         declared, used = demand.connections_per_worker, demand.connections_per_worker * use.last
         measured = used if declared < used <= max(MOST_USED, MOST_TIMES * declared) else 0.0
-        maximum = demand.maximum if use.is_known(now) else min(demand.maximum, max(1, demand.running))
+        limit = NO_LIMIT if use.is_known(now) else max(1, demand.running)
         seen = used if 0 < used <= LESS_SHARE * declared and use.steady >= FIRST_COUNTS else 0.0
-        return replace(demand, measured=measured, seen=seen, maximum=maximum)
+        return replace(demand, measured=measured, seen=seen, limit_now=limit)
 
 
 def _find_high(counts: tuple[UseCount, ...]) -> float:

@@ -79,8 +79,14 @@ class Sizes:
     ready_standbys: int
 
 
-def decide_by_hand(replicas: int) -> Goal:
-    """`spec.replicas` as it is."""
+def decide_by_hand(replicas: int, kept: int | None = None) -> Goal:
+    """`spec.replicas` as it is; `kept` is the count that `autoscaling` has left behind, until `replicas` changes."""
+    if kept is not None and kept != replicas:
+        message = (
+            f"{kept} stay since spec.autoscaling was removed; spec.replicas, {replicas}, was only where it began: "
+            f"write another count to change it (for {replicas}, {kept} first)"
+        )
+        return Goal(kept, kept, RULE_BY_HAND, Reason.REPLICAS_SET, message)
     return Goal(replicas, replicas, RULE_BY_HAND, Reason.REPLICAS_SET, f"spec.replicas asks for {replicas}")
 
 

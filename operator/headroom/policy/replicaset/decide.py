@@ -66,6 +66,7 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
     context = _build_context(spec, facts, found, now)
     members = tuple(EvaluatedMember(member, decide_stage(member, context)) for member in found)
     memory = replace(memory, growth=_observe_growth(spec, members, memory, now.monotonic))
+    memory = memory.follow_start(spec)
     goal = decide_goal(spec, members, memory, now.monotonic)
     refusal = _find_refusal(spec, facts, goal.desired + spec.standbys)
     is_waiting = _is_waiting(memory, now.monotonic)
@@ -145,7 +146,7 @@ def decide_goal(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], memory
     """The count by hand, or by the signals of `autoscaling`; `memory` knows what was wanted, `now` is monotonic."""
     scaling = spec.autoscaling
     if scaling is None:
-        return decide_by_hand(spec.replicas)
+        return decide_by_hand(spec.replicas, memory.desired if memory.start_replicas is not None else None)
     serving = [member.facts for member in members if member.facts.role is Role.SERVING and member.facts.is_alive]
     start = min(max(spec.replicas, scaling.min_replicas), scaling.max_replicas)
     sizes = Sizes(

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.conditions import Finding
 from headroom.model.database import Mark
@@ -85,6 +86,7 @@ class SetMemory:
     longer count) by uid of its pod, `idle_slots` (how long nobody has used it) by name of the slot. `slot_names` are
     the slots as last seen on the primary, and those asked for since. `system_identifier` and `timeline` are those of
     the primary that the members are copies of. `desired` is None before the first decision.
+    `start_replicas` is the spec's `replicas` while it is only where `autoscaling` begins, or has begun.
     `library_faults` are by name of the member, and so are `positions`: how far each of them was ever seen. `timeline`
     is the highest that the primary or a member was on, first seen at `timeline_since`; `history` is of the last one
     whose history was asked for.
@@ -107,6 +109,7 @@ class SetMemory:
     has_seen_primary: bool = False
     generation: int | None = None
     desired: int | None = None
+    start_replicas: int | None = None
     recommendations: tuple[Recommendation, ...] = ()
     warm: LeadTimes = LeadTimes()
     base_backup: LeadTimes = LeadTimes()
@@ -114,6 +117,11 @@ class SetMemory:
     library_faults: FrozenMap[str, LibraryFault] = field(default_factory=FrozenMap)
     activations: Activations = field(default_factory=Activations)
     growth: Growth = field(default_factory=Growth)
+
+    def follow_start(self, spec: ReplicaSetSpec) -> "SetMemory":
+        """The memory of this spec: without `autoscaling`, the count that it left stays until `replicas` changes."""
+        is_begin = spec.autoscaling is not None or self.start_replicas == spec.replicas
+        return replace(self, start_replicas=spec.replicas if is_begin else None)
 
     def is_young(self, now: float) -> bool:
         """Whether this process has seen the set for so short a time that little of it is known yet."""

@@ -79,7 +79,9 @@ def check_connections(chain_input: ChainInput, allowed: int) -> Ruling | None:
     is_awaited = cap.is_awaited and cap.workers >= chain_input.present
     message = "the guard has yet to share out connections for more" if is_awaited else cap.finding.message
     if not is_awaited and cap.finding.reason not in UNKNOWN_BUDGET:
-        message = "; ".join(filter(None, (message, _describe_need(chain_input, cap))))
+        declared = chain_input.limits.connections_per_worker
+        seen = f"workers were seen to hold {cap.seen:.2g} each, and connectionsPerWorker is {declared}"
+        message = "; ".join(filter(None, (message, _describe_need(chain_input, cap), seen if cap.seen else "")))
     return Ruling(Rule.CONNECTION_BUDGET, cap.workers, cap.finding.reason, message, is_awaited=is_awaited)
 
 

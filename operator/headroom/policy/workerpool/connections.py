@@ -18,12 +18,14 @@ class ConnectionCap:
     """Workers at most for the sake of the database, and why.
 
     Not `is_known` while the guard says nothing. With `is_awaited` it gave this pool all that it had asked for: a larger
-    want waits for the next allocation, and that is not a shortage yet. `per_worker` are the connections of one worker.
+    want waits for the next allocation, and that is not a shortage yet. `per_worker` are the connections of one worker,
+    `seen` what one was measured to hold where that is less (0: not known).
     """
 
     workers: int
     finding: Finding
     per_worker: float = 1.0
+    seen: float = 0.0
     is_known: bool = True
     is_awaited: bool = False
 
@@ -51,7 +53,8 @@ def cap_workers(
         workers = max(allocation.workers, free)
         is_awaited = is_active and not allocation.is_short and not has_waited
         finding = _describe_budget(workers, allocation, limits)
-        return ConnectionCap(workers, finding, _per_worker(allocation, limits), is_awaited=is_awaited)
+        per_worker = _per_worker(allocation, limits)
+        return ConnectionCap(workers, finding, per_worker, allocation.seen, is_awaited=is_awaited)
     last, present = memory.allocation, 0 if facts.workload is None else facts.workload.present
     workers = present if last is None else min(last.workers, present)
     per_worker = limits.connections_per_worker if last is None else _per_worker(last, limits)
@@ -152,6 +155,9 @@ def _describe_budget(workers: int, allocation: Allocation, limits: ScalingLimits
     )
     if allocation.per_worker > limits.connections_per_worker:
         message += f" as measured (connectionsPerWorker is {limits.connections_per_worker})"
+    if not is_enough:
+        needed = math.ceil(limits.min_workers * _per_worker(allocation, limits) - ROUNDING)
+        message += f"; minWorkers is {limits.min_workers} and needs {needed}: lower it to {workers}, or raise the share"
     if allocation.ahead:
         message += f"; pools of a higher priority come first, with {allocation.ahead}"
     return Finding(reason, message)

@@ -138,6 +138,11 @@ HEAD_HELD_SECONDS = 15.0
 CROWDED_SECONDS = 60.0
 """More jobs in flight than slots for so long do not come from a pod that has just come or gone."""
 
+HANG_SECONDS = 60.0
+"""Workers that end no job for so long are not only held up for a moment, as by a failover or a batch update."""
+HANG_JOBS = 20.0
+"""... in which their busy slots would have ended so many: by chance that happens once in 500 million (Poisson)."""
+
 FAILING_SHARE = 0.5
 FAILING_LEAST_ENDED = 20
 """More than half of at least 20 ended attempts failed: more workers would only fail faster."""

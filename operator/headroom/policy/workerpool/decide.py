@@ -17,6 +17,7 @@ from headroom.policy.workerpool.connections import cap_workers, claim_connection
 from headroom.policy.workerpool.constants import PROBE_SECONDS, URGENT_PROBE_SECONDS
 from headroom.policy.workerpool.facts import PoolFacts, ScalingLimits, Target, limits_of
 from headroom.policy.workerpool.growth import follow_growth
+from headroom.policy.workerpool.hang import Hang
 from headroom.policy.workerpool.heads import leave_out_stuck, watch_heads
 from headroom.policy.workerpool.jobs import Failures, count_failures, find_jobs
 from headroom.policy.workerpool.measure import demand_of, lead_time, measure
@@ -54,6 +55,7 @@ class PoolDecision:
     claim: PoolDemand | None = None
     is_settling: bool = False
     failures: Failures = field(default_factory=Failures)
+    hang: Hang | None = None
     schedule_ends: datetime | None = None
     next_schedule: ScheduleStart | None = None
 
@@ -71,7 +73,7 @@ def decide(
         sizing, memory = _size(spec, facts, limits, memory.follow(facts.workload), now)
         limits = memory.occupancy.limit(limits)
     memory = _keep_allocation(spec, facts, memory, at)
-    signal = evaluate_signal(facts, memory, at)
+    signal = evaluate_signal(facts, memory, at, is_duration_known=limits.expected_job_seconds is not None)
     decision = PoolDecision(
         limits=limits,
         schedules=tuple(schedule.name for schedule in active),
@@ -83,6 +85,7 @@ def decide(
         claim=_claim(spec, facts, limits, memory, sizing),
         is_settling=_is_settling(memory, signal, sizing, at),
         failures=count_failures(memory, facts.sample, at),
+        hang=None if facts.sample is None else memory.hang,
         schedule_ends=next((find_end(entry, now.wall) for entry in active if entry.name == limits.schedule), None),
         next_schedule=find_next(spec.schedules, now.wall),
     )

@@ -105,6 +105,9 @@ def _follow_ready(memory: GainMemory, seen: GainFacts) -> GainMemory:
     """Another count of ready workers ends a window, which may become the base of the next one."""
     if seen.ready == memory.ready:
         return memory
+    before = memory.ready or 0
+    # Small steps come faster than samples: what they wait for is counted over several of them, or never known.
+    is_small = memory.freeze is None and abs(seen.ready - before) < STEP_LEAST * before
     return replace(
         memory,
         ready=seen.ready,
@@ -112,7 +115,7 @@ def _follow_ready(memory: GainMemory, seen: GainFacts) -> GainMemory:
         window=None,
         base=_find_base(memory, seen),
         pending=None,
-        waits=WaitTally(),
+        waits=memory.waits if is_small else WaitTally(),
         is_slowed=False,
     )
 

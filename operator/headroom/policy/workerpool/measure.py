@@ -43,7 +43,8 @@ def measure(
         expected_job_seconds=limits.expected_job_seconds,
         target_lag_seconds=limits.target_lag_seconds,
     )
-    return estimates, memory.learn(estimates.measured_rate, at)
+    memory = memory.learn(estimates.measured_rate, at)
+    return estimates, memory if sample is None else memory.see_end()
 
 
 def demand_of(

@@ -18,6 +18,7 @@ from headroom.policy.workerpool.constants import (
 )
 from headroom.policy.workerpool.facts import Target
 from headroom.policy.workerpool.gain_memory import GainMemory
+from headroom.policy.workerpool.hang import Hang, LastEnd, find_hang, see_end
 from headroom.policy.workerpool.heads import HeadMemory
 from headroom.policy.workerpool.occupancy import Occupancy
 from headroom.policy.workerpool.window import Interval, Observation, observe, remember
@@ -111,7 +112,8 @@ class PoolMemory:
     the queue asked for, `allocation` the last one that the guard made, and `capped_since` is when it became too small.
     `running` and `terminating` are the workers of the last pass that could read the target. `heads` are the items that
     the workers pass over. `spare_since` is when the queue began to ask for clearly fewer workers than there are.
-    `gain` is what the effectiveness gate remembers, `occupancy` how many items a worker takes at a time.
+    `gain` is what the effectiveness gate remembers, `occupancy` how many items a worker takes at a time. `last_end` is
+    when a job was last seen to end.
     """
 
     window: tuple[Observation, ...] = ()
@@ -138,6 +140,7 @@ class PoolMemory:
     heads: HeadMemory = field(default_factory=HeadMemory)
     gain: GainMemory = field(default_factory=GainMemory)
     occupancy: Occupancy = field(default_factory=Occupancy)
+    last_end: LastEnd | None = None
 
     def follow(self, target: Target) -> "PoolMemory":
         """The memory of this target, without what was written to another one and how much that was found to do."""
@@ -183,6 +186,17 @@ class PoolMemory:
         if rate is None or now - self.learned_at < SERVICE_WINDOW_LEAST_SECONDS:
             return self
         return replace(self, last_good_rate=rate, learned_at=now)
+
+    def see_end(self) -> "PoolMemory":
+        """The memory after a sample; what workers do that hang is not how fast they are."""
+        last = see_end(self.last_end, self.window, self.last_good_rate)
+        rate = last.rate if last is not None and find_hang(last, self.window) else self.last_good_rate
+        return replace(self, last_end=last, last_good_rate=rate)
+
+    @property
+    def hang(self) -> Hang | None:
+        """Whether the workers hang, by the newest sample."""
+        return find_hang(self.last_end, self.window)
 
     def want(self, workers: int, now: float, window_seconds: float, *, is_lower_bound: bool) -> "PoolMemory":
         """The memory after the queue asked for a count; a lower bound must not lower anything later."""

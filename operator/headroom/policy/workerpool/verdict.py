@@ -1,7 +1,7 @@
 """The verdicts that people see: whether the queue can be read, whether it keeps up, how long its backlog lasts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headroom.model.moments import FIRST_SIGHT_SECONDS
 from headroom.model.queue import QueueSample
@@ -59,8 +59,12 @@ def is_first_sight(memory: PoolMemory, now: float) -> bool:
     return now - memory.seen_at < FIRST_SIGHT_SECONDS
 
 
-def evaluate_signal(facts: PoolFacts, memory: PoolMemory, now: float) -> SignalVerdict:
-    """The verdict of this pass on the signal; `memory` is that after the queue was asked."""
+def evaluate_signal(
+    facts: PoolFacts, memory: PoolMemory, now: float, *, is_duration_known: bool = False
+) -> SignalVerdict:
+    """The verdict of this pass on the signal; `memory` is that after the queue was asked. If the spec
+    says how long a job takes, it matters less that those which end cannot be counted.
+    """
     gap, sample = facts.gap, facts.sample
     if gap is not None:
         is_early = gap.reason is Reason.GUARD_NOT_READY and is_first_sight(memory, now)
@@ -69,6 +73,8 @@ def evaluate_signal(facts: PoolFacts, memory: PoolMemory, now: float) -> SignalV
         return SignalVerdict(Verdict(None if is_early else False, gap.reason), is_brief, is_early)
     if sample is None:
         return SignalVerdict(Verdict(None, Reason.AS_EXPECTED))
+    if is_duration_known:
+        sample = replace(sample, hides_completions=False)
     return SignalVerdict(Verdict(holds=True, reason=_find_oddity(sample, memory)))
 
 
@@ -85,6 +91,8 @@ def evaluate_lag(facts: PoolFacts, limits: ScalingLimits, memory: PoolMemory, si
         return Verdict(holds=False, reason=Reason.LAG_ABOVE_TARGET)
     if target is not None and target.pods.stuck is not None:
         return Verdict(holds=False, reason=Reason.WORKERS_NOT_STARTING)
+    if memory.hang is not None:
+        return Verdict(holds=False, reason=Reason.JOBS_NOT_ENDING)
     return _evaluate_deadline(limits, memory, sizing, sizing.demand, sizing.wanted)
 
 

@@ -1,7 +1,8 @@
 """Which workers go when a count is lowered, and that none goes with a job it could not finish.
 
 The controller of a Deployment ends pods that are not ready first, then those of the lowest deletion cost, then the
-youngest ones. So only workers that are known to be idle are marked; the others stay in its order.
+youngest ones. So only workers that are known to be idle are marked; the others stay in its order. A cost by the pod's
+age would say the same again, except that of pods of one cost those on the fullest node go before younger ones.
 """
 
 from collections.abc import Sequence, Set
@@ -14,6 +15,8 @@ from headroom.policy.workerpool.jobs import JobsInHand
 from headroom.reasons import Reason
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+GRACE_SPARE = 1.1
+"""A grace period this many times as long as the jobs is enough: it is what a message asks for."""
 IDLE_COST = "-1000"
 """Below the default of 0. Another value than this is not ours: it is neither changed nor removed."""
 
@@ -89,7 +92,7 @@ def describe_remedy(job_seconds: float | None) -> str:
 
 def round_up(seconds: float) -> int:
     """The next ten seconds above, with a tenth to spare: a job must end, and the worker after it."""
-    return int(-(-1.1 * seconds // 10) * 10)
+    return int(-(-GRACE_SPARE * seconds // 10) * 10)
 
 
 def _preference(pod: WorkerPod) -> tuple[bool, str]:

@@ -31,6 +31,7 @@ GuardContext = ReconcileContext[DatabaseGuardSpec | None, GuardFacts, GuardDecis
 async def apply(context: GuardContext) -> None:
     """Prepare the next pass, then tell everybody who needs the server; the status comes after that."""
     handles, servers, planned = context.handles, context.services.servers, context.memory.server.planned
+    servers.sessions.share_turn(handles.uid, context.memory.server.turn.turned_at)
     # Before anything is waited for: the next guard of the namespace must continue this plan.
     if context.decision.is_usable and planned is not None:
         servers.sessions.share_plan(handles.uid, planned)

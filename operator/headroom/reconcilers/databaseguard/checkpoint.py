@@ -6,8 +6,10 @@ from typing import Any
 
 from headroom.api.v1alpha1.common import GuardState
 from headroom.model.moments import Moment, keep_time
+from headroom.model.numbers import round_number
+from headroom.policy.databaseguard.baseline import CalmSamples
 from headroom.policy.databaseguard.facts import GuardMemory, ServerMemory
-from headroom.policy.databaseguard.signals import Level
+from headroom.policy.databaseguard.signals import BASED_SIGNALS, Baseline, Level
 from headroom.policy.databaseguard.state import LEAVE_AFTER_SECONDS, StateMemory
 from headroom.reasons import ConditionType, Reason
 
@@ -20,11 +22,19 @@ def restore(status: Mapping[str, Any], now: Moment) -> GuardMemory:
     """The memory that an earlier process published, so that a new leader does not begin with an all-clear.
 
     Lost on purpose: the open sample and the last verdicts; the measurement a state was entered by (its signal stays).
+    Only the baseline is left of the Healthy samples.
     Also the connections of others, the budget and the allocations; the idle times of slots. A calm counts for one
     minute at most. A level that was not shown, because the server could not be used, is lost too.
     """
     state = _restore_state(status, now)
-    server = ServerMemory(state=state, has_had_state=state.level is not None, sampled_at=now.monotonic)
+    known = (status.get("memory") or {}).get("baseline") or {}
+    baseline = Baseline((name, float(known[name])) for name in BASED_SIGNALS if known.get(name) is not None)
+    server = ServerMemory(
+        state=state,
+        has_had_state=state.level is not None,
+        sampled_at=now.monotonic,
+        calm=CalmSamples(baseline=baseline),
+    )
     since = status.get("stateSince")
     return GuardMemory(
         seen_at=now.monotonic,
@@ -67,14 +77,21 @@ def checkpoint(memory: GuardMemory, now: Moment, old: Mapping[str, Any]) -> dict
     before = old.get("stateSince") if old.get("state") == str(memory.shown) else None
     clean_before = (old.get("memory") or {}).get("cleanSince")
     clean = None if state.calm_since is None else keep_time(now.to_wall(state.calm_since), clean_before)
+    kept = (("cleanSince", clean), ("baseline", _write_baseline(memory.server.calm.baseline)))
     return {
         "state": str(memory.shown),
         "stateSince": keep_time(now.wall if since is None else now.to_wall(since), before),
         "stateSignal": (state.signal or None) if is_shown else None,
         "systemIdentifier": memory.system_identifier,
         "timeline": memory.highest_timeline or None,
-        "memory": None if clean is None else {"cleanSince": clean},
+        "memory": {key: value for key, value in kept if value} or None,
     }
+
+
+def _write_baseline(baseline: Baseline) -> dict[str, float]:
+    """The known entries, by signal."""
+    names = ("commitLatency", "lockWaiters", "activePerCorePercent", "oldestTransaction")
+    return {name: round_number(baseline[name]) for name in names if name in baseline}
 
 
 def read_time(text: str | None) -> datetime | None:

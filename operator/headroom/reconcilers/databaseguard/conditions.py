@@ -58,6 +58,9 @@ def _describe_signal(context: GuardContext, kept: Mapping[str, Any]) -> Conditio
 def _build_signal(context: GuardContext) -> Iterator[Condition]:
     """The first of these that holds; nothing while a new process has to wait for its first canary."""
     decision, kind = context.decision, ConditionType.SIGNAL_AVAILABLE
+    suspicion = next((note for note in decision.notes if note.reason is Reason.SUSPECT_OPERATOR), None)
+    if suspicion is not None:
+        yield Condition(kind, Truth.FALSE, suspicion.reason, suspicion.message)
     if decision.finding is not None:
         yield Condition(kind, Truth.FALSE, decision.finding.reason, decision.finding.message)
     right = next((note for note in decision.notes if note.reason is Reason.MISSING_RIGHT), None)

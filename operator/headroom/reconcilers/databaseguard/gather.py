@@ -49,7 +49,10 @@ async def gather(
         facts = await _gather_slots(services, handles, facts)
     # Last, so that nothing is waited for between these reads and the decision: another guard may plan meanwhile.
     group = services.servers.read_budget_group(handles.uid)
-    facts = replace(facts, has_sets=_has_sets(services, handles.key))
+    # Two samples raise a state: after the first one it matters what other servers do.
+    has_turned = memory.server.turn.turned_at is not None
+    turns = services.servers.sessions.find_turns(handles.uid) if has_turned else ()
+    facts = replace(facts, has_sets=_has_sets(services, handles.key), turns=turns)
     return replace(facts, limits=group.limits, demands=group.demands, planned=group.planned)
 
 

@@ -49,6 +49,7 @@ def checkpoint(memory: SetMemory) -> dict[str, Any]:
     lead_time = {"warmSeconds": memory.warm.p90, "baseBackupSeconds": memory.base_backup.p90}
     return {
         "desiredReplicas": memory.desired,
+        "startReplicas": memory.start_replicas,
         "systemIdentifier": memory.system_identifier,
         "timeline": memory.timeline or None,
         "leadTime": lead_time if any(value is not None for value in lead_time.values()) else None,
@@ -64,6 +65,7 @@ def restore(status: Mapping[str, Any], now: Moment, *, name: str, uid: str, inst
         began_at=now.monotonic,
         inherited=FrozenMap(inherited),
         desired=status.get("desiredReplicas"),
+        start_replicas=status.get("startReplicas"),
         system_identifier=status.get("systemIdentifier"),
         timeline=status.get("timeline") or 0,
         timeline_since=now.monotonic,

@@ -151,12 +151,15 @@ def _count_standbys(context: SetContext) -> int:
 
 
 def _describe_last_decision(context: SetContext) -> Mapping[str, Any]:
-    """Changes with the count, or when a signal is lost or found; a want within the tolerance decides nothing new."""
+    """Changes with the count, or when a signal is lost or found, or `autoscaling` is removed; a want within the
+    tolerance decides nothing new.
+    """
     goal = context.decision.goal
     old: Mapping[str, Any] | None = context.status.get("lastDecision")
     if old is not None and old.get("to") == goal.desired:
-        was_blind = old.get("reason") == Reason.STALE_SIGNAL
-        if was_blind == (goal.reason is Reason.STALE_SIGNAL):
+        was_blind, was_by_hand = old.get("reason") == Reason.STALE_SIGNAL, old.get("reason") == Reason.REPLICAS_SET
+        is_by_hand = goal.reason is Reason.REPLICAS_SET
+        if was_blind == (goal.reason is Reason.STALE_SIGNAL) and (was_by_hand or not is_by_hand):
             return old
     serving = sum(member.facts.role is Role.SERVING for member in context.decision.members)
     return {

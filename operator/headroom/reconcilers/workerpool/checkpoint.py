@@ -20,6 +20,7 @@ LATE_REASONS = frozenset(
         Reason.CANNOT_MEET_DEADLINE,
         Reason.DEADLINE_MISSED,
         Reason.LAG_NOT_FALLING,
+        Reason.JOBS_NOT_ENDING,
     }
 )
 """The reasons of KeepingUp for a queue that is late."""

@@ -12,7 +12,7 @@ from headroom.policy.workerpool import Rule, is_spare
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.workerpool.effectiveness import effective_condition
 from headroom.reconcilers.workerpool.memory import PoolContext
-from headroom.reconcilers.workerpool.readiness import describe_start_trouble, describe_work
+from headroom.reconcilers.workerpool.readiness import describe_hang, describe_start_trouble, describe_work
 from headroom.reconcilers.workerpool.signal_words import describe_stuck, signal_condition
 
 CONDITIONS = (
@@ -128,7 +128,9 @@ def _describe_delay(context: PoolContext, sample: QueueSample, reason: Reason) -
     sizing, target = context.decision.sizing, context.facts.workload
     if reason is Reason.WORKERS_NOT_STARTING and target is not None:
         return describe_start_trouble(context, target)
-    late = _describe_lateness(context, sample)
+    late, hang = _describe_lateness(context, sample), context.decision.hang
+    if reason is Reason.JOBS_NOT_ENDING and hang is not None and target is not None:
+        return f"{late}; {describe_hang(context, hang, target)}"
     if sizing is None or sizing.wanted is None:
         return late
     if reason is Reason.LEARNING_RATE:
@@ -196,19 +198,9 @@ def _scaling_limited(context: PoolContext) -> Condition:
     if decision.limit is Rule.STALE_SIGNAL:
         return Condition(kind, Truth.UNKNOWN, Reason.STALE_SIGNAL, decision.message)
     if decision.is_held_back:
-        hint = _describe_seen(context) if decision.limit is Rule.CONNECTION_BUDGET else ""
-        return Condition(kind, Truth.TRUE, decision.reason, "; ".join(filter(None, (decision.message, hint))))
+        return Condition(kind, Truth.TRUE, decision.reason, decision.message)
     message = "as many workers as are wanted are allowed"
     if decision.limit is not None and is_spare(decision.wanted, decision.allowed):
         why = KEPT.get(decision.reason, "more stay than are wanted")
         message = f"no limit keeps workers back; {why} ({decision.reason})"
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, message)
-
-
-def _describe_seen(context: PoolContext) -> str:
-    """That the workers hold fewer connections than their spec says, if that was measured: more of them would fit."""
-    view, declared = context.facts.database, context.spec.connections_per_worker
-    allocation = None if view is None else view.allocations.get(context.facts.own.uid)
-    if allocation is None or not allocation.seen:
-        return ""
-    return f"workers were seen to hold {allocation.seen:.2g} each, and connectionsPerWorker is {declared}"

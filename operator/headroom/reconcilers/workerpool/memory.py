@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TypeAlias
 from zlib import crc32
 
@@ -78,11 +79,24 @@ class Workload:
 class StartTimes:
     """How long each pod took to become Ready for the first time, by uid; None: that is not known of it.
 
-    `awaited` are pods that were seen before they were Ready, soon after they were created.
+    `awaited` are pods that were seen before they were Ready, soon after they were created. `born` is when pods appeared
+    between two counts, or were no longer `ready`, by our own clock: the API server's may be an hour off. None: the
+    first count has found them.
     """
 
     seconds: dict[str, float | None] = field(default_factory=dict)
     awaited: set[str] = field(default_factory=set)
+    born: dict[str, datetime | None] = field(default_factory=dict)
+    ready: set[str] = field(default_factory=set)
+    has_counted: bool = False
+
+    def see(self, uids: Set[str], ready: Set[str], now: datetime) -> None:
+        """Keep which pods are new or have lost their readiness, and forget those that are gone."""
+        born = {uid: at for uid, at in self.born.items() if uid in uids}
+        born.update(dict.fromkeys(uids - born.keys(), now if self.has_counted else None))
+        born.update(dict.fromkeys((self.ready - ready) & uids, now))
+        self.born = born
+        self.ready, self.has_counted = set(ready), True
 
     def forget_others(self, uids: Set[str]) -> None:
         """Drop what is known of pods that are gone."""

@@ -2,13 +2,14 @@
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.api.v1alpha1.workerpool import Direction
-from headroom.model.numbers import count_of
+from headroom.model.numbers import count_of, describe_seconds, round_number
 from headroom.policy.schedules import describe_moment
 from headroom.policy.workerpool import Target
-from headroom.policy.workerpool.constants import BACK_WITHIN
+from headroom.policy.workerpool.hang import Hang
 from headroom.policy.workerpool.jobs import JobsInHand
-from headroom.policy.workerpool.victims import describe_remedy
+from headroom.policy.workerpool.victims import GRACE_SPARE, describe_remedy
 from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.workerpool.growth_words import RESTART
 from headroom.reconcilers.workerpool.memory import PoolContext
 
 IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName")
@@ -46,6 +47,21 @@ def describe_start_trouble(context: PoolContext, target: Target) -> str:
     return f"{pods.ready} of {count_of(target.present, 'worker is', 'workers are')} ready; {stuck}; {text}"
 
 
+def describe_hang(context: PoolContext, hang: Hang, target: Target) -> str:
+    """That no job ends, and what to do about it; of jobs that hang nobody knows how long they take."""
+    sample = context.facts.sample
+    held = count_of(0 if sample is None else sample.in_flight or 0, "job is", "jobs are")
+    fact = f"{held} in flight, and none has ended for {describe_seconds(hang.seconds)} (one took {_describe_job(hang)})"
+    logs = f"kubectl logs -l {_selector(target)} -n {context.namespace}"
+    can_restart = str(target).startswith(("deployment/", "statefulset/"))
+    restart = RESTART.format(target, context.namespace) if can_restart else f"restart {target}"
+    return f"{fact}: see what they wait for with {logs}, then {restart}"
+
+
+def _describe_job(hang: Hang) -> str:
+    return f"{round_number(hang.job_seconds):g} s" if hang.job_seconds < 1 else describe_seconds(hang.job_seconds)
+
+
 def _selector(target: Target) -> str:
     return ",".join(f"{name}={value}" for name, value in target.labels or ())
 
@@ -57,10 +73,12 @@ def _find_notices(context: PoolContext) -> list[tuple[Reason, str]]:
         notices.append((Reason.PAUSED if spec.mode is Mode.PAUSED else Reason.DRY_RUN, ""))
     if target is not None and target.pods.stuck is not None:
         notices.append((Reason.WORKERS_NOT_STARTING, describe_start_trouble(context, target)))
-    failures = context.decision.failures
+    hang, failures = context.decision.hang, context.decision.failures
+    if hang is not None and target is not None:
+        notices.append((Reason.JOBS_NOT_ENDING, describe_hang(context, hang, target)))
     if failures.are_most:
         notices.append((Reason.JOBS_FAILING, f"{failures}: read the workers' logs and correct the job"))
-    if sizing is not None and target is not None and _is_grace_too_short(context, sizing.jobs):
+    if sizing is not None and target is not None and hang is None and _is_grace_too_short(context, sizing.jobs):
         notices.append((Reason.GRACE_TOO_SHORT, f"{sizing.jobs}: {describe_remedy(sizing.jobs.job_seconds)}"))
     if spec.paused is not None and spec.mode is Mode.ACTIVE:
         text = f"spec.paused is {spec.paused}: {STOPPED[spec.paused]}; remove it to continue"
@@ -69,11 +87,13 @@ def _find_notices(context: PoolContext) -> list[tuple[Reason, str]]:
 
 
 def _is_grace_too_short(context: PoolContext, jobs: JobsInHand) -> bool:
-    """With two bounds: how long jobs take is measured repeatedly, and the verdict must not turn with it."""
+    """With two bounds: how long jobs take is measured repeatedly, and the verdict must not turn with it. The grace
+    period that the message asks for is within both.
+    """
     if jobs.job_seconds is None or jobs.grace_seconds is None:
         return False
     was_too_short = context.condition(ConditionType.READY).get("reason") == Reason.GRACE_TOO_SHORT
-    return jobs.job_seconds > jobs.grace_seconds * (BACK_WITHIN if was_too_short else 1.0)
+    return jobs.job_seconds * (GRACE_SPARE if was_too_short else 1.0) > jobs.grace_seconds
 
 
 def _describe_schedules(context: PoolContext) -> list[str]:

@@ -106,6 +106,8 @@ class TargetReader:
         if census.is_due(workload, now.monotonic, is_late=memory.is_late, is_sharing=self.is_sharing):
             pods = await self.kube.list(POD, self.namespace, labels=dict(workload.labels))
             census.see_marks(workload.labels, pods)
+            are_ready = {_uid(pod) for pod in pods if ready_at(pod) is not None}
+            census.starts.see({_uid(pod) for pod in pods}, are_ready, now.wall)
             counts = count_pods(pods, census.starts, now=now.wall, known_lead_seconds=memory.lead_seconds)
             census.record(workload, counts, now.monotonic)
             return counts
@@ -160,14 +162,16 @@ def count_pods(
     ready = [pod for pod in present if ready_at(pod) is not None]
     waiting = [pod for pod in present if ready_at(pod) is None]
     troubles = [_find_trouble(pod) for pod in waiting]
-    old = [pod for pod in waiting if _age(pod, now) > patience]
+    old = [pod for pod in waiting if _age(pod, starts, now) > patience]
     young = [
-        pod for pod, trouble in zip(waiting, troubles, strict=True) if trouble is None and _age(pod, now) <= patience
+        pod
+        for pod, trouble in zip(waiting, troubles, strict=True)
+        if trouble is None and _age(pod, starts, now) <= patience
     ]
     stuck = next((trouble for trouble in troubles if trouble is not None), None)
-    late = [pod for pod in old if _age(pod, now) > LEAST_STUCK_SECONDS]
+    late = [pod for pod in old if _age(pod, starts, now) > LEAST_STUCK_SECONDS]
     if stuck is None and late:
-        stuck = f"pod {late[0]['metadata']['name']} is not ready after {_age(late[0], now):.0f} s"
+        stuck = f"pod {late[0]['metadata']['name']} is not ready after {_age(late[0], starts, now):.0f} s"
     return PodCounts(
         running=running,
         ready=len(ready),
@@ -202,7 +206,7 @@ def _record_start(pod: Manifest, starts: StartTimes, now: datetime) -> None:
     if uid in starts.seconds:
         return
     if seconds is None:
-        if _age(pod, now) <= AWAITED_WITHIN_SECONDS:
+        if _age(pod, starts, now) <= AWAITED_WITHIN_SECONDS:
             starts.awaited.add(uid)
         return
     starts.seconds[uid] = None if _has_restarted(pod) or seconds > MOST_LEAD_SECONDS else seconds
@@ -258,8 +262,9 @@ def _container_statuses(pod: Manifest) -> list[Status]:
     return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
 
 
-def _age(pod: Manifest, now: datetime) -> float:
-    return (now - _parse_time(pod["metadata"]["creationTimestamp"])).total_seconds()
+def _age(pod: Manifest, starts: StartTimes, now: datetime) -> float:
+    born = starts.born.get(_uid(pod)) or _parse_time(pod["metadata"]["creationTimestamp"])
+    return (now - born).total_seconds()
 
 
 def _parse_time(text: str) -> datetime:

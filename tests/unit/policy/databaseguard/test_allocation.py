@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from headroom.model.database import Allocation, PoolDemand
-from headroom.policy.databaseguard.allocation import allocate
+from headroom.model.database import NO_LIMIT, Allocation, PoolDemand
+from headroom.policy.databaseguard.allocation import GroupLimit, allocate
 from tests.unit.policy.databaseguard.allocations import BACKGROUND, CRITICAL, STANDARD, settled, share
 from tests.unit.policy.databaseguard.make import make_demand
 
@@ -197,6 +197,22 @@ def test_short_is_who_stays_below_what_it_asked_for() -> None:
     assert allocate(3, [make_demand("a", minimum=4)])["a"].is_short
 
 
+def test_what_may_not_be_used_yet_is_kept_for_its_pool() -> None:
+    """The lower class is measured first, and its jobs never end."""
+    bills = make_demand("bills", CRITICAL, running=1, busy=1, wanted=40, maximum=8, limit_now=1)
+    mail = make_demand("mail", STANDARD, size=2, running=1, busy=1, wanted=40)
+    assert share(31, bills, mail) == {"bills": 1, "mail": 11}
+    later = (replace(bills, limit_now=NO_LIMIT), replace(mail, running=11, busy=11))
+    assert share(31, *later) == {"bills": 8, "mail": 11}
+
+
+def test_it_is_kept_within_the_limit_of_a_role_too() -> None:
+    imports = make_demand("imports", STANDARD, running=1, busy=1, wanted=40, limit_now=1)
+    mail = make_demand("mail", STANDARD, running=1, busy=1, wanted=40)
+    made = allocate(31, [imports, mail], limits=[GroupLimit("role", frozenset({"imports"}), 6)])
+    assert {uid: found.workers for uid, found in made.items()} == {"imports": 1, "mail": 25}
+
+
 class TestPooler:
     """A pooler bounds the pools of its own guard together, and nobody else."""
 
@@ -217,8 +233,8 @@ class TestPooler:
 
     def test_its_pools_are_told_of_it(self) -> None:
         made = allocate(92, self.pools(), pool_sizes={"pooled": 7})
-        assert made["two"] == Allocation(1, 7, 3, ahead=5, is_short=True, is_pooled=True)
-        assert made["direct"] == Allocation(85, 92, 5, ahead=5)
+        assert made["two"] == Allocation(1, 7, 3, ahead=6, is_short=True, is_pooled=True)
+        assert made["direct"] == Allocation(85, 92, 5, ahead=6), "what it gets in the end, as in `settled` above"
 
     def test_or_of_the_server_if_that_leaves_less(self) -> None:
         direct = replace(self.pools()[0], running=80, busy=80)

@@ -40,6 +40,7 @@ class Worker:
     role: str | None = None
     running: int = 0
     terminating: int = 0
+    is_ready: bool = True
 
     @property
     def sessions(self) -> int:
@@ -48,7 +49,7 @@ class Worker:
     def demand(self) -> PoolDemand:
         values = {"running": self.running, "busy": self.running, "wanted": self.wanted, "maximum": 1000}
         made = make_demand(self.uid, self.rank, self.declared, terminating=self.terminating, **values)
-        return replace(made, role=self.role or self.uid)
+        return replace(made, role=self.role or self.uid, ready=self.running if self.is_ready else 0)
 
 
 @dataclass
@@ -236,6 +237,15 @@ class TestFirstWorkers:
         server = Server([Worker("mail", takes=3, running=1)])
         assert not server.step().allocations["mail"].is_short
 
+    def test_who_is_measured_first_takes_nothing_of_a_higher_class(self) -> None:
+        """The mails' workers are Ready at once, those of the bills 20 s later; all are always busy."""
+        bills, mail = Worker("bills", 1, wanted=8, rank=CRITICAL, is_ready=False), Worker("mail", 2)
+        server = Server([bills, mail], limit=57)
+        for second in range(30):
+            server.step(1.0)
+            bills.is_ready = second > 20
+        assert [pool.running for pool in server.pools] == [8, 11]
+
     def test_workers_that_connect_late_are_waited_for(self) -> None:
         server = Server([Worker("mail", takes=0, running=1)])
         server.step(FIRST_EVERY_SECONDS)
@@ -243,6 +253,27 @@ class TestFirstWorkers:
         server.pools[0].takes = 3
         run(server, steps=10, growth=100)
         assert server.pools[0].running == 55 // 3
+
+    @pytest.mark.parametrize("late", range(1, 12))
+    def test_sessions_that_come_late_are_waited_for_however_late(self, late: int) -> None:
+        """Ready without a session tells nothing; nor do sessions of which there are more each time."""
+        server = Server([Worker("mail", takes=0, running=1)])
+        for second in range(late + FIRST_COUNTS + 3):
+            server.pools[0].takes = min(3, max(0, second - late + 1))
+            server.step(FIRST_EVERY_SECONDS)
+            assert server.sessions <= 55
+        assert server.pools[0].running == 55 // 3
+
+    def test_the_first_session_of_a_worker_is_no_others_at_the_limit_of_its_role(self) -> None:
+        """Else its pool would be promised less, and another one would grow into that."""
+        imports, mail = Worker("imports", 3, running=1, is_ready=False), Worker("mail", 1, running=1)
+        server = Server([imports, mail], roles={"imports": 6})
+        for second in range(30):
+            imports.takes = 0 if second < 3 else 3
+            plan = server.step(FIRST_EVERY_SECONDS)
+            assert plan.groups[0].size == 6
+            imports.is_ready = second > 20
+        assert (imports.running, mail.running) == (2, 49)
 
     def test_workers_that_are_never_ready_are_not_waited_for_for_ever(self) -> None:
         demand = replace(make_demand("a", running=5, ready=4, wanted=50), role="a")

@@ -37,6 +37,7 @@ from tests.unit.policy.workerpool.make import (
     GAP,
     NOW,
     OWN,
+    arriving,
     make_facts,
     make_sample,
     make_spec,
@@ -72,6 +73,34 @@ def test_the_result_is_within_the_bounds(spec: WorkerPoolSpec, seen: PoolFacts, 
     """Above the maximum only workers stay that would lose a job if they went."""
     kept = target_of(seen).present if seen.sample is not None and seen.sample.in_flight else 0
     assert spec.min_workers <= allowed_by(spec, seen, memory) <= max(spec.max_workers, kept)
+
+
+@given(specs(), facts(), memories(), st.integers(0, 250))
+def test_what_is_wanted_does_not_depend_on_the_count_that_is_asked_for(
+    spec: WorkerPoolSpec, seen: PoolFacts, memory: PoolMemory, present: int
+) -> None:
+    """The same pods, samples and past; only `spec.replicas` is another one, as a person or a step of before left it."""
+    known = replace(memory, last_good_rate=memory.last_good_rate or 1.0)
+    # Where all pods are there and ready, the same samples prove more.
+    starting = replace(target_of(seen), existing=target_of(seen).pods.running + 1)
+    found, other = (
+        sizing_of(decide_now(spec, replace(seen, target=replace(starting, present=count)), known)).wanted
+        for count in (starting.present, present)
+    )
+    assert found == other
+
+
+@pytest.mark.parametrize("lag", [0.0, 45.0])
+def test_what_is_wanted_is_the_same_for_any_number_of_ready_workers_that_suffice(lag: float) -> None:
+    """Six a second of one second each: six or sixty workers, who watched the same queue, are asked for as many."""
+    wanted = set()
+    for present in (10, 13, 20, 40):
+        late = {"lag_seconds": lag, "backlog": 250, "late": 100} if lag else {}
+        seen, memory = arriving(present, 6.0, in_flight=6, **late)
+        sizing = sizing_of(decide_now(make_spec(), seen, memory))
+        assert sizing.wanted is not None
+        wanted.add(sizing.wanted.workers)
+    assert len(wanted) == 1, wanted
 
 
 @given(specs(), facts(), memories())

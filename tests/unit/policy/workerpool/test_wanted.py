@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headroom.policy.workerpool.demand import Demand, VerifiedCount
@@ -88,6 +88,23 @@ def test_a_longer_target_never_wants_more(demand: Demand, factor: float) -> None
     calm = replace(demand, lag_seconds=0.0, late=0, late_for_seconds=0.0)
     patient = replace(calm, target_lag_seconds=calm.target_lag_seconds * factor)
     assert decide_wanted(patient).workers <= decide_wanted(calm).workers
+
+
+@settings(max_examples=300)
+@given(demands(), st.floats(1, 10), st.floats(0, 1), st.floats(0, 1))
+def test_a_longer_target_never_wants_more_of_a_late_queue_either(
+    demand: Demand, factor: float, late_share: float, time_share: float
+) -> None:
+    """The same queue: no more of its items are older than a longer target, and it is late for no longer time."""
+    patient = replace(
+        demand,
+        target_lag_seconds=demand.target_lag_seconds * factor,
+        late=int(demand.late * late_share),
+        late_for_seconds=demand.late_for_seconds * time_share,
+    )
+    if patient.lag_seconds <= patient.target_lag_seconds:
+        patient = replace(patient, late=0, late_for_seconds=0.0)
+    assert decide_wanted(patient).workers <= decide_wanted(demand).workers
 
 
 @given(demands(), st.integers(0, 500))

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from headroom.api.v1alpha1.common import GuardState
 from headroom.model.database import ConnectionCounts
 from headroom.model.moments import Moment
+from headroom.policy.databaseguard.baseline import CalmSamples
 from headroom.policy.databaseguard.budget import plan_connections
 from headroom.policy.databaseguard.facts import GuardMemory, ServerMemory, SharedPlan
 from headroom.policy.databaseguard.limits import ConnectionLimits
-from headroom.policy.databaseguard.signals import Level, Measurements, Verdict
+from headroom.policy.databaseguard.signals import Baseline, Level, Measurements, Verdict
 from headroom.policy.databaseguard.state import StateMemory
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard.checkpoint import LONGEST_CALM_SECONDS, checkpoint, restore
@@ -64,8 +65,19 @@ def test_healthy_has_no_signal_and_no_calm() -> None:
     assert (state.level, state.signal, state.calm_since) == (Level.HEALTHY, "", None)
 
 
+def test_the_baseline_comes_back_and_its_samples_do_not() -> None:
+    """Without it, a bound that was ignored would count again, and its state would never be left."""
+    baseline = Baseline({"commitLatency": 0.0041, "lockWaiters": 0.0})
+    memory = memory_of(Level.HEALTHY)
+    calm = CalmSamples((Measurements(commit_seconds=0.004),), 4990.0, baseline)
+    after = round_trip(replace(memory, server=replace(memory.server, calm=calm)))
+    assert after.server.calm == CalmSamples(baseline=baseline)
+
+
 def test_a_second_round_changes_nothing() -> None:
-    status = checkpoint(memory_of(Level.OVERLOADED, signal="lockWaiters", calm_since=4990.0), BEFORE, {})
+    memory = memory_of(Level.OVERLOADED, signal="lockWaiters", calm_since=4990.0)
+    calm = CalmSamples(baseline=Baseline({"commitLatency": 0.00412345}))
+    status = checkpoint(replace(memory, server=replace(memory.server, calm=calm)), BEFORE, {})
     again = checkpoint(restore(status, AFTER), AFTER, status)
     assert again == status
 

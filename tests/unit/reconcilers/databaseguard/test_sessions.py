@@ -341,3 +341,45 @@ async def test_a_guard_that_is_removed_while_it_connects_leaves_nothing_behind(w
     lsn = world.primary.lsn
     await world.clock.advance(5)
     assert world.primary.lsn == lsn, "no canary runs on"
+
+
+async def test_servers_that_become_slow_together_point_to_the_operator_and_hold_their_states(world: GuardWorld) -> None:
+    guards = [FIRST, (NAMESPACE, "mail"), (NAMESPACE, "bills")]
+    servers = [world.primary, *[add_server(world, name, number) for number, (_, name) in enumerate(guards[1:], 8)]]
+    await world.run_all(20, *guards)
+    for server in servers:
+        server.commit_seconds = 2
+    await world.run_all(40, *guards)
+    for _, name in guards:
+        assert world.status_of(name)["state"] == "Healthy"
+        signal = world.condition("SignalAvailable", name)
+        assert (signal["status"], signal["reason"]) == ("False", Reason.SUSPECT_OPERATOR)
+        assert "3 of 3 servers became slow at the same moment" in signal["message"]
+    await world.run_all(60, *guards)
+    for _, name in guards:
+        assert world.status_of(name)["state"] == "Overloaded", "what lasts is believed"
+        assert world.condition("SignalAvailable", name)["status"] == "True"
+
+
+async def test_three_guards_of_one_server_that_turn_are_one_server(world: GuardWorld) -> None:
+    """With a second server there are two, and two may turn by chance."""
+    add_second(world)
+    add_foreign(world)
+    mail = add_server(world, "mail", 8)
+    guards = (*BOTH, OTHER, (NAMESPACE, "mail"))
+    await world.run_all(10, *guards)
+    world.primary.commit_seconds = mail.commit_seconds = 2
+    await world.run_all(25, *guards)
+    for name in ("store", "second", "mail"):
+        assert world.status_of(name)["state"] == "Overloaded"
+        assert world.condition("SignalAvailable", name)["status"] == "True"
+
+
+def add_server(world: GuardWorld, name: str, number: int) -> MemoryServer:
+    """Another server with a guard of that name."""
+    server = MemoryServer(
+        f"10.0.0.{number}", roles=world.primary.roles, system_identifier=f"730000000000000000{number}"
+    )
+    world.postgres.servers[f"{name}.{NAMESPACE}.svc", 5432] = server
+    world.cluster.seed(make_guard(name, connection={"host": name, "replicationSecretRef": None}))
+    return server

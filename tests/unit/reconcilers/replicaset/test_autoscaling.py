@@ -9,7 +9,7 @@ from headroom.errors import KubeUnavailable
 from headroom.ports.kube import HORIZONTAL_POD_AUTOSCALER, REPLICA_SET, Manifest, ObjectRef
 from headroom.reasons import Reason
 from tests.manifests import NAMESPACE
-from tests.unit.reconcilers.replicaset.world import World
+from tests.unit.reconcilers.replicaset.world import SET, World
 
 
 def make_scaling(**changes: Any) -> dict[str, Any]:
@@ -60,6 +60,31 @@ async def test_the_count_survives_a_restart_and_the_window_begins_anew() -> None
     world.restart()
     await world.run(10)
     assert world.status["desiredReplicas"] == 2
+
+
+async def test_without_autoscaling_any_more_the_live_count_stays() -> None:
+    """It goes, as when a manifest without it is applied: nobody loses a replica, until `replicas` is written anew."""
+    world = World()
+    world.add_set(replicas=1, standbys=1, autoscaling=make_scaling())
+    await world.run(20)
+    load(world, 85)
+    await world.run(20)
+    assert len(world.serving()) == 2
+    load(world, 0)
+    world.cluster.edit(SET, lambda item: item["spec"].pop("autoscaling"))
+    await world.run(60)
+    assert len(world.serving()) == 2
+    assert world.status["desiredReplicas"] == 2
+    message = world.status["lastDecision"]["message"]
+    assert message.startswith("2 stay since spec.autoscaling was removed; spec.replicas, 1, was only where it began: ")
+    world.restart()
+    await world.run(30)
+    assert len(world.serving()) == 2
+    for count in (3, 1):
+        world.edit_spec(replicas=count)
+        await world.run(60)
+        assert len(world.serving()) == count
+    assert "startReplicas" not in world.status
 
 
 AUTOSCALER = ObjectRef(HORIZONTAL_POD_AUTOSCALER, NAMESPACE, "keda-hpa-store")

@@ -76,6 +76,7 @@ FULL = SetMemory(
     has_seen_primary=True,
     generation=4,
     desired=3,
+    start_replicas=2,
     recommendations=(Recommendation(1.0, 3),),
     warm=LeadTimes((0.5,)),
     base_backup=LeadTimes((61.0,)),

@@ -35,6 +35,7 @@ LOST = {
     "running",
     "terminating",
     "heads",
+    "last_end",
 }
 """Lost on purpose, as `restore` says; `seen_at` and `was_reported` are of the new process itself."""
 

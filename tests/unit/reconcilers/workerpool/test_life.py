@@ -290,7 +290,7 @@ async def test_blocked_items_are_said_and_scale_nothing() -> None:
     ],
 )
 async def test_what_is_odd_about_the_queue_is_said(numbers: dict[str, object], reason: Reason) -> None:
-    world = PoolWorld()
+    world = PoolWorld({"objective": {"targetLag": "30s", "drainWithin": "5m"}})
     await world.advance(10)
     world.queue(**numbers)
     await world.advance(70)

@@ -40,6 +40,17 @@ async def test_a_long_grace_period_lets_the_controller_choose() -> None:
     assert world.costs() == {}
 
 
+async def test_where_no_worker_can_be_told_from_another_the_youngest_go() -> None:
+    """The pods' age is the order of Kubernetes itself, so that no mark is needed for it."""
+    world = BusyWorld(grace=90, knows_workers=False, minWorkers=3)
+    oldest = world.pods[:3]
+    for _ in range(48):
+        await world.advance(5)
+        assert world.costs() == {}
+    assert world.asked_for() == 3
+    assert world.alive() == set(oldest)
+
+
 async def test_a_lowered_maximum_takes_the_idle_workers_only() -> None:
     world = BusyWorld(grace=30, behavior={})
     await world.advance(20)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.reconcilers.workerpool.cases import CASES, Case
+from tests.unit.reconcilers.workerpool import cases, cases_faults
+from tests.unit.reconcilers.workerpool.cases import Case
 from tests.unit.reconcilers.workerpool.world import POOL, PoolWorld
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "words.txt"
-SHOWN = ("Ready", "KeepingUp", "SignalAvailable", "ScalingLimited")
+CASES = (*cases.CASES, *cases_faults.CASES)
+SHOWN = ("Ready", "KeepingUp", "SignalAvailable", "ScalingLimited", "Effective")
 POD = re.compile(r"(?<=pod )mailer-[\w-]+")
 IS_UPDATE = os.environ.get("HEADROOM_UPDATE_GOLDEN") == "1"
 

@@ -5,9 +5,9 @@ table. A lock lets one job at a time through, whatever the queues of the others 
 claim skips rows that a transaction has locked, a dead worker's jobs stay `doing`, `delete_jobs` removes completions.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
 from psycopg import sql
@@ -22,16 +22,17 @@ from headroom.adapters.postgres.queues.procrastinate_counts import (
     Deletions,
     DeletionWatch,
     EventCounter,
+    count_ended,
+    count_failed,
+    parse_flow,
+    parse_json,
 )
 from headroom.adapters.postgres.queues.procrastinate_sql import (
     ALL_QUEUES,
-    EVENT_LIMIT,
-    ID_LIMIT,
-    LEADERS,
-    LOCK_LIMIT,
+    LEAN_LIMITS,
+    LIMITS,
     ONE_QUEUE,
     OWN_PARAMETERS,
-    ROW_LIMIT,
     SAMPLE,
     SOME_QUEUES,
 )
@@ -55,6 +56,9 @@ TABLES = LibraryTables(
 HEARTBEAT_SECONDS = 30.0
 """procrastinate's own default after which a worker counts as stalled."""
 MOST_ELDEST = 50
+LEAN_SECONDS = 60.0
+"""A server that did not answer in time is asked for less for so long."""
+_TIMEOUTS = (Reason.PRIMARY_TIMEOUT, Reason.QUERY_TIMEOUT)
 QUEUE_CHANNEL, ANY_CHANNEL = "procrastinate_queue_v1#", "procrastinate_any_queue_v1"
 
 
@@ -75,6 +79,8 @@ class ProcrastinateProbe:
     _deletions: DeletionWatch = field(default_factory=DeletionWatch)
     _heads: dict[int, float] = field(default_factory=dict)
     _transactions: list[str] = field(default_factory=list)
+    _due_soon: int = 0
+    _lean_until: float = -inf
     _last_job: int | None = None
     _sampled_at: str | None = None
 
@@ -98,23 +104,33 @@ class ProcrastinateProbe:
         return replace(sample, job_seconds=job_seconds, in_hand_seconds=in_hand)
 
     async def _ask(self, question: QueueQuestion, schema: str) -> Mapping[str, Any]:
+        """The answer; a server that had no time for it is asked for less, at once and for a minute."""
+        is_lean = question.asked_at < self._lean_until
         try:
-            if self.questions is None:
-                self.questions = SharedQuestions(self.runner)
-            statement = SharedStatement(self._fill(SAMPLE, schema), OWN_PARAMETERS)
-            return await self.questions.ask(
-                statement, self._parameters(question), asker=id(self), within_seconds=question.within_seconds
-            )
+            return await self._ask_once(question, schema, is_lean=is_lean)
         except (PrimaryUnavailable, Refused, SignalUnavailable) as error:
-            await self._raise_why(schema, error)
-            raise
+            if error.reason not in _TIMEOUTS or is_lean:
+                await self._raise_why(schema, error)
+                raise
+            self._lean_until = question.asked_at + LEAN_SECONDS
+        return await self._ask(question, schema)
+
+    async def _ask_once(self, question: QueueQuestion, schema: str, *, is_lean: bool) -> Mapping[str, Any]:
+        if self.questions is None:
+            self.questions = SharedQuestions(self.runner)
+        statement = SharedStatement(self._fill(SAMPLE, schema), OWN_PARAMETERS)
+        parameters = self._parameters(question, is_lean=is_lean)
+        row = await self.questions.ask(statement, parameters, asker=id(self), within_seconds=question.within_seconds)
+        if not is_lean:
+            self._due_soon = row["due_soon"]
+        return row
 
     async def _raise_why(self, schema: str, error: PrimaryUnavailable | Refused | SignalUnavailable) -> None:
         """Raise a better reason than the server's code where the catalogs have one; the error itself stands else."""
         self._found = None
         if error.reason in (Reason.QUERY_FAILED, Reason.MISSING_RIGHT, Reason.QUEUE_NOT_FOUND):
             self._found = await find_schema(self.runner, TABLES, self.schema)
-        if error.reason in (Reason.PRIMARY_TIMEOUT, Reason.QUERY_TIMEOUT):
+        if error.reason in _TIMEOUTS:
             found = await describe_timeout(self.runner, _jobs_of(schema), "queue_name, id")
             if found is not None:
                 raise found from error
@@ -124,17 +140,13 @@ class ProcrastinateProbe:
         parts = {"schema": sql.Identifier(schema), "table": sql.Literal(_jobs_of(schema)), "is_ours": sql.SQL(is_ours)}
         return sql.SQL(text).format(**parts).as_string(None)
 
-    def _parameters(self, question: QueueQuestion) -> dict[str, Any]:
+    def _parameters(self, question: QueueQuestion, *, is_lean: bool) -> dict[str, Any]:
         return {
             "queue": self.queues[0] if self.queues else None,
             "queues": list(self.queues),
-            "lead_time": question.lead_time_seconds,
+            "lead_time": None if is_lean else question.lead_time_seconds,
             "target_lag": question.target_lag_seconds,
-            "row_limit": ROW_LIMIT,
-            "lock_limit": LOCK_LIMIT,
-            "event_limit": EVENT_LIMIT,
-            "id_limit": ID_LIMIT,
-            "leaders": LEADERS,
+            **(LEAN_LIMITS if is_lean else LIMITS),
             "heartbeat": HEARTBEAT_SECONDS,
             "kept_rows": KEPT_ROWS,
             "low": self._events.low,
@@ -159,12 +171,13 @@ class ProcrastinateProbe:
             taken_at=now,
             lag_seconds=max([0.0, _age(row), *(item.seconds for item in waits)]),
             backlog=row["free"] + row["next"],
-            late=_late(row) + sum(item.seconds > question.target_lag_seconds for item in waits),
+            late=_late(row, question.target_lag_seconds)
+            + sum(item.seconds > question.target_lag_seconds for item in waits),
             in_flight=row["in_flight"],
             arrived=arrived,
-            ended=None if is_hidden or counts is None else _ended(counts),
-            failed=None if arrived is None or counts is None else _failed(counts),
-            due_soon=row["due_soon"],
+            ended=None if is_hidden or counts is None else count_ended(counts),
+            failed=None if arrived is None or counts is None else count_failed(counts),
+            due_soon=self._due_soon,
             blocked=row["locked"] - row["next"] + row["held"],
             blocked_seconds=max(0.0, row["oldest_barred"] or 0.0),
             phantoms=row["phantoms"],
@@ -172,7 +185,7 @@ class ProcrastinateProbe:
             hides_completions=is_hidden,
             leading=tuple(row["leaders"] or ()),
             eldest=_find_eldest(row, waits),
-            stuck=tuple(StuckItem(int(job), holder) for job, holder in _parse_json(row["stuck"])),
+            stuck=tuple(StuckItem(int(job), holder) for job, holder in parse_json(row["stuck"])),
         )
 
     def _waits_of(self, heads: Sequence[tuple[int, float | None]], now: float) -> list[WaitingItem]:
@@ -186,13 +199,14 @@ class ProcrastinateProbe:
     def _count_events(self, now: float, row: Mapping[str, Any]) -> Counts | None:
         """Totals by type; None for the answer with which they begin at zero."""
         is_first = self._events.low is None
-        flow = _parse_flow(row["flow"])
+        flow = parse_flow(row["flow"])
         counts = self._events.count(now, flow, read_to=row["read_to"], last_event=row["last_event"])
         return None if is_first else counts
 
     def _count_arrivals(self, row: Mapping[str, Any], counts: Counts | None, deletions: Deletions) -> int | None:
         """Jobs that became claimable. One that waits for its lock has not; one whose row is locked had before."""
-        ready = None if row["is_truncated"] else row["free"] + row["next"] + row["held"]
+        is_cut = row["is_truncated"] or row["has_more_held"]
+        ready = None if is_cut else row["free"] + row["next"] + row["held"]
         if counts is None:
             self._arrivals.restart(ready)
             return None if deletions.is_hiding else 0
@@ -222,29 +236,13 @@ def _age(row: Mapping[str, Any]) -> float:
     return float(row["oldest"] or 0.0)
 
 
-def _late(row: Mapping[str, Any]) -> int:
-    """Late jobs, from the share of them among about 200 that were looked up."""
+def _late(row: Mapping[str, Any], target: float) -> int:
+    """Late jobs, from the share of them among about 200 that were looked up; at least those of the oldest that are."""
+    least = sum((age or 0.0) > target for age in dict(_parse_pairs(row["eldest"])).values())
     if not row["spread"]:
-        return 0
-    return round(int(row["free"]) * int(row["spread_late"]) / int(row["spread"]))
-
-
-def _ended(counts: Counts) -> int:
-    return sum(counts.get(kind, 0) for kind in ("succeeded", "failed", "aborted", "deferred_for_retry"))
-
-
-def _failed(counts: Counts) -> int:
-    return sum(counts.get(kind, 0) for kind in ("failed", "deferred_for_retry"))
+        return least
+    return max(least, round(int(row["free"]) * int(row["spread_late"]) / int(row["spread"])))
 
 
 def _parse_pairs(value: object) -> list[tuple[int, float | None]]:
-    return [(int(job), age) for job, age in _parse_json(value)]
-
-
-def _parse_flow(value: object) -> list[tuple[bool, str, int]]:
-    return [(bool(is_settled), str(kind), int(events)) for is_settled, kind, events in _parse_json(value)]
-
-
-def _parse_json(value: object) -> list[Any]:
-    parsed = json.loads(value) if isinstance(value, str) else value
-    return parsed if isinstance(parsed, list) else []
+    return [(int(job), age) for job, age in parse_json(value)]

@@ -4,11 +4,10 @@ Each statement is one snapshot, in which a job's status and its events agree. Wh
 met) or could not see yet (a transaction commits later) is counted by a later one.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from headroom.adapters.postgres.queues.procrastinate_sql import ROW_LIMIT
 
 OVERLAP_SECONDS = 5.0
 """Events are counted again for this long: a transaction that began earlier may commit a smaller id later."""
@@ -27,6 +26,27 @@ STATISTICS_SECONDS = 12.0
 
 Counts = dict[str, int]
 FlowRow = tuple[bool, str, int]
+
+
+def parse_flow(value: object) -> list[FlowRow]:
+    """Rows of (is it settled, event type, events) out of JSON."""
+    return [(bool(is_settled), str(kind), int(events)) for is_settled, kind, events in parse_json(value)]
+
+
+def parse_json(value: object) -> list[Any]:
+    """The list in it; empty for null. The driver may have parsed it already."""
+    parsed = json.loads(value) if isinstance(value, str) else value
+    return parsed if isinstance(parsed, list) else []
+
+
+def count_ended(counts: Counts) -> int:
+    """Attempts that ended."""
+    return sum(counts.get(kind, 0) for kind in ("succeeded", "failed", "aborted", "deferred_for_retry"))
+
+
+def count_failed(counts: Counts) -> int:
+    """Those of them that failed."""
+    return sum(counts.get(kind, 0) for kind in ("failed", "deferred_for_retry"))
 
 
 @dataclass(slots=True)
@@ -153,7 +173,7 @@ class DeletionWatch:
         self.last_id, self._deleted = row["last_id"], row["deleted"]
         if before is None or deleted_before is None or self.last_id is None or self._deleted is None:
             return 0
-        is_cut = row["made_anywhere"] >= ROW_LIMIT
+        is_cut = row["made_anywhere"] >= row["row_limit"]
         unused = 0 if is_cut else max(0, self.last_id - before - row["made_anywhere"])
         self._intervals.append((now, unused, max(0, self._deleted - deleted_before)))
         self._intervals = [entry for entry in self._intervals if now - entry[0] < DELETED_WINDOW_SECONDS]

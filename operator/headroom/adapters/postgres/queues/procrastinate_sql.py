@@ -11,12 +11,21 @@ from collections.abc import Mapping
 ROW_LIMIT = 50_001
 """Claimable rows read at most, about 20 ms of the server's CPU: counting a backlog is load of its own."""
 LOCK_LIMIT = 10_001
-"""The same of rows with a lock, which cost more; few locks never fill it."""
+"""The same of rows with a lock, which cost more (few locks never fill it), and of those that a transaction locked."""
 EVENT_LIMIT = 30_000
 """Events looked up at most in one sample; the next one reads on."""
 ID_LIMIT = 100_000
 """Ids of events read at most: most of a bulk insert's events are of no use here, but have to be passed over."""
 LEADERS = 20
+LIMITS: Mapping[str, int] = {
+    "row_limit": ROW_LIMIT,
+    "lock_limit": LOCK_LIMIT,
+    "event_limit": EVENT_LIMIT,
+    "id_limit": ID_LIMIT,
+    "leaders": LEADERS,
+}
+LEAN_LIMITS: Mapping[str, int] = {**LIMITS, "row_limit": 5_001, "event_limit": 10_000, "id_limit": 25_000}
+"""Of a busy server, which did not answer in time: less of it is a lower bound sooner, and the events are read later."""
 
 ONE_QUEUE = "j.queue_name = %(queue)s"
 """Equality, not ANY: only that lets an index on (queue_name, id) give the rows in order."""
@@ -48,13 +57,16 @@ WITH writers AS MATERIALIZED (
     LIMIT %(row_limit)s
 ), held AS MATERIALIZED (
     -- Due jobs whose row is locked by a long transaction, with or without a lock of the library.
-    SELECT j.id, j.scheduled_at, j.lock, j.xmax::text AS holder, #PLACE# AS place
+    SELECT j.id, j.priority, j.lock, j.xmax AS holder
     FROM {schema}.procrastinate_jobs j
     WHERE (SELECT cardinality(long) > 0 FROM transactions)
       AND j.status = 'todo' AND {is_ours} AND #IS_DUE#
-      AND j.xmax = ANY((SELECT long FROM transactions)::xid[])
+      -- CASE, because a bare = ANY is thought to find few: then all that it finds are sorted before the limit.
+      AND CASE WHEN j.xmax = ANY((SELECT long FROM transactions)::xid[]) THEN true ELSE false END
     ORDER BY j.id
-    LIMIT %(row_limit)s
+    LIMIT %(lock_limit)s
+), stuck AS MATERIALIZED (
+    SELECT j.id, j.holder, #PLACE# AS place FROM held j ORDER BY place LIMIT 5
 ), soon AS (
     SELECT count(*) AS jobs FROM (
         SELECT FROM {schema}.procrastinate_jobs j
@@ -85,12 +97,13 @@ WITH writers AS MATERIALIZED (
     GROUP BY j.lock
 ), ahead AS MATERIALIZED (
     -- As the library's own claim: jobs of other queues and jobs that are due later also bar those behind them.
-    -- CASE keeps this a hash: joined, it may become one scan of the index for each lock.
+    -- CASE keeps this a hash, and that for few rows: joined, it may become one scan of the index for each lock. The
+    -- condition that it repeats says how few: else the locks are sorted, which takes longer than all the rest.
     SELECT j.lock, min(#PLACE#) AS place
     FROM {schema}.procrastinate_jobs j
     WHERE (SELECT EXISTS (SELECT FROM locks))
       AND j.status = 'todo' AND j.lock IS NOT NULL AND NOT ({is_ours} AND #IS_DUE#)
-      AND CASE WHEN j.lock IN (SELECT lock FROM locks) THEN true ELSE false END
+      AND CASE WHEN {is_ours} AND #IS_DUE# THEN false ELSE j.lock IN (SELECT lock FROM locks) END
     GROUP BY j.lock
 ), next AS MATERIALIZED (
     SELECT locks.place & 4398046511103 AS id, locks.place
@@ -102,6 +115,7 @@ WITH writers AS MATERIALIZED (
 ), counted AS MATERIALIZED (
     SELECT (SELECT count(*) FROM free) AS free,
            (SELECT count(*) FROM held WHERE lock IS NULL) AS held,
+           (SELECT count(*) FROM held) AS all_held,
            (SELECT count(*) FROM next) AS next,
            (SELECT coalesce(sum(jobs), 0)::bigint FROM locks) AS locked
 ), front AS (
@@ -131,9 +145,10 @@ WITH writers AS MATERIALIZED (
         UNION ALL
         (SELECT id, 'next' FROM next ORDER BY id LIMIT 100)
         UNION ALL
-        (SELECT id, 'barred' FROM turns WHERE id NOT IN (SELECT id FROM next) ORDER BY id LIMIT 1)
+        -- LIMIT here too: if next were thought to be large, it would be read once for each of the turns
+        (SELECT id, 'barred' FROM turns WHERE id NOT IN (SELECT id FROM next LIMIT %(row_limit)s) ORDER BY id LIMIT 1)
         UNION ALL
-        (SELECT id, 'held' FROM held ORDER BY place LIMIT 5)
+        (SELECT id, 'held' FROM stuck)
     ) chosen
     -- LIMIT keeps this a look-up by key: joined freely, tables without statistics are read once for each other's row
     CROSS JOIN LATERAL (
@@ -179,7 +194,7 @@ WITH writers AS MATERIALIZED (
     WHERE j.id > (SELECT max(id) FROM {schema}.procrastinate_jobs) - %(kept_rows)s AND NOT ({is_ours})
 )
 SELECT counted.free, counted.next, counted.held, counted.locked, soon.jobs AS due_soon,
-       counted.free >= %(row_limit)s AS is_truncated,
+       counted.free >= %(row_limit)s AS is_truncated, counted.all_held >= %(lock_limit)s AS has_more_held,
        extent.is_full AND NOT extent.is_crowded AS has_more_locks,
        (SELECT max(age) FROM looked_up WHERE kind IN ('oldest', 'spread')) AS oldest,
        (SELECT count(*) FROM looked_up WHERE kind = 'spread') AS spread,
@@ -189,8 +204,7 @@ SELECT counted.free, counted.next, counted.held, counted.locked, soon.jobs AS du
        (SELECT json_agg(id ORDER BY place)
         FROM (SELECT id, place FROM front ORDER BY place LIMIT %(leaders)s) first) AS leaders,
        (SELECT max(age) FROM looked_up WHERE kind IN ('barred', 'held')) AS oldest_barred,
-       (SELECT json_agg(json_build_array(id, holder) ORDER BY place)
-        FROM (SELECT id, holder, place FROM held ORDER BY place LIMIT 5) first) AS stuck,
+       (SELECT json_agg(json_build_array(id, holder::text) ORDER BY place) FROM stuck) AS stuck,
        (SELECT json_agg(json_build_array(is_settled, type, events)) FROM flow) AS flow,
        reach.read_to, reach.last_event, transactions.open AS transactions,
        hands.in_flight, hands.phantoms, hands.ids AS running,
@@ -206,6 +220,7 @@ SELECT counted.free, counted.next, counted.held, counted.locked, soon.jobs AS du
        (SELECT count(*) FROM (
             SELECT FROM {schema}.procrastinate_jobs there
             WHERE there.id > %(last_id)s::bigint LIMIT %(row_limit)s) made) AS made_anywhere,
+       %(row_limit)s AS row_limit,
        (SELECT count(*) FROM free
         WHERE scheduled_at > %(sampled_at)s::timestamptz AND id <= %(last_job)s::bigint) AS became_due,
        others.rows > 0 AS has_others, others.kept > 0 AS others_keep,
