@@ -7,7 +7,7 @@ PYTEST := .venv/bin/pytest
 CODE := operator tests e2e tools
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz prove-calm prove-checker prove-members prove-workers demo bench bench-replicas bench-workers bench-race simulate simulate-curve english figures changelog crds clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz fuzz-specs prove-calm prove-checker prove-members prove-workers demo bench bench-replicas bench-workers bench-race simulate simulate-curve english figures changelog crds pin-images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -45,15 +45,20 @@ test: check test-here test-cluster ## everything: check, contract, integration, 
 test-here: setup setup-postgres ## long plays in memory, and what needs PostgreSQL but no cluster
 	$(PYTEST) -q -n 2 -m long tests/unit
 	$(PYTEST) -q -n 2 -m "not long" --hypothesis-profile=thorough tests/unit/policy
-	$(PYTEST) -q -n 3 -m "not cluster" tests/contract tests/integration
+	$(PYTEST) -q -n 3 -m "not cluster" tests/contract tests/integration tests/fuzz
 
 fuzz: setup ## the properties of the policies with examples nobody has seen yet (two minutes); a find is printed
 	$(PYTEST) -q -n 2 -m "not long" --hypothesis-profile=search tests/unit/policy
 
+fuzz-specs: export FUZZ_SPECS ?= 2000
+fuzz-specs: setup ## 2,000 made-up objects from the schemas of the CRDs, in memory and against the API server (FUZZ_FIRST=n: others)
+	$(PYTEST) -q -n 2 -m "not cluster" --timeout=600 tests/fuzz
+	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=1200 tests/fuzz/test_api_server.py
+
 test-cluster: export NODES ?= 2
 test-cluster: setup ## what needs a cluster: storage, contract, admission, chart, end to end (HEADROOM_CLUSTER=bundled|kind|kubeconfig)
 	$(PYTHON) -m e2e.cluster csi-sanity
-	$(PYTHON) -m e2e.run $(PYTEST) -q tests/chart tests/admission tests/contract/kube
+	$(PYTHON) -m e2e.run $(PYTEST) -q tests/chart tests/admission tests/contract/kube tests/fuzz/test_api_server.py
 	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=400 --durations=10 -n 2 -m "not alone and not proof" e2e/suite
 	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=400 --durations=10 -m alone e2e/suite
 
@@ -103,6 +108,15 @@ changelog: setup ## print what a release would add to CHANGELOG.md
 
 crds: setup ## generate the CRDs and the API reference from the typed models
 	$(PYTHON) -m headroom.api.crdgen --output crds/
+
+DOCKERFILES := Dockerfile e2e/cluster/worker.Dockerfile
+PYTHON_IMAGE = $(shell sed -nE 's/^ARG PYTHON_IMAGE=([^@]*).*/\1/p' Dockerfile)
+
+pin-images: ## write the present digest of the base image into the Dockerfiles; needs docker and a registry
+	@digest=$$(docker buildx imagetools inspect $(PYTHON_IMAGE) --format '{{.Manifest.Digest}}') && \
+	  [[ $$digest =~ ^sha256:[0-9a-f]{64}$$ ]] && \
+	  sed -i -E "s|^(ARG PYTHON_IMAGE=[^@]*).*|\1@$$digest|" $(DOCKERFILES) && \
+	  echo "$(PYTHON_IMAGE)@$$digest"
 
 clean: ## remove what the targets made in this folder
 	rm -rf build .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -27,9 +27,11 @@ SCOPES = {
     "operator.watched": "The operator, in each watched namespace (a Role each) or everywhere (a ClusterRole)",
     "operator.own": "The operator, in the namespace of the release",
     "operator.cluster": "The operator, of the cluster, when it watches everywhere",
+    "operator.metrics": "The operator, of the cluster, only with `metrics.secure`",
     "operator.nodes": "The operator, of the cluster, where namespaces are listed and `rbac.nodes` is set",
     "uninstall.watched": "The uninstall hook, in each watched namespace or everywhere",
     "uninstall.own": "The uninstall hook, in the namespace of the release",
+    "scrapers.metrics": "Your Prometheus, with `metrics.secure`, once you bind it",
     "users.view": "People with the cluster's `view` role",
     "users.edit": "People with the cluster's `edit` or `admin` role, in addition",
 }
@@ -42,7 +44,8 @@ def build_metrics() -> str:
         for metric in sorted(gather_metrics(), key=lambda metric: metric.name)
     ]
     text = (
-        "Every pod of the operator serves metrics at `/metrics` on port 8080. A follower has no metrics of resources.\n"
+        "Every pod of the operator serves metrics at `/metrics` on port 8080, or with the chart's `metrics.secure` on\n"
+        "port 8443. A follower has no metrics of resources.\n"
     )
     return page("Metrics", text, table(("Metric", "Type", "Labels", "Meaning"), rows))
 
@@ -107,19 +110,25 @@ def iterate_values(values: dict[str, Any], schema: dict[str, Any], path: str = "
 def build_rights() -> str:
     """The rights that the chart grants, with reasons, from the table that its templates render."""
     tables = yaml.safe_load((CHART / "files" / "rbac.yaml").read_text())
-    parts = ["The chart grants nothing else, and nothing by wildcard.\n"]
+    text = (
+        "The chart grants nothing else, and nothing by wildcard. *In wrong hands* is what somebody could do who has\n"
+        "taken over the account; [security](../explanation/security.md) says what limits that.\n"
+    )
+    parts = [text]
     for scope, title in SCOPES.items():
         subject, section = scope.split(".")
         rows = [
             (
-                ", ".join(f"`{resource}`" for resource in rule["resources"]),
-                ", ".join(group or "core" for group in rule["apiGroups"]),
+                ", ".join(f"`{resource}`" for resource in rule.get("resources") or rule["nonResourceURLs"]),
+                ", ".join(group or "core" for group in rule.get("apiGroups", ())),
                 ", ".join(rule["verbs"]),
                 rule["why"],
+                *([rule["risk"]] if "risk" in rule else []),
             )
             for rule in tables[subject][section]
         ]
-        parts.append(f"## {title}\n\n" + table(("Resources", "Group", "Verbs", "Why"), rows))
+        header = ("Resources", "Group", "Verbs", "Why", "In wrong hands")
+        parts.append(f"## {title}\n\n" + table(header[: len(rows[0])], rows))
     return page("Rights", *parts)
 
 

@@ -1,6 +1,7 @@
 """Certificates for tests of TLS, issued by trustme."""
 
 import os
+import ssl
 
 import trustme
 
@@ -22,6 +23,12 @@ class Authority:
         """A certificate and its key (PEM) for these host names or addresses."""
         issued = self._ca.issue_cert(*alternatives, common_name=common_name)
         return issued.cert_chain_pems[0].bytes().decode(), issued.private_key_pem.bytes().decode()
+
+    def serve(self, *names: str) -> ssl.SSLContext:
+        """The server's side of TLS with a certificate for these names."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._ca.issue_cert(*names).configure_cert(context)
+        return context
 
 
 def encrypt(server: Server, authority: Authority, *names: str) -> Server:

@@ -17,6 +17,7 @@ from headroom.model.moments import format_time
 from headroom.policy.workerpool.victims import DELETION_COST
 from headroom.ports.clock import Clock
 from headroom.ports.kube import CLAIM, CONFIG_MAP, DEPLOYMENT, POD, SERVICE, Kind, Manifest, ObjectRef
+from tests.certificates import Authority
 from tests.manifests import make
 
 
@@ -38,7 +39,8 @@ class Members:
     """What a set's members need: volumes that bind, a kubelet that copies and starts servers, endpoints that follow.
 
     `binds`, `copies` and `lists` switch these off; `ips` are the addresses that the pods of a name have had. `dead`
-    names pods whose node is lost: their kubelet does nothing.
+    names pods whose node is lost: their kubelet does nothing. With `makes_certificates` the image of pods that start
+    can: `reports` has the authority of each, by name, which stays on its volume.
     """
 
     kube: MemoryKube
@@ -47,6 +49,8 @@ class Members:
     binds: bool = True
     copies: bool = True
     lists: bool = True
+    makes_certificates: bool = False
+    reports: dict[str, str] = field(default_factory=dict)
     ips: dict[str, str] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
 
@@ -113,13 +117,22 @@ class Members:
         ip = self.ips.setdefault(ref.name, f"10.0.0.{len(self.ips) + 10}")
         volumes = self.kube.store.entries[ref].manifest["spec"]["volumes"]
         self.cluster.run_pod(ref, ip=ip)
-        self._report_seed(ref, {"terminated": {"exitCode": 0}})
+        has_given = any(volume["name"] == SERVER_TLS_VOLUME for volume in volumes)
+        report = self.make_certificate(ref.name) if self.makes_certificates and not has_given else ""
+        self._report_seed(ref, {"terminated": {"exitCode": 0, **({"message": report} if report else {})}})
         if (ip, 5432) not in self.postgres.servers:
             server = self.postgres.add(MemoryServer(ip, upstream=self.primary, roles=dict(self.primary.roles)))
             server.settings |= {"cluster_name": ref.name, **self._read_connections(ref.namespace, volumes)}
         server = self.postgres.servers[ip, 5432]
-        server.is_down, server.has_tls = False, any(volume["name"] == SERVER_TLS_VOLUME for volume in volumes)
+        server.is_down, server.has_tls = False, has_given or "CERTIFICATE" in report
+        server.authority = report.strip() if server.has_tls and report else None
         self.primary.slots[slot].is_active = True
+
+    def make_certificate(self, name: str) -> str:
+        """What the seed step of a pod reports."""
+        if name not in self.reports:
+            self.reports[name] = Authority(name).ca_pem
+        return self.reports[name]
 
     def _read_connections(self, namespace: str, volumes: list[dict[str, Any]]) -> dict[str, str]:
         """How many connections a server is configured for."""

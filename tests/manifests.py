@@ -33,12 +33,13 @@ def make_secret(name: str, namespace: str = NAMESPACE, **values: str) -> Manifes
 
 
 def make_guard(name: str = "store", namespace: str = NAMESPACE, **spec: Any) -> Manifest:
-    """A guard with both logins; a part of `connection` that is None is left out."""
+    """A guard with all logins; a part of `connection` that is None is left out."""
     connection = {
         "host": PRIMARY,
         "database": "store",
         "credentialsSecretRef": {"name": "store-monitor"},
         "replicationSecretRef": {"name": "store-replication"},
+        "queueSecretRef": {"name": "store-queue"},
         **spec.pop("connection", {}),
     }
     present = {key: value for key, value in connection.items() if value is not None}

@@ -16,6 +16,7 @@ from headroom.adapters.inmemory.queues import MemoryQueueProbes
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.composition import Ports, build_loops
 from headroom.model.replica import ROLE_LABEL, Role, slot_prefix
+from headroom.policy.permitted import Permitted
 from headroom.ports.clock import Clock
 from headroom.ports.kube import CLAIM, POD, SECRET, Kind, Kube, KubeCache, Manifest, ObjectRef
 from headroom.ports.postgres import Postgres
@@ -24,7 +25,7 @@ from tests.controllers import Deployments, Members, find_all
 from tests.manifests import NAMESPACE, PRIMARY, encode, make_guard, make_secret
 
 INSTALL = "0123abcd"
-LOGINS = {"monitor": "monitor-password", "replication": "replication-password"}
+LOGINS = {"monitor": "monitor-password", "replication": "replication-password", "queue": "queue-password"}
 """The logins of a guard on its primary."""
 LATE = {"lag_seconds": 100.0, "backlog": 6000, "late": 6000}
 """A queue that is behind its target by far."""
@@ -70,11 +71,13 @@ class CrashFence:
 
 
 class MemoryWorld:
-    """Everything around a process of the operator. Roles: monitor, replication, and jobs for a queue's own login."""
+    """All around a process of the operator. Roles: monitor, replication, queue, and jobs for a pool's own login."""
 
     postgres_class: ClassVar[type[MemoryPostgres]] = MemoryPostgres
     namespaces: tuple[str, ...] = ()
     """What the next process watches; empty is the whole cluster."""
+    permitted: Permitted = Permitted()
+    """What the administrator of the next process permits."""
     former_ids: tuple[str, ...] = ()
     """By which the next process knows its installation from before."""
 
@@ -105,6 +108,7 @@ class MemoryWorld:
             install_id=install_id,
             former_ids=self.former_ids,
             watch_namespaces=self.namespaces,
+            permitted=self.permitted,
         )
         return build_loops(ports)
 
@@ -112,6 +116,7 @@ class MemoryWorld:
         roles = {
             "monitor": MemoryRole(LOGINS["monitor"]),
             "replication": MemoryRole(LOGINS["replication"], may_replicate=True),
+            "queue": MemoryRole(LOGINS["queue"], rights=frozenset()),
             "jobs": MemoryRole("j"),
         }
         server = self.postgres.add(MemoryServer(host, roles=roles, **fields))

@@ -23,10 +23,14 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from headroom.adapters.network import Network
+from headroom.adapters.postgres.dialer import Dialer
 from headroom.model.database import ConnectionTarget, Credentials
+from headroom.policy.hosts import HostPolicy, parse_host_rules
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SETUP_SQL = REPOSITORY / "charts" / "headroom" / "files" / "headroom-setup.sql"
+QUEUE_SQL = SETUP_SQL.with_name("headroom-queue-procrastinate.sql")
 NO_SERVER = (
     "no PostgreSQL server binaries in /usr/lib/postgresql/*/bin and none in the cluster helper's cache: "
     "run `make setup-postgres`"
@@ -34,6 +38,7 @@ NO_SERVER = (
 DATABASE = "store"
 MONITOR = Credentials("headroom_monitor", "monitor-password")
 REPLICATION = Credentials("headroom_replication", "replication-password")
+QUEUE = Credentials("headroom_queue", "queue-password")
 APPLICATION = Credentials("shop", "shop-password")
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
@@ -61,6 +66,12 @@ host all postgres 127.0.0.1/32 trust
 host all all 127.0.0.1/32 scram-sha-256
 host replication all 127.0.0.1/32 scram-sha-256
 """
+
+
+def local_dialer() -> Dialer:
+    """Connects to servers of this machine too, which the operator refuses unless its administrator allows it."""
+    allow = parse_host_rules(["0.0.0.0/0", "::/0", "127.0.0.0/8", "::1"], "tests")
+    return Dialer(Network(HostPolicy(allow=allow)))
 
 
 @dataclass(frozen=True)
@@ -252,16 +263,21 @@ class Server:
         self.run_setup_script()
         self.sql(f"CREATE ROLE {APPLICATION.username} LOGIN PASSWORD '{APPLICATION.password}'")
 
-    def run_setup_script(self, **variables: str) -> str:
-        """Run headroom-setup.sql by psql; returns what it printed, raises with its errors."""
-        script = self.folder / SETUP_SQL.name
-        shutil.copyfile(SETUP_SQL, script)
+    def run_setup_script(self, *, passwords: Mapping[str, str] | None = None, **variables: str) -> str:
+        """Run headroom-setup.sql; `passwords` are by variable of the environment, and replace those of the tests."""
+        known = {"MONITOR": MONITOR.password, "QUEUE": QUEUE.password, "REPLICATION": REPLICATION.password}
+        given = passwords if passwords is not None else {f"{name}_PASSWORD": value for name, value in known.items()}
+        return self.run_script(SETUP_SQL, environment=given, **variables)
+
+    def run_script(self, path: Path, *, environment: Mapping[str, str] | None = None, **variables: str) -> str:
+        """Run a script of the chart by psql as a superuser; returns what it printed, raises with its errors."""
+        script = self.folder / path.name
+        shutil.copyfile(path, script)
         script.chmod(0o644)
-        given = {"monitor_password": MONITOR.password, "replication_password": REPLICATION.password, **variables}
-        options = [f"-v{name}={value}" for name, value in given.items()]
+        options = [f"-v{name}={value}" for name, value in variables.items()]
         return self.run_tool(
             "psql", "-X", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", DATABASE, *options,
-            "-f", str(script),
+            "-f", str(script), environment=environment,
         )  # fmt: skip
 
     def wait_for_replay(self, primary: "Server") -> None:
@@ -272,11 +288,14 @@ class Server:
             assert time.monotonic() < end, f"the standby did not reach {wanted}"
             time.sleep(0.02)
 
-    def run_tool(self, tool: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    def run_tool(
+        self, tool: str, *arguments: str, environment: Mapping[str, str] | None = None, stdin: str | None = None
+    ) -> str:
         """Run one of this version's programs to its end."""
         done = subprocess.run(
             self.installation.command(self.folder, tool, *arguments),
-            env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=120, check=False,
+            env={**os.environ, **(environment or {})}, input=stdin, capture_output=True, text=True, timeout=120,
+            check=False,
         )  # fmt: skip
         if done.returncode != 0:
             raise AssertionError(f"{tool} failed ({done.returncode}):\n{done.stdout}\n{done.stderr}")

@@ -56,6 +56,7 @@ class Bench:
         """Queues, Deployments whose pods are never scheduled, pools, and the first sample of each."""
         self.shop.open(say=self.console.print)
         self.run_app("schema", "produce.py", "--create-schema-only")
+        self.shop.let_queue_be_read()
         self.shop.kubectl.apply(objects.database_guard())
         self.shop.wait_ready("dbg", objects.GUARD)
         image = self.shop.worker_image

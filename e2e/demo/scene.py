@@ -44,6 +44,7 @@ class Scene:
         self.shop.open(scale=PGBENCH_SCALE, say=say)
         say("queue: procrastinate schema and workers")
         self._once("queue-schema", "produce.py", "--create-schema-only", host=shop.PRIMARY)
+        self.shop.let_queue_be_read()
         self.shop.kubectl.apply(self._workers())
         say("resources: DatabaseGuard, ReplicaSet, WorkerPool")
         self.shop.kubectl.apply(*resources(self.shop.postgres_image))

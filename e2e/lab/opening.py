@@ -9,6 +9,7 @@ from e2e.lab.kubectl import Kubectl, Manifest, condition_of
 from e2e.lab.waiting import wait_until
 
 SETUP_SQL = Path(__file__).parents[2] / "charts/headroom/files/headroom-setup.sql"
+QUEUE_SQL = SETUP_SQL.with_name("headroom-queue-procrastinate.sql")
 ROWS_PER_SCALE = 100_000
 Say = Callable[[str], None]
 
@@ -35,6 +36,7 @@ class Shop:
         say("primary: starting")
         self.kubectl.apply(
             shop.secret("store-monitor", shop.MONITOR),
+            shop.secret("store-queue", shop.QUEUE),
             shop.secret("store-replication", shop.REPLICATION),
             *shop.primary(self.postgres_image, size=size, node=self.node, settings=settings),
         )
@@ -51,17 +53,18 @@ class Shop:
 
     def set_up_roles(self) -> None:
         """Run `headroom-setup.sql` as a user would, and make the readers' role."""
-        variables = {
-            "monitor_password": shop.PASSWORD,
-            "replication_password": shop.PASSWORD,
-        }
-        settings = [part for key, value in variables.items() for part in ("-v", f"{key}={value}")]
-        self.in_primary("psql", "-qX", "-v", "ON_ERROR_STOP=1", *settings, "-f", "-", stdin=SETUP_SQL.read_text())
+        logins = ("monitor", "queue", "replication")
+        passwords = "".join(f"\\set {login}_password '{shop.PASSWORD}'\n" for login in logins)
+        self.in_primary("psql", "-qX", "-f", "-", stdin=passwords + SETUP_SQL.read_text())
         self.sql(
             f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{shop.READER}') THEN "
             f"CREATE ROLE {shop.READER} LOGIN PASSWORD '{shop.PASSWORD}'; "
             f"GRANT pg_read_all_data TO {shop.READER}; END IF; END $$"
         )
+
+    def let_queue_be_read(self) -> None:
+        """Run `headroom-queue-procrastinate.sql`, once procrastinate's tables are there."""
+        self.in_primary("psql", "-qX", "-f", "-", stdin=QUEUE_SQL.read_text())
 
     def load(self, scale: int) -> None:
         """Fill the pgbench tables; generated in the server, so that no client is in the way."""
@@ -78,7 +81,7 @@ class Shop:
 
     def in_pod(self, pod: str, *command: str, stdin: str | None = None, timeout: float = 120) -> str:
         """Run a command in a PostgreSQL pod with libpq's variables set."""
-        variables = [f"{name}={value}" for name, value in shop.login("127.0.0.1").items()]
+        variables = [f"{name}={value}" for name, value in shop.login(shop.SOCKET).items()]
         flags = ("-i",) if stdin is not None else ()
         return self.kubectl("exec", *flags, pod, "--", "env", *variables, *command, stdin=stdin, timeout=timeout)
 

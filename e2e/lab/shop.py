@@ -9,8 +9,11 @@ from typing import Any
 from e2e.lab.kubectl import Manifest
 
 PASSWORD = "for-the-laboratory-only"
-MONITOR, REPLICATION, OWNER, READER = "headroom_monitor", "headroom_replication", "shop", "shop_reader"
+MONITOR, QUEUE, REPLICATION = "headroom_monitor", "headroom_queue", "headroom_replication"
+OWNER, READER = "shop", "shop_reader"
 DATABASE = "shop"
+SOCKET = "/var/run/postgresql"
+"""The only way into a replica for its owner, who is a superuser."""
 PRIMARY, GUARD, READ_SERVICE = "store-primary", "store", "store-read"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 HBA = """local all all trust
@@ -100,6 +103,7 @@ def database_guard(**spec: Any) -> Manifest:
         "database": DATABASE,
         "tls": {"mode": "disable"},
         "credentialsSecretRef": {"name": "store-monitor"},
+        "queueSecretRef": {"name": "store-queue"},
         "replicationSecretRef": {"name": "store-replication"},
     }
     return custom("DatabaseGuard", GUARD, {"connection": connection, "cores": 2, **spec})
@@ -184,8 +188,9 @@ def _on_node(node: str | None) -> Manifest:
 
 
 def login(host: str, user: str = OWNER) -> dict[str, str]:
-    """libpq's variables for a host of the shop."""
-    return {"PGHOST": host, "PGUSER": user, "PGPASSWORD": PASSWORD, "PGDATABASE": DATABASE, "PGSSLMODE": "disable"}
+    """libpq's variables for a host of the shop; all but its primary speak TLS."""
+    mode = "disable" if host == PRIMARY else "require"
+    return {"PGHOST": host, "PGUSER": user, "PGPASSWORD": PASSWORD, "PGDATABASE": DATABASE, "PGSSLMODE": mode}
 
 
 def environment(**variables: str) -> list[Manifest]:

@@ -15,7 +15,7 @@ from e2e.lab.waiting import wait_until
 from e2e.suite.test_workers import run_app
 
 POOLS, SETS = 20, 3
-SECRETS = 2
+SECRETS = 3
 """The guard's logins; each is read once a minute, so that a minute holds two reads at most."""
 WINDOW_SECONDS = 60.0
 SETTLED_SECONDS = 15.0
@@ -54,6 +54,7 @@ def difference(later: Mapping[tuple[str, str], int], earlier: Calls) -> Calls:
 def settled(clean: Shop) -> Iterator[Shop]:
     """Twenty pools, each with a Deployment and a queue of its own, and three sets; all Ready."""
     run_app(clean, "schema", "produce.py", "--create-schema-only")
+    clean.let_queue_be_read()
     clean.sql("DELETE FROM procrastinate_jobs")
     clean.kubectl.apply(objects.database_guard())
     clean.wait_ready("dbg", objects.GUARD)

@@ -61,7 +61,7 @@ def test_no_connection_is_refused_when_the_only_serving_replica_is_evicted(clean
 def burning(shop: Shop, address: str) -> Iterator[None]:
     """`BACKENDS` clients of one replica that leave no processor idle."""
     script = f'echo "{BURN}" >/tmp/burn.sql; exec pgbench -n -c {BACKENDS} -T {BUSY_SECONDS} -f /tmp/burn.sql'
-    login = [f"{name}={value}" for name, value in objects.login(address).items()]
+    login = [f"{name}={value}" for name, value in objects.login(address, objects.READER).items()]
     where = ["kubectl", "-n", shop.kubectl.namespace, "exec", f"{objects.PRIMARY}-0", "--"]
     clients = subprocess.Popen(
         [*where, "env", *login, "sh", "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -75,7 +75,7 @@ def burning(shop: Shop, address: str) -> Iterator[None]:
 
 
 def count_active(shop: Shop, pod: str) -> int:
-    query = f"SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND usename = '{objects.OWNER}'"
+    query = f"SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND usename = '{objects.READER}'"
     return int(shop.sql(query, pod=pod))
 
 

@@ -111,7 +111,7 @@ def test_no_running_query_is_cut_on_scale_in(clean: Shop) -> None:
 
 def start_query(shop: Shop, pod: str, *, seconds: int) -> "subprocess.Popen[str]":
     """Run a long query over TCP, as a client would."""
-    login = f"postgresql://{objects.OWNER}:{objects.PASSWORD}@127.0.0.1/{objects.DATABASE}"
+    login = f"postgresql://{objects.READER}:{objects.PASSWORD}@127.0.0.1/{objects.DATABASE}?sslmode=require"
     query = f"SELECT 'done' FROM pg_sleep({seconds})"
     command = ["kubectl", "-n", shop.kubectl.namespace, "exec", pod, "--", "psql", "-qXAt", login, "-c", query]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -17,6 +17,7 @@ POOL = "commands"
 def queue(clean: Shop) -> Shop:
     """An empty queue and a guard."""
     run_app(clean, "schema", "produce.py", "--create-schema-only")
+    clean.let_queue_be_read()
     clean.sql("DELETE FROM procrastinate_jobs")
     clean.kubectl.apply(objects.database_guard())
     clean.wait_ready("dbg", objects.GUARD)

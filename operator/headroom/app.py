@@ -13,25 +13,32 @@ import uuid
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NoReturn
 
 import kopf
 
 from headroom.adapters.clock import SystemClock
-from headroom.adapters.http import ProbeServer
+from headroom.adapters.http import Certificate, MetricsServer, ProbeServer, Protection
 from headroom.adapters.kube.api import ApiKube
 from headroom.adapters.kube.cache import WatchCache
 from headroom.adapters.kube.connect import Bulkheads, build_bulkheads, connect
 from headroom.adapters.kube.leadership import LeaderLabel, build_holder
 from headroom.adapters.kube.lease import LEASE_LIMITS, LeaseElector
+from headroom.adapters.kube.review import REVIEW_LIMITS, TokenReviewer
 from headroom.adapters.kube.write_through import RelistAudit, WriteThroughKube
+from headroom.adapters.network import Network, raise_file_limit
+from headroom.adapters.network.api_server import OWN_SERVICE, ApiServer
 from headroom.adapters.postgres import PsycopgPostgres, SessionNames
+from headroom.adapters.postgres.dialer import Dialer
 from headroom.adapters.postgres.queues import PostgresQueueProbes
 from headroom.adapters.telemetry import PrometheusTelemetry
 from headroom.composition import Ports, build_loops
 from headroom.errors import HeadroomError, InvalidSpec
 from headroom.handlers import build_kopf_settings, register, register_login
 from headroom.model.replica import hash8
+from headroom.policy.hosts import HostPolicy, find_api_server, find_cluster_domain, parse_host_rules
+from headroom.policy.permitted import Permitted
 from headroom.ports.kube import DATABASE_GUARD, LEASE, NAMESPACE, REPLICA_SET, WORKER_POOL, Kind, KubeReader, ObjectRef
 from headroom.reconcilers.loop import LevelLoops
 from headroom.reconcilers.wakes import Wakes
@@ -40,6 +47,7 @@ from headroom.settings import Settings
 logger = logging.getLogger(__name__)
 
 LOST_LEASE_STATUS = 3
+RESOLVER_SETTINGS = Path("/etc/resolv.conf")
 INSTALLATION_DIGITS = 8
 KINDS_EVERY_SECONDS = 1.0
 LOOPS_END_WITHIN = timedelta(seconds=5)
@@ -57,6 +65,8 @@ class Process:
     """The API behind the fence: it writes only while the Lease lasts. For calls that are sent once; all others have
     bulkheads."""
     bulkheads: Bulkheads
+    reviews: ApiKube
+    """Asks who may read the metrics; nothing is written through it."""
     elector: LeaseElector
     stop: asyncio.Event
     is_watching: asyncio.Event = field(default_factory=asyncio.Event)
@@ -70,8 +80,12 @@ class Process:
 
 async def run(settings: Settings) -> int:
     """Wait for the Lease, reconcile until SIGTERM; returns the exit status."""
+    raise_file_limit()
     process = await _build_process(settings)
-    async with ProbeServer(process.telemetry, clock=process.clock, port=settings.http_port) as server:
+    async with (
+        ProbeServer(process.telemetry, clock=process.clock, port=settings.probe_port) as server,
+        _build_metrics_server(process),
+    ):
         server.ready["watch"] = process.find_unready
         try:
             if await _is_first(process.elector.acquire(), process.stop.wait()):
@@ -80,6 +94,15 @@ async def run(settings: Settings) -> int:
             await process.elector.release()
             await process.kube.close()
     return 0
+
+
+def _build_metrics_server(process: Process) -> MetricsServer:
+    """Followers serve metrics too, so that reviews are not behind the fence of the Lease: they change nothing."""
+    settings, protection = process.settings, None
+    if settings.metrics_certificate:
+        reviewer = TokenReviewer(process.reviews, process.clock)
+        protection = Protection(Certificate(Path(settings.metrics_certificate)), reviewer)
+    return MetricsServer(process.telemetry, clock=process.clock, port=settings.metrics_port, protection=protection)
 
 
 async def _build_process(settings: Settings) -> Process:
@@ -95,7 +118,8 @@ async def _build_process(settings: Settings) -> Process:
         on_lost=_exit_at_once,
     )
     kube = ApiKube(client, clock=clock, fence=elector, telemetry=telemetry)
-    return Process(settings, clock, telemetry, kube, build_bulkheads(kube), elector, _stop_on_signals())
+    reviews = ApiKube(client, clock=clock, telemetry=telemetry, limits=REVIEW_LIMITS)
+    return Process(settings, clock, telemetry, kube, build_bulkheads(kube), reviews, elector, _stop_on_signals())
 
 
 async def _lead(process: Process) -> None:
@@ -154,14 +178,33 @@ async def build_ports(process: Process, cache: WatchCache) -> Ports:
         },
         reader=WriteThroughKube(process.kube, cache),
         cache=cache,
-        postgres=PsycopgPostgres(install_id, names, process.elector, process.clock),
+        postgres=PsycopgPostgres(names, process.elector, process.clock, Dialer(build_network(process.settings))),
         probes=PostgresQueueProbes(),
         clock=process.clock,
         telemetry=process.telemetry,
         install_id=install_id,
         former_ids=former_ids,
         watch_namespaces=process.settings.watch_namespaces,
+        permitted=build_permitted(process.settings),
     )
+
+
+def build_network(settings: Settings) -> Network:
+    """Connections to the hosts of specs, under the rules of the chart's `policy.hosts`."""
+    resolver_settings = RESOLVER_SETTINGS.read_text() if RESOLVER_SETTINGS.is_file() else ""
+    policy = HostPolicy(
+        allow=parse_host_rules(settings.policy_hosts_allow, "HEADROOM_POLICY_HOSTS_ALLOW"),
+        deny=parse_host_rules(settings.policy_hosts_deny, "HEADROOM_POLICY_HOSTS_DENY"),
+        api_server=find_api_server(settings.api_server),
+        domain=find_cluster_domain(resolver_settings),
+    )
+    names = (OWN_SERVICE, settings.api_server) if settings.api_server and not policy.api_server else (OWN_SERVICE,)
+    return Network(policy, api_server=ApiServer(names if settings.api_server else ()))
+
+
+def build_permitted(settings: Settings) -> Permitted:
+    """The rules for images and Secrets, as the chart's `policy` has them."""
+    return Permitted(settings.policy_images, settings.policy_secret_prefix, settings.policy_secret_label)
 
 
 async def find_installation(settings: Settings, kube: KubeReader) -> tuple[str, tuple[str, ...]]:

@@ -1,8 +1,9 @@
 """The three kinds over any adapters: the real ones in `app`, those in memory in tests."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from headroom.policy.permitted import Permitted
 from headroom.ports.clock import Clock
 from headroom.ports.kube import DATABASE_GUARD, REPLICA_SET, WORKER_POOL, Kind, Kube, KubeCache, KubeReader
 from headroom.ports.postgres import Postgres
@@ -34,6 +35,7 @@ class Ports:
     install_id: str
     former_ids: tuple[str, ...] = ()
     watch_namespaces: tuple[str, ...] = ()
+    permitted: Permitted = field(default_factory=Permitted)
 
 
 def build_loops(ports: Ports) -> LevelLoops:
@@ -61,4 +63,5 @@ def _build_services(ports: Ports, servers: Servers, kind: Kind) -> Services:
         install_id=ports.install_id,
         former_ids=ports.former_ids,
         watch_namespaces=ports.watch_namespaces,
+        permitted=ports.permitted,
     )

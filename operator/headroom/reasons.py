@@ -87,6 +87,10 @@ class Reason(StrEnum):
     """A Secret lacks a key. Fix: add the key that the message names."""
     SECRET_INVALID = "SecretInvalid"  # noqa: S105
     """A Secret's content cannot be used, such as a certificate that does not parse. Fix: replace it."""
+    SECRET_NOT_PERMITTED = "SecretNotPermitted"  # noqa: S105
+    """The installation does not permit this Secret. Fix: give it the name or label that the message asks for."""
+    IMAGE_NOT_PERMITTED = "ImageNotPermitted"
+    """The installation does not permit this image, so no replica is created. Fix: use one that the message names."""
     GUARD_NOT_FOUND = "GuardNotFound"
     """`databaseRef` names no DatabaseGuard of this namespace. Fix: create it, or correct the name."""
     GUARD_NOT_READY = "GuardNotReady"
@@ -96,9 +100,17 @@ class Reason(StrEnum):
     CONNECTED = "Connected"
     """The server answers, and it is the expected one. Fix: none."""
     PRIMARY_UNREACHABLE = "PrimaryUnreachable"
-    """Nothing answers at `connection.host` and port. Fix: check them, NetworkPolicy, and that it runs."""
+    """No PostgreSQL server was reached. Fix: check host and port, NetworkPolicy, that it runs; then our log."""
     HOST_NOT_FOUND = "HostNotFound"
     """`connection.host` does not resolve. Fix: correct the name."""
+    HOST_NOT_ALLOWED = "HostNotAllowed"
+    """The installation does not permit this host (`policy.hosts`). Fix: use another, or ask its administrator."""
+    ANSWER_REFUSED = "AnswerRefused"
+    """A server's answer was too large or broke the protocol. Fix: check the query, or what answers at the host."""
+    OPERATOR_BUSY = "OperatorBusy"
+    """Other large answers take the room that the operator has for them. Fix: none, it is asked again."""
+    PASSWORD_METHOD_WEAK = "PasswordMethodWeak"  # noqa: S105
+    """The server asks for a weaker login than SCRAM. Fix: set the password with scram-sha-256."""
     PASSWORD_REJECTED = "PasswordRejected"  # noqa: S105
     """The server refuses the login. Fix: correct username and password in the Secret, or pg_hba.conf."""
     DATABASE_NOT_FOUND = "DatabaseNotFound"
@@ -113,7 +125,8 @@ class Reason(StrEnum):
     NO_CONNECTION_LEFT = "NoConnectionLeft"
     """The server has no connection slot left. Fix: lower `connectionsPerWorker` or raise max_connections."""
     MISSING_RIGHT = "MissingRight"
-    """The login lacks a right, so one feature is off. Fix: run headroom-setup.sql as a superuser."""
+    """The login lacks a right, so one feature is off. Fix: run the statement in the message, or headroom-setup.sql as a
+    superuser."""
     NOT_A_PRIMARY = "NotAPrimary"
     """The server is in recovery. Fix: let `connection.host` follow the primary."""
     NOT_A_DIRECT_CONNECTION = "NotADirectConnection"
@@ -223,6 +236,9 @@ class Reason(StrEnum):
     it in `readiness.ignoreLibraries`."""
     LIBRARIES_UNKNOWN = "LibrariesUnknown"
     """Collations and extensions were not compared yet, so the member does not serve. Fix: see the message."""
+    CERTIFICATE_NOT_PUBLISHED = "CertificateNotPublished"
+    """Clients could not verify the member yet, so it does not serve. Fix: wait; if it stays, see why the ConfigMap
+    `<name>-ca` cannot be written."""
     TIMELINE_DIVERGED = "TimelineDiverged"
     """The member has WAL that the primary lost in a failover and is rebuilt, or does not follow its timeline yet. Fix:
     none, or grant the right that the message names."""
@@ -328,6 +344,14 @@ class Reason(StrEnum):
     QUEUE_NOT_FOUND = "QueueNotFound"
     """A table, column or function of the queue does not exist for this login. Fix: correct database, schema, preset or
     statement; run your own SQL as that login to see it."""
+    QUEUE_LOGIN_MISSING = "QueueLoginMissing"
+    """The guard names no login that may read the tables of queues. Fix: create one and set
+    `connection.queueSecretRef`, as the message says."""
+    QUEUE_UNSAFE = "QueueUnsafe"
+    """A table of the queue is not a plain table, or reading it would run its owner's code. Fix: see the message."""
+    LOGIN_TOO_POWERFUL = "LoginTooPowerful"
+    """The login of the queue has rights that code of the tables' owner could use, or the guard's is a superuser. Fix:
+    run what the message says, or give each purpose a separate login by `headroom-setup.sql`."""
     QUERY_FAILED = "QueryFailed"
     """A query of the spec raised an error. Fix: run it by hand; only the error's code is shown."""
     QUERY_NO_ROW = "QueryReturnedNoRow"

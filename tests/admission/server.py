@@ -67,6 +67,10 @@ class Server:
         """Ask for an object without storing it; None when it would be accepted."""
         return self._try("POST", self._path(group, plural), [("dryRun", "All"), ("fieldValidation", "Strict")], body)
 
+    def try_store(self, group: str, plural: str, body: Body) -> Body:
+        """The object as it would be stored, with its defaults; raises ApiException. Unknown fields are refused."""
+        return self._call("POST", self._path(group, plural), [("dryRun", "All"), ("fieldValidation", "Strict")], body)
+
     def try_replace(self, group: str, plural: str, body: Body, *, dry_run: bool = True) -> Refusal | None:
         """Replace the spec of a stored object; None when it was, or would be, accepted."""
         path = f"{self._path(group, plural)}/{body['metadata']['name']}"

@@ -43,6 +43,11 @@ def test_helm_lint_finds_nothing(name: str) -> None:
         ("resources.requests.memory=lots", "/resources/requests/memory"),
         ("podDisruptionBudget.maxUnavailable=0", "/podDisruptionBudget/maxUnavailable"),
         ("metrics.serviceMonitor.enabled=true,metrics.service.enabled=false", "/metrics/service/enabled"),
+        ("metrics.secure=true", "/metrics/certificateSecret"),
+        ("metrics.certificateSecret=Tls", "/metrics/certificateSecret"),
+        ("policy.images={registry.example.com/*}", "/policy/images/0"),
+        ("policy.secrets.prefix=*", "/policy/secrets/prefix"),
+        ("policy.secrets.label=a b", "/policy/secrets/label"),
         ("extraEnv[0].name=HEADROOM_NAMESPACE", "/extraEnv/0/name"),
     ],
 )
@@ -61,7 +66,7 @@ def test_every_pod_passes_pod_security_restricted_with_a_read_only_root(name: st
         assert pod["securityContext"]["runAsUser"] == 65532
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
-        assert all("emptyDir" in volume for volume in pod["volumes"])
+        assert all("emptyDir" in volume or volume["name"] == "metrics-certificate" for volume in pod["volumes"])
         for container in pod["containers"]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -96,6 +101,64 @@ def test_nodes_may_be_read_beside_listed_namespaces_on_request() -> None:
     roles = [found for found in objects if found["kind"] == "ClusterRole"]
     assert [role["metadata"]["name"] for role in roles] == ["headroom-nodes"]
     assert roles[0]["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]
+
+
+SECURE = "metrics.secure=true,metrics.certificateSecret=tls,metrics.serviceMonitor.enabled=true"
+
+
+@pytest.mark.parametrize("scope", ["", ",watchNamespaces={shop}"])
+def test_secure_metrics_are_reviewed_encrypted_and_verified(scope: str) -> None:
+    objects = parse(render("--set", SECURE + scope))
+    roles = {
+        found["metadata"]["name"]: found["rules"]
+        for found in objects
+        if found["kind"] == "ClusterRole" and "rules" in found
+    }
+    assert [rule["resources"] for rule in roles["headroom-metrics-reviews"]] == [
+        ["tokenreviews"],
+        ["subjectaccessreviews"],
+    ]
+    assert roles["headroom-metrics-reader"] == [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]
+    bound = {found["roleRef"]["name"] for found in objects if found["kind"] == "ClusterRoleBinding"}
+    assert "headroom-metrics-reviews" in bound
+    assert "headroom-metrics-reader" not in bound, "nobody reads metrics unless you bind it"
+    service = next(found for found in objects if found["kind"] == "Service")
+    assert service["spec"]["ports"] == [{"name": "https", "port": 8443, "targetPort": "https"}]
+    [endpoint] = next(found for found in objects if found["kind"] == "ServiceMonitor")["spec"]["endpoints"]
+    assert (endpoint["port"], endpoint["scheme"]) == ("https", "https")
+    assert "insecureSkipVerify" not in endpoint["tlsConfig"], "the token would go to whoever answers"
+    assert endpoint["tlsConfig"]["serverName"] == "headroom-metrics.headroom.svc"
+
+
+def test_open_metrics_have_neither_reviews_nor_readers() -> None:
+    names = {found["metadata"]["name"] for found in parse(render("--set", "metrics.serviceMonitor.enabled=true"))}
+    assert not [name for name in names if name.startswith("headroom-metrics-re")]
+
+
+@pytest.mark.parametrize("settings", ["replicas=2", SECURE])
+def test_probes_have_a_port_that_metrics_do_not_have(settings: str) -> None:
+    [pod] = (
+        pod
+        for pod in iterate_pod_specs(parse(render("--set", settings)))
+        if "volumes" in pod and pod["containers"][0]["name"] == "operator"
+    )
+    container = pod["containers"][0]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    probes = {container[probe]["httpGet"]["port"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert probes == {"probes"}
+    assert len(ports) == len(set(ports.values())) == 2
+    variables = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert variables["HEADROOM_PROBE_PORT"] == str(ports["probes"])
+    assert variables["HEADROOM_METRICS_PORT"] == str(ports.get("https") or ports["http"])
+
+
+@pytest.mark.parametrize("namespaces", ["", "watchNamespaces={shop}"])
+def test_the_notes_say_what_watching_the_whole_cluster_amounts_to(namespaces: str) -> None:
+    arguments = ("--set", namespaces) if namespaces else ()
+    text = run_helm("install", "headroom", str(CHART), "-n", "headroom", "--dry-run=client", *arguments)
+    notes = text.partition("NOTES:")[2]
+    assert "docs/tutorial" in notes
+    assert ("WARNING" in notes) is (namespaces == "")
 
 
 @pytest.mark.parametrize("name", NAMES)

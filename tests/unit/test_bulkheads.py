@@ -73,7 +73,7 @@ async def run_operator(server: Server) -> AsyncIterator[tuple[Ports, LevelLoops]
         kube = ApiKube(ApiClient(configuration), clock=clock, telemetry=telemetry)
         elector = LeaseElector(kube, clock, lease=ObjectRef(LEASE, "headroom", "headroom"), holder="one")
         process = Process(
-            Settings(installation="one"), clock, telemetry, kube, build_bulkheads(kube), elector, stop=asyncio.Event()
+            Settings(installation="one"), clock, telemetry, kube, build_bulkheads(kube), kube, elector, asyncio.Event()
         )
         ports = await build_ports(process, WatchCache(clock))
         yield ports, build_loops(ports)
@@ -90,7 +90,8 @@ async def test_pools_that_wait_for_the_api_server_do_not_delay_a_set() -> None:
     server = Server()
     async with run_operator(server) as (_, loops):
         pools, sets = services_of(loops, WORKER_POOL), services_of(loops, REPLICA_SET)
-        flood = [asyncio.create_task(pools.kube.list(POD, "shop")) for _ in range(FLOOD)]
+        # Of two namespaces: one alone does not get all places.
+        flood = [asyncio.create_task(pools.kube.list(POD, f"shop-{number % 2}")) for number in range(FLOOD)]
         await server.until_it_is_busy(limits.POOL_LIMITS.concurrency)
         async with asyncio.timeout(SOON_SECONDS):
             pod = ObjectRef(POD, "shop", "store-1")

@@ -1,32 +1,45 @@
--- headroom-setup.sql: the two logins Headroom uses on a PostgreSQL primary, and the rights they need.
+-- headroom-setup.sql: the logins Headroom uses on a PostgreSQL primary, one for each purpose, and the rights they need.
 --
 -- Run it with psql as a superuser, in the database that `connection.database` of the DatabaseGuard names, on the
--- primary. It may be run again at any time: what exists stays, what is missing is added, a password that is given is
--- set. PostgreSQL 14 to 18.
+-- primary. It may be run again at any time: what exists stays, what is missing is added, what an earlier version gave
+-- too much is taken back, a password that is given is set. PostgreSQL 14 to 18.
 --
---   psql -d store \
---     -v monitor_password="$MONITOR_PASSWORD" -v replication_password="$REPLICATION_PASSWORD" \
---     -f headroom-setup.sql
+--   MONITOR_PASSWORD=... QUEUE_PASSWORD=... REPLICATION_PASSWORD=... psql -d store -f headroom-setup.sql
+--
+-- The environment has the passwords, not the command line, which every user of the machine can read. Where there is no
+-- environment to set, as in `kubectl exec`, write them before the script on its standard input (README of the chart):
+--   \set monitor_password 'the password'
+-- No password is sent to the server: psql sends what PostgreSQL keeps of it (a SCRAM-SHA-256 verifier), made by python3
+-- or perl on this machine. Without them, or with letters outside ASCII, give none here and use \password in psql.
 --
 -- Variables (psql -v name=value):
---   monitor_role           name of the login that looks            default: headroom_monitor
---   monitor_password       its password                            required when the role is made here
---   replication_role       name of the login that replicas use     default: headroom_replication
---   replication_password   its password                            required when the role is made here
---   only_monitor           1: no replication role, as on a managed service, where only pools and guards are of use
+--   monitor_role, queue_role, replication_role   names of the logins; default: headroom_monitor, headroom_queue,
+--                                                headroom_replication
+--   only_monitor                                 1: no replication role, as on a managed service, where only pools and
+--                                                guards are of use
 --
--- Passwords are sent in a form that statement logging could show: a superuser's session turns log_statement off first. Put both logins into Secrets with the keys `username` and `password`:
---   kubectl create secret generic store-monitor --from-literal=username=headroom_monitor --from-literal=password=...
+-- A login without a password here has none yet: \password headroom_queue sets it. Put each login into a Secret with the
+-- keys `username` and `password`:
+--   kubectl create secret generic store-monitor --from-literal=username=headroom_monitor --from-file=password=...
 --
 -- What this script cannot do is pg_hba.conf. Headroom needs these lines (narrow the addresses to your pods):
 --   hostssl  all          headroom_monitor      10.0.0.0/8  scram-sha-256   # watch the primary, compare libraries
+--   hostssl  store        headroom_queue        10.0.0.0/8  scram-sha-256   # read the tables of queues
 --   hostssl  store        headroom_replication  10.0.0.0/8  scram-sha-256   # make and drop replication slots
 --   hostssl  replication  headroom_replication  10.0.0.0/8  scram-sha-256   # copy and stream
 
 \set ON_ERROR_STOP on
 \if :{?monitor_role} \else \set monitor_role headroom_monitor \endif
+\if :{?queue_role} \else \set queue_role headroom_queue \endif
 \if :{?replication_role} \else \set replication_role headroom_replication \endif
-SELECT set_config('log_statement', 'none', false) WHERE (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) \g /dev/null
+
+-- Verifiers are as good as passwords for guessing, so that a superuser's session keeps them out of logs and statistics.
+SELECT set_config(name, value, false) FROM (VALUES
+  ('log_statement', 'none'), ('log_min_duration_statement', '-1'), ('log_min_error_statement', 'panic'),
+  ('log_duration', 'off'), ('pg_stat_statements.track', 'none'), ('pg_stat_statements.track_utility', 'off'),
+  ('auto_explain.log_min_duration', '-1'), ('pgaudit.log', 'none')) AS quiet (name, value)
+JOIN pg_settings USING (name)
+WHERE (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) \g /dev/null
 SET client_min_messages = warning;
 
 -- A standby is read-only: say so before the first statement fails with something less clear.
@@ -44,25 +57,81 @@ SELECT pg_is_in_recovery() AS is_standby,
   END $$;
 \endif
 
-BEGIN;
-
--- 1. The monitor login. It owns nothing and may write nothing.
-SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'monitor_role') AS must_create \gset
-\if :must_create
-  \if :{?monitor_password}
-    CREATE ROLE :"monitor_role" LOGIN;
+-- What PostgreSQL keeps of a password, made here: the programs read it from their environment and print the verifier.
+\set python 'import base64,hashlib,hmac,os;p=os.environ["HEADROOM_PASSWORD"].encode();assert p.isascii();s=os.urandom(16);'
+\set python :python 'r=hashlib.pbkdf2_hmac("sha256",p,s,4096);m=lambda t:hmac.new(r,t,"sha256").digest();'
+\set python :python 'e=lambda x:base64.b64encode(x).decode();c=hashlib.sha256(m(b"Client Key")).digest();'
+\set python :python 'print("SCRAM-SHA-256$4096:"+e(s)+"$"+e(c)+":"+e(m(b"Server Key")))'
+\set perl 'use Digest::SHA qw(sha256 hmac_sha256);use MIME::Base64;my $p=$ENV{HEADROOM_PASSWORD};die if $p=~/[^ -~]/;'
+\set perl :perl 'open(R,"<","/dev/urandom") or die;my $s;read(R,$s,16)==16 or die;my $u=hmac_sha256($s.pack("N",1),$p);'
+\set perl :perl 'my $r=$u;for(2..4096){$u=hmac_sha256($u,$p);$r^=$u}my $e=sub{encode_base64($_[0],"")};print '
+\set perl :perl 'q{SCRAM-SHA-256$4096:}.$e->($s).q{$}.$e->(sha256(hmac_sha256(q{Client Key},$r))).q{:}.'
+\set perl :perl '$e->(hmac_sha256(q{Server Key},$r))'
+\if :{?monitor_password}
+  \setenv MONITOR_PASSWORD :monitor_password
+\endif
+\set monitor_given `test -n "$MONITOR_PASSWORD" && echo 1 || echo 0`
+\set monitor_verifier `test -z "$MONITOR_PASSWORD" && exit; export HEADROOM_PASSWORD="$MONITOR_PASSWORD"; python3 -c :'python' 2>/dev/null || perl -e :'perl' 2>/dev/null`
+\setenv HEADROOM_VERIFIER :monitor_verifier
+\set monitor_made `test -n "$HEADROOM_VERIFIER" && echo 1 || echo 0`
+\if :monitor_given
+  \if :monitor_made
   \else
     DO $$ BEGIN
-      RAISE 'the new monitor role needs a password' USING HINT = 'Call psql with -v monitor_password=...';
+      RAISE 'no verifier can be made of a password on this machine' USING HINT =
+        'It needs python3 or perl, and a password in ASCII. Give no password here, and set it by \password in psql.';
     END $$;
   \endif
 \endif
-\if :{?monitor_password}
-  ALTER ROLE :"monitor_role" LOGIN PASSWORD :'monitor_password';
+\if :{?queue_password}
+  \setenv QUEUE_PASSWORD :queue_password
+\endif
+\set queue_given `test -n "$QUEUE_PASSWORD" && echo 1 || echo 0`
+\set queue_verifier `test -z "$QUEUE_PASSWORD" && exit; export HEADROOM_PASSWORD="$QUEUE_PASSWORD"; python3 -c :'python' 2>/dev/null || perl -e :'perl' 2>/dev/null`
+\setenv HEADROOM_VERIFIER :queue_verifier
+\set queue_made `test -n "$HEADROOM_VERIFIER" && echo 1 || echo 0`
+\if :queue_given
+  \if :queue_made
+  \else
+    DO $$ BEGIN
+      RAISE 'no verifier can be made of a password on this machine' USING HINT =
+        'It needs python3 or perl, and a password in ASCII. Give no password here, and set it by \password in psql.';
+    END $$;
+  \endif
+\endif
+\if :{?replication_password}
+  \setenv REPLICATION_PASSWORD :replication_password
+\endif
+\set replication_given `test -n "$REPLICATION_PASSWORD" && echo 1 || echo 0`
+\set replication_verifier `test -z "$REPLICATION_PASSWORD" && exit; export HEADROOM_PASSWORD="$REPLICATION_PASSWORD"; python3 -c :'python' 2>/dev/null || perl -e :'perl' 2>/dev/null`
+\setenv HEADROOM_VERIFIER :replication_verifier
+\set replication_made `test -n "$HEADROOM_VERIFIER" && echo 1 || echo 0`
+\if :replication_given
+  \if :replication_made
+  \else
+    DO $$ BEGIN
+      RAISE 'no verifier can be made of a password on this machine' USING HINT =
+        'It needs python3 or perl, and a password in ASCII. Give no password here, and set it by \password in psql.';
+    END $$;
+  \endif
+\endif
+
+BEGIN;
+SELECT current_database() AS database \gset
+
+-- 1. The monitor login. It owns nothing, may write nothing, and reads no table: whoever owns a table could let code run
+-- with the rights of a login that reads it, and this one may end sessions.
+SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'monitor_role') AS must_create \gset
+\if :must_create
+  CREATE ROLE :"monitor_role" LOGIN;
+\endif
+\if :monitor_made
+  ALTER ROLE :"monitor_role" LOGIN PASSWORD :'monitor_verifier';
+\elif :must_create
+  \warn :monitor_role 'has no password yet: set it by \\password in psql'
 \endif
 
 -- connect to the database it watches, which may be closed to PUBLIC
-SELECT current_database() AS database \gset
 GRANT CONNECT ON DATABASE :"database" TO :"monitor_role";
 
 -- pg_monitor: the states, waits and transaction ages of all sessions, WAL receivers and progress views.
@@ -74,16 +143,20 @@ GRANT pg_monitor TO :"monitor_role";
 -- Without it: replicas drain only as clients leave by themselves; blockers are named, not ended.
 GRANT pg_signal_backend TO :"monitor_role";
 
--- pg_read_all_data: reads the blocks that are hot on serving replicas into the cache of a standby (warm-up), and the
--- tables of queue presets. Without it: no warm-up, and presets need SELECT on the tables of their library.
-GRANT pg_read_all_data TO :"monitor_role";
-
 -- pg_use_reserved_connections (PostgreSQL 16 and later): gets in when all other connections are taken. Set
 -- reserved_connections = 5 for it. Without it: Headroom keeps the connections it has, and may not get them back after
 -- a restart under full load.
 \if :can_reserve
   GRANT pg_use_reserved_connections TO :"monitor_role";
 \endif
+
+-- Earlier versions of this script gave it pg_read_all_data, for queues: they have a login of their own now.
+SELECT format('REVOKE %I FROM %I', g.rolname, m.rolname)
+       || CASE WHEN :'can_reserve'::boolean THEN format(' GRANTED BY %I', by.rolname) ELSE '' END
+FROM pg_auth_members a
+JOIN pg_roles g ON g.oid = a.roleid AND g.rolname = 'pg_read_all_data'
+JOIN pg_roles m ON m.oid = a.member AND m.rolname = :'monitor_role'
+JOIN pg_roles by ON by.oid = a.grantor \gexec
 
 -- The canary calls pg_logical_emit_message, identity and timeline come from pg_control_*: every role may, so there is
 -- usually nothing to grant. On a server where they were revoked from PUBLIC they are given to the monitor alone. The
@@ -93,37 +166,47 @@ FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'pg
 WHERE p.proname IN ('pg_logical_emit_message', 'pg_control_system', 'pg_control_checkpoint')
   AND NOT has_function_privilege(:'monitor_role', p.oid, 'EXECUTE') \gexec
 
--- Three connections, a fourth while pools ask for queues in this database, a few more while the operator changes hands;
--- a runaway cannot take the server's slots.
+-- Three connections, a fourth while workers are late, a few more while the operator changes hands; a runaway cannot
+-- take the server's slots.
 ALTER ROLE :"monitor_role" CONNECTION LIMIT 32;
 
--- 2. The replication login: streams, copies, and makes and drops replication slots. Nothing else; it reads no table.
+-- 2. The login for the tables of queues. It may connect, and no more: the script of a queue library (such as
+-- headroom-queue-procrastinate.sql) lets it read the columns it needs.
+SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'queue_role') AS must_create \gset
+\if :must_create
+  CREATE ROLE :"queue_role" LOGIN;
+\endif
+\if :queue_made
+  ALTER ROLE :"queue_role" LOGIN PASSWORD :'queue_verifier';
+\elif :must_create
+  \warn :queue_role 'has no password yet: set it by \\password in psql'
+\endif
+GRANT CONNECT ON DATABASE :"database" TO :"queue_role";
+ALTER ROLE :"queue_role" CONNECTION LIMIT 32;
+
+-- 3. The replication login: streams, copies, and makes and drops replication slots. Nothing else; it reads no table.
 \if :{?only_monitor}
 \else
   SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'replication_role') AS must_create \gset
   \if :must_create
-    \if :{?replication_password}
-      CREATE ROLE :"replication_role" LOGIN REPLICATION;
-    \else
-      DO $$ BEGIN
-        RAISE 'the new replication role needs a password' USING HINT = 'Call psql with -v replication_password=...';
-      END $$;
-    \endif
+    CREATE ROLE :"replication_role" LOGIN REPLICATION;
   \endif
   ALTER ROLE :"replication_role" LOGIN REPLICATION;
-  \if :{?replication_password}
-    ALTER ROLE :"replication_role" PASSWORD :'replication_password';
+  \if :replication_made
+    ALTER ROLE :"replication_role" PASSWORD :'replication_verifier';
+  \elif :must_create
+    \warn :replication_role 'has no password yet: set it by \\password in psql'
   \endif
   GRANT CONNECT ON DATABASE :"database" TO :"replication_role";
 \endif
 
 COMMIT;
 
--- 3. What is there now, and settings that cannot be granted.
+-- 4. What is there now, and settings that cannot be granted.
 SELECT rolname AS role, rolcanlogin AS login, rolreplication AS replication,
        ARRAY(SELECT g.rolname::text FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
              WHERE m.member = r.oid ORDER BY 1) AS member_of
-FROM pg_roles r WHERE rolname IN (:'monitor_role', :'replication_role') ORDER BY 1;
+FROM pg_roles r WHERE rolname IN (:'monitor_role', :'queue_role', :'replication_role') ORDER BY 1;
 
 SELECT name, setting,
        CASE name

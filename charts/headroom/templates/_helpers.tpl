@@ -48,6 +48,18 @@ app.kubernetes.io/component: operator
 {{- end -}}
 {{- end -}}
 
+{{- define "headroom.metricsName" -}}
+{{ include "headroom.fullname" . }}-metrics
+{{- end -}}
+
+{{- define "headroom.metricsPort" -}}
+{{ ternary 8443 8080 .Values.metrics.secure }}
+{{- end -}}
+
+{{- define "headroom.metricsPortName" -}}
+{{ ternary "https" "http" .Values.metrics.secure }}
+{{- end -}}
+
 {{- define "headroom.uninstallName" -}}
 {{ include "headroom.fullname" . }}-uninstall
 {{- end -}}
@@ -70,8 +82,12 @@ capabilities: {drop: [ALL]}
 {{- define "headroom.rules" -}}
 {{- range . }}
 # {{ .why }}
+{{- if .nonResourceURLs }}
+- nonResourceURLs: {{ toJson .nonResourceURLs }}
+{{- else }}
 - apiGroups: {{ toJson .apiGroups }}
   resources: {{ toJson .resources }}
+{{- end }}
 {{- with .resourceNames }}
   resourceNames: {{ toJson . }}
 {{- end }}

@@ -10,13 +10,16 @@ from typing import Any
 import kopf
 
 from headroom.model.replica import SET_LABEL
-from headroom.ports.kube import FINALIZER, SET_CHILDREN, WATCHED, Kind, ObjectRef, WatchFeed
+from headroom.ports.kube import FINALIZER, OUR_KINDS, SET_CHILDREN, WATCHED, Kind, ObjectRef, WatchFeed
 from headroom.reconcilers.loop import LevelLoops
 from headroom.reconcilers.wakes import Wakes
 
 ASK_AGAIN_SECONDS = 1.0
 """How often Kopf looks whether a loop has ended whose object is being deleted."""
 PREFIX = "headroom.dev"
+KOPF_ANNOTATIONS = tuple(f"{PREFIX}/{name}" for name in ("teardown", "touch-dummy", "kopf-managed"))
+KOPF_LENGTHS = range(1, 4096)
+"""Kopf's own notes have a few hundred characters."""
 
 
 def register(registry: kopf.OperatorRegistry, loops: LevelLoops, feed: WatchFeed, wakes: Wakes) -> None:
@@ -68,8 +71,18 @@ def register_watch(registry: kopf.OperatorRegistry, feed: WatchFeed, wakes: Wake
 
     @kopf.on.event(group, version, kind.plural, id=f"wake-{kind.plural}", registry=registry)
     async def hear(event: kopf.RawEvent, body: Mapping[str, Any], **_: Any) -> None:
+        if kind in OUR_KINDS:
+            event["object"]["metadata"] = _trim(feed, kind, event["object"]["metadata"])
         feed.hear(kind, dict(body), event["type"])
         await wakes.hear(kind, body, is_gone=event["type"] == "DELETED")
+
+
+def _trim(feed: WatchFeed, kind: Kind, metadata: Any) -> Any:
+    """What passes and Kopf read of metadata: Kopf keeps the last event of an object as long as its daemon runs."""
+    kept, annotations = feed.trim(kind, metadata), metadata.get("annotations") or {}
+    of_kopf = {name: annotations[name] for name in KOPF_ANNOTATIONS if len(annotations.get(name, "")) in KOPF_LENGTHS}
+    finalizers = {"finalizers": metadata["finalizers"]} if "finalizers" in metadata else {}
+    return {**kept, **finalizers, "annotations": {**kept.get("annotations", {}), **of_kopf}}
 
 
 def _group_and_version(kind: Kind) -> tuple[str, str]:
@@ -78,7 +91,11 @@ def _group_and_version(kind: Kind) -> tuple[str, str]:
 
 
 class NothingStored(kopf.DiffBaseStorage):
-    """Passes read the present state, so there is no last-handled configuration to keep."""
+    """Passes read the present state, so there is no last-handled configuration to keep, or to copy for each event."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
+        """Nothing of an object is compared."""
+        return kopf.BodyEssence()
 
     def fetch(self, *, body: kopf.Body) -> None:
         """There is none."""

@@ -1,8 +1,11 @@
-"""The small children of a set (claims, read Service, disruption budget), and the metadata that all its children share.
+"""The small children of a set (claims, read Service, certificates, disruption budget), and the metadata of all.
 
 The labels find a child, and garbage collection follows its owner reference.
 """
 
+import hashlib
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +23,9 @@ from headroom.model.replica import (
 
 COMMON_LABELS = {"app.kubernetes.io/managed-by": "headroom", "app.kubernetes.io/name": "headroom-replica"}
 POSTGRES_PORT = 5432
+BUNDLE_KEY, BUNDLE_MEMBERS_KEY = "ca.crt", "members"
+CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----")
+"""One certificate (PEM) without anything beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,43 @@ def build_read_service(owner: Owner, service_name: str) -> dict[str, Any]:
         "metadata": build_metadata(owner, service_name),
         "spec": {"type": "ClusterIP", "selector": build_serving_labels(owner), "ports": [port]},
     }
+
+
+def bundle_name(set_name: str) -> str:
+    """Name of the ConfigMap by which clients verify the members."""
+    return f"{set_name}-ca"
+
+
+def build_bundle(owner: Owner, authorities: Mapping[str, str], given: str) -> dict[str, Any]:
+    """The ConfigMap by which clients verify the members: `ca.crt` as libpq's sslrootcert takes it.
+
+    `authorities` has the certificate of each member's authority (PEM) by its name, `given` those that verify the
+    certificate of the spec's Secret, if there is one. `members` says which member each belongs to, by a digest, so that
+    a member whose pod is being recreated keeps its place.
+    """
+    listed = sorted(authorities.items())
+    texts = [*(pem for _, pem in listed), *([given] if given else [])]
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": build_metadata(owner, bundle_name(owner.name)),
+        "data": {
+            BUNDLE_KEY: "".join(f"{text.strip()}\n" for text in texts),
+            BUNDLE_MEMBERS_KEY: "".join(f"{name} {digest_authority(pem)}\n" for name, pem in listed),
+        },
+    }
+
+
+def parse_bundle(data: Mapping[str, Any]) -> dict[str, str]:
+    """The members' authorities in the data of such a ConfigMap, by name; what does not fit together is left out."""
+    blocks = {digest_authority(pem): pem for pem in CERTIFICATE.findall(str(data.get(BUNDLE_KEY, "")))}
+    entries = (line.partition(" ") for line in str(data.get(BUNDLE_MEMBERS_KEY, "")).splitlines())
+    return {name: blocks[digest] for name, _, digest in entries if digest in blocks}
+
+
+def digest_authority(pem: str) -> str:
+    """A digest of a certificate's text."""
+    return hashlib.sha256(pem.strip().encode()).hexdigest()
 
 
 def build_disruption_budget(owner: Owner, *, desired: int, min_serving: int) -> dict[str, Any]:

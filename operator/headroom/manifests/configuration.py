@@ -1,10 +1,11 @@
-"""The server's own configuration: postgresql.conf, pg_hba.conf and pg_ident.conf of a replica, and nothing copied.
+"""The server's own configuration: postgresql.conf and pg_hba.conf of a replica, and nothing copied.
 
 A copied configuration may contain `recovery_target_action = promote`, so the command line names these files.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +16,7 @@ from typing import Any
 from headroom.manifests.children import Owner, build_metadata
 from headroom.model.database import ConnectionTarget, ServerFacts
 from headroom.model.libraries import PRELOAD_PARAMETER, parse_preloads
+from headroom.model.text import parse_count
 
 NOT_BELOW_PRIMARY = (
     "max_connections",
@@ -25,7 +27,7 @@ NOT_BELOW_PRIMARY = (
 )
 """A standby pauses replay, or does not start, while one of these is lower than on the primary."""
 
-RESERVED_SINCE = 160_000
+EXPRESSIONS_SINCE = RESERVED_SINCE = 160_000
 RESERVED_CONNECTIONS, RESERVED_SHARE = 5, 10
 """So many, and at most one in so many, are kept for roles with pg_use_reserved_connections, such as ours."""
 SUPERUSER_RESERVED = 3
@@ -34,12 +36,18 @@ CONNECT_TIMEOUT_SECONDS = 5
 CONFIG_FOLDER = "/etc/headroom/config"
 RUN_FOLDER = "/run/headroom"
 PASSFILE = f"{RUN_FOLDER}/passfile"
+SUPERUSERS_FILE = f"{RUN_FOLDER}/superusers"
 CERTIFICATE_FOLDER = "/etc/headroom/server-tls"
+SCRAM, MD5 = "scram-sha-256", "md5"
+REQUIRE_AUTH_SINCE = 16
+"""The first major version whose libpq can be told how it may log in."""
 
 ALWAYS: Mapping[str, str] = {
     "listen_addresses": "*",
     "port": "5432",
     "unix_socket_directories": "/var/run/postgresql",
+    # For the user of the server alone: build_hba lets our scripts in here without a password.
+    "unix_socket_permissions": "0700",
     "hot_standby": "on",
     "recovery_target_timeline": "latest",
     "archive_mode": "off",
@@ -56,6 +64,9 @@ ALWAYS: Mapping[str, str] = {
 }
 """Parameters that users cannot change: how a replica follows and is reached. The server's defaults of 10 and 5 s would
 be the least lag we could promise."""
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/@%+,-]+")
+_SPECIAL = re.compile(r"[^A-Za-z0-9_\u0080-\U0010ffff]")
+"""What an expression of PostgreSQL may give a meaning, and takes as it is after a backslash."""
 CA_FILE = "primary-ca.crt"
 SCRIPTS = (
     "seed.sh",
@@ -65,6 +76,8 @@ SCRIPTS = (
     "live.sh",
     "stop.sh",
     "credentials.sh",
+    "certificate.sh",
+    "superusers.sh",
     "refresh.sh",
     "knock.sh",
     "lock.sh",
@@ -79,8 +92,9 @@ class ReplicaSettings:
     hba: Sequence[str]
     has_hot_standby_feedback: bool
     eject_replay_lag: timedelta
-    has_certificate: bool
     monitor_role: str
+    monitor_method: str = SCRAM
+    allows_plaintext: bool = False
     ignored_libraries: Sequence[str] = ()
 
 
@@ -93,7 +107,6 @@ def build_postgresql_conf(settings: ReplicaSettings, server: ServerFacts) -> str
         "hot_standby_feedback": "on" if settings.has_hot_standby_feedback else "off",
         "max_standby_streaming_delay": delay,
         "max_standby_archive_delay": delay,
-        **_tls(has_certificate=settings.has_certificate),
     }
     parameters = {
         "idle_in_transaction_session_timeout": "60s",
@@ -109,7 +122,8 @@ def build_floor(parameters: Mapping[str, str], server: ServerFacts) -> dict[str,
     """The parameters that must not be below the primary's, each the larger of the spec's and the primary's."""
     floor = {}
     for name in NOT_BELOW_PRIMARY:
-        values = [int(text) for text in (parameters.get(name, ""), server.settings.get(name, "")) if text.isdigit()]
+        texts = parameters.get(name, ""), server.settings.get(name, "")
+        values = [count for count in map(parse_count, texts) if count is not None]
         if values:
             floor[name] = str(max(values))
     return floor
@@ -120,8 +134,8 @@ def build_reserve(parameters: Mapping[str, str], server: ServerFacts) -> dict[st
     limit = build_floor(parameters, server).get("max_connections")
     if server.version < RESERVED_SINCE or limit is None:
         return {}
-    for_superusers = parameters.get("superuser_reserved_connections", "")
-    left = int(limit) - (int(for_superusers) if for_superusers.isdigit() else SUPERUSER_RESERVED)
+    for_superusers = parse_count(parameters.get("superuser_reserved_connections", ""))
+    left = int(limit) - (SUPERUSER_RESERVED if for_superusers is None else for_superusers)
     # The server does not start if nothing is left for others.
     count = min(RESERVED_CONNECTIONS, left // RESERVED_SHARE)
     return {"reserved_connections": str(count)} if count > 0 else {}
@@ -133,29 +147,39 @@ def build_preloads(ignored: Collection[str], server: ServerFacts) -> dict[str, s
     return {PRELOAD_PARAMETER: ", ".join(entries)} if entries else {}
 
 
-def build_hba(settings: ReplicaSettings) -> str:
-    """Render pg_hba.conf: no replication from a replica, the monitor is always admitted, then the user's lines."""
-    monitor = quote_hba(settings.monitor_role)
+def build_hba(settings: ReplicaSettings, server: ServerFacts, *, has_tls: bool) -> str:
+    """Render pg_hba.conf: our own lines, then the user's and nothing else, or password logins if there are none.
+
+    `has_tls`: the server has a certificate. What a superuser is, the server itself tells (superusers.sh); the first
+    line that matches decides, so that no line of the user's lets one in.
+    """
+    monitor = quote_hba(settings.monitor_role, server.version)
+    ours = "hostssl" if has_tls else "host"
+    clients = "host" if settings.allows_plaintext else ours
+    rest = ("local all all reject", "host all all all reject") if settings.hba else (f"{clients} all all all {SCRAM}",)
     lines = (
         "# type database user address method",
-        "local all postgres peer map=headroom",
+        # For the scripts of the pod, and for a person in its container. The socket is for the server's own user alone,
+        # whose id need not have a name: `peer` could refuse it.
+        f"local all {monitor} trust",
+        f"local all @{SUPERUSERS_FILE} trust",
         "local replication all reject",
         "host replication all all reject",
-        # This method accepts SCRAM verifiers like scram-sha-256, and also roles with an MD5 password.
-        f"host all {monitor} all md5",
+        # The kubelet's probes knock here, and show no password.
+        f"host all {monitor} 127.0.0.1/32 {settings.monitor_method}",
+        f"{ours} all {monitor} all {settings.monitor_method}",
+        f"host all @{SUPERUSERS_FILE} all reject",
         *settings.hba,
-        "host all all all md5",
+        *rest,
     )
     return "".join(f"{line}\n" for line in lines)
 
 
-def build_ident() -> str:
-    """Render pg_ident.conf: a person in the container may become `postgres`, nobody else."""
-    return "headroom postgres postgres\n"
+def build_conninfo(target: ConnectionTarget, user: str, application: str, ca_file: str | None, major: int) -> str:
+    """Render the conninfo a replica streams with; password, certificate and key are in files that can be replaced.
 
-
-def build_conninfo(target: ConnectionTarget, user: str, application: str, ca_file: str | None) -> str:
-    """Render the conninfo a replica streams with; password, certificate and key are in files that can be replaced."""
+    `major` is that of the server, whose libpq is at least as new.
+    """
     words = {
         "host": target.host,
         "port": str(target.port),
@@ -170,7 +194,21 @@ def build_conninfo(target: ConnectionTarget, user: str, application: str, ca_fil
         words["sslrootcert"] = ca_file
     if target.client_certificate_pem is not None:
         words["sslcert"], words["sslkey"] = f"{RUN_FOLDER}/client.crt", f"{RUN_FOLDER}/client.key"
+    if major >= REQUIRE_AUTH_SINCE:
+        words["require_auth"] = _list_methods(target)
+    elif target.tls_mode != "disable" and _list_methods(target) == SCRAM:
+        # An older libpq has no other word for SCRAM and nothing else.
+        words["channel_binding"] = "require"
     return " ".join(f"{name}={quote_conninfo(value)}" for name, value in words.items())
+
+
+def _list_methods(target: ConnectionTarget) -> str:
+    """The ways to log in that a replica answers to, the same as the operator's: the password itself is never given.
+
+    A server may let in by the client's certificate alone, and then asks for nothing.
+    """
+    may_ask_nothing = target.client_certificate_pem is not None
+    return ",".join((SCRAM, *([MD5] if target.password_method == MD5 else ()), *(["none"] if may_ask_nothing else ())))
 
 
 def quote(value: str) -> str:
@@ -180,35 +218,30 @@ def quote(value: str) -> str:
 
 
 def quote_conninfo(value: str) -> str:
-    """Quote a value for a libpq connection string if needed."""
-    if value and not any(character in value for character in " '\\"):
+    """Quote a value for a libpq connection string, unless it is plain: any white space would end it."""
+    if _PLAIN.fullmatch(value):
         return value
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
-def quote_hba(role: str) -> str:
-    """Quote a role for pg_hba.conf: quotes take away the meaning of `all` and of a leading `+`."""
+def quote_hba(role: str, version: int) -> str:
+    """Quote a role for pg_hba.conf: quotes take away the meaning of `all` and of a leading `+`.
+
+    Since version 16 a leading slash means an expression, also in quotes.
+    """
+    if role.startswith("/") and version >= EXPRESSIONS_SINCE:
+        role = f"/^{_SPECIAL.sub(lambda found: f'{chr(92)}{found[0]}', role)}$"
     escaped = role.replace('"', '""')
     return f'"{escaped}"'
-
-
-def _tls(*, has_certificate: bool) -> dict[str, str]:
-    if not has_certificate:
-        return {"ssl": "off"}
-    return {
-        "ssl": "on",
-        "ssl_cert_file": f"{CERTIFICATE_FOLDER}/tls.crt",
-        "ssl_key_file": f"{CERTIFICATE_FOLDER}/tls.key",
-    }
 
 
 def build_config(owner: Owner, settings: ReplicaSettings, server: ServerFacts, ca_pem: str | None) -> dict[str, Any]:
     """The ConfigMap of configuration, scripts and CA; its name follows its content, so a pod never sees it change."""
     data = {
         "postgresql.conf": build_postgresql_conf(settings, server),
-        "pg_hba.conf": build_hba(settings),
-        "pg_ident.conf": build_ident(),
+        "pg_hba.conf": build_hba(settings, server, has_tls=True),
+        "pg_hba.plain.conf": build_hba(settings, server, has_tls=False),
         **load_scripts(),
     }
     if ca_pem is not None:

@@ -8,7 +8,13 @@ from typing import Any
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.api.v1alpha1.template import PodTemplate
-from headroom.manifests.children import POSTGRES_PORT, Owner, build_member_labels, build_metadata
+from headroom.manifests.children import (
+    POSTGRES_PORT,
+    Owner,
+    build_member_labels,
+    build_metadata,
+    read_service_name,
+)
 from headroom.manifests.configuration import (
     CA_FILE,
     CERTIFICATE_FOLDER,
@@ -47,6 +53,12 @@ LIVE_PERIOD_SECONDS = 10
 LIVE_FAILURES = 6
 REFRESH_SECONDS = 10
 """How soon a server uses what the kubelet has refreshed, which itself takes up to a minute or two."""
+AUTHORITY_DAYS = 3650
+"""How long the authority of a member lasts, which lives as long as the member."""
+CERTIFICATE_DAYS = 90
+"""How long a certificate of it lasts; its server gets another one when a third of that is left."""
+REPORT_FILE = "/dev/termination-log"
+"""Where the kubelet finds what a container reports; at most 4096 bytes."""
 LOCK_SECONDS = 60
 """How long a container waits for a volume that another pod's server still uses; then the kubelet starts it again."""
 LAME_DUCK_SECONDS = 5
@@ -109,7 +121,7 @@ def build_template_hash(owner: Owner, spec: ReplicaSetSpec, *, config: str, upst
 def _build_pod_spec(
     owner: Owner, spec: ReplicaSetSpec, name: str, *, config: str, slot: str, upstream: Upstream
 ) -> dict[str, Any]:
-    environment = _environment(spec, name, slot, upstream)
+    environment = _environment(owner, spec, name, slot, upstream)
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -131,7 +143,7 @@ def _count_grace_seconds(spec: ReplicaSetSpec) -> int:
     return LAME_DUCK_SECONDS + int(spec.drain.timeout.total_seconds()) + STOP_SECONDS
 
 
-def _environment(spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream) -> list[dict[str, str]]:
+def _environment(owner: Owner, spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream) -> list[dict[str, Any]]:
     ca_file = f"{CONFIG_FOLDER}/{CA_FILE}" if upstream.target.ca_pem is not None else None
     rate = spec.provisioning.max_rate
     values = {
@@ -141,12 +153,17 @@ def _environment(spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream)
         "SLOT": slot,
         "SYSTEM_IDENTIFIER": upstream.system_identifier,
         "MAJOR": str(upstream.major),
-        "PRIMARY_CONNINFO": build_conninfo(upstream.target, upstream.user, slot, ca_file),
+        "PRIMARY_CONNINFO": build_conninfo(upstream.target, upstream.user, slot, ca_file, upstream.major),
         "PASSFILE": PASSFILE,
         "CREDENTIALS": CREDENTIALS_FOLDER,
         "REPLICATION_USER": upstream.user,
         "CLIENT_TLS": CLIENT_CERTIFICATE_FOLDER if upstream.client_certificate_secret is not None else "",
-        "SERVER_TLS": CERTIFICATE_FOLDER if spec.tls is not None else "",
+        "SERVER_TLS": CERTIFICATE_FOLDER if spec.tls.certificate_secret_ref is not None else "",
+        "SERVER_NAMES": " ".join(_list_names(owner, spec, name)),
+        "AUTHORITY_DAYS": str(AUTHORITY_DAYS),
+        "CERTIFICATE_DAYS": str(CERTIFICATE_DAYS),
+        "REPORT": REPORT_FILE,
+        "DATABASE": upstream.target.database,
         "TRIES": str(SEED_TRIES),
         "MAX_RATE_KIB": str(rate // 1024) if rate is not None else "",
         "LOCK_SECONDS": str(LOCK_SECONDS),
@@ -159,7 +176,16 @@ def _environment(spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream)
     return [{"name": key, "value": value.replace("$", "$$")} for key, value in values.items()]
 
 
-def _server_container(spec: ReplicaSetSpec, environment: list[dict[str, str]], upstream: Upstream) -> dict[str, Any]:
+def _list_names(owner: Owner, spec: ReplicaSetSpec, name: str) -> tuple[str, ...]:
+    """The names by which clients know a member: those of the read Service, without the cluster's own domain, and its
+    own.
+    """
+    service = read_service_name(owner.name, spec.routing.service_name)
+    in_namespace = f"{service}.{owner.namespace}"
+    return service, in_namespace, f"{in_namespace}.svc", name
+
+
+def _server_container(spec: ReplicaSetSpec, environment: list[dict[str, Any]], upstream: Upstream) -> dict[str, Any]:
     return {
         **_container(spec, SERVER, "start.sh", environment, upstream),
         "ports": [{"name": "postgresql", "containerPort": POSTGRES_PORT, "protocol": "TCP"}],
@@ -186,7 +212,7 @@ def _server_container(spec: ReplicaSetSpec, environment: list[dict[str, str]], u
 
 
 def _container(
-    spec: ReplicaSetSpec, name: str, script: str, environment: list[dict[str, str]], upstream: Upstream
+    spec: ReplicaSetSpec, name: str, script: str, environment: list[dict[str, Any]], upstream: Upstream
 ) -> dict[str, Any]:
     return {
         "name": name,
@@ -234,7 +260,7 @@ def _mounts(spec: ReplicaSetSpec, upstream: Upstream) -> list[dict[str, Any]]:
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108  the server's shared memory, not a temporary file
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  the container's own
     ]
-    if spec.tls is not None:
+    if spec.tls.certificate_secret_ref is not None:
         mounts.append({"name": SERVER_TLS_VOLUME, "mountPath": CERTIFICATE_FOLDER, "readOnly": True})
     if upstream.client_certificate_secret is not None:
         mounts.append({"name": "client-tls", "mountPath": CLIENT_CERTIFICATE_FOLDER, "readOnly": True})
@@ -251,8 +277,9 @@ def _volumes(spec: ReplicaSetSpec, name: str, config: str, upstream: Upstream) -
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
         {"name": "tmp", "emptyDir": {}},
     ]
-    if spec.tls is not None:
-        volumes.append({"name": SERVER_TLS_VOLUME, "secret": _secret(spec.tls.certificate_secret_ref.name)})
+    if spec.tls.certificate_secret_ref is not None:
+        given = _secret(spec.tls.certificate_secret_ref.name, "tls.crt", "tls.key")
+        volumes.append({"name": SERVER_TLS_VOLUME, "secret": given})
     if upstream.client_certificate_secret is not None:
         client = _secret(upstream.client_certificate_secret, "tls.crt", "tls.key")
         volumes.append({"name": "client-tls", "secret": client})
@@ -260,9 +287,9 @@ def _volumes(spec: ReplicaSetSpec, name: str, config: str, upstream: Upstream) -
 
 
 def _secret(name: str, *keys: str) -> dict[str, Any]:
-    # The server accepts a key file that root owns and its own group may read, but no wider mode.
-    items = {"items": [{"key": key, "path": key} for key in keys]} if keys else {}
-    return {"secretName": name, "defaultMode": 0o440, **items}
+    # The server accepts a key file that root owns and its own group may read, but no wider mode. No other key of the
+    # Secret is mounted: whoever may write a ReplicaSet need not be allowed to read what else it holds.
+    return {"secretName": name, "defaultMode": 0o440, "items": [{"key": key, "path": key} for key in keys]}
 
 
 def _build_placement(owner: Owner, template: PodTemplate) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from headroom.model.moments import format_time
 from headroom.reasons import ConditionType, Reason
 
 MAX_MESSAGE = 1024
+MOST_CONDITIONS = 32
+"""As the schema allows."""
+OURS = frozenset(map(str, ConditionType))
 
 
 class Truth(StrEnum):
@@ -57,7 +60,8 @@ def merge_conditions(
 ) -> list[dict[str, Any]]:
     """Return the conditions as status JSON; `lastTransitionTime` moves only with `status`.
 
-    A type that `new` does not mention keeps its old entry: silence is not a verdict.
+    A type that `new` does not mention keeps its old entry: silence is not a verdict. Types of others go where there
+    would be too many: the API server refuses the whole status then.
     """
     kept = {entry["type"]: dict(entry) for entry in old}
     for condition in new:
@@ -71,4 +75,5 @@ def merge_conditions(
             "observedGeneration": generation,
             "lastTransitionTime": format_time(now) if moved else before["lastTransitionTime"],
         }
-    return list(kept.values())
+    most = {name: entry for name, entry in kept.items() if name in OURS or len(kept) <= MOST_CONDITIONS}
+    return list(most.values())

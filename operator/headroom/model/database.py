@@ -1,6 +1,7 @@
 """Facts about PostgreSQL servers, as one statement or one measurement returned them."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
@@ -8,6 +9,7 @@ from typing import Self
 from headroom.model.conditions import Finding
 from headroom.model.frozen import FrozenMap
 
+_LSN = re.compile(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}")
 OLDEST_MAJOR, NEWEST_MAJOR = 14, 18
 """The PostgreSQL versions that every statement of ours works on."""
 
@@ -17,10 +19,10 @@ class Lsn(int):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `high/low` in hexadecimal; raises ValueError for anything else."""
-        high, separator, low = text.partition("/")
-        if not separator:
-            raise ValueError(f"not an LSN: {text!r}")
+        """Read `high/low` in hexadecimal, 32 bits each; raises ValueError for anything else."""
+        if _LSN.fullmatch(text) is None:
+            raise ValueError(f"not an LSN: {text[:64]!r}")
+        high, _, low = text.partition("/")
         return cls((int(high, 16) << 32) | int(low, 16))
 
     def __str__(self) -> str:
@@ -40,7 +42,12 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionTarget:
-    """Where a server is and how to reach it; PEM texts, not paths. `tls_mode` is libpq's sslmode."""
+    """Where a server is and how to reach it; PEM texts, not paths. `tls_mode` is libpq's sslmode.
+
+    `password_method` is the weakest that is answered, `tls_server_name` the name in the certificate where that is not
+    `host`, `namespace` that of the object whose spec names the server. `is_member`: it is a replica of ours, and `host`
+    the address of its pod.
+    """
 
     host: str
     port: int
@@ -50,6 +57,10 @@ class ConnectionTarget:
     ca_pem: str | None = field(default=None, repr=False)
     client_certificate_pem: str | None = field(default=None, repr=False)
     client_key_pem: str | None = field(default=None, repr=False)
+    password_method: str = "scram-sha-256"  # noqa: S105
+    tls_server_name: str | None = None
+    namespace: str = ""
+    is_member: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +307,8 @@ class DatabaseView:
 
     `finding` is the guard's own Ready condition; while `is_ready` is false nothing may be decided on the rest, and
     `connections`, `budget` and `allocations` are the last ones there were. `target` is the login of the Secret, whether
-    or not it was tried. `observed_at` is monotonic seconds; `marks` are the newest canary rounds, oldest first;
+    or not it was tried. `queue` is the login that reads the tables of queues, or why there is none. `observed_at` is
+    monotonic seconds; `marks` are the newest canary rounds, oldest first;
     `allocations` are by pool uid. `state` is the guard's, as status has it; `are_commits_slow` is true while commits
     take as long as in a Brownout or longer.
     """
@@ -307,6 +319,7 @@ class DatabaseView:
     observed_at: float
     target: ConnectionTarget | None = None
     replication: Credentials | None = None
+    queue: Credentials | Finding | None = None
     server: ServerFacts | None = None
     connections: ConnectionCounts | None = None
     budget: ConnectionBudget | None = None

@@ -34,16 +34,27 @@ class Moment:
 
 def format_time(moment: datetime) -> str:
     """Whole seconds, as in conditions and in an object's own metadata."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not %Y: it writes the year 1 with one digit, which no API server takes.
+    return f"{moment.year:04}-{moment:%m-%dT%H:%M:%SZ}"
 
 
 def format_moment(moment: datetime) -> str:
     """Microseconds, as in Leases and Events, and for moments from which something is measured."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{moment.year:04}-{moment:%m-%dT%H:%M:%S.%fZ}"
 
 
 def keep_time(moment: datetime, old: str | None) -> str:
     """Whole seconds; the old text while it means the same second or its neighbour."""
-    if old is not None and abs((datetime.fromisoformat(old) - moment).total_seconds()) < SAME_WITHIN_SECONDS:
-        return old
+    known = None if old is None else parse_moment(old)
+    if known is not None and abs((known - moment).total_seconds()) < SAME_WITHIN_SECONDS:
+        return str(old)
     return format_time(moment)
+
+
+def parse_moment(text: str) -> datetime | None:
+    """An RFC 3339 time, or None for one that we would not have written: a leap second, the year 0, or no zone."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None

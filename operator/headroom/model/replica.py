@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from headroom.model.text import parse_count
 from headroom.reasons import Reason
 
 SET_LABEL = "headroom.dev/replica-set"
@@ -93,18 +94,24 @@ class MemberId:
         """Name of its slot on the primary, and its application_name."""
         return f"{slot_prefix(install_id, set_uid)}{self.ordinal}_{self.incarnation}"
 
+    def may_have_slot(self, set_uid: str, name: str) -> bool:
+        """Whether this is the name of its slot by some installation: one that is written down may have been edited."""
+        match = SLOT_PATTERN.fullmatch(name)
+        return match is not None and match.groups()[1:] == (hash8(set_uid), str(self.ordinal), self.incarnation)
+
     @classmethod
     def parse_object(cls, set_name: str, name: str) -> "MemberId | None":
         """Read a pod's or claim's name back; None if it is not one of this set's."""
-        match = MEMBER_PATTERN.match(name)
-        return cls(int(match[2]), match[3]) if match and match[1] == set_name else None
+        match = MEMBER_PATTERN.fullmatch(name)
+        ordinal = parse_count(match[2]) if match and match[1] == set_name else None
+        return None if match is None or ordinal is None else cls(ordinal, match[3])
 
     @classmethod
     def parse_slot(cls, install_id: str, set_uid: str, name: str) -> "MemberId | None":
         """Read a slot's name back; None if it is not one of this set's."""
-        match = SLOT_PATTERN.match(name)
-        is_ours = match and name.startswith(slot_prefix(install_id, set_uid))
-        return cls(int(match[3]), match[4]) if match and is_ours else None
+        match = SLOT_PATTERN.fullmatch(name)
+        ordinal = parse_count(match[3]) if match and name.startswith(slot_prefix(install_id, set_uid)) else None
+        return None if match is None or ordinal is None else cls(ordinal, match[4])
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,7 @@ class ContainerFacts:
     """One container of a pod: how it runs, or why it waits: `waiting` is one word, `waiting_why` the kubelet's text.
 
     About its last end: `message` is the end of its output, `ended_by` the reason of Kubernetes, such as OOMKilled.
+    `report` is what it said at a good end.
     """
 
     is_running: bool = False
@@ -124,6 +132,7 @@ class ContainerFacts:
     message: str = ""
     exit_code: int | None = None
     ended_by: str = ""
+    report: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +140,8 @@ class PodFacts:
     """A member's pod; `template` is the hash of what it was built from, `why` the reason it drains for.
 
     `ends_at`: when the grace period of a pod that is being deleted is over. `role_label` is the text on the pod,
-    which anybody can write; `role` is what it means. `has_tls`: its server was started with a certificate.
+    which anybody can write; `role` is what it means. `has_tls`: its server was started with a certificate. `authority`
+    is the certificate (PEM) that verifies it, which its seed step made and reported; empty where the user gave one.
     """
 
     name: str
@@ -149,6 +159,7 @@ class PodFacts:
     template: str = ""
     role_label: str | None = None
     has_tls: bool = False
+    authority: str = ""
     unschedulable: str = ""
     seed: ContainerFacts = ContainerFacts()
     server: ContainerFacts = ContainerFacts()

@@ -10,7 +10,9 @@ FIRST_TIMELINE = 1
 """The one that a server begins with: it forked off from nothing, and has no history file."""
 NOWHERE = Lsn(0)
 """A position that is not known."""
-_LINE = re.compile(r"^\s*(\d+)\s+([0-9A-Fa-f]+/[0-9A-Fa-f]+)")
+_LINE = re.compile(r"^\s*([0-9]{1,10})\s+([0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8})")
+MOST_EARLIER = 1000
+"""Timelines of a history that are kept: each is a failover or a recovery to a point in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class TimelineHistory:
     @classmethod
     def parse(cls, timeline: int, text: str) -> Self:
         """Read a history file, one line for each earlier timeline; raises ValueError if none can be read."""
-        found = (_LINE.match(line) for line in text.splitlines())
+        found = (_LINE.match(line) for line in text.splitlines()[-MOST_EARLIER:])
         ends = tuple((int(match[1]), Lsn.parse(match[2])) for match in found if match is not None)
         if not ends:
             raise ValueError(f"the history of timeline {timeline} names no earlier timeline")

@@ -7,6 +7,8 @@ CPU = "CPU"
 """What a session that runs and waits for nothing is counted under."""
 LOCK_PREFIX = "Lock:"
 LONGEST_STATEMENT = 120
+MOST_READ = 4096
+"""Characters of a statement that are read: servers are asked for fewer, and one may send more."""
 _PARTS = re.compile(
     r"""
     (?P<comment>--[^\n]*|/\*(?:.*\*/|.*\Z))
@@ -66,7 +68,7 @@ def describe_statement(query: str) -> str:
     A statement may be cut off anywhere: what begins as a text and does not end counts as one. Comments go, with all
     between two of them, since they nest and may have values in them. So do names that are not plain words.
     """
-    shape = _LISTS.sub("(?)", _PARTS.sub(_replace, query))
+    shape = _LISTS.sub("(?)", _PARTS.sub(_replace, query[:MOST_READ]))
     shape = _SETTING.sub(r"\1 ?", _SPACES.sub(" ", shape).strip(" ;"))
     return shape if len(shape) <= LONGEST_STATEMENT else f"{shape[: LONGEST_STATEMENT - 1]}…"
 

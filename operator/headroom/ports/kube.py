@@ -51,6 +51,8 @@ NODE = Kind("v1", "Node", "nodes")
 DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 HORIZONTAL_POD_AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+TOKEN_REVIEW = Kind("authentication.k8s.io/v1", "TokenReview", "tokenreviews")
+ACCESS_REVIEW = Kind("authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews")
 WORKER_POOL = Kind("headroom.dev/v1alpha1", "WorkerPool", "workerpools")
 REPLICA_SET = Kind("headroom.dev/v1alpha1", "ReplicaSet", "replicasets")
 DATABASE_GUARD = Kind("headroom.dev/v1alpha1", "DatabaseGuard", "databaseguards")
@@ -91,9 +93,10 @@ class KubeCache(Protocol):
     """What the watches have seen, and what this process has written since: no call is sent to the API server.
 
     A hint, never a proof: read the object live before you destroy something or move readers. Kinds outside WATCHED
-    raise KeyError, and of SET_CHILDREN only those with the label of a set are kept. All lack `managedFields`; of
-    WORKLOADS the pod template is a digest (`spec.templateDigest`), and of the status only the counts are kept. Returned
-    manifests are shared: nobody may change them.
+    raise KeyError, and of SET_CHILDREN only those with the label of a set are kept. Metadata has what passes read:
+    our own annotations, the labels of SET_CHILDREN, the controller among the owners. Of WORKLOADS the pod template is a
+    digest (`spec.templateDigest`), and of the status only the counts are kept. Returned manifests are shared: nobody
+    may change them.
     """
 
     def get(self, ref: ObjectRef) -> Manifest | None:
@@ -118,6 +121,10 @@ class WatchFeed(Protocol):
 
     def hear(self, kind: Kind, seen: Manifest, change: str | None) -> None:
         """Take the event of an object that was observed before: ADDED, MODIFIED, DELETED, or None from a list."""
+        ...
+
+    def trim(self, kind: Kind, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """What is kept of an object's metadata, for whoever else has to remember the object."""
         ...
 
 

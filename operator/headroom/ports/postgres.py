@@ -20,10 +20,11 @@ from headroom.model.database import (
 from headroom.model.libraries import ServerLibraries
 from headroom.model.timelines import TimelineHistory
 from headroom.model.waits import WaitSample
+from headroom.ports.signals import QueueTables
 
 
 class PrimaryLink(Protocol):
-    """The pinned connections to one primary: canary, guard, probes; one more while pools ask `query`.
+    """The pinned connections to one primary: canary, guard, probes; one more while pools ask `waits`.
 
     An observer has only the probes: it identifies and reads, and has neither canary nor lock until `take_over`.
     """
@@ -67,22 +68,12 @@ class PrimaryLink(Protocol):
         """What the image has and the databases need; takes a short connection to each database, one at a time."""
         ...
 
-    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Run one of *our* read-only statements for a pool: rolled back, bounded in time and rows.
-
-        It runs on a separate connection for all pools, so a slow queue delays none of the calls above.
-        """
-        ...
-
     async def waits(self, role: str | None) -> WaitSample:
         """What the busy sessions of a role wait for, of everybody in the database for None; empty without pg_monitor.
 
-        The blocker of those that wait for a lock is in it at most every five seconds. It runs where `query` does.
+        The blocker of those that wait for a lock is in it at most every five seconds. It runs on a separate connection,
+        so that pools delay none of the calls above.
         """
-        ...
-
-    def open_listener(self) -> "QueueListener":
-        """A separate connection to the same database that listens; it opens when first waited for."""
         ...
 
     async def close(self) -> None:
@@ -160,14 +151,22 @@ class QueueListener(Protocol):
 
 
 class QueueLink(Protocol):
-    """A read-only connection for the user's own queue SQL."""
+    """A read-only connection for queues, with a separate login: statements are rolled back, bounded in time, and at
+    most 2 rows are kept.
+    """
 
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Run one statement: read-only, rolled back, statement and lock timeouts, at most 2 rows kept."""
+        """Run one statement of the pool's author."""
+        ...
+
+    async def read(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, *, tables: QueueTables | None = None
+    ) -> list[dict[str, Any]]:
+        """Run one statement of ours, as `SqlRunner.read` says."""
         ...
 
     def open_listener(self) -> "QueueListener":
-        """See `PrimaryLink.open_listener`."""
+        """A separate connection to the same database that listens; it opens when first waited for."""
         ...
 
     async def close(self) -> None:
@@ -195,5 +194,5 @@ class Postgres(Protocol):
         ...
 
     async def open_queue(self, target: ConnectionTarget) -> QueueLink:
-        """Connect with a pool's own credentials."""
+        """Connect with the login of a queue."""
         ...

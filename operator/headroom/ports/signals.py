@@ -5,17 +5,35 @@ Errors: `SignalUnavailable` with the precise reason and what to do (a missing ta
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from headroom.api.v1alpha1.queue import PostgresQueue
 from headroom.model.queue import QueueQuestion, QueueSample
 
 
+@dataclass(frozen=True, slots=True)
+class QueueTables:
+    """Tables of one schema, and the columns of each that a statement of ours reads; others own them."""
+
+    schema: str
+    columns: Mapping[str, Collection[str]]
+
+
 class SqlRunner(Protocol):
-    """Runs one read-only statement, bounded in time and rows; every link to a database that has a `query` is one."""
+    """Runs read-only statements, bounded in time and rows."""
 
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """The rows of a statement."""
+        """The rows of a statement of the pool's author, which means what the author's login makes of it."""
+        ...
+
+    async def read(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, *, tables: QueueTables | None = None
+    ) -> list[dict[str, Any]]:
+        """The rows of a statement of ours over catalogs and these tables, which sees only the names of pg_catalog.
+
+        Raises SignalUnavailable (QueueUnsafe, LoginTooPowerful) where code of the tables' owner could run with it.
+        """
         ...
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 from headroom.errors import Conflict, KubeUnavailable, NotLeading, Refused, Unavailable
 from headroom.model.conditions import Finding
 from headroom.model.moments import Moment
+from headroom.policy.permitted import Permitted
 from headroom.ports.clock import Clock
 from headroom.ports.kube import Kube, KubeCache, Manifest
 from headroom.ports.postgres import Postgres
@@ -48,6 +49,8 @@ class Services:
     install_id: str
     former_ids: tuple[str, ...] = ()
     watch_namespaces: tuple[str, ...] = ()
+    permitted: Permitted = field(default_factory=Permitted)
+    """The images and Secrets that specs may name."""
 
     @property
     def swept_ids(self) -> tuple[str, ...]:
@@ -126,6 +129,19 @@ class ReconcileContext(Generic[SpecT, FactsT, DecisionT, MemoryT, HandlesT]):
             logger.info("%s/%s: %s", self.namespace, self.name, error)
         except (Refused, Unavailable) as error:
             self.record(Finding(error.reason, str(error)))
+
+
+def restore_memory(
+    restore: Callable[[Mapping[str, Any]], MemoryT], status: Mapping[str, Any], keep: Callable[[str], bool]
+) -> MemoryT:
+    """What an earlier process remembered, read from a status. One that no version of ours would write, as after an edit
+    by hand, counts only as far as `keep` chooses its fields: it must not keep an object from its passes.
+    """
+    try:
+        return restore(status)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        logger.warning("the status is not one that Headroom writes, so that most of it is passed over: %r", error)
+        return restore({name: value for name, value in status.items() if keep(name)})
 
 
 async def carry_out(actions: Sequence[Awaitable[None]]) -> None:

@@ -7,8 +7,6 @@ content; its message names the Secret, the key, the field of the spec and the re
 import asyncio
 import base64
 import binascii
-import re
-import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +15,10 @@ from typing import Generic, TypeVar
 from headroom.api.v1alpha1.common import SecretKeyRef
 from headroom.api.v1alpha1.connection import PostgresConnection
 from headroom.errors import KubeUnavailable, Refused, Unavailable
+from headroom.model.certificates import find_certificate_problem, find_key_problem
+from headroom.model.conditions import Finding
 from headroom.model.database import ConnectionTarget, Credentials
+from headroom.policy.permitted import Permitted
 from headroom.ports.clock import Clock
 from headroom.ports.kube import SECRET, KubeReader, Manifest, ObjectRef
 from headroom.reasons import Reason
@@ -30,13 +31,16 @@ RETRY_SECONDS = 2.0
 SHORT_WAIT_SECONDS = 0.3
 LOGIN_RETRY_SECONDS = 10.0
 """A login that was refused is tried again this often while its Secret stays as it is: servers count failures."""
-LOGIN_REASONS = frozenset({Reason.PASSWORD_REJECTED, Reason.TLS_FAILED, Reason.TLS_WEAK, Reason.DATABASE_NOT_FOUND})
+LOGIN_REASONS = frozenset(
+    {Reason.PASSWORD_REJECTED, Reason.TLS_FAILED, Reason.PASSWORD_METHOD_WEAK, Reason.DATABASE_NOT_FOUND}
+)
 """What a server refuses a login for: the Secret may have changed since it was read."""
+MOST_LINE_CHARACTERS = 4096
+"""Of a user name or a password."""
 CONTENT = frozenset({"f:data", "f:stringData"})
-SECRET_REASONS = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.SECRET_INVALID})
-
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-_PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----.+?-----END", re.DOTALL)
+SECRET_REASONS = frozenset(
+    {Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.SECRET_INVALID, Reason.SECRET_NOT_PERMITTED}
+)
 
 
 @dataclass(slots=True)
@@ -141,11 +145,19 @@ class LoginBackoff:
 
 @dataclass(frozen=True, slots=True)
 class SecretReader:
-    """Reads Secrets of one namespace; `changed` says when the content of each that was read was last written."""
+    """Reads Secrets of one namespace, as far as the installation permits it.
+
+    `changed` says when the content of each that was read was last written.
+    """
 
     kube: KubeReader
     namespace: str
+    permitted: Permitted = field(default_factory=Permitted)
     changed: dict[str, datetime] = field(default_factory=dict, compare=False)
+
+    async def check(self, name: str, where: str) -> None:
+        """Raise Refused if a Secret that a pod is to mount is missing or not permitted; `where` is the field."""
+        await self._get(name, where)
 
     async def credentials(self, name: str, field: str) -> Credentials:
         """The keys `username` and `password`; a line end after them, as `echo` leaves, does not belong to them."""
@@ -159,7 +171,7 @@ class SecretReader:
     async def certificates(self, ref: SecretKeyRef, field: str) -> str:
         """One key that holds one or more certificates (PEM)."""
         pem = await self.text(ref, field)
-        self._check_certificates(pem, ref.name, ref.key, field)
+        _check(find_certificate_problem(pem), ref.name, ref.key, field)
         return pem
 
     async def certificate_and_key(self, name: str, field: str) -> tuple[str, str]:
@@ -167,9 +179,8 @@ class SecretReader:
         secret = await self._get(name, field)
         certificate = self._value(secret, name, "tls.crt", field)
         key = self._value(secret, name, "tls.key", field)
-        self._check_certificates(certificate, name, "tls.crt", field)
-        if not _PRIVATE_KEY.search(key):
-            raise _invalid(name, "tls.key", field, "holds no PEM private key")
+        _check(find_certificate_problem(certificate), name, "tls.crt", field)
+        _check(find_key_problem(key), name, "tls.key", field)
         return certificate, key
 
     async def target(self, connection: PostgresConnection, field: str) -> ConnectionTarget:
@@ -191,13 +202,18 @@ class SecretReader:
             ca_pem=ca,
             client_certificate_pem=certificate,
             client_key_pem=key,
+            password_method=str(connection.password_method),
+            namespace=self.namespace,
         )
 
     async def _get(self, name: str, field: str) -> Manifest:
+        # By its name first: what may not be used is not even read.
+        _refuse(self.permitted.find_name_problem(name, field))
         secret = await self.kube.get(ObjectRef(SECRET, self.namespace, name))
         if secret is None:
             message = f"{field}: Secret {name} does not exist; create it in namespace {self.namespace}"
             raise Refused(message, reason=Reason.SECRET_NOT_FOUND)
+        _refuse(self.permitted.find_secret_problem(name, secret["metadata"].get("labels") or {}, field))
         self.record_change(name, secret)
         return secret
 
@@ -225,16 +241,19 @@ class SecretReader:
         value = self._value(secret, name, key, field).rstrip("\r\n")
         if any(character in value for character in "\r\n\0"):
             raise _invalid(name, key, field, "has more than one line")
+        if len(value) > MOST_LINE_CHARACTERS:
+            raise _invalid(name, key, field, f"is longer than {MOST_LINE_CHARACTERS} characters")
         return value
 
-    def _check_certificates(self, pem: str, name: str, key: str, field: str) -> None:
-        found = _CERTIFICATE.findall(pem)
-        if not found:
-            raise _invalid(name, key, field, "holds no PEM certificate")
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata="\n".join(found))
-        except (ssl.SSLError, ValueError) as error:
-            raise _invalid(name, key, field, "holds a certificate that does not parse") from error
+
+def _refuse(problem: Finding | None) -> None:
+    if problem is not None:
+        raise Refused(problem.message, reason=problem.reason)
+
+
+def _check(problem: str | None, name: str, key: str, field: str) -> None:
+    if problem is not None:
+        raise _invalid(name, key, field, problem)
 
 
 def _invalid(name: str, key: str, field: str, problem: str) -> Refused:

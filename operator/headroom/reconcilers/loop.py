@@ -1,13 +1,14 @@
 """The level loop: wake or resync, one pass at a time per object, classified errors with backoff, never ends early.
 
-A pass gets the object from the cache, which has our own last write of its status even while the watch is behind.
+A pass gets the object from the cache, which has our own last write of its status even while the watch is behind. News
+begins a pass at once, a storm of news only so many a second, and passes get the event loop in turns by namespace.
 """
 
 import asyncio
 import logging
 import math
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,7 +18,9 @@ from headroom.errors import Conflict, HeadroomError, Unavailable
 from headroom.ports.clock import Clock
 from headroom.ports.kube import Kind, KubeCache, KubeReader, Manifest, ObjectRef
 from headroom.ports.telemetry import Metric, MetricType, Telemetry, working_on
+from headroom.reconcilers.fairness import TokenBucket
 from headroom.reconcilers.servers import Servers
+from headroom.reconcilers.turns import LoopTurns
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,9 @@ FIRST_BACKOFF = timedelta(milliseconds=500)
 LONGEST_BACKOFF = timedelta(seconds=10)
 """Short on purpose: a dependency that comes back at the worst hour must not wait for us."""
 JITTER = 0.1
+NEWS_BURST, NEWS_PER_SECOND = 8, 4.0
+"""Passes of one object that news may begin: some at once, as the steps of an activation do, and then so many a second.
+A storm is coalesced: the pass that comes late sees all of it. Passes that are due by their time are not counted."""
 
 PASSES = Metric(
     "headroom_reconcile_seconds",
@@ -53,11 +59,11 @@ ERRORS = Metric(
 class Reconciler(Protocol):
     """One kind's passes. A pass is level-based: it reads what is, never what changed."""
 
-    async def reconcile(self, body: dict[str, Any]) -> timedelta:
+    def reconcile(self, body: dict[str, Any]) -> Coroutine[Any, Any, timedelta]:
         """Make one pass over a resource as last seen; returns how long the loop may sleep unless woken."""
         ...
 
-    async def teardown(self, body: dict[str, Any]) -> timedelta | None:
+    def teardown(self, body: dict[str, Any]) -> Coroutine[Any, Any, timedelta | None]:
         """Work towards an empty desired state; None when the finalizer may go, else when to come back."""
         ...
 
@@ -82,6 +88,7 @@ class LoopState:
     due_at: float
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     wake_event: asyncio.Event = field(default_factory=asyncio.Event)
+    news: TokenBucket = field(default_factory=lambda: TokenBucket(NEWS_PER_SECOND, NEWS_BURST))
     is_tombstoned: bool = False
     task: "asyncio.Task[Any] | None" = None
 
@@ -111,10 +118,11 @@ class LevelLoops:
     servers: Servers
     _states: dict[str, LoopState] = field(default_factory=dict)
     _uids: dict[ObjectRef, str] = field(default_factory=dict)
-    _turns: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _turns: LoopTurns = field(init=False)
 
     def __post_init__(self) -> None:
         self.servers.wake = self.wake
+        self._turns = LoopTurns(self.clock)
 
     def wake(self, ref: ObjectRef) -> None:
         """Start the object's next pass now, or as soon as the running one ends."""
@@ -159,6 +167,8 @@ class LevelLoops:
             # A wake during the pass counts from then: the next pass was due at that moment, not when this one ends.
             state.due_at = min(state.due_at, self.clock.monotonic() + seconds)
             await _wait(state.wake_event, seconds)
+            if state.wake_event.is_set():
+                await self._await_news(state, state.news.take(self.clock.monotonic()))
 
     async def teardown(self, ref: ObjectRef, uid: str) -> None:
         """End the object's loop and work until nothing of it is left; reads the object live each time."""
@@ -168,6 +178,7 @@ class LevelLoops:
         while True:
             state.wake_event.clear()
             async with state.lock:
+                await self._turns.begin(ref.namespace)
                 pause, failures = await self._teardown_pass(ref, uid, failures)
             if pause is None:
                 return
@@ -185,22 +196,23 @@ class LevelLoops:
             self.servers.forget(ref, uid)
             await self.reconcilers[ref.kind].forget(uid)
 
+    async def _await_news(self, state: LoopState, seconds: float) -> None:
+        """Wait so long for more news, which the pass then sees too, unless the loop must end."""
+        until = self.clock.monotonic() + seconds
+        while (left := until - self.clock.monotonic()) > 0 and not state.is_tombstoned:
+            state.wake_event.clear()
+            await _wait(state.wake_event, left)
+
     async def _guarded_pass(
         self, ref: ObjectRef, state: LoopState, body: Mapping[str, Any], failures: int
     ) -> tuple[timedelta, int]:
         async with state.lock:
-            await self._take_turn()
+            # News may wake hundreds at once, and timers, probes and the canary must not wait for all of them.
+            await self._turns.begin(ref.namespace)
             # Checked under the lock: `teardown` may have begun while this pass waited for it.
             if state.is_tombstoned:
                 return timedelta(), failures
             return await self._pass(ref.kind, _plain_object(self._find_newest(ref, body)), failures)
-
-    async def _take_turn(self) -> None:
-        """Let one pass begin in each turn of the event loop: news may wake hundreds at once, and timers, probes and
-        the canary must not wait for all of them.
-        """
-        async with self._turns:
-            await asyncio.sleep(0)
 
     def _record_lateness(self, kind: Kind, due_at: float) -> None:
         self.telemetry.record(LATENESS, max(0.0, self.clock.monotonic() - due_at), kind=kind.name)
@@ -221,7 +233,8 @@ class LevelLoops:
         try:
             with working_on(kind.name, body["metadata"]):
                 async with asyncio.timeout(PASS_DEADLINE.total_seconds()):
-                    return await self.reconcilers[kind].reconcile(body), 0
+                    work = self.reconcilers[kind].reconcile(body)
+                    return await self._turns.run(body["metadata"]["namespace"], work), 0
         except Exception as error:  # noqa: BLE001  the loop outlives any pass; each error is counted and logged
             outcome = type(error).__name__
             return self._classify(kind, body["metadata"], error, failures), failures + 1
@@ -237,7 +250,8 @@ class LevelLoops:
                 return None, 0
             with working_on(ref.kind.name, body["metadata"]):
                 async with asyncio.timeout(PASS_DEADLINE.total_seconds()):
-                    return await self.reconcilers[ref.kind].teardown(body), 0
+                    work = self.reconcilers[ref.kind].teardown(body)
+                    return await self._turns.run(ref.namespace, work), 0
         except Exception as error:  # noqa: BLE001  as above
             return self._classify(ref.kind, metadata, error, failures), failures + 1
 

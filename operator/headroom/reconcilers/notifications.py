@@ -34,11 +34,13 @@ RETRY_SECONDS = 5.0
 REFUSED_RETRY_SECONDS = 300.0
 """A connection that was lost is opened again so soon; a pooler, or a login without the right, stays what it is."""
 SHORT_RETRY_SECONDS = 30.0
-"""If no connection is left, so seldom: each attempt is work for a server that has too much of it."""
+"""If no connection is left, so seldom: each attempt is work for a server that has too much of it. The same after too
+many notifications, which are work for us."""
 PASSING = frozenset(
     {
         Reason.HOST_NOT_FOUND,
         Reason.NO_CONNECTION_LEFT,
+        Reason.OPERATOR_BUSY,
         Reason.NOT_A_PRIMARY,
         Reason.PRIMARY_TIMEOUT,
         Reason.PRIMARY_UNREACHABLE,
@@ -51,7 +53,7 @@ class Listens(Protocol):
     """A link whose database can be listened on."""
 
     def open_listener(self) -> QueueListener:
-        """See `PrimaryLink.open_listener`."""
+        """See `QueueLink.open_listener`."""
         ...
 
 
@@ -204,7 +206,11 @@ class QueueNotifications:
         await room.close()
         if error.reason not in PASSING:
             room.refused.append(room.link)
-        if room.choose_link() is None:
+        if error.reason is Reason.ANSWER_REFUSED:
+            # Too many at once: that is the server's, whatever the login.
+            room.refused.clear()
+            room.refusal, seconds = str(error), SHORT_RETRY_SECONDS
+        elif room.choose_link() is None:
             room.refusal, seconds = str(error), REFUSED_RETRY_SECONDS
         elif error.reason is Reason.NO_CONNECTION_LEFT:
             room.refusal, seconds = str(error), SHORT_RETRY_SECONDS

@@ -30,6 +30,8 @@ LIBRARIES_AGE_SECONDS = 25.0
 HISTORY_WAIT_SECONDS = 0.3
 """Longer than the answer of a server that is well; no ejection waits for one that is not."""
 HISTORY_RETRY_SECONDS = 5.0
+MOST_HISTORIES = 32
+"""Of one namespace: its server may name ever new timelines."""
 
 
 @dataclass(slots=True)
@@ -110,10 +112,19 @@ class HistoryReading:
         self._pending.pop(key, None)
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if error is None:
-            self._answers[key] = done.result()
+            _keep(self._answers, key, done.result())
             return
-        self._failed_at[key] = self.clock.monotonic()
+        _keep(self._failed_at, key, self.clock.monotonic())
         logger.info("the history of timeline %s could not be read: %s", key[-1], error)
+
+
+def _keep(kept: dict[HistoryKey, T], key: HistoryKey, value: T) -> None:
+    """Keep the newest of a namespace."""
+    kept.pop(key, None)
+    kept[key] = value
+    of_namespace = [other for other in kept if other[0] == key[0]]
+    for old in of_namespace[:-MOST_HISTORIES]:
+        del kept[old]
 
 
 @dataclass(slots=True)

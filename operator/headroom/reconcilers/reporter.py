@@ -3,6 +3,7 @@ event about fields that this version does not act on.
 """
 
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -11,6 +12,7 @@ from typing import Any
 from headroom.api.base import SpecModel
 from headroom.model.conditions import Condition, merge_conditions
 from headroom.model.numbers import has_moved, round_tree
+from headroom.model.text import clean_tree
 from headroom.policy.not_yet import describe_not_yet
 from headroom.ports.clock import Clock
 from headroom.ports.kube import Kind, Manifest, ObjectRef, StatusWriter
@@ -20,7 +22,8 @@ from headroom.reasons import Reason
 NUMBERS_AT_MOST_EVERY = timedelta(seconds=10)
 NUMBERS_IN_A_CROWD_EVERY = timedelta(seconds=30)
 CROWD = 300
-"""With more objects of one kind than this, numbers are written less often: one write each would fill the bulkhead."""
+"""With more objects of one kind than this, numbers are written less often: one write each would fill the bulkhead.
+Namespaces that have no more than an equal share of so many are not slowed down by those that have."""
 EARLY = timedelta(seconds=1)
 """A pass that is early by no more than this writes too: the next one may come many seconds later."""
 RETURNS_WITHIN = timedelta(seconds=60)
@@ -57,6 +60,7 @@ class _History:
     `shown` is until when facts were shown in the last minute, by their hash; `returned_at` is when some came back.
     """
 
+    namespace: str
     written_at: float | None = None
     shown: dict[int, float] = field(default_factory=dict)
     returned_at: list[float] = field(default_factory=list)
@@ -88,13 +92,14 @@ class StatusReporter:
     clock: Clock
     kind: Kind
     _histories: dict[str, _History] = field(default_factory=dict)
+    _counts: Counter[str] = field(default_factory=Counter)
 
     async def report(self, body: Manifest, desired: DesiredStatus) -> Manifest:
         """Write the status if it says something new; returns the object as it now is. Raises Conflict if it moved."""
         old = body.get("status") or {}
         metadata = body["metadata"]
         wanted = self._compose(old, desired, metadata["generation"])
-        history = self._histories.setdefault(metadata["uid"], _History())
+        history = self._history_of(metadata["uid"], metadata["namespace"])
         if not self._is_worth_writing(history, old, wanted, desired):
             return body
         ref = ObjectRef(self.kind, metadata["namespace"], metadata["name"])
@@ -106,14 +111,26 @@ class StatusReporter:
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered about an object that is gone."""
-        self._histories.pop(uid, None)
+        history = self._histories.pop(uid, None)
+        if history is not None:
+            self._counts -= Counter((history.namespace,))
+
+    def _history_of(self, uid: str, namespace: str) -> _History:
+        if uid not in self._histories:
+            self._histories[uid] = _History(namespace)
+            self._counts[namespace] += 1
+        return self._histories[uid]
+
+    def _is_crowded(self, namespace: str) -> bool:
+        return len(self._histories) > CROWD and self._counts[namespace] * len(self._counts) > CROWD
 
     def _compose(self, old: Mapping[str, Any], desired: DesiredStatus, generation: int) -> dict[str, Any]:
         conditions = merge_conditions(
             old.get("conditions", []), desired.conditions, generation=generation, now=self.clock.now()
         )
         overlaid = _without_none({**_overlay(desired.facts, round_tree(desired.numbers)), **desired.counts})
-        return {**overlaid, "observedGeneration": generation, "conditions": conditions}
+        # Whatever comes from outside passes here: names, messages of servers, terminations of containers.
+        return {**clean_tree(overlaid), "observedGeneration": generation, "conditions": clean_tree(conditions)}
 
     def _is_worth_writing(
         self, history: _History, old: Mapping[str, Any], wanted: Mapping[str, Any], desired: DesiredStatus
@@ -126,7 +143,7 @@ class StatusReporter:
         has_new_count = any(old.get(name) != wanted.get(name) for name in desired.counts)
         if not (has_new_number or has_new_count or _texts(old) != _texts(wanted)):
             return False
-        pause = NUMBERS_IN_A_CROWD_EVERY if len(self._histories) > CROWD else NUMBERS_AT_MOST_EVERY
+        pause = NUMBERS_IN_A_CROWD_EVERY if self._is_crowded(history.namespace) else NUMBERS_AT_MOST_EVERY
         return _is_after(pause - EARLY, history, now)
 
 

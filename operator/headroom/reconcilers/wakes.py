@@ -4,7 +4,8 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headroom.model.replica import SET_LABEL
+from headroom.model.replica import ABANDON_ANNOTATION, SET_LABEL
+from headroom.policy.databaseguard.identity import ACCEPT_ANNOTATION
 from headroom.policy.target_conflict import TargetId
 from headroom.ports.kube import (
     HORIZONTAL_POD_AUTOSCALER,
@@ -19,6 +20,9 @@ from headroom.ports.kube import (
 from headroom.reconcilers.loop import LevelLoops
 from headroom.reconcilers.namespace_view import target_id
 
+ASKING_ANNOTATIONS = (ABANDON_ANNOTATION, ACCEPT_ANNOTATION)
+"""By which a person asks an object of ours for something. Other annotations, and labels, are read by no pass."""
+LONGEST_ANSWER = 64
 READY_AT_MOST_EVERY_SECONDS = 1.0
 """A rollout changes the count of ready workers many times a second, and a pass asks the queue's database."""
 
@@ -86,7 +90,9 @@ class Wakes:
             # Another pool of this name may have come before the news that this one is gone.
             current = self.loops.cache.get(ref) if is_gone else body
             self._targets.put(ref, None if current is None else _target_of_pool(current))
-        news = _freeze(metadata.get(name) for name in ("generation", "labels", "annotations"))
+        annotations = metadata.get("annotations") or {}
+        asked = tuple(str(annotations.get(name, ""))[:LONGEST_ANSWER] for name in ASKING_ANNOTATIONS)
+        news = metadata.get("generation"), asked
         is_news = self._is_news(metadata["uid"], news, is_gone=is_gone)
         if is_gone:
             await self.loops.forget(ref, metadata["uid"])
@@ -150,7 +156,3 @@ def _target_of_pool(body: Mapping[str, Any]) -> Target | None:
     spec: Mapping[str, Any] = body.get("spec") or {}
     ref = (spec.get("workers") or {}).get("targetRef")
     return None if ref is None else Target(body["metadata"]["namespace"], target_id(ref))
-
-
-def _freeze(parts: Iterable[Any]) -> Hashable:
-    return tuple(tuple(sorted(part.items())) if isinstance(part, Mapping) else part for part in parts)

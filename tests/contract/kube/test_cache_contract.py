@@ -167,7 +167,7 @@ class TestChanges:
 
     def test_a_workload_is_kept_in_part(self, world: CacheWorld) -> None:
         template = {"metadata": {"labels": {"app": "mailer"}}, "spec": {"containers": [{"name": "a", "image": "b:1"}]}}
-        note = {"kubectl.kubernetes.io/last-applied-configuration": "{...}", "team": "shop"}
+        note = {"kubectl.kubernetes.io/last-applied-configuration": "{...}", "team": "shop", "headroom.dev/slot": "s"}
         manifest = make(DEPLOYMENT, "mailer", labels={}, spec={"replicas": 3, "selector": {}, "template": template})
         manifest["metadata"]["annotations"] = note
         world.cluster.seed(manifest)
@@ -177,7 +177,7 @@ class TestChanges:
         assert first is not None
         assert first["spec"].keys() == {"replicas", "selector", "templateDigest"}
         assert first["status"] == {"readyReplicas": 2}
-        assert first["metadata"]["annotations"] == {"team": "shop"}
+        assert first["metadata"]["annotations"] == {"headroom.dev/slot": "s"}
         assert "managedFields" not in first["metadata"]
         world.cluster.edit(ref, lambda item: item["spec"]["template"]["spec"]["containers"][0].update(image="b:2"))
         second = world.cache.get(ref)

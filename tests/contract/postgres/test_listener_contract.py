@@ -25,12 +25,9 @@ async def listen(world: World, listener: QueueListener, *channels: str) -> "asyn
     return task
 
 
-@pytest.fixture(params=["guard", "own login"])
-async def listener(request: pytest.FixtureRequest, world: World) -> QueueListener:
-    if request.param == "guard":
-        found = (await world.postgres.open_primary(world.target())).open_listener()
-    else:
-        found = (await world.postgres.open_queue(world.target(APPLICATION))).open_listener()
+@pytest.fixture
+async def listener(world: World) -> QueueListener:
+    found = (await world.postgres.open_queue(world.target(APPLICATION))).open_listener()
     world.links.append(found)
     return found
 

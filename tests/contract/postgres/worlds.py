@@ -17,7 +17,7 @@ from headroom.errors import NotLeading
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.model.libraries import DEFAULT_COLLATION, CollationFacts, DatabaseLibraries
 from headroom.ports.postgres import Postgres, PrimaryLink, QueueLink, ReplicaLink, SlotLink
-from tests.postgres_server import APPLICATION, DATABASE, MONITOR, REPLICATION, Server, ServerMaker
+from tests.postgres_server import APPLICATION, DATABASE, MONITOR, REPLICATION, Server, ServerMaker, local_dialer
 
 CLOSED_DATABASE = "closed"
 REPLICA_NAME = "store-0-a"
@@ -267,7 +267,7 @@ class RealContractWorld(World):
         return self._replica
 
     def _adapter(self, holder: str) -> Postgres:
-        return self.track(PsycopgPostgres("contract", SessionNames("lease", holder), self.fence, self.clock))
+        return self.track(PsycopgPostgres(SessionNames("lease", holder), self.fence, self.clock, dialer=local_dialer()))
 
     def target(self, credentials: Credentials = MONITOR, **changes: Any) -> ConnectionTarget:
         return self.primary.target(credentials, **changes)

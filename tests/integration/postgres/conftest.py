@@ -11,7 +11,7 @@ from headroom.adapters.clock import SystemClock
 from headroom.adapters.postgres import PsycopgPostgres, SessionNames
 from headroom.ports.postgres import Postgres
 from tests.contract.postgres.worlds import SwitchFence, TrackedPostgres
-from tests.postgres_server import Server, ServerMaker, installation, server_maker, servers
+from tests.postgres_server import Server, ServerMaker, installation, local_dialer, server_maker, servers
 
 __all__ = ["installation", "server_maker", "servers"]
 
@@ -30,8 +30,8 @@ class Adapters:
     fence: SwitchFence = field(default_factory=SwitchFence)
     links: list[Any] = field(default_factory=list)
 
-    def make(self, holder: str = "one", installation: str = "tests", lease: str = "lease") -> Postgres:
-        made = PsycopgPostgres(installation, SessionNames(lease, holder), self.fence, SystemClock())
+    def make(self, holder: str = "one", lease: str = "lease") -> Postgres:
+        made = PsycopgPostgres(SessionNames(lease, holder), self.fence, SystemClock(), dialer=local_dialer())
         return TrackedPostgres(made, self.links)
 
 

@@ -21,7 +21,7 @@ from tests.controllers import find_all, is_running
 from tests.manifests import NAMESPACE
 from tests.memory_kopf import MemoryKopf, MemoryWatch
 from tests.memory_world import LATE
-from tests.postgres_server import APPLICATION, DATABASE, MONITOR, Server, ServerMaker
+from tests.postgres_server import APPLICATION, DATABASE, MONITOR, QUEUE, Server, ServerMaker, local_dialer
 from tests.unit.world import World
 
 pytestmark = [pytest.mark.postgres, pytest.mark.long]
@@ -43,7 +43,7 @@ class RealProcess:
     def __init__(self, world: "BudgetWorld") -> None:
         self.is_alive, self.fence = True, world.make_fence()
         self.holder = f"headroom-{len(world.processes) + 1}"
-        postgres = PsycopgPostgres("tests", SessionNames("lease", self.holder), self.fence, world.clock)
+        postgres = PsycopgPostgres(SessionNames("lease", self.holder), self.fence, world.clock, dialer=local_dialer())
         client = MemoryKube(beside=world.kube, clock=world.clock, fence=self.fence)
         cache = WatchCache(world.clock)
         kube = WriteThroughKube(client, cache)
@@ -131,7 +131,8 @@ class BudgetWorld(World):
         self.workers.follow({pod["name"]: pod["labels"]["app"] for pod in running})
 
     def add_pools(self) -> None:
-        self.set_secret("store-monitor", username=MONITOR.username, password=MONITOR.password)
+        for name, login in (("store-monitor", MONITOR), ("store-queue", QUEUE)):
+            self.set_secret(name, username=login.username, password=login.password)
         connection = {"host": "127.0.0.1", "port": self.server.port, "database": DATABASE}
         self.add_guard(connection={**connection, "tls": {"mode": "disable"}, "replicationSecretRef": None})
         for name in TAKES:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from headroom.adapters.postgres.connection import PinnedConnection
 from headroom.adapters.postgres.libraries import LIBRARY_OPTIONS, read_libraries
-from tests.postgres_server import ServerMaker
+from tests.postgres_server import ServerMaker, local_dialer
 
 
 async def test_no_connection_is_open_beside_another(servers: ServerMaker) -> None:
@@ -18,7 +18,7 @@ async def test_no_connection_is_open_beside_another(servers: ServerMaker) -> Non
     def pin(database: str) -> PinnedConnection:
         assert not any(connection.is_open for connection in opened), "another one is still open"
         target = replace(server.target(), database=database)
-        opened.append(PinnedConnection(target, "headroom/libraries/lease/one", LIBRARY_OPTIONS))
+        opened.append(PinnedConnection(target, "headroom/libraries/lease/one", LIBRARY_OPTIONS, dialer=local_dialer()))
         return opened[-1]
 
     found = await read_libraries(pin, home)

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from headroom.adapters.postgres.wire import login
 from headroom.errors import PrimaryUnavailable
 from headroom.ports.postgres import Postgres
 from headroom.reasons import Reason
 from tests.certificates import Authority, encrypt
-from tests.postgres_server import Server, ServerMaker
+from tests.postgres_server import MONITOR, Server, ServerMaker
 
 ENCRYPTED_ONLY = """
 local all all trust
@@ -75,11 +76,15 @@ async def test_only_verify_full_looks_at_the_host_name(
     assert "connection.tls" in str(caught.value)
 
 
-async def test_in_the_clear_the_server_refuses_and_the_reason_says_so(postgres: Postgres, tls: TlsServer) -> None:
+async def test_in_the_clear_the_server_refuses_and_the_log_says_why(
+    postgres: Postgres, tls: TlsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     with pytest.raises(PrimaryUnavailable) as caught:
         await postgres.open_primary(tls.server.target(tls_mode="disable"))
     assert caught.value.reason is Reason.PASSWORD_REJECTED
-    assert "no encryption" in str(caught.value)
+    assert "pg_hba.conf" in str(caught.value)
+    assert "no encryption" in caplog.text
 
 
 async def test_a_server_without_tls_is_told_apart(postgres: Postgres, primary: Server) -> None:
@@ -109,4 +114,33 @@ async def test_a_cleartext_password_is_never_sent_in_the_clear(postgres: Postgre
     server = servers.make(hba="local all all trust\nhost all postgres all trust\nhost all all all password\n")
     with pytest.raises(PrimaryUnavailable) as caught:
         await postgres.open_primary(server.target(tls_mode="disable"))
-    assert caught.value.reason is Reason.TLS_WEAK
+    assert caught.value.reason is Reason.PASSWORD_METHOD_WEAK
+    assert "scram-sha-256" in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["disable", "require"])
+async def test_md5_is_answered_only_when_the_spec_says_so(
+    postgres: Postgres, servers: ServerMaker, authority: Authority, mode: str
+) -> None:
+    hba = "local all all trust\nhost all postgres all trust\nhost all all all md5\n"
+    made = servers.make(start=False, ssl="on", hba=hba, password_encryption="md5")
+    server = encrypt(made, authority, "127.0.0.1")
+    server.sql(f"ALTER ROLE {MONITOR.username} PASSWORD '{MONITOR.password}'")
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await postgres.open_primary(server.target(tls_mode=mode))
+    assert caught.value.reason is Reason.PASSWORD_METHOD_WEAK
+    link = await postgres.open_primary(server.target(tls_mode=mode, password_method="md5"))
+    assert await link.position()
+
+
+async def test_a_login_is_bound_to_the_servers_certificate(
+    postgres: Postgres, tls: TlsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server refuses a login that is bound to another certificate than its own: somebody stands between."""
+    link = await postgres.open_primary(tls.server.target(tls_mode="require"))
+    assert await link.position()
+    monkeypatch.setattr(login, "compute_binding", lambda _certificate: b"another certificate's hash......")
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await postgres.open_primary(tls.server.target(tls_mode="require"))
+    # The server is known by now, and so are its words shown.
+    assert "channel binding" in str(caught.value)

@@ -14,9 +14,19 @@ from procrastinate.schema import SchemaManager
 
 from headroom.adapters.clock import SystemClock
 from headroom.adapters.postgres import PsycopgPostgres, SessionNames
-from headroom.model.database import ConnectionTarget
+from headroom.model.database import ConnectionTarget, Credentials
 from headroom.ports.postgres import PrimaryLink, QueueLink
-from tests.postgres_server import APPLICATION, DATABASE, MONITOR, Installation, Server, ServerMaker, installation
+from tests.postgres_server import (
+    APPLICATION,
+    DATABASE,
+    QUEUE,
+    QUEUE_SQL,
+    Installation,
+    Server,
+    ServerMaker,
+    installation,
+    local_dialer,
+)
 
 __all__ = ["installation"]
 PRISTINE = "pristine"
@@ -56,15 +66,16 @@ class Shop:
 
     def postgres(self) -> PsycopgPostgres:
         names = SessionNames(lease="lease", holder="holder")
-        return PsycopgPostgres("installation", names, OpenFence(), SystemClock())
+        return PsycopgPostgres(names, OpenFence(), SystemClock(), dialer=local_dialer())
 
     async def open_primary(self) -> PrimaryLink:
         link = await self.postgres().open_primary(self.server.target())
         self.links.append(link)
         return link
 
-    async def open_queue(self, **changes: Any) -> QueueLink:
-        target: ConnectionTarget = self.server.target(APPLICATION, **changes)
+    async def open_queue(self, login: Credentials = QUEUE, **changes: Any) -> QueueLink:
+        """The link of a pool that has no connection of its own, or with another login one that has."""
+        target: ConnectionTarget = self.server.target(login, **changes)
         link = await self.postgres().open_queue(target)
         self.links.append(link)
         return link
@@ -112,6 +123,7 @@ def queue_server(installation: Installation) -> Iterator[Server]:
     server.sql(f"GRANT ALL ON SCHEMA public TO {APPLICATION.username}")
     with server.connect(APPLICATION.username, APPLICATION.password) as connection:
         connection.execute(SchemaManager.get_schema())
+    server.run_script(QUEUE_SQL)
     server.sql(f"ALTER DATABASE {DATABASE} RENAME TO {PRISTINE}", database="postgres")
     yield server
     maker.close()
@@ -122,7 +134,6 @@ async def shop(queue_server: Server) -> AsyncIterator[Shop]:
     """An empty procrastinate queue in a fresh database."""
     queue_server.sql(f"CREATE DATABASE {DATABASE} TEMPLATE {PRISTINE}", database="postgres")
     queue_server.sql(f"GRANT ALL ON DATABASE {DATABASE} TO {APPLICATION.username}")
-    queue_server.sql(f"GRANT pg_read_all_data TO {MONITOR.username}")
     found = Shop(queue_server)
     yield found
     for link in found.links:

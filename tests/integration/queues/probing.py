@@ -11,7 +11,7 @@ from tests.integration.queues.conftest import Shop
 
 async def open_probe(shop: Shop, *queues: str, **changes: Any) -> QueueProbe:
     spec = PostgresQueue.model_validate({"preset": "procrastinate", "queues": list(queues), **changes})
-    return PostgresQueueProbes().open(spec, await shop.open_primary())
+    return PostgresQueueProbes().open(spec, await shop.open_queue())
 
 
 async def take_sample(probe: QueueProbe, at: float = 0.0, *, target: float = 30.0, lead: float = 10.0) -> QueueSample:

@@ -32,9 +32,9 @@ class Counting:
     runner: SqlRunner
     statements: list[str] = field(default_factory=list)
 
-    async def query(self, sql: str, parameters: Any = None) -> list[dict[str, Any]]:
+    async def read(self, sql: str, parameters: Any = None, *, tables: Any = None) -> list[dict[str, Any]]:
         self.statements.append(sql)
-        return await self.runner.query(sql, parameters)
+        return await self.runner.read(sql, parameters, tables=tables)
 
 
 def open_probe(probes: PostgresQueueProbes, runner: SqlRunner, *queues: str) -> QueueProbe:
@@ -60,7 +60,7 @@ async def sample_all(probes: list[QueueProbe], at: float = 0.0) -> list[QueueSam
 
 async def test_each_pool_gets_the_answer_that_it_would_get_alone(shop: Shop) -> None:
     fill(shop, FEW)
-    link = Counting(await shop.open_primary())
+    link = Counting(await shop.open_queue())
     crowd, alone = PostgresQueueProbes(), [PostgresQueueProbes() for _ in range(FEW)]
     together = [open_probe(crowd, link, f"queue-{number}") for number in range(FEW)]
     apart = [open_probe(each, link, f"queue-{number}") for number, each in enumerate(alone)]
@@ -80,7 +80,7 @@ async def test_each_pool_gets_the_answer_that_it_would_get_alone(shop: Shop) -> 
 async def test_a_hundred_pools_cost_a_few_statements(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     fill(shop, FEW)
     shop.server.sql("ANALYZE")
-    link = Counting(await shop.open_primary())
+    link = Counting(await shop.open_queue())
     probes = PostgresQueueProbes()
     pools = [open_probe(probes, link, f"queue-{number}") for number in range(POOLS)]
     await sample_all(pools)
@@ -106,7 +106,7 @@ async def test_a_hundred_pools_cost_a_few_statements(shop: Shop, capsys: pytest.
 
 async def test_a_pool_that_fails_spoils_no_answer_of_another(shop: Shop) -> None:
     """Its tables are in another schema, which is dropped while all of them are asked."""
-    link = await shop.open_primary()
+    link = await shop.open_queue()
     probes = PostgresQueueProbes()
     good = [open_probe(probes, link, f"queue-{number}") for number in range(9)]
     await sample_all(good)

@@ -29,7 +29,7 @@ def spec_of(**queries: str) -> PostgresQueue:
 
 async def open_probe(shop: Shop, **queries: str) -> QueueProbe:
     shop.run("CREATE TABLE IF NOT EXISTS outbox (id bigserial PRIMARY KEY, made_at timestamptz, done_at timestamptz)")
-    return PostgresQueueProbes().open(spec_of(**queries), await shop.open_queue())
+    return PostgresQueueProbes().open(spec_of(**queries), await shop.open_queue(APPLICATION))
 
 
 async def take_sample(probe: QueueProbe) -> QueueSample:
@@ -76,7 +76,17 @@ async def test_what_was_not_asked_for_is_unknown(shop: Shop) -> None:
         ("SELECT generate_series(1, 2)", Reason.QUERY_MANY_ROWS, "more than one row: aggregate to one, or add LIMIT 1"),
         ("SELECT 1 AS a, 2 AS b", Reason.QUERY_NOT_A_NUMBER, "returned 2 columns: select one"),
         ("SELECT interval '5 s'", Reason.QUERY_NOT_A_NUMBER, "extract(epoch from ...)"),
-        ("SELECT 'five'", Reason.QUERY_NOT_A_NUMBER, "returned str, not a number"),
+        ("SELECT 'five'", Reason.QUERY_NOT_A_NUMBER, "returned text, not a number"),
+        ("SELECT repeat('x', 20000000)", Reason.QUERY_NOT_A_NUMBER, "returned text, not a number"),
+        ("SELECT json_build_array()", Reason.QUERY_NOT_A_NUMBER, "returned json, not a number"),
+        (
+            "SELECT array_agg(repeat('x', 99999)) FROM generate_series(1, 20)",
+            Reason.ANSWER_REFUSED,
+            "larger than 1024 KiB",
+        ),
+        ("SELECT repeat('9', 131000)::numeric", Reason.QUERY_NOT_A_NUMBER, "returned inf: a number is needed"),
+        ("SELECT -repeat('9', 131000)::numeric", Reason.QUERY_NOT_A_NUMBER, "returned -inf: a number is needed"),
+        ("SELECT repeat('9', 300)::numeric", Reason.QUERY_NOT_A_NUMBER, "returned 1e+300: a count is at most"),
         ("SELECT true", Reason.QUERY_NOT_A_NUMBER, "returned bool, not a number"),
         ("SELECT 'NaN'::float8", Reason.QUERY_NOT_A_NUMBER, "returned nan: a number is needed"),
         ("SELECT -1", Reason.QUERY_NOT_A_NUMBER, "returned -1: a number of 0 or more"),

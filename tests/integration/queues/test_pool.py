@@ -27,6 +27,7 @@ from headroom.reconcilers.reporter import StatusReporter
 from headroom.reconcilers.servers import GuardLinks, Servers
 from headroom.reconcilers.workerpool import WorkerPoolReconciler
 from tests.integration.queues.conftest import Shop, running_worker
+from tests.postgres_server import QUEUE
 
 pytestmark = pytest.mark.postgres
 
@@ -95,6 +96,8 @@ class Laboratory:
             finding=Finding(Reason.CONNECTED, ""),
             observed_at=self.servers.clock.monotonic(),
             allocations={self.uid: Allocation(workers=50, budget=50, held_by_others=0)},
+            target=self.shop.server.target(),
+            queue=QUEUE,
         )
         self.servers.post((NAMESPACE, "store"), view, self.links)
 

@@ -11,7 +11,7 @@ from headroom.model.queue import QueueSample
 from headroom.reasons import Reason
 from tests.integration.queues.conftest import Shop, running_worker
 from tests.integration.queues.probing import open_probe, take_sample
-from tests.postgres_server import APPLICATION, MONITOR
+from tests.postgres_server import APPLICATION, QUEUE, QUEUE_SQL
 
 pytestmark = pytest.mark.postgres
 
@@ -246,7 +246,7 @@ async def test_what_is_missing_is_named_and_comes_back(
 
 
 async def test_the_grant_in_the_message_mends_a_missing_right(shop: Shop) -> None:
-    shop.server.sql(f"REVOKE pg_read_all_data FROM {MONITOR.username}")
+    shop.server.sql(f"DROP OWNED BY {QUEUE.username}")
     probe = await open_probe(shop, "commands")
     with pytest.raises(SignalUnavailable) as refused:
         await take_sample(probe)
@@ -260,7 +260,7 @@ async def test_the_grant_in_the_message_mends_a_missing_right(shop: Shop) -> Non
 async def test_a_login_of_its_own_serves_as_well(shop: Shop) -> None:
     shop.defer(3, ago=50.0)
     spec = PostgresQueue.model_validate({"preset": "procrastinate"})
-    probe = PostgresQueueProbes().open(spec, await shop.open_queue())
+    probe = PostgresQueueProbes().open(spec, await shop.open_queue(APPLICATION))
     sample = await take_sample(probe)
     assert (sample.backlog, sample.late) == (3, 3)
     shop.run("ALTER TABLE procrastinate_jobs RENAME TO away")
@@ -273,10 +273,12 @@ async def test_tables_in_another_schema_are_found_and_a_choice_must_be_made_betw
     shop.run("CREATE SCHEMA jobs")
     for name in ("jobs", "events", "workers"):
         shop.run(f"ALTER TABLE procrastinate_{name} SET SCHEMA jobs")
+    shop.server.run_script(QUEUE_SQL, queue_schema="jobs")
     assert (await take_sample(await open_probe(shop, "commands"))).backlog == 0
     shop.run("CREATE SCHEMA more")
     for name in ("jobs", "events", "workers"):
         shop.run(f"CREATE TABLE more.procrastinate_{name} (LIKE jobs.procrastinate_{name})")
+    shop.server.run_script(QUEUE_SQL, queue_schema="more")
     with pytest.raises(SignalUnavailable, match="several schemas"):
         await take_sample(await open_probe(shop, "commands"))
     assert (await take_sample(await open_probe(shop, "commands", schema="more"))).backlog == 0

@@ -189,7 +189,7 @@ async def test_a_worker_that_keeps_its_jobs_again_is_counted_again(shop: Shop) -
 async def test_notifications_come_on_the_channels_that_the_probe_names(shop: Shop) -> None:
     for queues in (("commands", "mails"), ()):
         probe = await open_probe(shop, *queues)
-        listener = (await shop.open_primary()).open_listener()
+        listener = (await shop.open_queue()).open_listener()
         shop.links.append(listener)
         await listener.wait(probe.channels, 0.05)
         waiting = asyncio.create_task(listener.wait(probe.channels, 20.0))

@@ -28,7 +28,7 @@ async def test_the_plan_is_bounded_by_open_jobs_not_by_finished_ones(shop: Shop)
 
 
 async def test_a_burst_into_tables_nobody_has_analyzed_is_read_in_proportion(shop: Shop) -> None:
-    runner = ExplainingRunner(shop, await shop.open_primary())
+    runner = ExplainingRunner(shop, await shop.open_queue())
     probe = PostgresQueueProbes().open(
         PostgresQueue.model_validate({"preset": "procrastinate", "queues": ["commands"]}), runner
     )
@@ -104,18 +104,18 @@ class ExplainingRunner:
     def __init__(self, shop: Shop, inner: Any) -> None:
         self.shop, self.inner, self.plans = shop, inner, []
 
-    async def query(self, sql: str, parameters: Any = None) -> list[dict[str, Any]]:
+    async def read(self, sql: str, parameters: Any = None, *, tables: Any = None) -> list[dict[str, Any]]:
         if "WITH writers" in sql:
             with self.shop.server.connect(database=DATABASE) as connection:
                 row = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).fetchone()
                 found = row["QUERY PLAN"]
                 self.plans.append((json.loads(found) if isinstance(found, str) else found)[0]["Plan"])
-        return await self.inner.query(sql, parameters)
+        return await self.inner.read(sql, parameters, tables=tables)
 
 
 async def plans_of(shop: Shop) -> list[dict[str, Any]]:
     """The plans of a first sample and of one that counts events."""
-    runner = ExplainingRunner(shop, await shop.open_primary())
+    runner = ExplainingRunner(shop, await shop.open_queue())
     spec = PostgresQueue.model_validate({"preset": "procrastinate", "queues": ["commands"]})
     probe = PostgresQueueProbes().open(spec, runner)
     await take_sample(probe)

@@ -1,12 +1,18 @@
 """Logins and certificates of replicas on real servers: shown, verified, rotated while they serve."""
 
+import contextlib
+import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg import sql
 
-from headroom.manifests.configuration import CA_FILE
+from headroom.manifests.configuration import CA_FILE, REQUIRE_AUTH_SINCE
+from headroom.model.database import ConnectionTarget
 from tests.certificates import Authority
 from tests.integration.replicas.volume import SLOT, Volume
 from tests.postgres_server import REPLICATION, Server
@@ -79,6 +85,26 @@ def test_a_replica_that_has_not_started_takes_over_its_login(volume: Volume) -> 
     volume.wait_until_started()
 
 
+@pytest.mark.parametrize(
+    "password",
+    [
+        "a'b\"c\\d:e $1 %s #",
+        "p\u00c4ss \u6f22\u5b57 \U0001f642",
+        " lead and trail ",
+        "\ufb01sh\u00a0\u2460",
+        "x" * 1000,
+    ],
+    ids=["quotes", "unicode", "spaces", "prepared", "long"],
+)
+def test_a_replica_copies_and_streams_with_a_password_of_any_letters(volume: Volume, password: str) -> None:
+    """The last but one is changed before it is compared (SASLprep), by server and client alike."""
+    rotate(volume, password)
+    seeded = volume.run("seed.sh")
+    assert seeded.returncode == 0, seeded.stderr
+    volume.start()
+    volume.wait_until_streaming()
+
+
 def test_a_line_end_after_a_password_is_no_part_of_it(volume: Volume) -> None:
     (volume.folder / "credentials" / "password").write_text(f"{REPLICATION.password}\r\n")
     seeded = volume.run("seed.sh")
@@ -143,13 +169,62 @@ def test_a_renewed_certificate_of_the_replica_is_served_without_a_restart(
         volume.close()
 
 
-def test_roles_of_either_kind_of_verifier_log_in_to_a_replica(volume: Volume) -> None:
+@pytest.fixture
+def made_volumes(primary: Server) -> Iterator[Callable[..., Volume]]:
+    made: list[Volume] = []
+
+    def make(target: ConnectionTarget | None = None, **options: Any) -> Volume:
+        if not made:
+            primary.sql("SELECT pg_create_physical_replication_slot(%s, true)", [SLOT])
+        folder = primary.installation.make_folder()
+        made.append(Volume(primary, folder, target or primary.target(tls_mode="disable"), **options))
+        return made[-1]
+
+    yield make
+    for volume in made:
+        volume.close()
+
+
+@pytest.mark.parametrize("hba", [(), ("host all all all md5",)], ids=["default", "a line for MD5"])
+def test_roles_with_an_md5_password_log_in_by_intent_only(
+    made_volumes: Callable[..., Volume], hba: tuple[str, ...]
+) -> None:
+    volume = made_volumes(hba=hba)
     with volume.primary.connect() as granting:
         for method in ("md5", "scram-sha-256"):
             granting.execute(f"SET password_encryption = '{method}'")
             granting.execute(f"CREATE ROLE \"{method}\" LOGIN PASSWORD 'a password'")
     assert volume.run("seed.sh").returncode == 0
     volume.start()
-    for method in ("md5", "scram-sha-256"):
-        with volume.connect(user=method, password="a password") as connection:
-            assert connection.execute("SELECT session_user::text").fetchone() == (method,)
+    refusals = [volume.find_refusal(user=method, password="a password") for method in ("md5", "scram-sha-256")]
+    assert [refusal is None for refusal in refusals] == [bool(hba), True]
+
+
+def read_password_of(listener: socket.socket, said: list[bytes]) -> None:
+    """The attack: a server that asks every client for its password in clear."""
+    with contextlib.suppress(OSError):
+        while True:
+            client, _ = listener.accept()
+            with client:
+                client.settimeout(5)
+                client.recv(8192)
+                client.sendall(b"R" + (8).to_bytes(4, "big") + (3).to_bytes(4, "big"))
+                said.append(client.recv(8192))
+
+
+def test_a_replica_gives_its_password_to_no_server_that_asks_for_it(
+    made_volumes: Callable[..., Volume], primary: Server
+) -> None:
+    if primary.installation.major < REQUIRE_AUTH_SINCE:
+        pytest.skip("its libpq cannot be told so without TLS")
+    said: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=read_password_of, args=(listener, said), daemon=True)
+        thread.start()
+        volume = made_volumes(primary.target(tls_mode="disable", port=listener.getsockname()[1]))
+        done = volume.run("seed.sh")
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+    assert done.returncode != 0
+    assert said, "it was asked"
+    assert not any(REPLICATION.password.encode() in text for text in said), said

@@ -29,7 +29,7 @@ from tests.integration.replicas.stage import (
     make_member,
     positions,
 )
-from tests.postgres_server import REPLICATION, Server, ServerMaker
+from tests.postgres_server import REPLICATION, Server, ServerMaker, local_dialer
 
 CRASHES = 10
 """A crash at the end of a record, or between what two members received, shows nothing."""
@@ -49,7 +49,12 @@ def stage(servers: ServerMaker) -> Iterator[Stage]:
     past = make_member(servers, old, names["past"], "hr_past")
     names_of_holder = SessionNames("lease", "one")
     stage = Stage(
-        old, new, before, past, names, PsycopgPostgres("failover", names_of_holder, OpenFence(), SystemClock())
+        old,
+        new,
+        before,
+        past,
+        names,
+        PsycopgPostgres(names_of_holder, OpenFence(), SystemClock(), dialer=local_dialer()),
     )
     writer = threading.Thread(target=stage.write, daemon=True)
     writer.start()
@@ -175,7 +180,7 @@ def crash_under_load(servers: ServerMaker) -> tuple[Stage, bool]:
     old.stop(signal.SIGQUIT)
     eventually("no receiver is left", lambda: not any(map(is_streaming, members.values())))
     ends = {read_ends(server) for server in members.values()}
-    postgres = PsycopgPostgres("failover", SessionNames("lease", "one"), OpenFence(), SystemClock())
+    postgres = PsycopgPostgres(SessionNames("lease", "one"), OpenFence(), SystemClock(), dialer=local_dialer())
     stage = Stage(old, members["new"], members["before"], members["past"], names, postgres)
     received, replayed = next(iter(ends))
     return stage, len(ends) == 1 and received > replayed and received % SEGMENT_BYTES != 0

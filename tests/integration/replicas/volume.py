@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,16 @@ import psycopg
 
 from headroom.manifests.configuration import (
     CA_FILE,
-    CERTIFICATE_FOLDER,
     CONFIG_FOLDER,
     RUN_FOLDER,
     ReplicaSettings,
     build_conninfo,
     build_hba,
-    build_ident,
     build_postgresql_conf,
     load_scripts,
 )
 from headroom.model.database import ConnectionTarget, ServerFacts
+from headroom.model.frozen import FrozenMap
 from tests.postgres_server import DATABASE, MONITOR, REPLICATION, Server, find_free_port
 
 SLOT = "hr_0123abcd_4567cdef_0_a"
@@ -41,6 +40,8 @@ class Volume:
     folder: Path
     target: ConnectionTarget
     certificate: tuple[str, str] | None = None
+    hba: Sequence[str] = ()
+    allows_plaintext: bool = True
     port: int = field(default_factory=find_free_port)
     server: "subprocess.Popen[bytes] | None" = None
     begun: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
@@ -51,13 +52,15 @@ class Volume:
         for name, text in load_scripts().items():
             here = text.replace(SOCKETS, str(self.folder / "run")).replace(f"-p {PORT}", f"-p {self.port}")
             (self.folder / "config" / name).write_text(here)
-        has_certificate = self.certificate is not None
-        settings = ReplicaSettings({}, (), True, timedelta(seconds=10), has_certificate, MONITOR.username)
+        settings = ReplicaSettings(
+            {}, self.hba, True, timedelta(seconds=10), MONITOR.username, allows_plaintext=self.allows_plaintext
+        )
         conf = build_postgresql_conf(settings, self.facts).replace(SOCKETS, str(self.folder / "run"))
-        conf = conf.replace(CERTIFICATE_FOLDER, str(self.folder / "server-tls"))
         (self.folder / "config" / "postgresql.conf").write_text(conf.replace(f"'{PORT}'", f"'{self.port}'"))
-        (self.folder / "config" / "pg_hba.conf").write_text(build_hba(settings))
-        (self.folder / "config" / "pg_ident.conf").write_text(build_ident())
+        for name, has_tls in (("pg_hba.conf", True), ("pg_hba.plain.conf", False)):
+            server = replace(self.facts, version=self.primary.installation.major * 10_000)
+            lines = build_hba(settings, server, has_tls=has_tls).replace(RUN_FOLDER, str(self.folder / "run"))
+            (self.folder / "config" / name).write_text(lines)
         (self.folder / "config" / CA_FILE).write_text(self.target.ca_pem or "")
         (self.folder / "credentials" / "username").write_text(REPLICATION.username)
         (self.folder / "credentials" / "password").write_text(REPLICATION.password)
@@ -84,7 +87,7 @@ class Volume:
     def facts(self) -> ServerFacts:
         [row] = self.primary.sql("SELECT system_identifier::text AS system FROM pg_control_system()")
         limits = {row["name"]: row["setting"] for row in self.primary.sql("SELECT name, setting FROM pg_settings")}
-        return ServerFacts(row["system"], 0, False, 1, None, limits, 0, 0, True)
+        return ServerFacts(row["system"], 0, False, 1, None, FrozenMap(limits), 0, 0, True)
 
     @property
     def pgdata(self) -> Path:
@@ -92,7 +95,8 @@ class Volume:
 
     def environment(self, **changes: str) -> dict[str, str]:
         ca_file = f"{CONFIG_FOLDER}/{CA_FILE}" if self.target.ca_pem is not None else None
-        conninfo = build_conninfo(self.target, REPLICATION.username, SLOT, ca_file)
+        major = self.primary.installation.major
+        conninfo = build_conninfo(self.target, REPLICATION.username, SLOT, ca_file, major)
         for mounted, name in ((RUN_FOLDER, "run"), (CONFIG_FOLDER, "config")):
             conninfo = conninfo.replace(mounted, str(self.folder / name))
         values = {
@@ -102,13 +106,18 @@ class Volume:
             "NAME": "store-0-a",
             "SLOT": SLOT,
             "SYSTEM_IDENTIFIER": self.facts.system_identifier,
-            "MAJOR": str(self.primary.installation.major),
+            "MAJOR": str(major),
             "PRIMARY_CONNINFO": conninfo,
             "PASSFILE": str(self.folder / "run" / "passfile"),
             "CREDENTIALS": str(self.folder / "credentials"),
             "REPLICATION_USER": REPLICATION.username,
             "CLIENT_TLS": str(self.folder / "client-tls") if self.target.client_certificate_pem is not None else "",
             "SERVER_TLS": str(self.folder / "server-tls") if self.certificate is not None else "",
+            "SERVER_NAMES": "store-read store-read.shop store-read.shop.svc store-0-a localhost",
+            "AUTHORITY_DAYS": "3650",
+            "CERTIFICATE_DAYS": "90",
+            "REPORT": str(self.folder / "run" / "report"),
+            "DATABASE": DATABASE,
             "TRIES": "1",
             "MAX_RATE_KIB": "",
             "LOCK_SECONDS": "1",
@@ -181,8 +190,8 @@ class Volume:
             assert time.monotonic() < end, self.log
 
     def connect(self, **changes: Any) -> "psycopg.Connection[tuple[object, ...]]":
-        login = {"user": MONITOR.username, "password": MONITOR.password, "dbname": DATABASE, **changes}
-        return psycopg.connect(host="127.0.0.1", port=self.port, **login)
+        login = {"user": MONITOR.username, "password": MONITOR.password, "dbname": DATABASE}
+        return psycopg.connect(**{"host": "127.0.0.1", "port": self.port, **login, **changes})
 
     def find_refusal(self, **changes: str) -> str | None:
         """Why a client is not let in, None when it is."""

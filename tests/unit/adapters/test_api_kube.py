@@ -13,7 +13,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from headroom.adapters.clock import SystemClock
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.adapters.kube.api import ApiKube
-from headroom.adapters.kube.limits import Limits, TokenBucket
+from headroom.adapters.kube.limits import Limits
 from headroom.adapters.kube.transport import API_CALLS
 from headroom.errors import Conflict, HeadroomError, KubeUnavailable, NotLeading, NotServed, Refused
 from headroom.ports.kube import CONFIG_MAP, POD, Kind, Kube, ObjectRef
@@ -362,15 +362,6 @@ class TestLimits:
             server.gate.set()
             await asyncio.gather(other, *slow)
         assert server.most_at_once == 2
-
-    def test_a_bucket_lets_a_burst_through_and_then_its_rate(self) -> None:
-        bucket = TokenBucket(rate=2.0, burst=3)
-        assert [bucket.take(10.0) for _ in range(5)] == [0, 0, 0, 0.5, 1.0]
-        assert bucket.take(12.0) == 0
-        assert bucket.try_take(12.1)
-        assert not bucket.try_take(12.2)
-        assert bucket.try_take(12.6)
-        assert bucket.is_full(100.0)
 
 
 async def test_every_error_is_one_of_ours(kube: Kube, server: Server) -> None:

@@ -1,8 +1,10 @@
 """Events: what is posted, merged, limited and dropped, on a clock that only the test moves."""
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.adapters.inmemory.kube_cluster import Cluster
-from headroom.adapters.telemetry.events import QUEUE_LIMIT, EventRecorder, build_event
+from headroom.adapters.telemetry.event_queue import NAMESPACE_QUEUE_LIMIT, QUEUE_LIMIT
+from headroom.adapters.telemetry.events import EventRecorder, build_event
 from headroom.errors import KubeUnavailable, Refused
 from headroom.ports.kube import EVENT, Manifest, ObjectRef
 from headroom.reasons import Reason
@@ -30,8 +33,20 @@ class Desk:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.recorder = EventRecorder(self.clock, lambda *key: self.counts.update([key]), "operator-1")
 
-    def emit(self, name: str = "store", reason: Reason = Reason.ACTIVATED, message: str = "took over") -> None:
-        self.recorder.emit(build_object(name), reason, message, "Normal")
+    def emit(
+        self,
+        name: str = "store",
+        reason: Reason = Reason.ACTIVATED,
+        message: str = "took over",
+        *,
+        namespace: str = "shop",
+    ) -> None:
+        self.recorder.emit(build_object(name, namespace=namespace), reason, message, "Normal")
+
+    def names(self, namespace: str) -> set[str]:
+        """Whom the stored events of a namespace are about."""
+        found = (event["involvedObject"] for event in self.stored())
+        return {about["name"] for about in found if about["namespace"] == namespace}
 
     def stored(self) -> list[Manifest]:
         return [entry.manifest for ref, entry in self.kube.store.entries.items() if ref.kind == EVENT]
@@ -183,16 +198,65 @@ async def test_all_objects_together_get_five_a_second(desk: Desk) -> None:
     for number in range(100):
         desk.emit(f"later-{number}")
     await desk.clock.advance(1)
-    assert len(desk.stored()) == first + 15
-    assert desk.outcomes()["overall_limit"] == 75 + 85
+    # A namespace may have half of the five a second.
+    assert len(desk.stored()) == first + 7
+    assert desk.outcomes()["namespace_limit"] == 75 + 93
+
+
+async def test_all_namespaces_together_get_five_a_second(desk: Desk) -> None:
+    for number in range(100):
+        desk.emit(f"set-{number}", namespace=f"team-{number}")
+    await desk.clock.advance(1)
+    assert len(desk.stored()) == 30
+    await desk.clock.advance(15)
+    assert len(desk.stored()) == 100
+    assert desk.outcomes() == {"posted": 100}
 
 
 async def test_nothing_blocks_when_nobody_posts() -> None:
     desk = Desk()
-    for number in range(QUEUE_LIMIT + 100):
-        await desk.clock.advance(0.2)
+    for number in range(NAMESPACE_QUEUE_LIMIT + 100):
+        await desk.clock.advance(0.5)
         desk.emit(f"set-{number}")
     assert desk.outcomes() == {"queue_full": 100}
+    for number in range(QUEUE_LIMIT + 100):
+        desk.emit(f"other-{number}", namespace=f"team-{number}")
+    assert desk.outcomes() == {"queue_full": 200 + NAMESPACE_QUEUE_LIMIT}
+
+
+async def test_hundreds_of_objects_do_not_keep_the_events_of_another_namespace_waiting(desk: Desk) -> None:
+    """Four hundred objects emit as much as they may, in turn; another namespace emits one event a second."""
+    reasons = itertools.cycle(Reason)
+    late = 0
+    for tick in range(200):
+        for number in range(tick % 60, 400, 60):
+            desk.emit(f"loud-{number}", next(reasons), f"step {tick}", namespace="loud")
+        if tick % 10 == 9:
+            desk.emit(f"quiet-{tick}", namespace="quiet")
+        await desk.clock.advance(0.1)
+        late += tick % 10 == 9 and f"quiet-{tick}" not in desk.names("quiet")
+    await desk.clock.advance(1)
+    print(f"\none event a second beside 400 loud objects: {len(desk.names('quiet'))} of 20 posted, {late} after 0.1 s")
+    assert len(desk.names("quiet")) == 20
+    assert late == 0
+
+
+async def test_a_namespace_whose_events_are_turned_away_delays_no_other(desk: Desk) -> None:
+    slow = KubeUnavailable("HTTP 429", reason=Reason.KUBE_UNAVAILABLE, retry_after=timedelta(seconds=60))
+    desk.kube.faults.fail(slow, verb="create", times=1)
+    desk.emit("loud", namespace="loud")
+    await desk.clock.advance(0.1)
+    desk.emit("quiet", namespace="quiet")
+    await desk.clock.advance(0.1)
+    assert (desk.names("quiet"), desk.names("loud")) == ({"quiet"}, set())
+    await desk.clock.advance(61)
+    assert desk.names("loud") == {"loud"}
+
+
+async def test_a_message_is_one_visible_line(desk: Desk) -> None:
+    desk.emit(message="the server said \x1b[2Jx\r\n2026-01-01 \u202egnorw\x00")
+    await desk.clock.advance(0.1)
+    assert desk.stored()[0]["message"] == "the server said \ufffd[2Jx  2026-01-01 \ufffdgnorw\ufffd"
 
 
 async def test_a_lost_response_makes_one_event(desk: Desk) -> None:

@@ -32,21 +32,30 @@ RULES = dict(iterate_rules())
 
 
 def test_the_table_has_the_scopes_the_templates_render() -> None:
-    assert TABLE.keys() == {"operator", "uninstall", "users"}
-    assert TABLE["operator"].keys() == {"watched", "own", "cluster", "nodes"}
+    assert TABLE.keys() == {"operator", "uninstall", "scrapers", "users"}
+    assert TABLE["operator"].keys() == {"watched", "own", "cluster", "nodes", "metrics"}
     assert TABLE["uninstall"].keys() == {"watched", "own"}
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_each_right_has_a_reason_and_no_wildcard(name: str) -> None:
     rule = RULES[name]
-    assert rule.keys() <= {"apiGroups", "resources", "resourceNames", "verbs", "why"}
+    assert rule.keys() <= {"apiGroups", "resources", "resourceNames", "nonResourceURLs", "verbs", "why", "risk"}
     assert re.fullmatch(r"[A-Z].{20,}\.", rule["why"]), "a reason is a sentence"
-    granted = {*rule["apiGroups"], *rule["resources"], *rule["verbs"], *rule.get("resourceNames", ())}
+    if not name.startswith(("users.", "scrapers.")):
+        assert re.fullmatch(r"[A-Z].{15,}\.", rule["risk"]), "what the right amounts to in wrong hands is a sentence"
+    granted = {word for key, words in rule.items() if key not in ("why", "risk") for word in words}
     assert not granted & NEVER
     assert not any("*" in word for word in granted)
-    assert not set(rule["resources"]) & WAYS_INTO_A_POD
-    assert "rbac.authorization.k8s.io" not in rule["apiGroups"]
+    assert not granted & WAYS_INTO_A_POD
+    assert "rbac.authorization.k8s.io" not in granted
+
+
+def test_reviews_are_asked_for_and_nothing_else_is_granted_for_metrics() -> None:
+    granted = [(rule["resources"], rule["verbs"]) for rule in TABLE["operator"]["metrics"]]
+    assert granted == [(["tokenreviews"], ["create"]), (["subjectaccessreviews"], ["create"])]
+    [scraper] = TABLE["scrapers"]["metrics"]
+    assert (scraper["nonResourceURLs"], scraper["verbs"]) == (["/metrics"], ["get"])
 
 
 def test_no_template_grants_anything_outside_the_table() -> None:
@@ -58,13 +67,13 @@ def test_no_template_grants_anything_outside_the_table() -> None:
 
 
 def test_secrets_are_read_by_name_and_nothing_else() -> None:
-    verbs = [rule["verbs"] for rule in RULES.values() if "secrets" in rule["resources"]]
+    verbs = [rule["verbs"] for rule in RULES.values() if "secrets" in rule.get("resources", ())]
     assert verbs == [["get"]]
 
 
 def test_the_operator_neither_makes_nor_deletes_its_own_kinds() -> None:
     for name, rule in RULES.items():
-        if not name.startswith("users.") and OURS & set(rule["resources"]):
+        if not name.startswith("users.") and OURS & set(rule.get("resources", ())):
             assert not {"create", "delete", "deletecollection", "update"} & set(rule["verbs"]), name
 
 

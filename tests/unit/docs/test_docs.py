@@ -53,7 +53,7 @@ def test_the_setup_script_counts_the_connections_as_the_pages_do(name: str) -> N
     for path in (DOCS / name, script):
         text = " ".join(path.read_text().replace("\n-- ", " ").split()).lower()
         assert re.findall(r"\b(\w+) connections(?: to (?:a|each) primary|, a fourth)", text) == ["three"], path
-        assert "a fourth while pools ask for queues in" in text, path
+        assert "a fourth while workers are late" in text, path
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)

@@ -22,7 +22,8 @@ TEXTS = [
     *sorted((ROOT / "charts" / "headroom" / "templates").glob("*")),
     ROOT / "README.md",
 ]
-NAMED = re.compile(r"(?<![\w.])status\.(?!py\b)([a-z][A-Za-z]+)")
+NAMED = re.compile(r"(?<![\w.])status\.(?!py\b|podIP\b)([a-z][A-Za-z]+)")
+"""A field of a status of ours; a pod's address is named in its own manifest."""
 
 
 def find_fields(model: type[Model]) -> set[str]:

@@ -1,4 +1,6 @@
 import inspect
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -11,7 +13,8 @@ from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.kube import MemoryKube
 from headroom.adapters.inmemory.kube_cache import MemoryCache
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
-from headroom.handlers import Endless, NothingStored, build_kopf_settings, register
+from headroom.adapters.kube.projection import project_metadata
+from headroom.handlers import KOPF_ANNOTATIONS, Endless, NothingStored, build_kopf_settings, register
 from headroom.ports.kube import (
     FINALIZER,
     HORIZONTAL_POD_AUTOSCALER,
@@ -70,6 +73,9 @@ class Feed:
 
     def hear(self, kind: Kind, seen: Manifest, change: str | None) -> None:
         self.told.append(("hear", kind.name, change))
+
+    def trim(self, kind: Kind, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        return project_metadata(kind, metadata)
 
 
 @dataclass
@@ -141,3 +147,60 @@ async def test_an_object_that_is_gone_ends_its_loop(registered: Registered) -> N
     state = registered.loops._state_of(ObjectRef(REPLICA_SET, "shop", "store"), "u")
     await registered.send(REPLICA_SET, "DELETED", {"metadata": metadata, "spec": {}})
     assert state.is_tombstoned
+
+
+@pytest.mark.parametrize("kind", OUR_KINDS)
+async def test_kopf_keeps_no_more_of_an_object_than_passes_and_kopf_itself_read(
+    registered: Registered, kind: Kind
+) -> None:
+    """Kopf remembers the last event of each object of ours, and anybody may put a megabyte into one."""
+    progress = '{"started":"2026-01-01T00:00:00+00:00","retries":1}'
+    kept = {"headroom.dev/abandon": "true", "headroom.dev/teardown": progress}
+    metadata = {
+        "namespace": "shop",
+        "name": "store",
+        "uid": "u",
+        "resourceVersion": "1",
+        "generation": 1,
+        "finalizers": ["other/one", FINALIZER],
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "labels": {f"label-{number}": "x" * 63 for number in range(2000)},
+        "annotations": {**kept, "team": "x" * 200_000, "headroom.dev/touch-dummy": "x" * 50_000},
+        "managedFields": [{"fieldsV1": {"x": "x" * 100_000}}],
+        "ownerReferences": [{"uid": str(number), "name": "x" * 200} for number in range(500)],
+    }
+    raw: Any = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": {"a": 1}}
+    before = len(json.dumps(raw))
+    body = kopf.Body(raw)
+    await registered.send(kind, "MODIFIED", raw)
+    print(f"\n{kind.name}: {before:,} bytes of JSON, {len(json.dumps(raw)):,} are kept")
+    assert len(json.dumps(raw)) < 2000
+    assert dict(body.metadata.annotations) == kept
+    assert body.metadata["finalizers"] == ["other/one", FINALIZER], "Kopf changes this list by its content"
+    assert body.metadata["deletionTimestamp"]
+    assert body.spec == {"a": 1}
+
+
+async def test_other_kinds_are_left_as_they_are(registered: Registered) -> None:
+    """Kopf remembers nothing of them."""
+    metadata = {"namespace": "shop", "name": "a", "uid": "u", "resourceVersion": "1", "annotations": {"team": "shop"}}
+    raw = {"metadata": metadata, "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "x"}}}
+    await registered.send(HORIZONTAL_POD_AUTOSCALER, "ADDED", raw)
+    assert raw["metadata"] == metadata
+
+
+def test_the_notes_of_kopf_are_the_ones_that_are_kept() -> None:
+    storage, body = build_kopf_settings().persistence.progress_storage, kopf.Body({"metadata": {}})
+    assert isinstance(storage, kopf.AnnotationsProgressStorage)
+    patch = kopf.Patch()
+    record: Any = {"started": "2026-01-01T00:00:00Z", "retries": 1, "success": None, "failure": None}
+    key: Any = "teardown"
+    storage.store(key=key, record=record, body=body, patch=patch)
+    storage.touch(body=body, patch=patch, value="now")
+    assert set(patch["metadata"]["annotations"]) <= set(KOPF_ANNOTATIONS)
+    assert storage.fetch(key=key, body=kopf.Body({"metadata": patch["metadata"]})) is not None
+
+
+def test_no_object_is_copied_to_compare_it() -> None:
+    storage = build_kopf_settings().persistence.diffbase_storage
+    assert storage.build(body=kopf.Body({"metadata": {}, "spec": {"a": "x" * 1000}})) == {}

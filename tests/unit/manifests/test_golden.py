@@ -13,7 +13,13 @@ import pytest
 import yaml
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
-from headroom.manifests.children import Owner, build_claim, build_disruption_budget, build_read_service
+from headroom.manifests.children import (
+    Owner,
+    build_bundle,
+    build_claim,
+    build_disruption_budget,
+    build_read_service,
+)
 from headroom.manifests.configuration import ReplicaSettings, build_config
 from headroom.manifests.pod import Upstream, build_pod
 from headroom.model.database import ConnectionTarget, Credentials, ServerFacts
@@ -87,8 +93,8 @@ def build_all(spec: ReplicaSetSpec, upstream: Upstream) -> list[dict[str, Any]]:
         hba=spec.postgresql.hba,
         has_hot_standby_feedback=spec.postgresql.hot_standby_feedback,
         eject_replay_lag=timedelta(seconds=10),
-        has_certificate=spec.tls is not None,
         monitor_role="monitor",
+        allows_plaintext=spec.tls.allow_plaintext,
     )
     config = build_config(OWNER, settings, SERVER, upstream.target.ca_pem)
     config["data"] = {name: text for name, text in config["data"].items() if not name.endswith(".sh")}
@@ -98,6 +104,7 @@ def build_all(spec: ReplicaSetSpec, upstream: Upstream) -> list[dict[str, Any]]:
         build_claim(OWNER, MEMBER, spec.storage, slot=SLOT),
         pod,
         build_read_service(OWNER, "store-read"),
+        build_bundle(OWNER, {"store-7-t3k9xq": "-----BEGIN CERTIFICATE-----\n...\n-----END CERTIFICATE-----"}, ""),
         build_disruption_budget(OWNER, desired=3, min_serving=1),
     ]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.manifests.children import build_disruption_budget, read_service_name
@@ -19,6 +20,7 @@ from headroom.manifests.configuration import (
     build_hba,
     build_postgresql_conf,
     load_scripts,
+    quote_hba,
 )
 from headroom.manifests.pod import SERVER_TLS_VOLUME, build_pod, build_template_hash
 from headroom.model.database import ConnectionTarget, Credentials
@@ -39,7 +41,6 @@ def make_settings(**changes: Any) -> ReplicaSettings:
         "hba": (),
         "has_hot_standby_feedback": True,
         "eject_replay_lag": timedelta(seconds=10),
-        "has_certificate": False,
         "monitor_role": "monitor",
     }
     return ReplicaSettings(**{**known, **changes})
@@ -69,9 +70,9 @@ def test_a_dollar_in_a_name_reaches_the_scripts_as_it_is() -> None:
     upstream = replace(UPSTREAM, user="a$$(PGDATA)")
     pod = build_pod(OWNER, MEMBER, ReplicaSetSpec.model_validate(SMALL), config="c", slot=SLOT, upstream=upstream)
     for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
-        environment = {entry["name"]: entry["value"] for entry in container["env"]}
+        environment = {entry["name"]: entry.get("value") for entry in container["env"]}
         assert environment["REPLICATION_USER"] == "a$$$$(PGDATA)", "each pair stands for one"
-        assert "user=a$$$$(PGDATA) " in environment["PRIMARY_CONNINFO"]
+        assert "user='a$$$$(PGDATA)' " in environment["PRIMARY_CONNINFO"]
 
 
 def test_both_containers_see_the_login_to_the_primary_as_the_kubelet_refreshes_it() -> None:
@@ -91,7 +92,7 @@ def test_a_client_certificate_reaches_both_containers_and_the_conninfo() -> None
     pod = build_pod(OWNER, MEMBER, spec, config="c", slot=SLOT, upstream=upstream)["spec"]
     for container in (*pod["initContainers"], *pod["containers"]):
         assert "client-tls" in [mount["name"] for mount in container["volumeMounts"]]
-        environment = {entry["name"]: entry["value"] for entry in container["env"]}
+        environment = {entry["name"]: entry.get("value") for entry in container["env"]}
         assert "sslcert=/run/headroom/client.crt sslkey=/run/headroom/client.key" in environment["PRIMARY_CONNINFO"]
         assert environment["CLIENT_TLS"] == "/etc/headroom/client-tls"
     [volume] = [volume for volume in pod["volumes"] if volume["name"] == "client-tls"]
@@ -181,18 +182,80 @@ def test_a_users_parameter_cannot_undo_ours() -> None:
 
 
 def test_nobody_replicates_from_a_replica_and_the_users_lines_come_before_the_default() -> None:
-    lines = build_hba(make_settings(hba=["host all bad all reject"], monitor_role='mo"ni')).splitlines()
-    assert lines.index("host replication all all reject") < lines.index("host all bad all reject")
-    assert lines.index("host all bad all reject") < lines.index("host all all all md5")
-    assert 'host all "mo""ni" all md5' in lines
+    settings = make_settings(hba=["host all bad all md5"], monitor_role='mo"ni')
+    lines = build_hba(settings, SERVER, has_tls=True).splitlines()
+    assert lines.index("host replication all all reject") < lines.index("host all bad all md5")
+    assert lines.index("host all @/run/headroom/superusers all reject") < lines.index("host all bad all md5")
+    assert lines[-3:] == ["host all bad all md5", "local all all reject", "host all all all reject"]
+    assert lines.index('hostssl all "mo""ni" all scram-sha-256') < lines.index("host all bad all md5")
+
+
+@pytest.mark.parametrize(
+    ("has_tls", "allows_plaintext", "want"), [(True, False, "hostssl"), (True, True, "host"), (False, False, "host")]
+)
+def test_without_lines_of_the_user_clients_need_tls_where_there_is_any(
+    want: str, *, has_tls: bool, allows_plaintext: bool
+) -> None:
+    hba = build_hba(make_settings(allows_plaintext=allows_plaintext), SERVER, has_tls=has_tls)
+    assert hba.splitlines()[-1] == f"{want} all all all scram-sha-256"
+    assert f'{"hostssl" if has_tls else "host"} all "monitor" all scram-sha-256' in hba
+
+
+@pytest.mark.parametrize(("version", "want"), [(150_000, '"/.*a_1"'), (160_000, '"/^\\/\\.\\*a_1$"')])
+def test_a_role_that_begins_with_a_slash_is_a_name_and_no_expression(version: int, want: str) -> None:
+    assert quote_hba("/.*a_1", version) == want
 
 
 def test_a_conninfo_quotes_what_needs_it() -> None:
     target = ConnectionTarget("db", 5433, "store", Credentials("m", "m"), "verify-full")
-    text = build_conninfo(target, "it's a role", "hr_a", "/ca.crt")
+    text = build_conninfo(target, "it's a role", "hr_a", "/ca.crt", 17)
     assert "user='it\\'s a role'" in text
     assert "sslmode=verify-full" in text
     assert "password" not in text
+
+
+def test_white_space_in_a_name_adds_nothing_to_a_conninfo() -> None:
+    for space in "\t\n\v\f\r ":
+        name = f"a{space}host=elsewhere"
+        target = ConnectionTarget("db", 5433, "store", Credentials("m", "m"), "verify-full")
+        text = build_conninfo(target, name, "hr_a", None, 17)
+        assert conninfo_to_dict(text)["user"] == name
+        assert conninfo_to_dict(text)["host"] == "db"
+
+
+@pytest.mark.parametrize(
+    ("major", "changes", "want"),
+    [
+        (15, {}, None),
+        (15, {"tls_mode": "disable"}, None),
+        (15, {"password_method": "md5"}, None),
+        (16, {}, "scram-sha-256"),
+        (17, {"password_method": "md5"}, "scram-sha-256,md5"),
+        (17, {"client_certificate_pem": "C", "client_key_pem": "K"}, "scram-sha-256,none"),
+    ],
+)
+def test_a_replica_gives_its_password_to_nobody_who_asks_for_it(
+    major: int, changes: dict[str, str], want: str | None
+) -> None:
+    target = replace(ConnectionTarget("db", 5433, "store", Credentials("m", "m"), "verify-full"), **changes)
+    found = conninfo_to_dict(build_conninfo(target, "r", "hr_a", None, major))
+    assert found.get("require_auth") == want
+    assert (found.get("channel_binding") == "require") is (major < 16 and changes == {}), "else it could not log in"
+
+
+@pytest.mark.parametrize("spec", [SMALL, LARGE], ids=["small", "large"])
+def test_only_the_keys_that_are_needed_of_a_secret_are_mounted(spec: dict[str, Any]) -> None:
+    parsed = ReplicaSetSpec.model_validate(spec)
+    upstream = make_upstream("verify-full", "PEM", "store-client")
+    pod = build_pod(OWNER, MEMBER, parsed, config="c", slot=SLOT, upstream=upstream)
+    mounted = {
+        volume["secret"]["secretName"]: [item["key"] for item in volume["secret"]["items"]]
+        for volume in pod["spec"]["volumes"]
+        if "secret" in volume
+    }
+    names = ("store-client", "store-read-tls") if spec is LARGE else ("store-client",)
+    certificates = {name: ["tls.crt", "tls.key"] for name in names}
+    assert mounted == {"store-replication": ["username", "password"], **certificates}
 
 
 @pytest.mark.parametrize(
@@ -211,7 +274,7 @@ def test_a_pod_tells_whether_its_server_has_a_certificate(spec: dict[str, Any]) 
 
 def test_the_grace_period_holds_all_that_a_stop_may_take() -> None:
     pod = make_pod(LARGE)["spec"]
-    environment = {entry["name"]: entry["value"] for entry in pod["containers"][0]["env"]}
+    environment = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
     assert (environment["LAME_DUCK_SECONDS"], environment["DRAIN_SECONDS"]) == ("5", "90")
     assert pod["terminationGracePeriodSeconds"] == 5 + 90 + 60
 
@@ -236,7 +299,7 @@ def test_a_probe_ends_before_the_kubelet_ends_it() -> None:
 def test_scripts_stop_at_the_first_error() -> None:
     """Those that others source have the setting of the script that does."""
     run = [text for text in load_scripts().values() if text.startswith("#!")]
-    assert len(run) == 8
+    assert len(run) == 10
     assert all("\nset -eu\n" in text for text in run)
 
 

@@ -23,6 +23,7 @@ TOOLS = {
     "pg_isready": 'echo verdict >>"$LOG"; exit "$ANSWER"',
     "pg_controldata": 'echo "Database system identifier:  $HELD"; echo "Database cluster state:  $STATE"',
     "pg_ctl": 'echo reload >>"$LOG"',
+    "psql": 'printf "%s" "$SUPERUSERS"; [ -n "$SUPERUSERS" ]',
     "sleep": 'echo pause >>"$LOG"; [ -z "${LATER:-}" ] || cp "$LATER" "$PGDATA/postmaster.pid"',
     "tr": 'echo refresh >>"$LOG"; exec /usr/bin/env -i PATH="$REAL" tr "$@"',
     "mv": '[ -z "${KILLED:-}" ] || exit 137; exec /usr/bin/env -i PATH="$REAL" mv "$@"',
@@ -73,6 +74,12 @@ class Pod:
             "MONITOR_ROLE": "monitor",
             "CLIENT_TLS": "",
             "SERVER_TLS": str(self.folder / "tls"),
+            "SERVER_NAMES": "store-read store-read.shop.svc",
+            "AUTHORITY_DAYS": "3650",
+            "CERTIFICATE_DAYS": "90",
+            "REPORT": str(self.folder / "report"),
+            "DATABASE": "store",
+            "SUPERUSERS": '"postgres"',
             "SYSTEM_IDENTIFIER": SYSTEM,
             "HELD": SYSTEM,
             "STATE": "in archive recovery",
@@ -103,6 +110,7 @@ def pod(tmp_path: Path) -> Pod:
     for name in ("standby.signal", "postmaster.pid"):
         (tmp_path / "pgdata" / name).write_text("")
     (tmp_path / "tls" / "tls.crt").write_text("CERTIFICATE\n")
+    (tmp_path / "run" / "superusers").write_text('"postgres"\n')
     made = Pod(tmp_path)
     made.mount("copier", "first")
     return made
@@ -155,9 +163,9 @@ def test_runs_that_are_killed_leave_one_file_at_most_and_the_old_login(pod: Pod)
     for _ in range(3):
         assert pod.run("credentials.sh", KILLED="yes").returncode != 0
     assert pod.passfile == before
-    assert len(list(pod.run_folder.iterdir())) == 2
+    assert sorted(path.name for path in pod.run_folder.iterdir()) == ["passfile", "passfile.new", "superusers"]
     assert pod.run("credentials.sh").returncode == 0
-    assert [path.name for path in pod.run_folder.iterdir()] == ["passfile"]
+    assert sorted(path.name for path in pod.run_folder.iterdir()) == ["passfile", "superusers"]
     assert pod.passfile == "*:*:*:copier:second\n"
 
 
@@ -230,6 +238,31 @@ def test_a_refresh_that_fails_tries_the_rest_and_names_each(pod: Pod) -> None:
     done = pod.run("refresh.sh")
     assert done.returncode == 1
     assert done.stderr.count("refresh: ") == 2, done.stderr
+
+
+def test_a_new_superuser_is_refused_from_the_next_look_on(pod: Pod) -> None:
+    (pod.folder / "tools" / "postgres").symlink_to("/bin/true")
+    assert pod.run("superusers.sh").returncode == 0
+    assert pod.log == [], "nothing has changed"
+    both = '"postgres"\n"root"'
+    assert pod.run("superusers.sh", SUPERUSERS=both).returncode == 0
+    assert (pod.run_folder / "superusers").read_text() == f"{both}\n"
+    assert pod.log == ["reload"]
+
+
+def test_a_server_that_does_not_tell_its_superusers_keeps_the_list_and_has_not_started(pod: Pod) -> None:
+    pod.write_status("ready   ")
+    (pod.run_folder / "superusers").write_text("all\n")
+    for script in ("superusers.sh", "started.sh", "refresh.sh"):
+        done = pod.run(script, SUPERUSERS="")
+        assert (done.returncode, "superusers: " in done.stderr) == (1, True), done.stderr
+    assert (pod.run_folder / "superusers").read_text() == "all\n"
+    assert "verdict" not in pod.log
+
+
+def test_nobody_asks_a_server_that_starts_for_its_superusers(pod: Pod) -> None:
+    pod.write_status("starting")
+    assert pod.run("refresh.sh", SUPERUSERS="").returncode == 0
 
 
 def test_no_server_is_told_of_a_certificate_where_none_runs(pod: Pod) -> None:

@@ -1,6 +1,6 @@
 from datetime import UTC, datetime
 
-from headroom.model.conditions import MAX_MESSAGE, Condition, Truth, merge_conditions
+from headroom.model.conditions import MAX_MESSAGE, MOST_CONDITIONS, Condition, Truth, merge_conditions
 from headroom.reasons import ConditionType, Reason
 
 THEN, NOW = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
@@ -32,3 +32,11 @@ def test_long_messages_are_cut_to_what_the_schema_takes() -> None:
 
 def test_unknown_stands_for_none() -> None:
     assert (Truth.of(None), Truth.of(True), Truth.of(False)) == (Truth.UNKNOWN, Truth.TRUE, Truth.FALSE)
+
+
+def test_conditions_of_others_go_where_the_api_server_would_refuse_the_whole_status() -> None:
+    foreign = [{"type": f"Theirs{number}", "status": "True", "lastTransitionTime": "x"} for number in range(32)]
+    few = merge_conditions(foreign[:31], [ready(Truth.TRUE)], generation=1, now=NOW)
+    assert len(few) == MOST_CONDITIONS
+    many = merge_conditions(foreign, [ready(Truth.TRUE)], generation=1, now=NOW)
+    assert [entry["type"] for entry in many] == ["Ready"]

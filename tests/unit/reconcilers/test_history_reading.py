@@ -12,7 +12,7 @@ from headroom.model.database import Lsn
 from headroom.model.timelines import TimelineHistory
 from headroom.reasons import Reason
 from headroom.reconcilers import readings
-from headroom.reconcilers.readings import HISTORY_RETRY_SECONDS, HistoryReading
+from headroom.reconcilers.readings import HISTORY_RETRY_SECONDS, MOST_HISTORIES, HistoryReading
 
 KEY = ("shop", datetime(2026, 1, 1, tzinfo=UTC), "7300000000000000001", 2)
 HISTORY = TimelineHistory(2, ((1, Lsn(1000)),))
@@ -74,3 +74,15 @@ async def test_what_fails_is_asked_again_after_a_pause(clock: MemoryClock) -> No
     link.error = None
     await clock.advance(HISTORY_RETRY_SECONDS)
     assert await reading.read(KEY, link) == HISTORY
+
+
+async def test_ever_new_timelines_of_one_namespace_are_not_all_kept(clock: MemoryClock) -> None:
+    reading, link, other = HistoryReading(clock), Link(), ("another", *KEY[1:])
+    await reading.read(other, link)
+    for timeline in range(2, 3 * MOST_HISTORIES):
+        await reading.read((*KEY[:-1], timeline), link)
+    assert len(reading._answers) == MOST_HISTORIES + 1
+    asked = len(link.asked)
+    await reading.read(other, link)
+    await reading.read((*KEY[:-1], timeline), link)
+    assert len(link.asked) == asked, "the newest ones are, and those of another namespace"

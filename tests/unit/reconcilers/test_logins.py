@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,8 +14,16 @@ from headroom.adapters.inmemory.kube_cluster import Cluster
 from headroom.api.v1alpha1.common import SecretKeyRef
 from headroom.api.v1alpha1.connection import PostgresConnection
 from headroom.errors import KubeUnavailable, PrimaryUnavailable, Refused
+from headroom.model.certificates import MOST_CERTIFICATE_CHARACTERS, MOST_CERTIFICATES
 from headroom.reasons import Reason
-from headroom.reconcilers.logins import LOGIN_RETRY_SECONDS, RETRY_SECONDS, CachedLogin, LoginBackoff, SecretReader
+from headroom.reconcilers.logins import (
+    LOGIN_RETRY_SECONDS,
+    MOST_LINE_CHARACTERS,
+    RETRY_SECONDS,
+    CachedLogin,
+    LoginBackoff,
+    SecretReader,
+)
 from tests.certificates import Authority
 
 
@@ -90,8 +99,14 @@ async def test_certificates_are_parsed(shop: Shop, authority: Authority) -> None
 
 @pytest.mark.parametrize(
     "content",
-    ["not a certificate", "-----BEGIN CERTIFICATE-----\nbm90IERFUg==\n-----END CERTIFICATE-----\n"],
-    ids=["no PEM", "no certificate inside"],
+    [
+        "not a certificate",
+        "-----BEGIN CERTIFICATE-----\nbm90IERFUg==\n-----END CERTIFICATE-----\n",
+        "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+        "-----BEGIN CERTIFICATE-----\nMIIB!\n-----END CERTIFICATE-----\n",
+        "-----BEGIN CERTIFICATE-----\n" * 9,
+    ],
+    ids=["no PEM", "no certificate inside", "cut off", "no base64", "no end"],
 )
 async def test_a_certificate_that_does_not_parse_is_refused(shop: Shop, content: str) -> None:
     shop.add("ca", ca_crt=content)
@@ -99,6 +114,57 @@ async def test_a_certificate_that_does_not_parse_is_refused(shop: Shop, content:
         await shop.reader.certificates(SecretKeyRef(name="ca", key="ca.crt"), "spec.connection.tls.caSecretRef")
     assert caught.value.reason is Reason.SECRET_INVALID
     assert "ca.crt" in str(caught.value)
+
+
+async def test_certificates_are_bounded(shop: Shop, authority: Authority) -> None:
+    """976 KiB of certificates took 10 MiB for each way to write them, and 0.7 s of the event loop."""
+    shop.add("system", ca_crt=authority.ca_pem * 150)
+    await shop.reader.certificates(SecretKeyRef(name="system", key="ca.crt"), "spec.x")
+    for name, content, bound in (
+        ("many", authority.ca_pem * (MOST_CERTIFICATES + 1), f"more than {MOST_CERTIFICATES} certificates"),
+        ("long", authority.ca_pem + "#" * MOST_CERTIFICATE_CHARACTERS, "longer than 256 KiB"),
+        ("begin", "-----BEGIN CERTIFICATE-----" * 30_000, "longer than 256 KiB"),
+        ("hollow", "-----BEGIN CERTIFICATE-----" * 9_000, "no PEM certificate"),
+    ):
+        shop.add(name, ca_crt=content, tls_crt=content, tls_key=authority.ca_pem)
+        began = time.process_time()
+        with pytest.raises(Refused, match=bound) as caught:
+            await shop.reader.certificates(SecretKeyRef(name=name, key="ca.crt"), "spec.x")
+        assert caught.value.reason is Reason.SECRET_INVALID
+        with pytest.raises(Refused, match=bound):
+            await shop.reader.certificate_and_key(name, "spec.x")
+        assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n", "passphrase"),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMIIB\n-----END RSA PRIVATE KEY-----\n",
+            "passphrase",
+        ),
+        ("-----BEGIN PRIVATE KEY-----" * 1000, "no PEM private key"),
+        ("#" * 40_000, "longer than 32 KiB"),
+    ],
+    ids=["PKCS 8", "older", "no end", "long"],
+)
+async def test_a_key_that_nobody_can_use_is_refused(shop: Shop, authority: Authority, key: str, problem: str) -> None:
+    shop.add("login", tls_crt=authority.ca_pem, tls_key=key)
+    with pytest.raises(Refused, match=problem) as caught:
+        await shop.reader.certificate_and_key("login", "spec.x")
+    assert caught.value.reason is Reason.SECRET_INVALID
+
+
+async def test_a_line_of_a_login_is_bounded(shop: Shop) -> None:
+    """Each character of a password that is not ASCII is looked up in thirteen tables."""
+    shop.add("long", username="m", password="ü" * 1000)
+    assert len((await shop.reader.credentials("long", "spec.x")).password) == 1000
+    shop.add("longer", username="m", password="ü" * (MOST_LINE_CHARACTERS + 1))
+    with pytest.raises(Refused, match="longer than") as caught:
+        await shop.reader.credentials("longer", "spec.x")
+    assert caught.value.reason is Reason.SECRET_INVALID
+    assert "ü" not in str(caught.value)
 
 
 async def test_a_client_certificate_needs_its_key(shop: Shop, authority: Authority) -> None:

@@ -7,7 +7,7 @@ from headroom.model.conditions import Condition, Truth, merge_conditions
 from headroom.model.numbers import has_moved, round_number
 from headroom.ports.kube import WORKER_POOL, Manifest, ObjectRef
 from headroom.reasons import ConditionType, Reason
-from headroom.reconcilers.reporter import DesiredStatus, StatusReporter
+from headroom.reconcilers.reporter import CROWD, NUMBERS_AT_MOST_EVERY, DesiredStatus, StatusReporter
 
 
 class Writer:
@@ -214,3 +214,46 @@ async def test_the_order_of_keys_that_the_api_server_gives_back_is_no_news(
     await clock.advance(60)
     await reporter.report(body(dict(sorted(written.items()))), desired)
     assert len(writer.written) == 1
+
+
+async def test_nothing_unseen_and_nothing_endless_gets_into_a_status(reporter: StatusReporter, writer: Writer) -> None:
+    """Whatever a server, a container or another object is called or says."""
+    evil = "a\nb\x1b[2J\u202e\x00"
+    wanted = DesiredStatus(
+        conditions=(Condition(ConditionType.READY, Truth.FALSE, Reason.AS_EXPECTED, evil),),
+        facts={"members": [{"name": evil, "reason": "x" * 100_000}], evil: {"deep": (evil,)}},
+        numbers={"queue": {"lagSeconds": 1.0}},
+    )
+    await reporter.report(body(), wanted)
+    shown = "a b\ufffd[2J\ufffd\ufffd"
+    [status] = writer.written
+    assert status["conditions"][0]["message"] == shown
+    assert status["members"] == [{"name": shown, "reason": "x" * 8189 + "..."}]
+    assert status[shown] == {"deep": [shown]}
+    writer.written.clear()
+    await reporter.report(body(status), wanted)
+    assert writer.written == [], "what was cleaned is not written again and again"
+
+
+async def test_a_crowd_in_one_namespace_does_not_slow_down_the_numbers_of_another(
+    reporter: StatusReporter, writer: Writer, clock: MemoryClock
+) -> None:
+    def one(namespace: str, number: int, status: dict[str, Any] | None = None) -> Manifest:
+        name = f"{namespace}-{number}"
+        metadata = {"uid": name, "name": name, "namespace": namespace, "generation": 1, "resourceVersion": "1"}
+        return {"metadata": metadata, "status": status or {}}
+
+    for number in range(CROWD + 1):
+        await reporter.report(one("loud", number), draft(lag=1.0))
+    await reporter.report(one("quiet", 0), draft(lag=1.0))
+    status = writer.written[-1]
+    writer.written.clear()
+    await clock.advance(NUMBERS_AT_MOST_EVERY.total_seconds())
+    await reporter.report(one("loud", 0, status), draft(lag=500.0))
+    assert writer.written == []
+    await reporter.report(one("quiet", 0, status), draft(lag=500.0))
+    assert len(writer.written) == 1
+    for number in range(CROWD + 1):
+        reporter.forget(f"loud-{number}")
+    reporter.forget("nobody")
+    assert (dict(reporter._counts), len(reporter._histories)) == ({"quiet": 1}, 1)

@@ -111,9 +111,25 @@ class TestOurOwn:
         assert loops.take() == [f"{kind.name}/a"]
         await wakes.hear(kind, {**body, "status": {"conditions": []}})
         assert loops.take() == []
-        for change in ({"generation": 2}, {"labels": {"a": "b"}}, {"annotations": {"a": "b"}}):
+        asked = [{"headroom.dev/abandon": "true"}, {"headroom.dev/accept-system-identifier": "7"}]
+        for change in ({"generation": 2}, *({"annotations": notes} for notes in asked)):
             await wakes.hear(kind, {**body, "metadata": {**body["metadata"], **change}})
             assert loops.take() == [f"{kind.name}/a"]
+
+    @pytest.mark.parametrize("kind", OUR_KINDS)
+    async def test_labels_and_annotations_that_no_pass_reads_wake_nobody_and_are_not_kept(
+        self, wakes: Wakes, loops: Noting, kind: Kind
+    ) -> None:
+        body = make(kind, "a", metadata={"generation": 1}, spec={})
+        await wakes.hear(kind, body)
+        loops.take()
+        for number in range(100):
+            parts = {"labels": {"a": str(number)}, "annotations": {f"a{number}": "x" * 100_000}}
+            await wakes.hear(kind, {**body, "metadata": {**body["metadata"], **parts}})
+        assert loops.take() == []
+        long = {"headroom.dev/abandon": "x" * 200_000}
+        await wakes.hear(kind, {**body, "metadata": {**body["metadata"], "annotations": long}})
+        assert len(repr(wakes._known)) < 1000
 
     async def test_a_deletion_ends_the_loop(self, wakes: Wakes, loops: Noting) -> None:
         body = make(REPLICA_SET, "a", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})

@@ -12,6 +12,7 @@ from headroom.model.database import ReplicaProbe, SlotFacts
 from headroom.model.libraries import ServerLibraries
 from headroom.model.timelines import FIRST_TIMELINE, TimelineHistory
 from headroom.ports.postgres import QueueListener
+from headroom.ports.signals import QueueTables
 from headroom.reasons import Reason
 
 MAX_QUEUE_ROWS = 2
@@ -139,8 +140,14 @@ class MemoryQueue:
         self.session.use()
         return self.session.world.answer(sql, parameters)[:MAX_QUEUE_ROWS]
 
+    async def read(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, *, tables: QueueTables | None = None
+    ) -> list[dict[str, Any]]:
+        """See `QueueLink.read`; nothing is checked here."""
+        return await self.query(sql, parameters)
+
     def open_listener(self) -> QueueListener:
-        """See `PrimaryLink.open_listener`."""
+        """See `QueueLink.open_listener`."""
         return MemoryListener(self.session.another())
 
     async def close(self) -> None:

@@ -1,10 +1,8 @@
 """The link to a primary in memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from headroom.adapters.inmemory.postgres_listener import MemoryListener
 from headroom.adapters.inmemory.postgres_server import CANARY_BYTES, MemoryServer
 from headroom.adapters.inmemory.postgres_session import MemoryLinkSession, slot_facts
 from headroom.errors import PrimaryUnavailable
@@ -20,7 +18,6 @@ from headroom.model.database import (
 from headroom.model.frozen import FrozenMap
 from headroom.model.libraries import ServerLibraries
 from headroom.model.waits import WaitSample
-from headroom.ports.postgres import QueueListener
 from headroom.reasons import Reason
 
 
@@ -52,7 +49,7 @@ class MemoryPrimary:
         server = self.session.use()
         server.questions["identify"] += 1
         role = self.session.login()
-        known = ("pg_monitor", "pg_read_all_data", "pg_signal_backend")
+        known = ("pg_monitor", "pg_signal_backend")
         rights = (*known, "pg_use_reserved_connections") if server.version >= 160_000 else known
         return ServerFacts(
             system_identifier=server.system_identifier,
@@ -132,20 +129,11 @@ class MemoryPrimary:
         server.questions["libraries"] += 1
         return server.read_libraries(self.session.login())
 
-    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """See `PrimaryLink.query`."""
-        self.session.use()
-        return self.session.world.answer(sql, parameters)
-
     async def waits(self, role: str | None) -> WaitSample:
         """See `PrimaryLink.waits`."""
         server, login = self.session.use(), self.session.login()
         server.questions["waits"] += 1
         return server.read_waits(role, is_allowed="pg_monitor" in login.rights or login.is_superuser)
-
-    def open_listener(self) -> QueueListener:
-        """See `PrimaryLink.open_listener`."""
-        return MemoryListener(self.session.another())
 
     async def close(self) -> None:
         """See `PrimaryLink.close`."""

@@ -28,7 +28,7 @@ from headroom.model.libraries import (
 from headroom.model.waits import CPU, Blocker, WaitSample, describe_statement
 from headroom.reasons import Reason
 
-ALL_RIGHTS = frozenset({"pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_use_reserved_connections"})
+ALL_RIGHTS = frozenset({"pg_monitor", "pg_signal_backend", "pg_use_reserved_connections"})
 DEFAULT_SETTINGS = {
     "cluster_name": "",
     "full_page_writes": "on",
@@ -107,9 +107,10 @@ class MemoryServer:
 
     A replica has an `upstream`, whose WAL it replays at once unless `is_paused`, and receives unless
     `is_cut_off`. `is_down` refuses connections, `is_hung` lets every call run into its deadline. One with `has_tls`
-    refuses plain connections, one that has it False refuses encrypted ones; None takes both. `questions` counts what
-    guards and sets asked. `forks` are where each earlier timeline ended. Of what a replica received, the last
-    `torn_bytes` are half a record, which is never replayed. Without `libraries` their statements take too long.
+    refuses plain connections, one that has it False refuses encrypted ones; None takes both. `authority` is what
+    verifies its certificate (PEM); None: anything. `questions` counts what guards and sets asked. `forks` are where
+    each earlier timeline ended. Of what a replica received, the last `torn_bytes` are half a record, which is never
+    replayed. Without `libraries` their statements take too long.
     """
 
     host: str
@@ -136,6 +137,7 @@ class MemoryServer:
     is_cut_off: bool = False
     torn_bytes: int = 0
     has_tls: bool | None = None
+    authority: str | None = None
     has_user_tablespaces: bool = False
     libraries: ServerLibraries | None = DEFAULT_LIBRARIES
     starts: int = 0
@@ -260,6 +262,10 @@ class MemoryServer:
             raise PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT)
         if self.has_tls is not None and self.has_tls is (target.tls_mode == "disable"):
             message = f"{where} {'requires' if self.has_tls else 'does not support'} SSL"
+            raise PrimaryUnavailable(message, reason=Reason.TLS_FAILED)
+        is_verified = target.tls_mode.startswith("verify")
+        if self.has_tls and is_verified and self.authority is not None and target.ca_pem != self.authority:
+            message = f"{where}: the server's certificate is not accepted"
             raise PrimaryUnavailable(message, reason=Reason.TLS_FAILED)
         role = self._authenticate(target.credentials, where)
         if target.database != self.database:

@@ -79,6 +79,12 @@ class ApiKube:
         collection = ObjectRef(ref.kind, ref.namespace, "")
         return await self._write(write_call("create", "POST", collection, "create", manifest))
 
+    async def review(self, kind: Kind, spec: Mapping[str, Any]) -> Manifest:
+        """Ask for a verdict, such as a TokenReview; the server stores nothing. Returns the `status`."""
+        body = {"apiVersion": kind.api_version, "kind": kind.name, "spec": dict(spec)}
+        found = await self._write(write_call("review", "POST", ObjectRef(kind, "", ""), "create", body))
+        return dict(found.get("status") or {})
+
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply by force, after a live read of the owner; Refused if the object is not ours."""
         ref = await self._ref_of(manifest)

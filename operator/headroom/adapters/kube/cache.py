@@ -9,9 +9,11 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import Any
 
-from headroom.adapters.kube.projection import is_selected, project, target_name
+from headroom.adapters.kube.projection import is_selected, project, project_metadata, target_name
 from headroom.model.replica import SET_LABEL
+from headroom.model.text import parse_count
 from headroom.ports.clock import Clock
 from headroom.ports.kube import WATCHED, Kind, Manifest, ObjectRef, Scale
 
@@ -135,6 +137,10 @@ class WatchCache:
             self._continue_relist(kind, ref.namespace, known.confirmed_at)
         known.was_heard = True
 
+    def trim(self, kind: Kind, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """See `WatchFeed.trim`."""
+        return project_metadata(kind, metadata)
+
     def record_scale(self, scale: Scale) -> None:
         """Keep what `/scale` answered: a part of the object, which the watch completes."""
         known, version = self._find(scale.ref), _number(scale.resource_version)
@@ -255,7 +261,7 @@ def _identify(kind: Kind, manifest: Manifest) -> tuple[ObjectRef, str, int | Non
 
 
 def _number(version: str | None) -> int | None:
-    return int(version) if version is not None and version.isdigit() else None
+    return None if version is None else parse_count(version)
 
 
 def _index_keys(ref: ObjectRef, manifest: Manifest) -> Iterator[_Key]:

@@ -25,9 +25,10 @@ GUARD_LIMITS = Limits(concurrency=8, calls_per_second=20, burst=40)
 """A guard reads Secrets once a minute and writes its status."""
 REPLICA_LIMITS = Limits(concurrency=24, calls_per_second=50, burst=100)
 """A calm set sends nothing; an ejection must find a place at once."""
-POOL_LIMITS = Limits(concurrency=16, calls_per_second=200, burst=400)
+POOL_LIMITS = Limits(concurrency=16, calls_per_second=250, burst=500)
 """A calm pool sends nothing. One that grows sends about five calls a step, and lists pods every few seconds. If 100 of
-1,000 pools fall behind at once, that is 140 calls a second, and none of them may wait for five seconds."""
+1,000 pools fall behind at once, that is 140 calls a second, and none of them may wait for five seconds: a namespace
+alone has 200."""
 EVENT_LIMITS = Limits(concurrency=4, calls_per_second=10, burst=20)
 """At most five events a second are sent at all."""
 

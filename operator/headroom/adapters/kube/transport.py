@@ -12,7 +12,7 @@ from headroom.adapters.kube.answers import Answer, translate_failure
 from headroom.adapters.kube.calls import Call
 from headroom.adapters.kube.limits import Limiter, Limits
 from headroom.ports.clock import Clock, Fence
-from headroom.ports.telemetry import Metric, MetricType, Telemetry
+from headroom.ports.telemetry import Metric, MetricType, Telemetry, current_subject
 
 AUTHENTICATION = ["BearerToken"]
 NO_ANSWER = 0
@@ -74,7 +74,7 @@ class Transport:
         Raises KubeUnavailable when there is none, NotLeading when a write may not start now.
         """
         asked_at = self.clock.monotonic()
-        async with self.limiter.place():
+        async with self.limiter.place(_find_payer(call)):
             self._record(API_WAIT_SECONDS, self.clock.monotonic() - asked_at)
             # Only now, since the wait for a place may have outlasted the lease.
             if self.fence is not None and call.is_write:
@@ -116,3 +116,9 @@ class Transport:
     def _record(self, metric: Metric, value: float, **labels: str) -> None:
         if self.telemetry is not None:
             self.telemetry.record(metric, value, **labels)
+
+
+def _find_payer(call: Call) -> str:
+    """The namespace whose share a call is: that of the object of the pass, which may read nodes too."""
+    subject = current_subject()
+    return call.ref.namespace if subject is None else subject.namespace

@@ -2,29 +2,30 @@
 
 import asyncio
 import logging
-import os
-import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import dict_row
+from psycopg import Column
 
 from headroom.adapters.postgres import sql
-from headroom.adapters.postgres.conninfo import CONNECT_SECONDS, connection_string
+from headroom.adapters.postgres.dialer import Dialer
 from headroom.adapters.postgres.errors import translate_connect_error, translate_statement_error
 from headroom.adapters.postgres.turn import Turns
-from headroom.errors import PrimaryUnavailable
+from headroom.adapters.postgres.values import MALFORMED
+from headroom.adapters.postgres.wire.answers import MOST_ANSWER_BYTES
+from headroom.adapters.postgres.wire.local import RelayedConnection, Row
+from headroom.adapters.postgres.wire.messages import Violation
+from headroom.adapters.postgres.wire.meter import Busy
+from headroom.errors import HeadroomError, PrimaryUnavailable
 from headroom.model.database import NEWEST_MAJOR, OLDEST_MAJOR, ConnectionTarget
 from headroom.reasons import Reason
 
 logger = logging.getLogger(__name__)
 
-Row = dict[str, Any]
-Link = AsyncConnection[Row]
+Link = RelayedConnection
 T = TypeVar("T")
 
 STATEMENT_SECONDS = 1.5
@@ -35,6 +36,7 @@ PROBE_OPTIONS: Mapping[str, str] = {
     "statement_timeout": "500",
     "lock_timeout": "250",
     "idle_in_transaction_session_timeout": "10000",
+    "idle_session_timeout": "0",
     "default_transaction_read_only": "on",
     "jit": "off",
     "max_parallel_workers_per_gather": "0",
@@ -62,6 +64,11 @@ class PinnedConnection:
     greet: Callable[[Link], Awaitable[None]] = _nothing
     grant: str = ""
     max_age_seconds: float | None = None
+    dialer: Dialer = field(default_factory=Dialer)
+    hears: bool = False
+    """Notifications are passed on, without their text."""
+    most_bytes: int = MOST_ANSWER_BYTES
+    """Of an answer."""
     _link: Link | None = None
     _opened_at: float = 0.0
     _turns: Turns = field(default_factory=Turns)
@@ -83,6 +90,17 @@ class PinnedConnection:
             return await cursor.fetchall()
 
         return await self.run(work, seconds=seconds)
+
+    async def read(
+        self, statement: str, parse: Callable[[Row], T], parameters: Mapping[str, Any] | None = None
+    ) -> list[T]:
+        """The rows of one of our statements as what they stand for; `parse` raises ValueError for what it cannot be."""
+
+        async def work(link: Link) -> list[T]:
+            cursor = await link.execute(statement, parameters or {})
+            return [parse(row) for row in await cursor.fetchall()]
+
+        return await self.run(work)
 
     async def run(
         self,
@@ -145,14 +163,14 @@ class PinnedConnection:
 
     async def _connect(self) -> Link:
         try:
-            with connection_string(
-                self.target, application_name=self.application_name, options=self.options
-            ) as conninfo:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    link: Link = await AsyncConnection.connect(
-                        conninfo, autocommit=True, prepare_threshold=None, row_factory=dict_row
-                    )
-        except (psycopg.Error, TimeoutError) as error:
+            link = await self.dialer.open(
+                self.target,
+                application_name=self.application_name,
+                options=self.options,
+                hears=self.hears,
+                most_bytes=self.most_bytes,
+            )
+        except psycopg.Error as error:
             raise translate_connect_error(error, self.target) from error
         try:
             await self._bounded(link, self._introduce, STATEMENT_SECONDS)
@@ -181,16 +199,34 @@ class PinnedConnection:
             await asyncio.wait({task}, timeout=SEVERED_SECONDS)
             raise TimeoutError
         try:
-            return task.result()
+            result = task.result()
         except psycopg.Error as error:
             await self._drop_if_broken(link)
-            raise translate_statement_error(error, self.target, grant=self.grant) from error
+            raise self._translate(error, link) from error
+        except MALFORMED as error:
+            # Our statements have fixed columns and types: a server that answers otherwise is none of ours.
+            logger.warning("%s: an answer was not understood", self._where, exc_info=error)
+            message = f"{self._where}: the answer was not understood ({type(error).__name__})"
+            await self._drop()
+            raise PrimaryUnavailable(message, reason=Reason.ANSWER_REFUSED) from error
+        if link.relay.is_swollen:
+            await self._drop()
+        return result
+
+    def _translate(self, error: psycopg.Error, link: Link) -> HeadroomError:
+        if link.relay.problem is None:
+            return translate_statement_error(error, self.target, grant=self.grant)
+        message = f"{self._where}: {link.relay.problem}; the connection was ended"
+        return PrimaryUnavailable(message, reason=find_reason(link.relay.problem))
+
+    @property
+    def _where(self) -> str:
+        return f"{self.target.host}:{self.target.port}"
 
     def _sever(self, link: Link, task: "asyncio.Future[Any]") -> None:
         self._link = None
         task.add_done_callback(lambda done: _consume(done, link))
-        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(link.fileno())) as twin:
-            twin.shutdown(socket.SHUT_RDWR)
+        link.relay.abort()
 
     async def _drop_if_broken(self, link: Link) -> None:
         if link.closed or link.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
@@ -199,6 +235,11 @@ class PinnedConnection:
     async def _drop(self) -> None:
         link, self._link, self.backend_pid = self._link, None, 0
         await _abandon(link)
+
+
+def find_reason(problem: Violation) -> Reason:
+    """Why a relay ended its connection: what its own server sent, or that there was no room for more."""
+    return Reason.OPERATOR_BUSY if isinstance(problem, Busy) else Reason.ANSWER_REFUSED
 
 
 async def _abandon(link: Link | None) -> None:
@@ -212,11 +253,12 @@ def _consume(task: "asyncio.Future[Any]", link: Link) -> None:
     if not task.cancelled() and task.exception() is not None:
         logger.debug("work on a severed connection ended: %s", task.exception())
     link.pgconn.finish()
+    link.relay.abort()
 
 
 def find_address(link: Link) -> str:
     """Where a connection ends after name resolution, as `host:port`; this is not what the server says of itself."""
-    return f"{link.info.hostaddr or link.info.host}:{link.info.port}"
+    return link.relay.address
 
 
 async def _check_direct(link: Link, target: ConnectionTarget) -> int:
@@ -246,15 +288,25 @@ async def fetch_one(link: Link, statement: str, parameters: Mapping[str, Any] | 
     return row
 
 
-async def read_only(link: Link, statement: str, parameters: Mapping[str, Any] | None, *, limit: int) -> list[Row]:
+async def read_only(
+    link: Link,
+    statement: str,
+    parameters: Mapping[str, Any] | None,
+    *,
+    limit: int,
+    check: Callable[[Sequence[Column]], None] | None = None,
+) -> list[Row]:
     """Run one SELECT through a cursor in a read-only transaction that is rolled back; keeps `limit` rows.
 
-    A cursor takes one statement only, and rows beyond the limit never leave the server.
+    A cursor takes one statement only, and rows beyond the limit never leave the server. `check` sees the columns before
+    any row does, and raises if they should not.
     """
     await link.execute(sql.BEGIN_READ_ONLY)
     try:
         async with link.cursor(name="headroom") as cursor:
             await cursor.execute(statement, parameters)
+            if check is not None:
+                check(cursor.description or ())
             return await cursor.fetchmany(limit)
     finally:
         if not link.closed:

@@ -1,10 +1,8 @@
 """psycopg's and libpq's errors as ours: what a person must do depends on the precise cause.
 
-libpq gives no SQLSTATE for a failed login, only the server's text, so connection errors are classified by their
-(untranslated) text; a text nobody recognises is quoted under PrimaryUnreachable.
+What our own login finds has its reason already. A server that refuses it is classified by its (untranslated) text,
+since poolers give no precise SQLSTATE; a text nobody recognises is quoted under PrimaryUnreachable.
 """
-
-import re
 
 import psycopg
 from psycopg import errors as pg
@@ -14,6 +12,15 @@ from headroom.model.database import ConnectionTarget
 from headroom.reasons import Reason
 
 MAX_QUOTE = 300
+
+
+class DialError(psycopg.OperationalError):
+    """No connection could be opened, and why; the message may be shown to the author of the spec."""
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
+
 
 # The first phrase that occurs decides: the specific ones stand before the general ones, since a message about several
 # addresses holds several causes.
@@ -35,18 +42,15 @@ _CONNECT_PHRASES: tuple[tuple[Reason, tuple[str, ...]], ...] = (
             "authentication failed for user",
         ),
     ),
-    (Reason.TLS_WEAK, ("server requested a cleartext password",)),
     (Reason.MISSING_RIGHT, ("permission denied for database", "must be superuser or replication role")),
     (
         Reason.TLS_FAILED,
         ("ssl", "certificate", "tls"),
     ),
-    (Reason.HOST_NOT_FOUND, ("failed to resolve host", "could not translate host name", "name or service not known")),
-    (Reason.PRIMARY_TIMEOUT, ("timeout expired", "timed out")),
 )
 
-_NO_TLS = ("server does not support ssl", "ssl is not enabled on the server")
-"""What libpq says of a server that offers no TLS."""
+_NO_TLS = ("server does not support tls", "ssl is not enabled on the server")
+"""What our login and servers report where there is no TLS."""
 _CONNECT_FIXES: dict[Reason, str] = {
     Reason.DATABASE_NOT_FOUND: "create it or correct connection.database",
     Reason.NOT_A_DIRECT_CONNECTION: (
@@ -54,17 +58,11 @@ _CONNECT_FIXES: dict[Reason, str] = {
     ),
     Reason.NO_CONNECTION_LEFT: "lower the connections of the workers or raise max_connections",
     Reason.HOST_NOT_FOUND: "correct connection.host",
+    Reason.HOST_NOT_ALLOWED: "use another host, or ask whoever installed Headroom to allow this one",
+    Reason.ANSWER_REFUSED: "check what answers at this host and port",
     Reason.TLS_FAILED: "check connection.tls, the CA and the host name in the server's certificate",
 }
 """What to do, where it does not depend on the connection."""
-_NAME_ERROR = re.compile(r"\[Errno -?\d+\] *")
-_PLAIN_NAME_ERRORS = (
-    ("temporary failure in name resolution", "its name cannot be looked up: no such name, or no name server answers"),
-    ("name or service not known", "there is no host of this name"),
-    ("no address associated with hostname", "there is no address for this name"),
-)
-"""The resolver's words, and what they mean to a person."""
-
 _STATE_REASONS: dict[str, Reason] = {
     "57014": Reason.PRIMARY_TIMEOUT,  # query_canceled: statement_timeout
     "55P03": Reason.PRIMARY_TIMEOUT,  # lock_not_available
@@ -81,12 +79,16 @@ def translate_connect_error(error: Exception, target: ConnectionTarget, *, role:
     if isinstance(error, TimeoutError | pg.ConnectionTimeout):
         message = f"{_where(target)} did not accept a connection in time"
         return PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT)
-    reason = classify_connect_text(str(error))
-    words = _describe_name_error(error) if reason is Reason.HOST_NOT_FOUND else quote(error)
-    text = f"{_where(target)}: {words}"
+    reason = classify_connect(error)
+    text = f"{_where(target)}: {quote(error)}"
     fix = _connect_fix(reason, target, str(error).lower())
     login = f" ({role})" if role else ""
     return PrimaryUnavailable(f"{text}{login}; {fix}" if fix else f"{text}{login}", reason=reason)
+
+
+def classify_connect(error: Exception) -> Reason:
+    """The reason for which no connection could be opened."""
+    return error.reason if isinstance(error, DialError) else classify_connect_text(str(error))
 
 
 def classify_connect_text(text: str) -> Reason:
@@ -123,12 +125,6 @@ def quote(error: BaseException) -> str:
     for prefix in ("connection failed: ", "connection is bad: "):
         words = words.removeprefix(prefix)
     return words if len(words) <= MAX_QUOTE else f"{words[:MAX_QUOTE]}…"
-
-
-def _describe_name_error(error: Exception) -> str:
-    lowered = str(error).lower()
-    plain = next((words for phrase, words in _PLAIN_NAME_ERRORS if phrase in lowered), None)
-    return plain or _NAME_ERROR.sub("", quote(error))
 
 
 def _prerequisite(text: str) -> Reason:

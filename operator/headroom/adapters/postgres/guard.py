@@ -1,123 +1,104 @@
-"""The guard's session: it holds the installation's lock, without which nothing is done that cannot be undone.
+"""The guard's session: while it is the only one of the installation, this process may do what cannot be undone.
 
-One advisory lock for each installation and database says which process that may be. The lease says the same to
-Kubernetes, and both must agree.
+The lease says the same to Kubernetes, and both must agree. It is not an advisory lock: any role of the database may
+take one, its key is public in pg_locks, and whoever held it would disable the guard. No role can choose who it has
+logged in as. So only sessions of the guard's own login count. One with the name of this process must be there, and none
+with the name of another process of this installation.
 """
 
 import asyncio
-import hashlib
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from headroom.adapters.postgres import sql
 from headroom.adapters.postgres.connection import Link, PinnedConnection, fetch_one
 from headroom.adapters.postgres.conninfo import SessionNames
+from headroom.adapters.postgres.rows import read_time
+from headroom.adapters.postgres.values import read_text
 from headroom.errors import NotLeading
 from headroom.ports.clock import Fence
 
+logger = logging.getLogger(__name__)
+
 TAKEOVER_SECONDS = 3.0
-LOCK_TRIES = 5
-LOCK_PAUSE_SECONDS = 0.05
+TRIES = 5
+PAUSE_SECONDS = 0.05
+"""A session that was ended takes a moment to go."""
 ServerKey = tuple[str, datetime]
 """System identifier and start of the postmaster: a clone has the identifier of its original."""
-
-
-def compute_lock_key(installation: str) -> int:
-    """A signed 64-bit key that an installation always gets and no other is likely to."""
-    digest = hashlib.sha256(f"headroom/{installation}".encode()).digest()
-    return int.from_bytes(digest[:8], "big", signed=True)
-
-
-@dataclass(slots=True)
-class HeldLocks:
-    """Guard sessions of this process that hold the lock, by server (two guards may share one)."""
-
-    _holders: dict[ServerKey, list[PinnedConnection]] = field(default_factory=dict)
-
-    def add(self, server: ServerKey, session: PinnedConnection) -> None:
-        """Remember that the session holds the lock on that server."""
-        holders = self._holders.setdefault(server, [])
-        if session not in holders:
-            holders.append(session)
-
-    def remove(self, session: PinnedConnection) -> None:
-        """Forget a session that was closed or lost its lock."""
-        kept = {key: [other for other in holders if other is not session] for key, holders in self._holders.items()}
-        self._holders = {key: holders for key, holders in kept.items() if holders}
-
-    def find_pid(self, server: ServerKey) -> int | None:
-        """Backend of an open session that holds the lock, or None."""
-        for holder in self._holders.get(server, ()):
-            if holder.is_open and holder.backend_pid:
-                return holder.backend_pid
-        return None
 
 
 async def fetch_server_key(link: Link) -> ServerKey:
     """The server that a connection ends at."""
     row = await fetch_one(link, sql.SERVER_KEY)
-    return str(row["system_identifier"]), row["started_at"]
+    return read_text(row["system_identifier"]), read_time(row["started_at"])
+
+
+def hold_parameters(names: SessionNames, role: str | None, part: str = "guard") -> Mapping[str, Any]:
+    """The parameters of `sql.IS_HELD`: sessions of `role` (None: of the login that asks), of one part or of all (%)."""
+    return {"role": role, "part": part, "lease": names.lease, "holder": names.holder}
+
+
+async def end_older_holders(link: Link, names: SessionNames, fence: Fence) -> bool:
+    """End the sessions that earlier processes of this installation have left behind; False without the lease.
+
+    Anyone may look. Only the lease holder ends sessions, and the next pass asks again.
+    """
+    try:
+        fence.check(TAKEOVER_SECONDS)
+    except NotLeading:
+        return False
+    row = await fetch_one(link, sql.END_OLDER_HOLDERS, {"lease": names.lease, "holder": names.holder})
+    if row["ended"]:
+        logger.info("%s: %s of an earlier process ended", names.holder, row["ended"])
+    return True
 
 
 @dataclass(slots=True, eq=False)
 class GuardSession:
-    """A connection whose backend holds, or keeps trying for, the lock with `lock_key`."""
+    """A connection by which this process holds a server, unless another process of the installation is there."""
 
     connection: PinnedConnection
     names: SessionNames
     fence: Fence
-    locks: HeldLocks
-    lock_key: int
     _has_swept: bool = False
     _server: ServerKey | None = None
 
     def __post_init__(self) -> None:
-        self.connection.greet = self._take
+        self.connection.greet = self._greet
 
     async def has_lock(self, server: ServerKey) -> bool:
-        """True when `server` says that this connection, or another one of this process, holds the lock."""
-        await self.connection.run(self._confirm)
+        """True when `server` shows this session and none of another process; older ones are ended first."""
+        is_held = await self.connection.run(self._confirm)
         if self._server != server:
             # The host name leads to another server since this connection was opened.
             await self.release()
-            await self.connection.run(self._confirm)
-        return self.locks.find_pid(server) is not None
+            is_held = await self.connection.run(self._confirm)
+        return is_held and self._server == server
 
     async def release(self) -> None:
-        """Give the connection back, and the lock with it; it may be opened again."""
-        self.locks.remove(self.connection)
+        """Give the connection back, and the hold with it; it may be opened again."""
         await self.connection.release()
 
     async def close(self) -> None:
-        """End the session, and the lock with it."""
-        self.locks.remove(self.connection)
+        """End the session, and the hold with it."""
         await self.connection.close()
 
-    async def _confirm(self, link: Link) -> None:
-        row = await fetch_one(link, sql.HAS_LOCK, {"lock_key": self.lock_key, "guard_pid": link.info.backend_pid})
-        if not row["is_held"]:
-            await self._take(link)
-        elif not self._has_swept:
-            await self._end_older_holders(link)
-
-    async def _take(self, link: Link) -> None:
-        """Try for the lock; sessions that an earlier holder of the lease left behind, lock or not, are ended first."""
-        self.locks.remove(self.connection)
-        await self._end_older_holders(link)
-        self._server = await fetch_server_key(link)
-        for _ in range(LOCK_TRIES):
-            if (await fetch_one(link, sql.TRY_LOCK, {"lock_key": self.lock_key}))["is_held"]:
-                self.locks.add(self._server, self.connection)
-                return
-            if self.locks.find_pid(self._server) is not None:
-                return
-            await asyncio.sleep(LOCK_PAUSE_SECONDS)
-
-    async def _end_older_holders(self, link: Link) -> None:
+    async def _greet(self, link: Link) -> None:
         self._has_swept = False
-        try:
-            self.fence.check(TAKEOVER_SECONDS)
-        except NotLeading:
-            return  # anyone may look; only the lease holder ends sessions, and the next pass asks again
-        await link.execute(sql.END_OLDER_HOLDERS, {"lease": self.names.lease, "holder": self.names.holder})
-        self._has_swept = True
+        self._server = await fetch_server_key(link)
+
+    async def _confirm(self, link: Link) -> bool:
+        parameters = hold_parameters(self.names, None)
+        if not self._has_swept:
+            self._has_swept = await end_older_holders(link, self.names, self.fence)
+        for _ in range(TRIES):
+            row = await fetch_one(link, sql.IS_HELD, parameters)
+            if row["is_held"] or not await end_older_holders(link, self.names, self.fence):
+                return bool(row["is_held"])
+            await asyncio.sleep(PAUSE_SECONDS)
+        logger.info("another process of this operator is connected as well: %s", row["rival"])
+        return False

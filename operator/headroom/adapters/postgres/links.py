@@ -1,25 +1,32 @@
-"""The links beside that of a guard: to one replica, and two for queues.
+"""The links beside that of a guard: to one replica and to queues, and what is asked of a primary for pools.
 
-A user's own SQL runs with the user's own login. The presets of all pools of a primary share a connection apart from
-those that guard it. A queue's statement may take its whole 500 ms, and pools ask as often as they like: on the probes'
-connection they would push the guard's own questions past their turn.
+A queue is read with a separate login, and pools with the same login share a connection. The guard's login never reads
+a table: its questions for pools are about sessions, and have a connection apart from those that guard the primary,
+since pools ask as often as they like.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+from psycopg import Column
 from psycopg import errors as pg
+from psycopg.postgres import types
 
 from headroom.adapters.postgres import rows, sql
-from headroom.adapters.postgres.connection import Link, PinnedConnection, Row, fetch_one, read_only
+from headroom.adapters.postgres.connection import Link, PinnedConnection, fetch_one, read_only
 from headroom.adapters.postgres.libraries import Pin, read_libraries
+from headroom.adapters.postgres.tables import check as check_tables
+from headroom.adapters.postgres.tables import read as read_tables
+from headroom.adapters.postgres.values import read_whole
+from headroom.adapters.postgres.wire.local import Row
 from headroom.errors import HeadroomError, PrimaryUnavailable, SignalUnavailable
 from headroom.model.database import ReplicaProbe
 from headroom.model.libraries import ServerLibraries
 from headroom.ports.clock import Clock, Fence
 from headroom.ports.postgres import QueueListener
+from headroom.ports.signals import QueueTables
 from headroom.reasons import Reason
 
 END_SECONDS = 3.0
@@ -27,6 +34,8 @@ QUEUE_STATEMENT_MILLISECONDS = 2000
 QUEUE_SECONDS = 3.0
 QUEUE_TURN_SECONDS = 10.0
 """Pools with one login wait for each other's queries on one connection; the slow one is to blame, not the server."""
+QUEUE_MAX_AGE_SECONDS = 60.0
+"""A connection of a queue is reopened this often, so that a host name that has moved is noticed without a loss."""
 OWN_MAX_ROWS = 2
 """One row is right and two are too many: more need not be fetched to know."""
 QUEUE_OPTIONS: Mapping[str, str] = {
@@ -39,6 +48,28 @@ QUEUE_OPTIONS: Mapping[str, str] = {
     "TimeZone": "UTC",
 }
 """No search_path: a user's SQL means the one of the user's role."""
+VOID = 2278
+"""What a function returns that returns nothing: `pg_type.dat` of PostgreSQL."""
+BOUNDED_TYPES = frozenset((VOID,)) | frozenset(
+    types[name].oid
+    for name in (
+        "bool",
+        "int2",
+        "int4",
+        "int8",
+        "oid",
+        "float4",
+        "float8",
+        "numeric",
+        "interval",
+        "timestamptz",
+        "date",
+    )
+)
+"""Types whose values have a bound: numbers, and what is often written instead of one."""
+NAME_ARRAYS = frozenset(types[name].array_oid for name in ("text", "varchar", "bpchar", "name", "inet", "cidr"))
+_REFUSED_TO_READ = (pg.InsufficientPrivilege, pg.ObjectNotInPrerequisiteState, pg.WrongObjectType)
+"""What the server says of a view, a foreign table, or a row policy that would apply."""
 _MISSING: Mapping[type[psycopg.Error], str] = {
     pg.UndefinedTable: "a table",
     pg.UndefinedColumn: "a column",
@@ -81,6 +112,7 @@ class PinnedReplica:
         self.fence.check(END_SECONDS)
 
         async def work(link: Link) -> int:
+            # More than are listed are there at the next call.
             seen = await (await link.execute(sql.SESSIONS, {"only_idle": only_idle})).fetchall()
             return sum([await self._end(link, session, only_idle=only_idle) for session in seen])
 
@@ -90,7 +122,7 @@ class PinnedReplica:
         # Turn, connect and query may have taken seconds, in which a process that was frozen lost its lease.
         self.fence.check(END_SECONDS)
         row = await fetch_one(link, sql.END_SESSION, {**session, "only_idle": only_idle})
-        return int(row["ended"])
+        return read_whole(row["ended"])
 
     async def close(self) -> None:
         """End the connection."""
@@ -109,7 +141,7 @@ class PinnedQueue:
 
         async def work(link: Link) -> list[Row]:
             try:
-                return await read_only(link, sql, parameters, limit=OWN_MAX_ROWS)
+                return await read_only(link, sql, parameters, limit=OWN_MAX_ROWS, check=check_columns)
             except psycopg.Error as error:
                 if error.sqlstate is None or link.closed:
                     raise
@@ -117,13 +149,40 @@ class PinnedQueue:
 
         return await self.connection.run(work, seconds=QUEUE_SECONDS, turn_seconds=QUEUE_TURN_SECONDS)
 
+    async def read(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, *, tables: QueueTables | None = None
+    ) -> list[dict[str, Any]]:
+        """See `QueueLink.read`."""
+
+        async def work(link: Link) -> list[Row]:
+            try:
+                return await read_tables(link, sql, parameters, tables=tables, limit=OWN_MAX_ROWS)
+            except psycopg.Error as error:
+                if error.sqlstate is None or link.closed:
+                    raise
+                if tables is not None and isinstance(error, _REFUSED_TO_READ):
+                    await check_tables(link, tables)
+                raise describe_query_error(error) from error
+
+        return await self.connection.run(work, seconds=QUEUE_SECONDS, turn_seconds=QUEUE_TURN_SECONDS)
+
     def open_listener(self) -> QueueListener:
-        """See `PrimaryLink.open_listener`."""
+        """See `QueueLink.open_listener`."""
         return self.make_listener()
 
     async def close(self) -> None:
         """End the connection."""
         await self.connection.close()
+
+
+def check_columns(columns: Sequence[Column]) -> None:
+    """Raise SignalUnavailable for a column whose values have no bound: its rows are not fetched at all."""
+    for column in columns:
+        if column.type_code not in BOUNDED_TYPES and column.type_code not in NAME_ARRAYS:
+            info = types.get(column.type_code)
+            name = info.name if info is not None else f"type {column.type_code}"
+            message = f"returned {name}, not a number; for an age write extract(epoch from ...)"
+            raise SignalUnavailable(message, reason=Reason.QUERY_NOT_A_NUMBER)
 
 
 def describe_query_error(error: psycopg.Error) -> HeadroomError:

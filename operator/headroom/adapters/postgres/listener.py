@@ -1,21 +1,16 @@
 """A connection that listens: it tells which channels were notified, and says nothing of what was in them."""
 
 import asyncio
-import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import sql
 
-from headroom.adapters.postgres.connection import Link, PinnedConnection
+from headroom.adapters.postgres.connection import Link, PinnedConnection, find_reason
 from headroom.errors import PrimaryUnavailable
 from headroom.reasons import Reason
 
-logger = logging.getLogger(__name__)
-
-MOST_NOTIFICATIONS = 20_000
-"""Read at once, about 0.2 s; of more the rest is dropped with the connection, since one is as good as all."""
 BREATH = 200
 """Notifications between two moments in which other tasks of the process may run."""
 
@@ -32,7 +27,7 @@ class PinnedListener:
     _listening: frozenset[str] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
-        self.connection.greet = self._greet
+        self.connection.greet, self.connection.hears = self._greet, True
 
     @property
     def address(self) -> str:
@@ -57,8 +52,10 @@ class PinnedListener:
             return await self._receive(self._link, seconds)
         except psycopg.Error as error:
             await self.connection.release()
-            message = f"{self.address}: the connection that listens was lost"
-            raise PrimaryUnavailable(message, reason=Reason.PRIMARY_UNREACHABLE) from error
+            problem = self._link.relay.problem
+            reason = Reason.PRIMARY_UNREACHABLE if problem is None else find_reason(problem)
+            message = f"{self.address}: the connection that listens was lost{'' if problem is None else f': {problem}'}"
+            raise PrimaryUnavailable(message, reason=reason) from error
 
     async def close(self) -> None:
         """End the connection."""
@@ -74,12 +71,9 @@ class PinnedListener:
         if not found:
             return frozenset()
         count = 1
-        async for notice in link.notifies(timeout=0, stop_after=MOST_NOTIFICATIONS):
+        async for notice in link.notifies(timeout=0):
             found.add(notice.channel)
             count += 1
             if count % BREATH == 0:
                 await asyncio.sleep(0)
-        if count > MOST_NOTIFICATIONS:
-            logger.info("%s: %d notifications and more at once: the rest is dropped", self.address, count)
-            await self.connection.release()
         return frozenset(found)

@@ -1,15 +1,14 @@
 """The link to a primary: canary, guard and probes, each on its own connection; pools get one when they ask."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from psycopg import errors as pg
 
 from headroom.adapters.postgres import rows, sql
 from headroom.adapters.postgres.connection import WRITE_OPTIONS, Link, PinnedConnection, fetch_one, find_address
-from headroom.adapters.postgres.guard import GuardSession, ServerKey
+from headroom.adapters.postgres.guard import GuardSession, ServerKey, end_older_holders, hold_parameters
 from headroom.adapters.postgres.libraries import Pin, read_libraries
 from headroom.adapters.postgres.links import SharedQueries
 from headroom.adapters.postgres.waits import WaitReader
@@ -25,7 +24,6 @@ from headroom.model.frozen import FrozenMap
 from headroom.model.libraries import ServerLibraries
 from headroom.model.waits import WaitSample
 from headroom.ports.clock import Clock
-from headroom.ports.postgres import QueueListener
 from headroom.reasons import Reason
 
 CANARY_SECONDS = 10.0
@@ -49,11 +47,11 @@ class PinnedPrimary:
     queues: SharedQueries
     clock: Clock
     pin_database: Pin
-    make_listener: Callable[[], QueueListener]
     _waits: WaitReader = field(init=False)
     _settings: FrozenMap[str, str] = field(default_factory=FrozenMap)
     _settings_read_at: float | None = None
     _is_observer: bool = True
+    _has_swept: bool = False
 
     def __post_init__(self) -> None:
         self._waits = WaitReader(self.queues, self.clock)
@@ -85,14 +83,24 @@ class PinnedPrimary:
         await self.canary.release()
 
     async def identify(self) -> ServerFacts:
-        """See `PrimaryLink.identify`; also takes the installation's lock again if it was lost."""
+        """See `PrimaryLink.identify`; also takes the server again if the guard's session was lost."""
         await self.queues.close_unused()
         facts = await self._identify()
         if facts.is_in_recovery:
             return facts
-        key = _key_of(facts)
-        is_held = self.guard.locks.find_pid(key) is not None if self._is_observer else await self.guard.has_lock(key)
+        is_held = await self._is_held() if self._is_observer else await self.guard.has_lock(_key_of(facts))
         return rows.with_lock(facts, is_held=is_held)
+
+    async def _is_held(self) -> bool:
+        """Whether another link of this process, with the same login, holds the server."""
+        names, fence = self.guard.names, self.guard.fence
+
+        async def work(link: Link) -> bool:
+            # Another login may not have the right to end what an earlier process has left of this one.
+            self._has_swept = self._has_swept or await end_older_holders(link, names, fence)
+            return bool((await fetch_one(link, sql.IS_HELD, hold_parameters(names, None)))["is_held"])
+
+        return await self.probes.run(work)
 
     async def _identify(self) -> ServerFacts:
         now = self.clock.monotonic()
@@ -129,31 +137,23 @@ class PinnedPrimary:
 
     async def connections(self) -> ConnectionCounts:
         """See `PrimaryLink.connections`."""
-        return rows.parse_connections((await self.probes.fetch(sql.CONNECTIONS))[0])
+        return (await self.probes.read(sql.CONNECTIONS, rows.parse_connections))[0]
 
     async def backups(self) -> Sequence[BackupProgress]:
         """See `PrimaryLink.backups`."""
-        return [rows.parse_backup(row) for row in await self.probes.fetch(sql.BACKUPS)]
+        return await self.probes.read(sql.BACKUPS, rows.parse_backup)
 
     async def slots(self, prefix: str) -> Sequence[SlotFacts]:
         """See `PrimaryLink.slots`."""
-        return [rows.parse_slot(row) for row in await self.probes.fetch(sql.SLOTS, {"prefix": prefix})]
+        return await self.probes.read(sql.SLOTS, rows.parse_slot, {"prefix": prefix})
 
     async def libraries(self) -> ServerLibraries:
         """See `PrimaryLink.libraries`."""
         return await read_libraries(self.pin_database, self.probes.target.database)
 
-    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """See `PrimaryLink.query`."""
-        return await self.queues.query(sql, parameters)
-
     async def waits(self, role: str | None) -> WaitSample:
         """See `PrimaryLink.waits`."""
         return await self._waits.read(role)
-
-    def open_listener(self) -> QueueListener:
-        """See `PrimaryLink.open_listener`."""
-        return self.make_listener()
 
     async def close(self) -> None:
         """End all connections; the server releases the lock with the guard's."""

@@ -1,9 +1,19 @@
 """Rows as the facts they stand for; the one place where column names of `sql` are read."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
+from headroom.adapters.postgres.sql import MOST_LIMITED, RIGHTS, SETTINGS
+from headroom.adapters.postgres.values import (
+    read_entries,
+    read_number,
+    read_optional_text,
+    read_optional_whole,
+    read_text,
+    read_whole,
+)
 from headroom.model.database import (
     BackupProgress,
     ConnectionCounts,
@@ -18,25 +28,32 @@ from headroom.model.frozen import FrozenMap
 from headroom.model.libraries import CollationFacts, DatabaseLibraries, ServerLibraries
 
 Row = Mapping[str, Any]
+MOST_SETTING = 2000
+"""Characters of a parameter: a list of libraries or standbys has some 100."""
+MOST_QUALIFIED = 130
+"""Characters of a name with its schema, quoted."""
+MOST_LSN = 17
+MOST_AVAILABLE = 3000
+"""Versions of extensions in an image: some 100 in the usual ones, a thousand in those that have all."""
 
 
 def parse_server(row: Row, address: str) -> ServerFacts:
     """A row of `sql.IDENTIFY`, and where it came from."""
     return ServerFacts(
-        system_identifier=str(row["system_identifier"]),
-        version=int(row["version"]),
+        system_identifier=read_text(row["system_identifier"]),
+        version=read_whole(row["version"]),
         is_in_recovery=bool(row["is_in_recovery"]),
-        timeline=int(row["timeline"]),
+        timeline=read_whole(row["timeline"]),
         flush_lsn=parse_lsn(row["flush_lsn"]),
-        settings=FrozenMap((str(name), str(value)) for name, value in (row["settings"] or {}).items()),
-        wal_senders_used=int(row["wal_senders_used"]),
-        slots_used=int(row["slots_used"]),
+        settings=FrozenMap(_pick_settings(row["settings"] or {})),
+        wal_senders_used=read_whole(row["wal_senders_used"]),
+        slots_used=read_whole(row["slots_used"]),
         is_direct=True,
-        missing_rights=tuple(str(name) for name in row["missing_rights"]),
+        missing_rights=tuple(read_text(name) for name in read_entries(row["missing_rights"], len(RIGHTS))),
         has_user_tablespaces=bool(row["has_user_tablespaces"]),
         is_superuser=bool(row["is_superuser"]),
         has_installation_lock=False,
-        started_at=row["started_at"],
+        started_at=read_time(row["started_at"]),
         address=address,
     )
 
@@ -50,42 +67,44 @@ def parse_mark(row: Row, *, taken_at: float, commit_seconds: float | None) -> Ma
     """A row of `sql.POSITION`; times are monotonic seconds."""
     return Mark(
         taken_at=taken_at,
-        lsn=Lsn.parse(str(row["lsn"])),
+        lsn=Lsn.parse(read_text(row["lsn"], MOST_LSN)),
         commit_seconds=commit_seconds,
-        timeline=int(row["timeline"]),
-        system_identifier=str(row["system_identifier"]),
+        timeline=read_whole(row["timeline"]),
+        system_identifier=read_text(row["system_identifier"]),
     )
 
 
 def parse_connections(row: Row) -> ConnectionCounts:
     """A row of `sql.CONNECTIONS`."""
     return ConnectionCounts(
-        used=int(row["used"]),
-        active=int(row["active"]),
-        idle_in_transaction=int(row["idle_in_transaction"]),
-        limit=int(row["usable"]),
-        lock_waiters=int(row["lock_waiters"]),
-        oldest_transaction_seconds=max(0.0, float(row["oldest_transaction_seconds"])),
+        used=read_whole(row["used"]),
+        active=read_whole(row["active"]),
+        idle_in_transaction=read_whole(row["idle_in_transaction"]),
+        limit=read_whole(row["usable"]),
+        lock_waiters=read_whole(row["lock_waiters"]),
+        oldest_transaction_seconds=max(0.0, read_number(row["oldest_transaction_seconds"])),
         roles=_parse_limited(row["roles"]),
         databases=_parse_limited(row["databases"]),
     )
 
 
-def _parse_limited(entries: Iterable[Sequence[Any]] | None) -> FrozenMap[str, LimitedConnections]:
+def _parse_limited(entries: object) -> FrozenMap[str, LimitedConnections]:
     """Entries of name, connections (None: none) and CONNECTION LIMIT (below 0 or None: none)."""
     return FrozenMap(
-        (str(name), LimitedConnections(int(used or 0), None if limit is None or limit < 0 else int(limit)))
-        for name, used, limit in entries or ()
+        (read_text(name), LimitedConnections(read_whole(used or 0), None if limit is None or limit < 0 else limit))
+        for name, used, limit in (
+            (name, used, read_optional_whole(limit)) for name, used, limit in read_entries(entries, MOST_LIMITED)
+        )
     )
 
 
 def parse_backup(row: Row) -> BackupProgress:
     """A row of `sql.BACKUPS`."""
     return BackupProgress(
-        application_name=str(row["application_name"]),
-        phase=str(row["phase"]),
-        streamed_bytes=int(row["streamed_bytes"]),
-        total_bytes=int(row["total_bytes"]),
+        application_name=read_text(row["application_name"]),
+        phase=read_text(row["phase"]),
+        streamed_bytes=read_whole(row["streamed_bytes"]),
+        total_bytes=read_whole(row["total_bytes"]),
     )
 
 
@@ -93,59 +112,70 @@ def parse_slot(row: Row) -> SlotFacts:
     """A row of `sql.SLOTS` or `sql.SLOT`."""
     inactive = row["inactive_seconds"]
     return SlotFacts(
-        name=str(row["name"]),
+        name=read_text(row["name"]),
         is_active=bool(row["is_active"]),
         restart_lsn=parse_lsn(row["restart_lsn"]),
-        wal_status=None if row["wal_status"] is None else str(row["wal_status"]),
+        wal_status=read_optional_text(row["wal_status"]),
         has_xmin=bool(row["has_xmin"]),
-        inactive_seconds=None if inactive is None else max(0.0, float(inactive)),
+        inactive_seconds=None if inactive is None else max(0.0, read_number(inactive)),
     )
 
 
 def parse_probe(row: Row, *, probed_at: float, answered_at: float) -> ReplicaProbe:
     """A row of `sql.PROBE`; times are monotonic seconds."""
-    timeline = row["timeline"]
     return ReplicaProbe(
         probed_at=probed_at,
         answered_at=answered_at,
-        server_name=str(row["server_name"]),
+        server_name=read_text(row["server_name"]),
         is_in_recovery=bool(row["is_in_recovery"]),
-        system_identifier=str(row["system_identifier"]),
-        version=int(row["version"]),
+        system_identifier=read_text(row["system_identifier"]),
+        version=read_whole(row["version"]),
         replay_lsn=parse_lsn(row["replay_lsn"]),
         receive_lsn=parse_lsn(row["receive_lsn"]),
-        timeline=None if timeline is None else int(timeline),
+        timeline=read_optional_whole(row["timeline"]),
         is_streaming=bool(row["is_streaming"]),
         is_replay_paused=bool(row["is_replay_paused"]),
-        sessions=int(row["sessions"]),
-        active_sessions=int(row["active_sessions"]),
-        max_connections=int(row["max_connections"]),
-        wal_timeline=None if row["wal_timeline"] is None else int(row["wal_timeline"]),
+        sessions=read_whole(row["sessions"]),
+        active_sessions=read_whole(row["active_sessions"]),
+        max_connections=read_whole(row["max_connections"]),
+        wal_timeline=read_optional_whole(row["wal_timeline"]),
     )
 
 
 def parse_libraries(row: Row, databases: Iterable[DatabaseLibraries]) -> ServerLibraries:
     """A row of `sql.LIBRARIES`, and what was read in each database."""
-    preloaded = row["preloaded"]
     return ServerLibraries(
-        server_name=str(row["server_name"]),
-        preloaded=None if preloaded is None else str(preloaded),
-        available=frozenset((str(name), str(version)) for name, version in row["available"]),
+        server_name=read_text(row["server_name"]),
+        preloaded=read_optional_text(row["preloaded"], MOST_SETTING),
+        available=frozenset(
+            (read_text(name), read_text(version)) for name, version in read_entries(row["available"], MOST_AVAILABLE)
+        ),
         databases=tuple(databases),
     )
 
 
 def parse_collation(row: Row) -> CollationFacts:
     """A row of `sql.DATABASES` or `sql.USED_COLLATIONS`."""
-    recorded, actual = row["recorded"], row["actual"]
     return CollationFacts(
-        name=str(row["name"]),
-        provider=str(row["provider"]),
-        recorded=None if recorded is None else str(recorded),
-        actual=None if actual is None else str(actual),
+        name=read_text(row["name"], MOST_QUALIFIED),
+        provider=read_text(row["provider"], 1),
+        recorded=read_optional_text(row["recorded"]),
+        actual=read_optional_text(row["actual"]),
     )
 
 
 def parse_lsn(value: object) -> Lsn | None:
     """A pg_lsn as text, or None."""
-    return None if value is None else Lsn.parse(str(value))
+    return None if value is None else Lsn.parse(read_text(value, MOST_LSN))
+
+
+def read_time(value: object) -> datetime:
+    """A point in time; raises TypeError for anything else."""
+    if not isinstance(value, datetime):
+        raise TypeError(f"{type(value).__name__} where a time should be")
+    return value
+
+
+def _pick_settings(found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Those that were asked for, whatever else came."""
+    return ((name, read_text(found[name], MOST_SETTING)) for name in SETTINGS if found.get(name) is not None)

@@ -5,12 +5,20 @@ from dataclasses import dataclass, field, replace
 
 from headroom.adapters.postgres.connection import PROBE_OPTIONS, WRITE_OPTIONS, PinnedConnection
 from headroom.adapters.postgres.conninfo import SessionNames, read_system_authorities
-from headroom.adapters.postgres.guard import GuardSession, HeldLocks, compute_lock_key
+from headroom.adapters.postgres.dialer import Dialer
+from headroom.adapters.postgres.guard import GuardSession
 from headroom.adapters.postgres.libraries import LIBRARY_OPTIONS, Pin
-from headroom.adapters.postgres.links import QUEUE_OPTIONS, PinnedQueue, PinnedReplica, SharedQueries
+from headroom.adapters.postgres.links import (
+    QUEUE_MAX_AGE_SECONDS,
+    QUEUE_OPTIONS,
+    PinnedQueue,
+    PinnedReplica,
+    SharedQueries,
+)
 from headroom.adapters.postgres.listener import PinnedListener
 from headroom.adapters.postgres.primary import CANARY_OPTIONS, PROBES_MAX_AGE_SECONDS, PinnedPrimary
 from headroom.adapters.postgres.slots import PinnedSlots
+from headroom.adapters.postgres.wire.answers import MOST_ANSWER_BYTES, OWN_ANSWER_BYTES
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.ports.clock import Clock, Fence
 from headroom.ports.postgres import PrimaryLink, QueueLink, QueueListener, ReplicaLink, SlotLink
@@ -20,14 +28,13 @@ from headroom.ports.postgres import PrimaryLink, QueueLink, QueueListener, Repli
 class PsycopgPostgres:
     """Implements `Postgres` with psycopg 3.
 
-    `installation` is the same for all replicas of one operator and no other; `names.holder` is new with each process.
+    `names.lease` is the same for all replicas of one operator and no other; `names.holder` is new with each process.
     """
 
-    installation: str
     names: SessionNames
     fence: Fence
     clock: Clock
-    _locks: HeldLocks = field(default_factory=HeldLocks)
+    dialer: Dialer = field(default_factory=Dialer)
 
     def read_system_authorities(self) -> str | None:
         """See `Postgres.read_system_authorities`."""
@@ -42,12 +49,11 @@ class PsycopgPostgres:
 
         link = PinnedPrimary(
             canary=self._pin(target, "canary", CANARY_OPTIONS),
-            guard=GuardSession(guard, self.names, self.fence, self._locks, compute_lock_key(self.installation)),
+            guard=GuardSession(guard, self.names, self.fence),
             probes=pin_probes("probes"),
             queues=SharedQueries(lambda: pin_probes("queues"), self.clock),
             clock=self.clock,
             pin_database=self._pin_database(target),
-            make_listener=self._make_listener(target),
         )
         try:
             await link.open(is_observer=is_observer)
@@ -62,13 +68,7 @@ class PsycopgPostgres:
         connection = self._pin(as_replication, "slots", WRITE_OPTIONS)
         connection.grant = f'ALTER ROLE "{replication.username}" REPLICATION'
         await connection.open()
-        return PinnedSlots(
-            connection,
-            self.fence,
-            self._locks,
-            compute_lock_key(self.installation),
-            self.names.name("replication-check"),
-        )
+        return PinnedSlots(connection, self.fence, self.names, target.credentials.username)
 
     async def open_replica(self, target: ConnectionTarget) -> ReplicaLink:
         """See `Postgres.open_replica`."""
@@ -79,7 +79,9 @@ class PsycopgPostgres:
 
     async def open_queue(self, target: ConnectionTarget) -> QueueLink:
         """See `Postgres.open_queue`."""
-        connection = self._pin(target, "queue", QUEUE_OPTIONS)
+        connection = self._pin(
+            target, "queue", QUEUE_OPTIONS, max_age_seconds=QUEUE_MAX_AGE_SECONDS, most_bytes=MOST_ANSWER_BYTES
+        )
         await connection.open()
         return PinnedQueue(connection, self._make_listener(target))
 
@@ -87,9 +89,24 @@ class PsycopgPostgres:
         return lambda: PinnedListener(self._pin(target, "listener", PROBE_OPTIONS))
 
     def _pin_database(self, target: ConnectionTarget) -> Pin:
-        return lambda database: self._pin(replace(target, database=database), "libraries", LIBRARY_OPTIONS)
+        return lambda database: self._pin(
+            replace(target, database=database), "libraries", LIBRARY_OPTIONS, most_bytes=MOST_ANSWER_BYTES
+        )
 
     def _pin(
-        self, target: ConnectionTarget, role: str, options: Mapping[str, str], *, max_age_seconds: float | None = None
+        self,
+        target: ConnectionTarget,
+        role: str,
+        options: Mapping[str, str],
+        *,
+        max_age_seconds: float | None = None,
+        most_bytes: int = OWN_ANSWER_BYTES,
     ) -> PinnedConnection:
-        return PinnedConnection(target, self.names.name(role), options, max_age_seconds=max_age_seconds)
+        return PinnedConnection(
+            target,
+            self.names.name(role),
+            options,
+            max_age_seconds=max_age_seconds,
+            dialer=self.dialer,
+            most_bytes=most_bytes,
+        )

@@ -10,9 +10,10 @@ from psycopg import errors as pg
 
 from headroom.adapters.postgres import rows, sql
 from headroom.adapters.postgres.connection import Link, PinnedConnection, fetch_one
-from headroom.adapters.postgres.conninfo import CONNECT_SECONDS, connection_string
-from headroom.adapters.postgres.errors import classify_connect_text, quote
-from headroom.adapters.postgres.guard import HeldLocks, fetch_server_key
+from headroom.adapters.postgres.conninfo import CONNECT_SECONDS, SessionNames
+from headroom.adapters.postgres.errors import classify_connect, quote
+from headroom.adapters.postgres.guard import hold_parameters
+from headroom.adapters.postgres.values import MOST_NAME
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import ConnectionTarget, SlotFacts
 from headroom.model.timelines import FIRST_TIMELINE, TimelineHistory
@@ -20,22 +21,24 @@ from headroom.ports.clock import Fence
 from headroom.reasons import Reason
 
 SLOT_SECONDS = 3.0
+MOST_COLUMNS = 8
+MOST_HISTORY = 64 << 10
+"""Bytes of a value: a history has some 60 for each timeline."""
 
 
 @dataclass(slots=True, eq=False)
 class PinnedSlots:
-    """Implements `SlotLink`."""
+    """Implements `SlotLink`; `guard_role` is the login of the guard that the slots belong to."""
 
     connection: PinnedConnection
     fence: Fence
-    locks: HeldLocks
-    lock_key: int
-    login_name: str
+    names: SessionNames
+    guard_role: str
 
     async def check_replication(self) -> str:
         """See `SlotLink.check_replication`."""
         [(identifier, *_)] = await self._command(sql.IDENTIFY_SYSTEM)
-        return identifier
+        return identifier[:MOST_NAME]
 
     async def read_history(self, system_identifier: str, timeline: int) -> TimelineHistory:
         """See `SlotLink.read_history`."""
@@ -57,9 +60,19 @@ class PinnedSlots:
         target = self.connection.target
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                return await _run_commands(target, self.login_name, commands)
+                return await self._run_commands(commands)
         except (psycopg.Error, TimeoutError) as error:
             raise _describe_login_error(error, target) from error
+
+    async def _run_commands(self, commands: Iterable[str]) -> list[tuple[str, ...]]:
+        name = self.names.name("replication-check")
+        link = await self.connection.dialer.open(
+            self.connection.target, application_name=name, options={}, is_replication=True
+        )
+        try:
+            return [_read_row(await link.execute(command)) for command in commands]
+        finally:
+            await link.close()
 
     async def ensure_slot(self, name: str) -> SlotFacts:
         """See `SlotLink.ensure_slot`."""
@@ -90,8 +103,10 @@ class PinnedSlots:
             return  # created between our query and our call: what exists counts
 
     async def _drop(self, link: Link, name: str, *, ends_sender: bool) -> bool:
-        pid = self.locks.find_pid(await fetch_server_key(link)) or 0
-        parameters = {"name": name, "guard_pid": pid, "lock_key": self.lock_key}
+        # Any session of the guard's login: one that only follows another guard has no canary and no guard session.
+        parameters = {"name": name, **hold_parameters(self.names, self.guard_role, part="%")}
+        # A server that hangs is waited for here, where nothing is changed yet.
+        await fetch_one(link, sql.IS_HELD, parameters)
         self.fence.check(SLOT_SECONDS)
         if ends_sender:
             await link.execute(sql.END_SENDER, parameters)
@@ -103,8 +118,8 @@ class PinnedSlots:
             return True
         if await (await link.execute(sql.SLOT, {"name": name})).fetchone() is None:
             return True
-        if not (await fetch_one(link, sql.HAS_LOCK, parameters))["is_held"]:
-            message = f"slot {name} is kept: the installation's lock on the server is not held by this process"
+        if not (await fetch_one(link, sql.IS_HELD, parameters))["is_held"]:
+            message = f"slot {name} is kept: this process is not the only one of its installation on the server"
             raise PrimaryUnavailable(message, reason=Reason.GUARD_NOT_READY)
         return False
 
@@ -113,20 +128,12 @@ class PinnedSlots:
         await self.connection.close()
 
 
-async def _run_commands(target: ConnectionTarget, login_name: str, commands: Iterable[str]) -> list[tuple[str, ...]]:
-    with connection_string(target, application_name=login_name, options={}, is_replication=True) as conninfo:
-        link = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
-    try:
-        return [_read_row(await link.execute(command)) for command in commands]
-    finally:
-        await link.close()
-
-
 def _read_row(cursor: psycopg.AsyncCursor[Any]) -> tuple[str, ...]:
     """The row as the server sent it: 14 calls the text of a history `bytea`, and does not write it as such."""
     result = cursor.pgresult
     assert result is not None
-    return tuple((result.get_value(0, column) or b"").decode(errors="replace") for column in range(result.nfields))
+    values = (result.get_value(0, column) or b"" for column in range(min(result.nfields, MOST_COLUMNS)))
+    return tuple(value[:MOST_HISTORY].decode(errors="replace") for value in values)
 
 
 def _describe_login_error(error: Exception, target: ConnectionTarget) -> PrimaryUnavailable:
@@ -138,7 +145,7 @@ def _describe_login_error(error: Exception, target: ConnectionTarget) -> Primary
     if "max_wal_senders" in lowered or "wal senders" in lowered:
         message = f"{where}: {quote(error)}; raise max_wal_senders"
         return PrimaryUnavailable(message, reason=Reason.WAL_SENDERS_EXHAUSTED)
-    reason = classify_connect_text(str(error))
+    reason = classify_connect(error)
     if reason is Reason.PASSWORD_REJECTED or "replication role" in lowered or "replication" in lowered:
         message = (
             f'{where}: {quote(error)}; the role "{user}" needs LOGIN REPLICATION and a pg_hba.conf line for '

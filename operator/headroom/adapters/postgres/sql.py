@@ -1,5 +1,13 @@
 """Every statement Headroom sends to PostgreSQL, by name. Each works on 14 to 18; `search_path` is pg_catalog."""
 
+MOST_LIMITED = 500
+"""Roles, and databases, of an answer: those with the most connections."""
+MOST_SESSIONS = 1000
+MOST_SLOTS = 500
+MOST_DATABASES = 1000
+MOST_COLLATIONS = 300
+MOST_EXTENSIONS = 300
+
 OURS = "(usename = current_user AND application_name LIKE 'headroom/%%')"
 """Sessions of Headroom itself: the name alone could be anybody's."""
 
@@ -65,7 +73,7 @@ SETTINGS = (
 )
 """Parameters that IDENTIFY reads; one that the server does not know, or hides from the login, is absent."""
 
-RIGHTS = ("pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_use_reserved_connections")
+RIGHTS = ("pg_monitor", "pg_signal_backend", "pg_use_reserved_connections")
 """Predefined roles the monitor login should have; one that the server does not know is not missing."""
 
 POSITION = f"""
@@ -97,14 +105,18 @@ SELECT count(*) AS used,
        (SELECT sum(CASE WHEN name = 'max_connections' THEN setting::int ELSE -setting::int END)::int
         FROM pg_settings
         WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')) AS usable,
-       (SELECT json_agg(json_build_array(r.rolname, s.used, CASE WHEN NOT r.rolsuper THEN r.rolconnlimit END))
+       (SELECT json_agg(json_build_array(name, used, most)) FROM (
+        SELECT r.rolname AS name, s.used, CASE WHEN NOT r.rolsuper THEN r.rolconnlimit END AS most
         FROM (SELECT usesysid AS oid, count(*) AS used FROM clients GROUP BY 1) s
         RIGHT JOIN pg_roles r USING (oid)
-        WHERE s.used > 0 OR r.rolconnlimit >= 0) AS roles,
-       (SELECT json_agg(json_build_array(d.datname, s.used, d.datconnlimit))
+        WHERE s.used > 0 OR r.rolconnlimit >= 0
+        ORDER BY s.used DESC NULLS LAST, r.rolname LIMIT {MOST_LIMITED}) found) AS roles,
+       (SELECT json_agg(json_build_array(name, used, most)) FROM (
+        SELECT d.datname AS name, s.used, d.datconnlimit AS most
         FROM (SELECT datid AS oid, count(*) AS used FROM clients GROUP BY 1) s
         RIGHT JOIN pg_database d USING (oid)
-        WHERE s.used > 0 OR d.datconnlimit >= 0) AS databases
+        WHERE s.used > 0 OR d.datconnlimit >= 0
+        ORDER BY s.used DESC NULLS LAST, d.datname LIMIT {MOST_LIMITED}) found) AS databases
 FROM clients
 """  # noqa: S608
 
@@ -112,7 +124,7 @@ BACKUPS = """
 SELECT coalesce(a.application_name, '') AS application_name, p.phase,
        coalesce(p.backup_streamed, 0) AS streamed_bytes, coalesce(p.backup_total, 0) AS total_bytes
 FROM pg_stat_progress_basebackup p LEFT JOIN pg_stat_replication a USING (pid)
-ORDER BY 1
+ORDER BY 1 LIMIT 100
 """
 
 # inactive_since came with 17: read through JSON, so that one statement serves all versions.
@@ -124,28 +136,39 @@ SELECT slot_name::text AS name, active AS is_active, restart_lsn::text AS restar
        END AS inactive_seconds
 FROM pg_replication_slots s
 """
-SLOTS = f"{_SLOT} WHERE slot_type = 'physical' AND starts_with(slot_name::text, %(prefix)s) ORDER BY 1"
+SLOTS = (
+    f"{_SLOT} WHERE slot_type = 'physical' AND starts_with(slot_name::text, %(prefix)s) ORDER BY 1 LIMIT {MOST_SLOTS}"
+)
 SLOT = f"{_SLOT} WHERE slot_type = 'physical' AND slot_name = %(name)s"
 CREATE_SLOT = "SELECT pg_create_physical_replication_slot(%(name)s, true, false)"
-_HELD = """
-EXISTS (SELECT FROM pg_locks l
-        WHERE l.locktype = 'advisory' AND l.granted AND l.pid = %(guard_pid)s AND l.objsubid = 1
-          AND l.classid::bigint = (%(lock_key)s::bigint >> 32) & 4294967295
-          AND l.objid::bigint = %(lock_key)s::bigint & 4294967295)
+# usesysid is who has logged in: no role can make that up, as it can an application_name or a lock.
+_SESSIONS = """
+SELECT pid, application_name FROM pg_stat_activity
+WHERE usename = coalesce(%(role)s::text, current_user)
+  AND application_name LIKE 'headroom/' || %(part)s || '/%%'
+  AND split_part(application_name, '/', 3) = %(lease)s
 """
+_HELD = f"""
+EXISTS (SELECT FROM ({_SESSIONS}) ours WHERE split_part(application_name, '/', 4) = %(holder)s)
+  AND NOT EXISTS (SELECT FROM ({_SESSIONS}) rivals WHERE split_part(application_name, '/', 4) <> %(holder)s)
+"""  # noqa: S608
 DROP_SLOT = f"""
 SELECT pg_drop_replication_slot(s.slot_name)
 FROM pg_replication_slots s
 WHERE s.slot_name = %(name)s AND s.slot_type = 'physical' AND NOT s.active AND {_HELD}
 """  # noqa: S608
-"""Drops the slot only while our guard session holds the installation's lock, as the server sees it right then."""
+"""Drops the slot only while the server sees sessions of our guard, and none of another process of the installation."""
 END_SENDER = f"""
 SELECT pg_terminate_backend(s.active_pid, 1000)
 FROM pg_replication_slots s
 WHERE s.slot_name = %(name)s AND s.slot_type = 'physical' AND s.active_pid IS NOT NULL AND {_HELD}
 """  # noqa: S608
 """Ends the sender and waits up to a second for it, so that the slot can go at once."""
-HAS_LOCK = f"SELECT {_HELD} AS is_held"
+IS_HELD = f"""
+SELECT {_HELD} AS is_held,
+       (SELECT format('pid %%s, application %%s', pid, application_name) FROM ({_SESSIONS}) rivals
+        WHERE split_part(application_name, '/', 4) <> %(holder)s ORDER BY pid LIMIT 1) AS rival
+"""  # noqa: S608
 SERVER_KEY = """
 SELECT system_identifier::text AS system_identifier, pg_postmaster_start_time() AS started_at FROM pg_control_system()
 """
@@ -153,7 +176,6 @@ IDENTIFY_SYSTEM = "IDENTIFY_SYSTEM"
 TIMELINE_HISTORY = "TIMELINE_HISTORY {timeline:d}"
 """Both are commands of a replication connection, which takes no parameters."""
 
-TRY_LOCK = "SELECT pg_try_advisory_lock(%(lock_key)s::bigint) AS is_held"
 END_OLDER_HOLDERS = """
 SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) AS ended
 FROM pg_stat_activity
@@ -200,7 +222,7 @@ backend_type = 'client backend' AND pid <> pg_backend_pid() AND NOT {OURS}
 SESSIONS = f"""
 SELECT pid, backend_start, state, state_change FROM pg_stat_activity
 WHERE {_MAY_BE_ENDED} AND (state = 'idle' OR NOT %(only_idle)s)
-ORDER BY backend_start
+ORDER BY backend_start LIMIT {MOST_SESSIONS}
 """  # noqa: S608
 END_SESSION = f"""
 SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) AS ended FROM pg_stat_activity
@@ -217,7 +239,9 @@ SELECT current_setting('cluster_name') AS server_name, current_setting('server_v
         FROM (SELECT DISTINCT name::text, version FROM pg_available_extension_versions()) v) AS available
 """
 # Nobody reads from a template, and a session in it makes CREATE DATABASE wait. -2 marks a DROP that did not end.
-_DATABASES = "FROM pg_database d WHERE d.datallowconn AND NOT d.datistemplate AND d.datconnlimit <> -2 ORDER BY 1"
+_DATABASES = f"""FROM pg_database d WHERE d.datallowconn AND NOT d.datistemplate AND d.datconnlimit <> -2
+ORDER BY d.datname <> current_database(), 1 LIMIT {MOST_DATABASES}
+"""
 DATABASES = f"""
 SELECT d.datname::text AS name, d.datlocprovider::text AS provider, d.datcollversion AS recorded,
        pg_database_collation_actual_version(d.oid) AS actual
@@ -231,7 +255,7 @@ SELECT d.datname::text AS name, 'c' AS provider, NULL::text AS recorded,
 {_DATABASES}
 """  # noqa: S608
 """14 records no version of a database's own collation. All its collations belong to one C library with one version."""
-USED_COLLATIONS = """
+USED_COLLATIONS = f"""
 WITH used AS (
   SELECT unnest(indcollation::oid[]) AS oid FROM pg_index
   UNION SELECT unnest(partcollation::oid[]) FROM pg_partitioned_table
@@ -244,10 +268,12 @@ SELECT format('%%I.%%I', n.nspname, c.collname) AS name, c.collprovider::text AS
        c.collversion AS recorded, pg_collation_actual_version(c.oid) AS actual
 FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
 WHERE c.oid IN (SELECT oid FROM used) AND c.collprovider <> 'd'
-ORDER BY 1
-"""
+ORDER BY 1 LIMIT {MOST_COLLATIONS}
+"""  # noqa: S608
 """Collations that something stored depends on; those of expressions are in pg_depend. The database's own is apart."""
-EXTENSIONS = "SELECT extname::text AS name, extversion AS version FROM pg_extension ORDER BY 1"
+EXTENSIONS = f"""
+SELECT extname::text AS name, extversion AS version FROM pg_extension ORDER BY 1 LIMIT {MOST_EXTENSIONS}
+"""  # noqa: S608
 
 BEGIN_READ_ONLY = "BEGIN TRANSACTION READ ONLY"
 ROLLBACK = "ROLLBACK"

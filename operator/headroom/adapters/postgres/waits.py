@@ -5,20 +5,24 @@ are hidden, and the sample is empty. Of the blocker's statement only the shape l
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from headroom.adapters.postgres.links import SharedQueries
-from headroom.adapters.postgres.sql import OURS
-from headroom.model.waits import CPU, Blocker, WaitSample, describe_statement
+from headroom.adapters.postgres.values import MOST_NAME, read_entries, read_text, read_whole, understood
+from headroom.model.waits import CPU, MOST_READ, Blocker, WaitSample, describe_statement
 from headroom.ports.clock import Clock
 
 BLOCKER_EVERY_SECONDS = 5.0
 """pg_blocking_pids locks the whole lock table for a moment, so it is asked seldom, and only while sessions wait."""
 WAITERS_ASKED = 20
+MOST_EVENTS = 100
+"""Those with the most sessions; PostgreSQL 18 knows some 300, and sessions wait for few of them at a time."""
 
 # A role that is not told stands for everybody in the database. Sessions that wait for the same row queue up behind the
 # first of them (tuple), which waits for the transaction that holds it (transactionid): one cause, one name.
-_WORKERS = f"""
-backend_type = 'client backend' AND pid <> pg_backend_pid() AND NOT {OURS}
+# Sessions of queues have a separate login; who takes their name hides from a sample about itself, and no more.
+_WORKERS = """
+backend_type = 'client backend' AND pid <> pg_backend_pid() AND application_name NOT LIKE 'headroom/%%'
   AND CASE WHEN %(role)s::text IS NULL THEN datname = current_database() ELSE usename = %(role)s::text END
 """
 WAITS = f"""
@@ -28,7 +32,7 @@ SELECT CASE WHEN wait_event_type IS NULL THEN '{CPU}'
        count(*)::int AS sessions
 FROM pg_stat_activity
 WHERE {_WORKERS} AND state <> 'idle'
-GROUP BY 1 ORDER BY 1
+GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {MOST_EVENTS}
 """  # noqa: S608  only constants of this module
 BLOCKER = f"""
 WITH waiting AS MATERIALIZED (
@@ -36,7 +40,8 @@ WITH waiting AS MATERIALIZED (
 ), blocked AS MATERIALIZED (
   SELECT w.pid, b.pid AS blocker FROM waiting w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS b (pid)
 )
-SELECT a.query, a.state LIKE 'idle in transaction%%' AS is_idle, count(DISTINCT b.pid)::int AS waiters
+SELECT left(a.query, {MOST_READ}) AS query, a.state LIKE 'idle in transaction%%' AS is_idle,
+       count(DISTINCT b.pid)::int AS waiters
 FROM blocked b JOIN pg_stat_activity a ON a.pid = b.blocker
 WHERE a.wait_event_type IS DISTINCT FROM 'Lock' AND a.query IS NOT NULL AND a.state IS NOT NULL
 GROUP BY a.pid, a.query, a.state
@@ -57,7 +62,7 @@ class WaitReader:
         """One sample; the blocker is in it at most every five seconds for each role."""
         parameters = {"role": role}
         rows = await self.queries.query(WAITS, parameters)
-        sample = WaitSample(tuple((str(row["event"]), int(row["sessions"])) for row in rows))
+        sample = WaitSample(_parse_events(rows))
         now = self.clock.monotonic()
         if sample.lock_waiters == 0 or now - self._asked_at.get(role, -BLOCKER_EVERY_SECONDS) < BLOCKER_EVERY_SECONDS:
             return sample
@@ -65,6 +70,14 @@ class WaitReader:
         found = await self.queries.query(BLOCKER, parameters)
         if not found:
             return sample
-        row = found[0]
-        blocker = Blocker(describe_statement(str(row["query"])), int(row["waiters"]), bool(row["is_idle"]))
+        with understood("the primary"):
+            row = found[0]
+            statement = describe_statement(read_text(row["query"], MOST_READ))
+            blocker = Blocker(statement, read_whole(row["waiters"]), bool(row["is_idle"]))
         return WaitSample(sample.events, blocker)
+
+
+def _parse_events(found: list[dict[str, Any]]) -> tuple[tuple[str, int], ...]:
+    with understood("the primary"):
+        entries = read_entries(found, MOST_EVENTS)
+        return tuple(sorted((read_text(row["event"], 2 * MOST_NAME), read_whole(row["sessions"])) for row in entries))

@@ -1,8 +1,12 @@
 """The Telemetry port over Prometheus and the events API; metrics are created when they are first recorded."""
 
+import asyncio
 import logging
+import math
 import platform
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from prometheus_client import (
@@ -18,6 +22,7 @@ from prometheus_client.exposition import choose_encoder
 
 from headroom import __version__
 from headroom.adapters.telemetry.events import EventRecorder
+from headroom.model.text import clean_text
 from headroom.ports.clock import Clock
 from headroom.ports.kube import KubeWriter
 from headroom.ports.telemetry import Metric, MetricType
@@ -42,6 +47,9 @@ EVENTS = Metric(
 )
 
 Instrument = Gauge | Counter | Histogram
+KEPT_SECONDS = 1.0
+MAX_LABEL = 256
+"""Characters of a label's value."""
 
 
 class Registry:
@@ -90,6 +98,39 @@ class Registry:
             series.observe(value)
 
 
+@dataclass(slots=True)
+class Exposition:
+    """The text of all metrics, written once a second at most, however many ask for it, and by one thread at a time.
+
+    With many series it takes its time, so it is written beside the event loop, in a thread that serves nothing else.
+    """
+
+    registry: Registry
+    clock: Clock
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _thread: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
+    )
+    _written: dict[str, tuple[float, bytes]] = field(default_factory=dict)
+
+    async def get(self, accept: str) -> tuple[bytes, str]:
+        """The text and its content type, for an Accept header; a second old at most."""
+        _, content_type = choose_encoder(accept)
+        async with self._writing:
+            written_at, body = self._written.get(content_type, (-math.inf, b""))
+            if self.clock.monotonic() - written_at > KEPT_SECONDS:
+                loop = asyncio.get_running_loop()
+                written_at = self.clock.monotonic()
+                body, content_type = await loop.run_in_executor(self._thread, self.registry.expose, accept)
+                self._written = {**_keep_fresh(self._written, written_at), content_type: (written_at, body)}
+        return body, content_type
+
+
+def _keep_fresh(written: Mapping[str, tuple[float, bytes]], now: float) -> dict[str, tuple[float, bytes]]:
+    """The formats that somebody still asks for; a caller chooses among few, but may put many into a header."""
+    return {kind: entry for kind, entry in written.items() if now - entry[0] <= KEPT_SECONDS}
+
+
 class PrometheusTelemetry:
     """Implements `Telemetry`; events wait in a bounded queue until `run_events` has a writer for them.
 
@@ -98,15 +139,16 @@ class PrometheusTelemetry:
 
     def __init__(self, clock: Clock, *, instance: str = "headroom") -> None:
         self.registry = Registry()
+        self.exposition = Exposition(self.registry, clock)
         self._events = EventRecorder(clock, self._count_event, instance)
 
     def record(self, metric: Metric, value: float, **labels: str) -> None:
         """Set, add or observe, as the type of the metric asks."""
-        self.registry.record(metric, value, labels)
+        self.registry.record(metric, value, _clean(labels))
 
     def forget(self, *metrics: Metric, **labels: str) -> None:
         """Drop every series with all of these labels, of these metrics (none: of all). Without labels: no series."""
-        self.registry.forget(labels, metrics)
+        self.registry.forget(_clean(labels), metrics)
 
     def event(
         self, about: Mapping[str, Any], reason: Reason, message: str, *, type_: Literal["Normal", "Warning"] = "Normal"
@@ -120,6 +162,11 @@ class PrometheusTelemetry:
 
     def _count_event(self, reason: str, outcome: str) -> None:
         self.registry.record(EVENTS, 1, {"reason": reason, "outcome": outcome})
+
+
+def _clean(labels: Mapping[str, str]) -> dict[str, str]:
+    """Names of queues and waits come from servers."""
+    return {name: clean_text(value, MAX_LABEL) for name, value in labels.items()}
 
 
 def _make(metric: Metric, registry: CollectorRegistry) -> Instrument:

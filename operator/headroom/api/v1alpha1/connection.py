@@ -18,6 +18,13 @@ class TlsMode(StrEnum):
     VERIFY_FULL = "verify-full"
 
 
+class PasswordMethod(StrEnum):
+    """The weakest method by which a password is given to the server."""
+
+    SCRAM = "scram-sha-256"
+    MD5 = "md5"
+
+
 class Tls(SpecModel):
     """How a connection is encrypted and verified."""
 
@@ -50,6 +57,10 @@ class PostgresConnection(SpecModel):
     """Name of the database to connect to."""
     tls: Tls = Tls()
     """Encryption and verification of the connection."""
+    password_method: PasswordMethod = PasswordMethod.SCRAM
+    """`scram-sha-256` never shows the password to the server, and the server proves that it knows it. `md5` also
+    answers servers that ask for md5, from whose answer the password can be guessed; `Ready` of a DatabaseGuard then
+    says so. A password in clear is never sent."""
     credentials_secret_ref: LocalRef
     """A Secret with the keys `username` and `password`. It is read again every minute."""
 
@@ -62,9 +73,14 @@ class Pooler(SpecModel):
 
 
 class PrimaryConnection(PostgresConnection):
-    """A primary: the database to watch, the login to watch it with, and the login that replicas stream with."""
+    """A primary: the database to watch, and a login for each purpose: one that watches it and reads no table, one that
+    reads the tables of queues, and one that replicas stream with.
+    """
 
     replication_secret_ref: LocalRef | None = None
     """A Secret with the keys `username` and `password` of a role with REPLICATION; only ReplicaSets need it."""
+    queue_secret_ref: LocalRef | None = None
+    """A Secret with the keys `username` and `password` of a role that may read the tables of queues in `database`, and
+    nothing else; only WorkerPools with a preset and without a separate connection need it."""
     via: Pooler | None = None
     """The pooler in front of the workers, if there is one. Headroom itself always connects to `host`."""

@@ -59,7 +59,8 @@ class PostgresSettings(SpecModel):
     )
     """Server parameters, such as {work_mem: 32MB}. Headroom raises those that must not be below the primary's."""
     hba: Annotated[tuple[HbaLine, ...], Field(max_length=64)] = ()
-    """Lines of pg_hba.conf, in order, before our own. Empty: password logins from everywhere."""
+    """Lines of pg_hba.conf, in order: they let in clients, and all others are refused. Empty: every role with a SCRAM
+    password may connect with TLS. Superusers, and roles that may act as one, are always refused over the network."""
     hot_standby_feedback: bool = True
     """Whether replicas delay vacuum on the primary for their queries. Off: long queries may be cancelled."""
 

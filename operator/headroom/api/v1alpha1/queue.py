@@ -74,7 +74,8 @@ class PostgresQueue(SpecModel):
     """A queue in PostgreSQL tables: exactly one of `preset` and `custom`."""
 
     preset: Preset | None = None
-    """The queue library; its SQL runs as the login of `databaseRef` (or of `connection`), which needs SELECT."""
+    """The queue library. Its SQL runs as the login in `connection.queueSecretRef` of the guard (or in `connection`
+    here), which needs SELECT on the tables and may have no right that their owner could misuse."""
     queues: Annotated[tuple[SqlName, ...], Field(max_length=64), Unique()] = ()
     """Names of the queues that the workers drain. Empty: all queues of the library."""
     schema_name: SqlName | None = Field(default=None, validation_alias="schema", serialization_alias="schema")
@@ -82,7 +83,8 @@ class PostgresQueue(SpecModel):
     custom: CustomQueries | None = None
     """SQL of your own, for any other table."""
     connection: PostgresConnection | None = None
-    """The server of the queue, with a separate login. Absent: the database and login of `databaseRef`."""
+    """The server of the queue, with a separate login. Absent: the database of `databaseRef`, with its login for
+    queues."""
 
     @rule(
         "has(self.preset) != has(self.custom)",

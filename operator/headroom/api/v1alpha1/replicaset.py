@@ -46,8 +46,11 @@ class Storage(SpecModel):
 class ServerTls(SpecModel):
     """TLS of the replicas' own servers."""
 
-    certificate_secret_ref: LocalRef
-    """A Secret of type kubernetes.io/tls: the certificate that clients of the read Service see."""
+    certificate_secret_ref: LocalRef | None = None
+    """A Secret of type kubernetes.io/tls with the certificate that clients of the read Service see; its key ca.crt, if
+    it has one, holds the certificates that verify it. Absent: each replica makes its own certificate."""
+    allow_plaintext: bool = False
+    """Whether clients without TLS are let in. It only matters while `postgresql.hba` is empty."""
 
 
 class ReplicaSchedule(Schedule):
@@ -84,8 +87,8 @@ class ReplicaSetSpec(SpecModel):
     """The volume of each replica."""
     resources: Resources = Resources()
     """CPU and memory of each replica."""
-    tls: ServerTls | None = None
-    """TLS of the replicas' own servers. Absent: they serve without TLS, and a condition reports it."""
+    tls: ServerTls = ServerTls()
+    """TLS of the replicas' own servers. The ConfigMap `<name>-ca` has the certificates to verify them by."""
     postgresql: PostgresSettings = PostgresSettings()
     """Settings of the replicas' servers."""
     template: PodTemplate = PodTemplate()

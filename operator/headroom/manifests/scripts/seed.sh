@@ -4,9 +4,12 @@
 # A copy is complete when $PGDATA/.headroom-seeded says for which slot it was made. It is made beside $PGDATA and
 # renamed as the last step, so a run that is killed at any point leaves nothing that a later run could take for a copy.
 #
+# At last it reports to Kubernetes how the server will be known: by the certificate of its authority, else `no TLS: ` and
+# why; nothing where the user gave a certificate.
+#
 # Reads: PGDATA, CONFIG (a folder), SLOT, SYSTEM_IDENTIFIER, MAJOR, PRIMARY_CONNINFO, TRIES, MAX_RATE_KIB (may be
-# empty), and what lock.sh and credentials.sh read. Exit status: 0 ready, 3 cannot ever work with this volume or image,
-# 4 another pod still uses the volume, 1 try again.
+# empty), SERVER_TLS (a folder, may be empty), REPORT (a file), and what lock.sh, credentials.sh and certificate.sh read.
+# Exit status: 0 ready, 3 cannot ever work with this volume or image, 4 another pod still uses the volume, 1 try again.
 set -eu
 umask 077
 
@@ -47,7 +50,7 @@ system_identifier_of() {
 }
 
 check_image() {
-	for program in postgres pg_basebackup pg_controldata; do
+	for program in postgres pg_basebackup pg_controldata psql; do
 		command -v "$program" >/dev/null || refuse "the image has no $program"
 	done
 	case "$(postgres --version)" in
@@ -113,6 +116,23 @@ seed() {
 	say "seeded"
 }
 
+# What the server was built with, as it says without being started.
+can_encrypt() {
+	[ -n "$(postgres -D "$PGDATA" -C ssl_library -c config_file=/dev/null)" ]
+}
+
+report() {
+	[ -z "${SERVER_TLS:-}" ] || return 0
+	if ! command -v openssl >/dev/null; then
+		echo "no TLS: the image has no openssl" >"$REPORT"
+	elif ! can_encrypt; then
+		echo "no TLS: the server of the image was built without it" >"$REPORT"
+	else
+		sh "$CONFIG/certificate.sh" authority
+		cat "${PGDATA%/*}/.headroom-tls/$SLOT.crt" >"$REPORT"
+	fi
+}
+
 . "$CONFIG/lock.sh"
 lock_volume seed
 sh "$CONFIG/credentials.sh"
@@ -123,3 +143,5 @@ if [ -f "$PGDATA/$MARK" ]; then
 else
 	seed
 fi
+# Last: where a report was written, Kubernetes does not keep the end of the log.
+report

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Starts the server as a standby, or not at all: a container that restarts runs this again, and its seed step not.
 #
-# Reads: PGDATA, CONFIG (a folder), SLOT, NAME, PRIMARY_CONNINFO, SYSTEM_IDENTIFIER, REFRESH_SECONDS, and what lock.sh
-# and refresh.sh read.
+# Reads: PGDATA, CONFIG (a folder), SLOT, NAME, PRIMARY_CONNINFO, SYSTEM_IDENTIFIER, REFRESH_SECONDS, SERVER_TLS (a
+# folder, may be empty), and what lock.sh and refresh.sh read.
 set -eu
 
 refuse() {
@@ -33,6 +33,7 @@ keep_refreshing() {
 	done
 }
 
+run=${PASSFILE%/*}
 . "$CONFIG/lock.sh"
 lock_volume start
 for file in standby.signal .headroom-seeded; do
@@ -42,13 +43,29 @@ check_system
 # Whoever wrote it has ended, since the volume is ours, and a process of this pod may have its id by now.
 rm -f "$PGDATA/postmaster.pid"
 sh "$CONFIG/credentials.sh" || echo "start: the login to the primary is as it was" >&2
+# Nobody is let in over the network before it is known who is a superuser.
+printf 'all\n' >"$run/superusers"
+hba=pg_hba.conf
+if [ -n "${SERVER_TLS:-}" ]; then
+	certificate=$SERVER_TLS/tls.crt key=$SERVER_TLS/tls.key
+	set -- -c ssl=on -c "ssl_cert_file=$certificate" -c "ssl_key_file=$key"
+elif [ -f "$run/server.crt" ]; then
+	# The seed step made it. The container may have another address since.
+	sh "$CONFIG/certificate.sh" || echo "start: the server's certificate is as it was" >&2
+	certificate=$run/server.crt
+	set -- -c ssl=on -c "ssl_cert_file=$certificate" -c "ssl_key_file=$run/server.key"
+else
+	certificate=/dev/null hba=pg_hba.plain.conf
+	set -- -c ssl=off
+fi
+cat "$certificate" >"$run/served.crt" || true
 # Twice in the background, so that it is no child of the server, which would take its end for a crash of a backend; and
 # without the lock, so that it keeps no volume.
 (keep_refreshing "$$" 9>&- &)
-exec postgres -D "$PGDATA" \
+exec postgres -D "$PGDATA" "$@" \
 	-c "config_file=$CONFIG/postgresql.conf" \
-	-c "hba_file=$CONFIG/pg_hba.conf" \
-	-c "ident_file=$CONFIG/pg_ident.conf" \
+	-c "hba_file=$CONFIG/$hba" \
+	-c ident_file=/dev/null \
 	-c "cluster_name=$NAME" \
 	-c "primary_slot_name=$SLOT" \
 	-c "primary_conninfo=$PRIMARY_CONNINFO"

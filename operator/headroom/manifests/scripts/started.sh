@@ -1,11 +1,11 @@
 #!/bin/sh
-# Succeeds once the server accepts connections; it looks several times a run, so that a new member is seen within a moment.
-# Whether it is ready is then asked at once, by ready.sh.
+# Succeeds once the server accepts connections and knows whom to refuse; it looks several times a run, so that a new
+# member is seen within a moment. Whether it is ready is then asked at once, by ready.sh.
 #
 # It looks at what the server writes of itself, and knocks only then: to a server that replays a backlog, for hours
 # perhaps, each knock is a FATAL line in its log, which would push its last words out of what Kubernetes keeps of it.
 #
-# Reads: PGDATA, CONFIG (a folder), and what knock.sh reads.
+# Reads: PGDATA, CONFIG (a folder), and what superusers.sh and knock.sh read.
 set -eu
 
 # The eighth line is the server's status, as `pg_ctl --wait` reads it. One that was killed leaves its file behind.
@@ -22,5 +22,6 @@ until says_ready; do
 	[ "$looks" -gt 0 ] || exit 1
 	sleep 0.2
 done
+sh "$CONFIG/superusers.sh"
 . "$CONFIG/knock.sh"
 knock 1

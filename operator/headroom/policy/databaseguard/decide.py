@@ -142,7 +142,10 @@ def _find_wait(facts: GuardFacts) -> Finding | None:
     if facts.server is None:
         return Finding(Reason.IN_PROGRESS, "the server has not been asked yet")
     if not facts.server.has_installation_lock:
-        message = "another process of this operator still holds its lock on the server; it is asked again"
+        message = (
+            "another process of this operator is still connected to the server, and is asked to end; if it stays, see "
+            "application_name LIKE 'headroom/guard/%' in pg_stat_activity"
+        )
         return Finding(Reason.IN_PROGRESS, message)
     return None
 
@@ -266,7 +269,7 @@ def _find_orphans(facts: GuardFacts, idle_since: Mapping[str, float], now: float
     """Slots that nobody has used for long and whose set is not there; any other slot is never touched."""
     limit, found = SWEEP_AFTER.total_seconds(), []
     for slot in facts.slots or ():
-        match = SLOT_PATTERN.match(slot.name)
+        match = SLOT_PATTERN.fullmatch(slot.name)
         is_idle = slot.name in idle_since and slot.idle_seconds(now - idle_since[slot.name]) >= limit
         if is_idle and match is not None and match[2] not in facts.live_sets:
             found.append(slot.name)

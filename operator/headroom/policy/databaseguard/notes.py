@@ -14,12 +14,12 @@ from headroom.policy.synchronous import find_synchronous
 from headroom.reasons import Reason
 
 RESERVED_SINCE = 16
-
+MOST_NAMED = 5
+"""Names in one message; more are only counted."""
 
 _WITHOUT: dict[str, str] = {
     "pg_monitor": "lock waiters, transaction ages and the streaming state of replicas are not seen",
     "pg_signal_backend": "sessions are not ended: replicas drain only as clients leave, blockers are only named",
-    "pg_read_all_data": "caches of standbys are not warmed, and queue presets need SELECT on their tables",
     "pg_use_reserved_connections": "Headroom has no connection kept for it when the server is full",
 }
 
@@ -33,7 +33,9 @@ def find_notes(spec: DatabaseGuardSpec, facts: GuardFacts, budget: ConnectionBud
     canary_off = Finding(Reason.CANARY_DISABLED, "the canary is off: commit latency is not measured")
     found = (
         *describe_missing_rights(server.missing_rights, facts.role),
+        describe_superuser(facts.role) if server.is_superuser else None,
         describe_tls(str(spec.connection.tls.mode)),
+        describe_password(str(spec.connection.password_method)),
         describe_reserve(server.major, reserved, facts.role),
         None if spec.canary.enabled else canary_off,
         _describe_sharing(facts),
@@ -55,7 +57,9 @@ def find_state_notes(spec: DatabaseGuardSpec | None, server: ServerMemory, now: 
 
 def _describe_sharing(facts: GuardFacts) -> Finding | None:
     """Which other guards use the server; names of other namespaces are not for readers of this one."""
-    others = [f"dbg/{name}" for name in facts.local_guards]
+    others = [f"dbg/{name}" for name in facts.local_guards[:MOST_NAMED]]
+    if len(facts.local_guards) > MOST_NAMED:
+        others.append(f"{len(facts.local_guards) - MOST_NAMED} more guards of this namespace")
     if facts.foreign_guards:
         others.append("a guard of another namespace" if facts.foreign_guards == 1 else "guards of other namespaces")
     if not others:
@@ -77,6 +81,15 @@ def _describe_missing(right: str, role: str) -> str:
     return f"{right} is missing: {consequence}; run: GRANT {right} TO {quote_name(role)}"
 
 
+def describe_superuser(role: str) -> Finding:
+    """Why a superuser should not be the monitor."""
+    message = (
+        f"{quote_name(role)} is a superuser, so that whoever learns its password may do anything on the primary, and "
+        "run programs in the pods of replicas, which let it in; run headroom-setup.sql and name the role that it makes"
+    )
+    return Finding(Reason.LOGIN_TOO_POWERFUL, message)
+
+
 def describe_reserve(major: int, reserved_connections: int, role: str) -> Finding | None:
     """Why the server cannot keep a connection for us, or None when it does."""
     if major < RESERVED_SINCE:
@@ -86,6 +99,17 @@ def describe_reserve(major: int, reserved_connections: int, role: str) -> Findin
         message = f'no connection is reserved for "{role}"; set reserved_connections = 5 on the server'
         return Finding(Reason.RESERVE_NOT_ENFORCED, message)
     return None
+
+
+def describe_password(method: str) -> Finding | None:
+    """What the chosen method of login leaves open, or None for SCRAM."""
+    if method == "scram-sha-256":
+        return None
+    message = (
+        "connection.passwordMethod allows md5, by which whoever answers can learn to log in as this role; set the "
+        "password again with password_encryption = 'scram-sha-256' and remove the field"
+    )
+    return Finding(Reason.PASSWORD_METHOD_WEAK, message)
 
 
 def describe_tls(mode: str) -> Finding | None:

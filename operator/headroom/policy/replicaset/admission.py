@@ -1,12 +1,12 @@
 """Whether the primary can take one more replica: a chain of checks. The first one that fails says what to change."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from headroom.model.conditions import Finding
 from headroom.model.database import NEWEST_MAJOR, OLDEST_MAJOR, ServerFacts
 from headroom.model.numbers import count_of
+from headroom.model.text import parse_count
 from headroom.policy.synchronous import find_synchronous
 from headroom.reasons import Reason
 
@@ -122,7 +122,8 @@ def decide_wal_cap(server: ServerFacts, max_slot_wal: int | None) -> int | None:
 
 def _number(server: ServerFacts, name: str) -> int | None:
     text = server.settings.get(name, "")
-    return int(text) if re.fullmatch(r"-?\d+", text) else None
+    count = parse_count(text.removeprefix("-"))
+    return -count if count is not None and text.startswith("-") else count
 
 
 CHECKS: tuple[Check, ...] = (

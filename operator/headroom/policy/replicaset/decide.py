@@ -9,6 +9,7 @@ from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.model.conditions import Finding
 from headroom.model.moments import Moment
 from headroom.model.replica import Role
+from headroom.model.text import parse_count
 from headroom.policy import Outcome
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.admission import Admission, decide_admission, decide_wal_cap
@@ -35,8 +36,9 @@ class SetDecision:
 
     `refusal` is why no member can be begun, `is_waiting`: a failed attempt has to be waited out first. `outage` is set
     once it has lasted long enough to report. `unsettled` names members that another process left and that this new one
-    has not measured yet, `is_settling`: it cannot evaluate the set yet. `conflict`: an autoscaler scales a set that
-    scales itself. `over_cap` names members whose slots keep more WAL than they may, also those that are going.
+    has not measured yet, `is_settling`: it cannot evaluate the set yet. `conflict`: the installation does not
+    permit its pods, or an autoscaler scales a set that scales itself. `over_cap` names members whose slots keep more
+    WAL than they may, also those that are going.
     `stale_reads`: who may answer with old data while the primary answers. `library_notes`: what of the primary's
     libraries is not compared, or is wrong on the primary itself.
     """
@@ -75,6 +77,7 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
     outage = _find_lasting_outage(facts, memory, now.monotonic)
     targets = replace(
         _set_targets(spec, facts, goal, refusal, is_waiting=is_waiting),
+        authority_made_after=now.wall - timeouts.AUTHORITY_AGE_LIMIT,
         outage_seconds=_count_outage(memory, now.monotonic) if outage is not None else None,
     )
     plan = decide_plan(members, targets, now.wall)
@@ -182,7 +185,7 @@ def _count_configured(spec: ReplicaSetSpec, facts: SetFacts) -> int:
     server = facts.primary.view.server if facts.primary is not None else None
     known = server.settings.get("max_connections", "") if server is not None else ""
     texts = (known, spec.postgresql.parameters.get("max_connections", ""))
-    return max((int(text) for text in texts if text.isdigit()), default=0)
+    return max((count for count in map(parse_count, texts) if count is not None), default=0)
 
 
 def _count_connections(member: Member) -> Connections | None:
@@ -198,6 +201,8 @@ def _count_connections(member: Member) -> Connections | None:
 
 def _find_refusal(spec: ReplicaSetSpec, facts: SetFacts, wanted: int) -> Finding | None:
     """Why no member can be added, None when one can; `wanted` is how many there are to be."""
+    if facts.prohibition is not None:
+        return facts.prohibition
     if facts.primary is None:
         return facts.outage
     view = facts.primary.view
@@ -241,7 +246,11 @@ def _is_unmeasured(member: Member, memory: SetMemory) -> bool:
 
 
 def _find_conflict(spec: ReplicaSetSpec, facts: SetFacts) -> Finding | None:
-    """Without `autoscaling` another autoscaler may set the count; with it that count is ignored."""
+    """A rule of the installation. Or another autoscaler: without `autoscaling` it may set the count; with it that count
+    is ignored.
+    """
+    if facts.prohibition is not None:
+        return facts.prohibition
     claim = find_autoscaler(TargetId(GROUP, "ReplicaSet", facts.name), facts.autoscalers)
     if spec.autoscaling is None or claim is None:
         return None

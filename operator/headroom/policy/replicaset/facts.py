@@ -43,7 +43,8 @@ LibraryReading = ServerLibraries | Finding | None
 class MemberFacts:
     """One member as found; `reading` is None if nobody asked, since its pod has no address or has ended.
 
-    `is_node_lost` is true only if the node itself was seen not to answer.
+    `is_node_lost` is true only if the node itself was seen not to answer. `is_published`: clients can verify its server
+    by the set's ConfigMap, or there is nothing to publish.
     """
 
     id: MemberId
@@ -55,6 +56,7 @@ class MemberFacts:
     backup: BackupProgress | None = None
     is_listed: bool = False
     is_node_lost: bool = False
+    is_published: bool = True
     reading: Reading | None = None
     libraries: LibraryReading = None
 
@@ -91,7 +93,8 @@ class Deletion:
 class SetFacts:
     """One pass's facts; `primary` is None while it does not answer or is another server, and then `outage` says why.
 
-    `template` is the hash that a pod created now would have, None while it is not known. `is_service_refused`: another
+    `template` is the hash that a pod created now would have, None while it is not known, or while none may be created:
+    `prohibition` says which rule of the installation the pods would break. `is_service_refused`: another
     object has the name of the read Service. `autoscalers` are those of the namespace, `libraries` those of the primary.
     """
 
@@ -106,3 +109,6 @@ class SetFacts:
     autoscalers: tuple[AutoscalerClaim, ...] = ()
     deletion: Deletion | None = None
     libraries: LibraryReading = None
+    prohibition: Finding | None = None
+    given_authority: str = ""
+    """What verifies the certificate of the spec's Secret (PEM); empty without a Secret, or if it does not say."""

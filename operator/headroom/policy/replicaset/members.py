@@ -37,6 +37,8 @@ class Member:
     is_listed: bool = False
     is_node_lost: bool = False
     """True only if the node itself was seen not to answer."""
+    is_published: bool = True
+    """Clients can verify its server."""
     probe: ReplicaProbe | None = None
     lag: LagVerdict | None = None
     within: int = 0

@@ -278,6 +278,7 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: 
         backup=found.backup,
         is_listed=found.is_listed,
         is_node_lost=found.is_node_lost,
+        is_published=found.is_published,
         still_seconds=still_seconds(memory.copies, found.pod, now),
         slot_idle_seconds=idle_seconds(memory.idle_slots, found, now),
         drain_seconds=now - drain.since if drain is not None else 0.0,

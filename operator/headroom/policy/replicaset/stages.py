@@ -229,6 +229,14 @@ def _check_libraries(member: Member, _: StageContext) -> StageVerdict | None:
     return None
 
 
+def _check_published(member: Member, _: StageContext) -> StageVerdict | None:
+    """A client that verifies replicas must be able to verify this one before the Service leads to it."""
+    if member.is_published or member.role in (Role.SERVING, Role.DRAINING):
+        return None
+    message = "its certificate is not in the set's ConfigMap for clients yet"
+    return StageVerdict(Stage.CAUGHT_UP, Reason.CERTIFICATE_NOT_PUBLISHED, message)
+
+
 def _role_verdict(member: Member) -> StageVerdict:
     if member.role is Role.SERVING:
         return StageVerdict(Stage.SERVING, Reason.AS_EXPECTED, _describe(member))
@@ -260,4 +268,5 @@ CHECKS: tuple[Check, ...] = (
     _check_streaming,
     _check_lag,
     _check_libraries,
+    _check_published,
 )

@@ -1,6 +1,7 @@
 """What a plan works towards, and what all parts of it ask of a member."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.replica import Role, Stage
@@ -32,12 +33,18 @@ class Targets:
     """How long the primary has not answered; None while it does, and before that counts as an outage."""
     template: str | None = None
     """The hash that a pod created now would have; None while it is not known."""
+    authority_made_after: datetime | None = None
+    """Pods of before have an authority that is to be exchanged in time; None: none has."""
 
 
 def is_drifted(member: EvaluatedMember, targets: Targets) -> bool:
-    """Its pod was created from another template than the present one."""
+    """Its pod was created from another template than the present one, or so long ago that its authority is old."""
     pod = member.facts.pod
-    return targets.template is not None and pod is not None and pod.template != targets.template
+    if targets.template is None or pod is None:
+        return False
+    oldest = targets.authority_made_after
+    is_old = bool(pod.authority) and oldest is not None and pod.created_at < oldest
+    return is_old or pod.template != targets.template
 
 
 def is_warm(member: EvaluatedMember) -> bool:

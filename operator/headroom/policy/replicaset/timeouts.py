@@ -21,6 +21,8 @@ DIVERGED_LIMIT = timedelta(minutes=1)
 tell where the timeline forked off."""
 RECONNECT_LIMIT = timedelta(seconds=10)
 """A member that can follow the new primary and still streams from the old one is restarted after this."""
+AUTHORITY_AGE_LIMIT = timedelta(days=1600)
+"""A pod that is older is exchanged: it began with an authority that had at least 1,825 days left, half of its time."""
 NODE_LOST_AFTER = timedelta(seconds=60)
 GAP_LIMIT = timedelta(minutes=2)
 """A stream may still find WAL that no slot keeps, while the file exists: it tries every 5 s."""

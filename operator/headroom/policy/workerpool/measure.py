@@ -1,6 +1,7 @@
 """From a sample and what is remembered to the rates of a pool, and to all that the formulas of `wanted` read."""
 
 import math
+from dataclasses import replace
 
 from headroom.model.queue import QueueSample
 from headroom.policy.workerpool.constants import DEFAULT_LEAD_SECONDS, RATE_WINDOW_SECONDS
@@ -34,7 +35,9 @@ def measure(
         slots = target.pods.running * memory.occupancy.limit(limits).concurrency
         is_settled = target.pods.ready == target.present == target.existing
         workers = target.pods.ready if is_settled and target.pods.terminating == 0 else 0
-        memory = memory.observe(Observation(sample, slots, is_settled, workers), limits.target_lag_seconds)
+        # No rate needs the names of busy workers: they may have a MiB, which 200 samples of a pool must not keep.
+        kept = replace(sample, busy_hosts=None)
+        memory = memory.observe(Observation(kept, slots, is_settled, workers), limits.target_lag_seconds)
         memory = memory.occupy(follow_occupancy(memory.occupancy, memory.window, limits.concurrency))
     estimates = estimate(
         intervals(memory.window),

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.errors import Refused, Unavailable
+from headroom.model.conditions import Finding
 from headroom.model.database import DatabaseView
 from headroom.model.replica import SLOT_PATTERN, hash8
 from headroom.policy.databaseguard.decide import GuardDecision
@@ -43,8 +44,9 @@ async def apply(context: GuardContext) -> None:
 async def _repair_links(context: GuardContext) -> None:
     """Close links that lead astray, read Secrets again that do not serve, let another guard measure."""
     handles, decision, facts = context.handles, context.decision, context.facts
-    problems = (decision.finding, facts.replication_problem)
-    reasons = {problem.reason for problem in problems if problem is not None}
+    queue = handles.access.queue if handles.access is not None else None
+    problems = (decision.finding, facts.replication_problem, queue)
+    reasons = {problem.reason for problem in problems if isinstance(problem, Finding)}
     handles.login.read_again(is_due=bool(reasons & (LOGIN_REASONS | SECRET_REASONS)))
     if decision.must_disconnect:
         context.services.servers.sessions.leave(handles.uid)
@@ -90,6 +92,7 @@ def build_view(context: GuardContext) -> DatabaseView:
     return replace(
         view,
         replication=access.replication,
+        queue=access.queue,
         server=context.facts.server,
         marks=decision.marks,
     )
@@ -116,7 +119,7 @@ async def _sweep(context: GuardContext, slots: SlotLink) -> None:
     dropped: list[str] = []
     try:
         for name in context.decision.sweep:
-            match = SLOT_PATTERN.match(name)
+            match = SLOT_PATTERN.fullmatch(name)
             if match is not None and match[2] not in alive and await slots.drop_slot(name):
                 dropped.append(name)
     finally:

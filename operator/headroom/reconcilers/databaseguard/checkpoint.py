@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from headroom.api.v1alpha1.common import GuardState
-from headroom.model.moments import Moment, keep_time
+from headroom.model.moments import Moment, keep_time, parse_moment
 from headroom.model.numbers import round_number
 from headroom.policy.databaseguard.baseline import CalmSamples
 from headroom.policy.databaseguard.facts import GuardMemory, ServerMemory
@@ -96,4 +96,4 @@ def _write_baseline(baseline: Baseline) -> dict[str, float]:
 
 def read_time(text: str | None) -> datetime | None:
     """A time of status, or None."""
-    return None if text is None else datetime.fromisoformat(text)
+    return None if text is None else parse_moment(text)

@@ -24,6 +24,8 @@ ONLY_A_PERSON_HELPS = SECRET_REASONS | {
     Reason.PRIMARY_REPLACED,
     Reason.PRIMARY_STALE,
     Reason.HOST_NOT_FOUND,
+    Reason.HOST_NOT_ALLOWED,
+    Reason.PASSWORD_METHOD_WEAK,
 }
 UNKNOWN = unknown_conditions(KINDS, "the server has not been observed yet")
 

@@ -8,11 +8,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from headroom.api.v1alpha1.common import LocalRef
 from headroom.api.v1alpha1.connection import PrimaryConnection
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.errors import PrimaryUnavailable, Refused, Unavailable
 from headroom.model.conditions import Finding
-from headroom.model.database import ServerFacts
+from headroom.model.database import Credentials, ServerFacts
 from headroom.model.replica import hash8, slot_prefix
 from headroom.policy.databaseguard.decide import find_mismatch, is_sweep_due
 from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory, Observation, limits_of, sees_sessions
@@ -92,16 +93,25 @@ async def _observe(
 
 
 async def _read_access(services: Services, handles: GuardHandles, connection: PrimaryConnection) -> Access:
-    secrets = SecretReader(services.kube, handles.key[0])
+    secrets = SecretReader(services.kube, handles.key[0], services.permitted)
     target = await secrets.target(connection, FIELD)
-    access = Access(target, changed_at=secrets.changed.get(connection.credentials_secret_ref.name))
-    if connection.replication_secret_ref is None:
-        return access
-    field = f"{FIELD}.replicationSecretRef"
+    replication = await _read_login(secrets, connection.replication_secret_ref, f"{FIELD}.replicationSecretRef")
+    queue = await _read_login(secrets, connection.queue_secret_ref, f"{FIELD}.queueSecretRef")
+    changed_at = secrets.changed.get(connection.credentials_secret_ref.name)
+    access = Access(target, queue=queue, changed_at=changed_at)
+    if isinstance(replication, Finding):
+        return replace(access, replication_problem=replication)
+    return replace(access, replication=replication)
+
+
+async def _read_login(secrets: SecretReader, ref: LocalRef | None, field: str) -> Credentials | Finding | None:
+    """A login beside the guard's own: what is wrong with it does not stop the guard."""
+    if ref is None:
+        return None
     try:
-        return replace(access, replication=await secrets.credentials(connection.replication_secret_ref.name, field))
+        return await secrets.credentials(ref.name, field)
     except Refused as error:
-        return replace(access, replication_problem=Finding(error.reason, str(error)))
+        return Finding(error.reason, str(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ missing."""
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The two logins as the Secrets have them; `replication_problem` says why the second is missing.
+    """The logins as the Secrets have them; `replication_problem` says why the second is missing. `queue` is the login
+    for the tables of queues, why it cannot be read, or None if the spec names none.
 
     The Secret of the first was last written at `changed_at`; None where the API server does not tell.
     """
@@ -30,6 +31,7 @@ class Access:
     target: ConnectionTarget
     replication: Credentials | None = None
     replication_problem: Finding | None = None
+    queue: Credentials | Finding | None = None
     changed_at: datetime | None = None
 
 

@@ -16,7 +16,7 @@ from headroom.policy.databaseguard.describe import describe_change, is_worse
 from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory
 from headroom.ports.kube import REPLICA_SET, Manifest
 from headroom.reasons import Reason
-from headroom.reconcilers.context import INVALID_PAUSE, ReconcileContext, Services
+from headroom.reconcilers.context import INVALID_PAUSE, ReconcileContext, Services, restore_memory
 from headroom.reconcilers.databaseguard.apply import GuardContext, apply, sweep
 from headroom.reconcilers.databaseguard.checkpoint import restore
 from headroom.reconcilers.databaseguard.gather import gather
@@ -28,6 +28,8 @@ from headroom.reconcilers.reporter import NotYetEvents
 PASS_EVERY = timedelta(seconds=1)
 HELP_EVERY = timedelta(seconds=2)
 TEARDOWN_EVERY = timedelta(seconds=1)
+PINNED = frozenset({"systemIdentifier", "timeline"})
+"""What a guard remembers of its server even from a status that is damaged elsewhere."""
 
 
 @dataclass(slots=True)
@@ -131,7 +133,9 @@ class GuardReconciler:
         if guard is None:
             key = metadata["namespace"], metadata["name"]
             handles = GuardHandles.make(key, uid, self.services.clock, self.services.telemetry)
-            guard = self._guards[uid] = _Guard(handles, restore(body.get("status") or {}, self._now()))
+            now = self._now()
+            memory = restore_memory(lambda status: restore(status, now), body.get("status") or {}, PINNED.__contains__)
+            guard = self._guards[uid] = _Guard(handles, memory)
         return guard
 
     def _now(self) -> Moment:

@@ -1,9 +1,12 @@
 """Parses the pods, claims and endpoint slices of a set into facts; only what the uid of the set owns belongs to it."""
 
+import ssl
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
+from headroom.manifests.children import CERTIFICATE
 from headroom.manifests.pod import SEED, SERVER, SERVER_TLS_VOLUME
 from headroom.model.replica import (
     CONFIG_ANNOTATION,
@@ -22,6 +25,8 @@ from headroom.model.replica import (
 from headroom.ports.kube import Manifest
 from headroom.reasons import Reason
 
+MOST_REPORTS = 1024
+"""Reports of seed steps that need not be parsed again in each pass."""
 NEVER = datetime.fromtimestamp(0, UTC)
 
 
@@ -36,6 +41,10 @@ def parse_pod(manifest: Manifest) -> PodFacts:
     metadata, status = manifest["metadata"], manifest.get("status", {})
     annotations = metadata.get("annotations", {})
     since = annotations.get(DRAINING_SINCE_ANNOTATION)
+    volumes = manifest.get("spec", {}).get("volumes") or ()
+    seed = _parse_container(status.get("initContainerStatuses", ()), SEED)
+    has_given = any(volume["name"] == SERVER_TLS_VOLUME for volume in volumes)
+    authority = "" if has_given else parse_authority(seed.report)
     return PodFacts(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -48,12 +57,13 @@ def parse_pod(manifest: Manifest) -> PodFacts:
         ends_at=parse_time(metadata.get("deletionTimestamp")),
         ip=status.get("podIP", ""),
         node=manifest.get("spec", {}).get("nodeName", ""),
-        has_tls=any(volume["name"] == SERVER_TLS_VOLUME for volume in manifest.get("spec", {}).get("volumes") or ()),
+        has_tls=has_given or bool(authority),
+        authority=authority,
         config=annotations.get(CONFIG_ANNOTATION, ""),
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
         role_label=metadata.get("labels", {}).get(ROLE_LABEL),
         unschedulable=_unschedulable(status),
-        seed=_parse_container(status.get("initContainerStatuses", ()), SEED),
+        seed=seed,
         server=_parse_container(status.get("containerStatuses", ()), SERVER),
         draining_since=parse_time(since),
         why=parse_reason(annotations.get(DRAINING_WHY_ANNOTATION)),
@@ -84,6 +94,19 @@ def parse_listed(slices: Iterable[Manifest]) -> frozenset[str]:
         for endpoint in manifest.get("endpoints") or ()
         if endpoint.get("conditions", {}).get("ready") and "uid" in endpoint.get("targetRef", {})
     )
+
+
+@lru_cache(maxsize=MOST_REPORTS)
+def parse_authority(report: str) -> str:
+    """The certificate that a seed step reported (PEM); empty unless it is one certificate that parses."""
+    text = report.strip()
+    if not CERTIFICATE.fullmatch(text):
+        return ""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError):
+        return ""
+    return text
 
 
 def is_node_lost(manifest: Manifest | None) -> bool:
@@ -123,6 +146,7 @@ def _parse_container(statuses: Iterable[Mapping[str, Any]], name: str) -> Contai
         message=(ended.get("message") or "") if ended.get("exitCode") else "",
         exit_code=ended.get("exitCode"),
         ended_by=ended.get("reason") or "",
+        report=(ended.get("message") or "") if ended.get("exitCode") == 0 else "",
     )
 
 

@@ -13,6 +13,7 @@ from headroom.policy.replicaset.members import STAGE_ORDER, EvaluatedMember
 from headroom.policy.replicaset.replay_lag import describe_pause
 from headroom.policy.replicaset.staleness import describe_unstreamed, find_others
 from headroom.reasons import ConditionType, Reason
+from headroom.reconcilers.replicaset.certificates import describe_encryption
 from headroom.reconcilers.replicaset.memory import SetContext
 
 ONLY_A_PERSON_CAN_HELP = frozenset(
@@ -28,7 +29,16 @@ ONLY_A_PERSON_CAN_HELP = frozenset(
         Reason.LIBRARY_NOT_PRELOADED,
     }
 )
-CALM = frozenset({Reason.IN_PROGRESS, Reason.SEEDING, Reason.AS_EXPECTED, Reason.SLOT_PENDING, Reason.REPLAYING})
+CALM = frozenset(
+    {
+        Reason.IN_PROGRESS,
+        Reason.CERTIFICATE_NOT_PUBLISHED,
+        Reason.SEEDING,
+        Reason.AS_EXPECTED,
+        Reason.SLOT_PENDING,
+        Reason.REPLAYING,
+    }
+)
 """Reasons of a member in provisioning that only needs time."""
 SET_CONDITIONS = (
     ConditionType.READY,
@@ -139,8 +149,8 @@ def _ready(context: SetContext) -> Condition:
     if spec.mode is not Mode.ACTIVE:
         reason = Reason.PAUSED if spec.mode is Mode.PAUSED else Reason.DRY_RUN
         return Condition(kind, Truth.TRUE, reason, f"spec.mode is {spec.mode}{ignored}")
-    tls = "" if spec.tls is not None or not plan.good else "; without TLS, see spec.tls"
     reason = Reason.IN_PROGRESS if plan.good < goal.desired else Reason.AS_EXPECTED
+    tls = describe_encryption(context.decision.members, spec, context.facts.given_authority) if plan.good else ""
     return Condition(kind, Truth.TRUE, reason, f"{_describe_serving(context)}{tls}{ignored}")
 
 

@@ -22,6 +22,7 @@ from headroom.reasons import Reason
 from headroom.reconcilers.context import Services
 from headroom.reconcilers.namespace_view import read_autoscalers
 from headroom.reconcilers.readings import POSITION_AGE_SECONDS
+from headroom.reconcilers.replicaset.certificates import read_bundle, read_given_authority
 from headroom.reconcilers.replicaset.children import (
     is_node_lost,
     is_owned,
@@ -32,6 +33,7 @@ from headroom.reconcilers.replicaset.children import (
 )
 from headroom.reconcilers.replicaset.library_reader import Library, LibraryReader
 from headroom.reconcilers.replicaset.memory import SetHandles
+from headroom.reconcilers.replicaset.permission import find_prohibition
 from headroom.reconcilers.replicaset.pod_template import build_pod_template, build_upstream
 from headroom.reconcilers.replicaset.prober import LoopWatch, Prober, excuse
 
@@ -44,6 +46,8 @@ class _Children:
     claims: Mapping[str, ClaimFacts]
     listed: frozenset[str]
     guard: Manifest | None
+    published: Mapping[str, str]
+    """By which authority clients verify each member, by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,10 @@ class Gatherer:
         the probes.
         """
         children = await self._read_children()
+        if not self.is_live:
+            self.handles.given_authority = await read_given_authority(
+                self.services, self.handles, self._owner, self.spec
+            )
         # First, so that no probe goes to a pod that was recreated under the same name.
         await self._prober.forget_missing(children.pods.values())
         lost_nodes = await self._read_lost_nodes(children.pods.values())
@@ -81,19 +89,28 @@ class Gatherer:
             if watch.is_late:
                 readings = excuse(readings)
         view = remote.primary.view if remote.primary is not None else None
+        prohibition = await self._find_prohibition(children.guard)
         facts = SetFacts(
             name=self._owner.name,
             generation=self.body["metadata"]["generation"],
             members=tuple(self._join(children, remote, lost_nodes, readings)),
             primary=remote.primary,
             outage=remote.outage,
-            template=self._render_template(view, children.guard),
+            template=self._render_template(view, children.guard) if prohibition is None else None,
+            prohibition=prohibition,
             has_guard=children.guard is not None,
+            given_authority=self.handles.given_authority,
             is_service_refused=self.handles.is_service_refused,
             autoscalers=self._read_autoscalers(),
             deletion=await self._read_deletion(has_primary=remote.primary is not None),
         )
         return self._add_libraries(await self._add_history(facts))
+
+    async def _find_prohibition(self, guard: Manifest | None) -> Finding | None:
+        """None in a teardown, which makes nothing."""
+        if self.is_live:
+            return None
+        return await find_prohibition(self.services, self.handles, self._owner.namespace, self.spec, guard)
 
     async def _read_deletion(self, *, has_primary: bool) -> Deletion | None:
         deletion = _parse_deletion(self.body)
@@ -129,6 +146,7 @@ class Gatherer:
             claims={item["metadata"]["name"]: parse_claim(item) for item in claims},
             listed=parse_listed(await self._list(ENDPOINT_SLICE, of_service)),
             guard=await self._get(ObjectRef(DATABASE_GUARD, *self._guard_key)),
+            published=read_bundle(self.services.cache, owner),
         )
 
     async def _list(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
@@ -198,7 +216,7 @@ class Gatherer:
         # Also while the primary does not answer: with the login of the Secret, else with the last one that was known.
         view = self.services.servers.view(self._guard_key)
         if view is not None and view.target is not None:
-            self.handles.target = _member_target(view.target)
+            self.handles.target = _member_target(view.target, self.handles.given_authority)
         if self.handles.target is None:
             return {}
         position = primary.position if primary is not None else None
@@ -247,8 +265,9 @@ class Gatherer:
             name = member.object_name(set_name)
             pod, claim = children.pods.get(name), children.claims.get(name)
             # A claim from an installation with another name keeps the slot it was created with: the copy is bound to
-            # it.
-            slot_name = (claim and claim.slot) or slot_names.get(member) or member.slot_name(install, uid)
+            # it. Anybody may edit the claim, so a slot that cannot be this member's is not taken from it.
+            written = claim.slot if claim is not None and member.may_have_slot(uid, claim.slot) else ""
+            slot_name = written or slot_names.get(member) or member.slot_name(install, uid)
             yield MemberFacts(
                 id=member,
                 name=name,
@@ -259,6 +278,7 @@ class Gatherer:
                 backup=backups.get(slot_name),
                 is_listed=pod is not None and pod.uid in children.listed,
                 is_node_lost=pod is not None and pod.node in lost_nodes,
+                is_published=pod is None or pod.authority in ("", children.published.get(name)),
                 reading=readings.get(name),
             )
 
@@ -292,11 +312,10 @@ def _find_outage(view: DatabaseView | None, *, has_links: bool, now: float) -> F
     return None if has_links else Finding(Reason.GUARD_NOT_READY, "the DatabaseGuard has no connection to its server")
 
 
-def _member_target(primary: ConnectionTarget) -> ConnectionTarget:
+def _member_target(primary: ConnectionTarget, given_authority: str) -> ConnectionTarget:
     """What is the same for all members; `prober.reach` adds what each pod has of its own."""
-    return replace(
-        primary, port=5432, tls_mode="disable", ca_pem=None, client_certificate_pem=None, client_key_pem=None
-    )
+    ca = given_authority or None
+    return replace(primary, port=5432, tls_mode="disable", ca_pem=ca, client_certificate_pem=None, client_key_pem=None)
 
 
 def _parse_deletion(body: Manifest) -> Deletion | None:

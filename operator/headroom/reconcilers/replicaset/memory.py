@@ -15,6 +15,7 @@ from headroom.policy.replicaset.memory import SetMemory
 from headroom.ports.kube import REPLICA_SET, ObjectRef
 from headroom.ports.postgres import ReplicaLink, SlotLink
 from headroom.reconcilers.context import ReconcileContext
+from headroom.reconcilers.logins import CachedLogin
 from headroom.reconcilers.replicaset.library_reader import LibraryTask
 from headroom.reconcilers.replicaset.pod_template import PodTemplate
 from headroom.reconcilers.servers import GuardKey
@@ -68,6 +69,12 @@ class SetHandles:
     is_service_refused: bool = False
     measured: frozenset[str] = frozenset()
     unanswered: dict[str, float] = field(default_factory=dict)
+    permission: CachedLogin[bool] | None = None
+    """Whether the labels of the Secrets that pods mount were permitted when last read; None without such a rule."""
+    given: CachedLogin[str] | None = None
+    """The certificates that verify the one of the spec's Secret, as last read; None if it names none."""
+    given_authority: str = ""
+    """What it found (PEM), empty if there is no Secret, or no certificate in it that verifies the others."""
 
     async def close(self) -> None:
         """End all connections."""

@@ -58,8 +58,9 @@ def build_pod_template(owner: Owner, spec: ReplicaSetSpec, server: ServerFacts, 
         hba=spec.postgresql.hba,
         has_hot_standby_feedback=spec.postgresql.hot_standby_feedback,
         eject_replay_lag=spec.readiness.eject_replay_lag,
-        has_certificate=spec.tls is not None,
         monitor_role=upstream.monitor_role,
+        monitor_method=upstream.target.password_method,
+        allows_plaintext=spec.tls.allow_plaintext,
         ignored_libraries=spec.readiness.ignore_libraries,
     )
     config = build_config(owner, settings, server, upstream.target.ca_pem)

@@ -79,11 +79,14 @@ def excuse(readings: Mapping[str, Reading]) -> dict[str, Reading]:
 
 
 def reach(target: ConnectionTarget, pod: PodFacts) -> ConnectionTarget:
-    """The server in a pod, by the address that is in no certificate; encrypted if it was started with one.
+    """The server in a pod, verified by what the pod itself reported, else by the authority of the spec's Secret.
 
-    The spec does not tell: pods from before its last change run on as they are.
+    The spec does not tell: pods from before its last change run on as they are. The authority of a pod is of that pod
+    alone, so whoever has its address next is not taken for it; a name in the certificate would not tell more.
     """
-    return replace(target, host=pod.ip, tls_mode="require" if pod.has_tls else "disable")
+    ca = pod.authority or (target.ca_pem if pod.has_tls else None)
+    encrypted = "verify-ca" if ca else "require"
+    return replace(target, host=pod.ip, ca_pem=ca, tls_mode=encrypted if pod.has_tls else "disable", is_member=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,13 @@ from headroom.policy.replicaset.memory import SetMemory
 from headroom.policy.replicaset.timeouts import READINGS_TO_LEAVE
 from headroom.ports.kube import REPLICA_SET, Manifest, ObjectRef
 from headroom.reasons import ConditionType, Reason
-from headroom.reconcilers.context import INVALID_PAUSE, Services, carry_out
+from headroom.reconcilers.context import INVALID_PAUSE, Services, carry_out, restore_memory
 from headroom.reconcilers.replicaset import actions, metrics
 from headroom.reconcilers.replicaset.checkpoint import restore
 from headroom.reconcilers.replicaset.conditions import SET_CONDITIONS, describe_deletion, find_foremost
 from headroom.reconcilers.replicaset.gather import Gatherer
 from headroom.reconcilers.replicaset.memory import SetContext, SetHandles
-from headroom.reconcilers.replicaset.routing import ensure_routing
+from headroom.reconcilers.replicaset.routing import ensure_bundle, ensure_routing
 from headroom.reconcilers.replicaset.status import describe_status
 from headroom.reconcilers.replicaset.teardown import read_for_teardown, teardown_pass
 from headroom.reconcilers.reporter import DesiredStatus, NotYetEvents
@@ -37,6 +37,8 @@ STARTS_WITHIN = timedelta(seconds=10)
 LEAVES_WITHIN = timedelta(seconds=3)
 """A member that may be beyond its bound is asked more often for so long; its next reading may never come."""
 WRITTEN_BY_REPORTER = ("conditions", "observedGeneration")
+PINNED = frozenset({"desiredReplicas", "systemIdentifier", "timeline"})
+"""What a set remembers even from a status that is damaged elsewhere; the members themselves are found by their pods."""
 VERDICTS = (Truth.TRUE, Truth.FALSE)
 WARN_WHILE_TRUE = (ConditionType.STALLED, ConditionType.READS_MAY_BE_STALE)
 """These do not turn Ready, and a person must hear of them all the same."""
@@ -117,7 +119,12 @@ class ReplicaSetReconciler:
         if state is None:
             ref = ObjectRef(REPLICA_SET, metadata["namespace"], metadata["name"])
             install_id, status = self.services.install_id, body.get("status") or {}
-            memory = restore(status, self._now(), name=ref.name, uid=metadata["uid"], install_id=install_id)
+            uid, now = metadata["uid"], self._now()
+
+            def read(found: Mapping[str, Any]) -> SetMemory:
+                return restore(found, now, name=ref.name, uid=uid, install_id=install_id)
+
+            memory = restore_memory(read, status, PINNED.__contains__)
             state = self._states[metadata["uid"]] = _SetState(ref, memory)
         return state
 
@@ -174,6 +181,7 @@ async def _act(context: SetContext) -> None:
     await context.attempt(_take_away(context))
     await actions.end_sessions(context)
     await actions.remove(context)
+    await context.attempt(ensure_bundle(context))
     await context.attempt(ensure_routing(context))
     await actions.seed(context)
     await actions.reserve(context)

@@ -1,4 +1,6 @@
-"""What a set has once: the read Service and the disruption budget; and the end of unused ConfigMaps."""
+"""What a set has once: the read Service, the disruption budget, the certificates for clients; and the end of unused
+ConfigMaps.
+"""
 
 import hashlib
 import json
@@ -6,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headroom.errors import Refused
-from headroom.manifests.children import build_disruption_budget, build_read_service
+from headroom.manifests.children import build_bundle, build_disruption_budget, build_read_service, bundle_name
 from headroom.model.replica import SET_LABEL, Role
 from headroom.ports.kube import CONFIG_MAP, DISRUPTION_BUDGET, SERVICE, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
+from headroom.reconcilers.replicaset.certificates import read_bundle
 from headroom.reconcilers.replicaset.children import is_owned
 from headroom.reconcilers.replicaset.memory import SetContext
 
@@ -31,6 +34,22 @@ async def ensure_routing(context: SetContext) -> None:
         context, DISRUPTION_BUDGET, build_disruption_budget(context.owner, desired=desired, min_serving=minimum)
     )
     await _sweep_configs(context)
+
+
+async def ensure_bundle(context: SetContext) -> None:
+    """Publish by what clients verify the members; a new one does not serve before."""
+    published = read_bundle(context.services.cache, context.owner)
+    authorities = {}
+    for member in (each.facts for each in context.decision.members if not each.facts.is_going):
+        pod = member.pod
+        # A pod that is being recreated has its authority on its volume, and will report it again.
+        is_told = pod is not None and pod.seed.is_done
+        authority = pod.authority if pod is not None and is_told else published.get(member.name)
+        if authority:
+            authorities[member.name] = authority
+    given = context.facts.given_authority
+    if authorities or given or published:
+        await _ensure(context, CONFIG_MAP, build_bundle(context.owner, authorities, given))
 
 
 async def _ensure(context: SetContext, kind: Kind, manifest: Manifest) -> None:
@@ -55,7 +74,7 @@ async def _sweep_configs(context: SetContext) -> None:
     if template is None:
         return
     pods = [member.facts.pod for member in context.decision.members]
-    used = {template.config_name, *(pod.config for pod in pods if pod is not None)}
+    used = {template.config_name, bundle_name(context.name), *(pod.config for pod in pods if pod is not None)}
     for item in context.services.cache.list(CONFIG_MAP, context.namespace, labels={SET_LABEL: context.name}):
         metadata = item["metadata"]
         if not is_owned(item, context.uid) or metadata["name"] in used:

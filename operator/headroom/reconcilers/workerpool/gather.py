@@ -4,20 +4,21 @@ Every failure to read the queue becomes a finding that names the remedy.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headroom.api.v1alpha1.common import GuardState
 from headroom.api.v1alpha1.queue import PostgresQueue
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.errors import InvalidSpec, KubeUnavailable, Refused, SignalUnavailable, Unavailable
 from headroom.model.conditions import Finding
+from headroom.model.database import ConnectionTarget
 from headroom.model.moments import Moment
 from headroom.model.queue import QueueQuestion, QueueSample
 from headroom.model.waits import WaitSample
 from headroom.policy.workerpool import PoolFacts, PoolMemory, Target, lead_time
 from headroom.policy.workerpool.constants import PROBE_SECONDS, URGENT_PROBE_SECONDS
 from headroom.ports.kube import DATABASE_GUARD, Manifest, ObjectRef
-from headroom.ports.postgres import PrimaryLink, QueueLink
+from headroom.ports.postgres import QueueLink
 from headroom.ports.signals import QueueProbe
 from headroom.reasons import Reason
 from headroom.reconcilers.context import Services
@@ -141,46 +142,65 @@ class Gatherer:
         question = QueueQuestion(self.now.monotonic, target_lag, lead_time(self.memory), within, is_shrinking)
         return await self._probe(self.handles.queue, queue, runner).sample(question)
 
-    def _probe(self, kept: QueueHandles, queue: PostgresQueue, runner: PrimaryLink | QueueLink) -> QueueProbe:
+    def _probe(self, kept: QueueHandles, queue: PostgresQueue, runner: QueueLink) -> QueueProbe:
         """The probe that was opened for this queue and this link: its counts belong to both."""
         if kept.probe is None or kept.runner is not runner or kept.source != queue:
             kept.probe, kept.runner, kept.source = self.services.probes.open(queue, runner), runner, queue
         return kept.probe
 
-    async def _runner(self, queue: PostgresQueue) -> PrimaryLink | QueueLink:
-        if queue.connection is not None:
-            return await self._own_link(self.handles.queue, queue)
-        key = guard_key(self.handles.namespace, self.spec)
-        assert key is not None
-        return self._link_of_guard(key)
-
-    def _link_of_guard(self, key: GuardKey) -> PrimaryLink:
-        view, links, name = self.services.servers.view(key), self.services.servers.links(key), key[1]
-        if not self._has_guard():
-            message = f"there is no DatabaseGuard {name} in this namespace: create it or correct spec.databaseRef"
-            raise SignalUnavailable(message, reason=Reason.GUARD_NOT_FOUND)
-        if view is None:
-            raise SignalUnavailable(f"dbg/{name} has not been observed yet", reason=Reason.GUARD_NOT_READY)
-        if not view.is_ready or links is None:
-            why = view.finding.message or view.finding.reason
-            raise SignalUnavailable(f"dbg/{name} cannot use its server: {why}", reason=Reason.GUARD_NOT_READY)
-        return links.primary
-
-    def _has_guard(self) -> bool:
-        key = guard_key(self.handles.namespace, self.spec)
-        return key is not None and self.services.cache.get(ObjectRef(DATABASE_GUARD, *key)) is not None
-
-    async def _own_link(self, kept: QueueHandles, queue: PostgresQueue) -> QueueLink:
-        connection = queue.connection
-        assert connection is not None
-        reader = SecretReader(self.services.kube, self.handles.namespace)
-        target = await kept.login.get(connection, lambda: reader.target(connection, CONNECTION_FIELD))
+    async def _runner(self, queue: PostgresQueue) -> QueueLink:
+        """The link of the queue's login; pools with the same login share a connection."""
+        kept = self.handles.queue
+        target = await self._find_target(queue)
         if kept.lease is not None and kept.lease.target != target:
             # A new password or host: counts that the old link began mean nothing on the new one.
             await kept.close()
         if kept.lease is None:
             kept.lease = await self.services.servers.queue_links.open(self.services.postgres, target)
         return kept.lease.link
+
+    async def _find_target(self, queue: PostgresQueue) -> ConnectionTarget:
+        connection = queue.connection
+        if connection is not None:
+            reader = SecretReader(self.services.kube, self.handles.namespace, self.services.permitted)
+            return await self.handles.queue.login.get(connection, lambda: reader.target(connection, CONNECTION_FIELD))
+        key = guard_key(self.handles.namespace, self.spec)
+        assert key is not None
+        return self._target_of_guard(key)
+
+    def _target_of_guard(self, key: GuardKey) -> ConnectionTarget:
+        """The guard's database with its login for queues: the guard's own login reads no table."""
+        view, name = self.services.servers.view(key), key[1]
+        if not self._has_guard():
+            message = f"there is no DatabaseGuard {name} in this namespace: create it or correct spec.databaseRef"
+            raise SignalUnavailable(message, reason=Reason.GUARD_NOT_FOUND)
+        if view is None:
+            raise SignalUnavailable(f"dbg/{name} has not been observed yet", reason=Reason.GUARD_NOT_READY)
+        if not view.is_ready or view.target is None:
+            why = view.finding.message or view.finding.reason
+            raise SignalUnavailable(f"dbg/{name} cannot use its server: {why}", reason=Reason.GUARD_NOT_READY)
+        if isinstance(view.queue, Finding):
+            raise SignalUnavailable(f"dbg/{name}: {view.queue.message}", reason=view.queue.reason)
+        if view.queue is None:
+            raise SignalUnavailable(
+                describe_missing_login(name, self.handles.namespace), reason=Reason.QUEUE_LOGIN_MISSING
+            )
+        return replace(view.target, credentials=view.queue)
+
+    def _has_guard(self) -> bool:
+        key = guard_key(self.handles.namespace, self.spec)
+        return key is not None and self.services.cache.get(ObjectRef(DATABASE_GUARD, *key)) is not None
+
+
+def describe_missing_login(guard: str, namespace: str) -> str:
+    """What to run for a guard without a login for queues."""
+    patch = '{"spec": {"connection": {"queueSecretRef": {"name": "store-queue"}}}}'
+    return (
+        f"dbg/{guard} names no login for queues, and its own reads no table. Run headroom-setup.sql and "
+        "headroom-queue-procrastinate.sql of the chart. Put the login headroom_queue into a Secret (here store-queue) "
+        f"with the keys username and password. Run: "
+        f"kubectl patch dbg/{guard} -n {namespace} --type merge --patch '{patch}'"
+    )
 
 
 def _postgres_of(spec: WorkerPoolSpec) -> PostgresQueue:

@@ -14,7 +14,7 @@ from headroom.policy.workerpool import PodCounts, PoolDecision, PoolFacts, PoolM
 from headroom.policy.workerpool.victims import DELETION_COST, IDLE_COST
 from headroom.ports.clock import Clock
 from headroom.ports.kube import Manifest
-from headroom.ports.postgres import PrimaryLink, QueueLink
+from headroom.ports.postgres import QueueLink
 from headroom.ports.signals import QueueProbe
 from headroom.reconcilers.context import ReconcileContext
 from headroom.reconcilers.logins import CachedLogin
@@ -39,7 +39,7 @@ class QueueHandles:
 
     login: CachedLogin[ConnectionTarget]
     probe: QueueProbe | None = None
-    runner: PrimaryLink | QueueLink | None = None
+    runner: QueueLink | None = None
     source: PostgresQueue | None = None
     lease: QueueLease | None = None
     sample_seconds: float = 0.0

@@ -15,7 +15,7 @@ from headroom.model.numbers import count_of
 from headroom.policy.workerpool import PoolMemory, decide
 from headroom.ports.kube import WORKER_POOL, Manifest, ObjectRef
 from headroom.reasons import ConditionType, Reason
-from headroom.reconcilers.context import INVALID_PAUSE, Services
+from headroom.reconcilers.context import INVALID_PAUSE, Services, restore_memory
 from headroom.reconcilers.notifications import QueueNotifications
 from headroom.reconcilers.reporter import NotYetEvents
 from headroom.reconcilers.workerpool import metrics
@@ -32,6 +32,8 @@ QUIET = frozenset({Reason.AS_EXPECTED, Reason.NOT_YET_OBSERVED, Reason.LAG_WITHI
 """Reasons without an event; SignalAvailable says why a signal is stale."""
 WARNINGS = frozenset({Reason.JOBS_FAILING, Reason.GRACE_TOO_SHORT, Reason.CONCURRENCY_MISMATCH})
 """Reasons of True conditions that a person should act on."""
+PINNED = frozenset({"conditions", "target"})
+"""What a pool remembers even from a status that is damaged elsewhere."""
 EARLY = (str(Truth.UNKNOWN), str(Reason.GUARD_NOT_READY))
 """SignalAvailable while a guard has hardly had the time to observe its server: no event either."""
 
@@ -116,7 +118,9 @@ class WorkerPoolReconciler:
         uid = metadata["uid"]
         if uid not in self._handles:
             self._handles[uid] = PoolHandles.create(metadata["namespace"], metadata["name"], uid, self.services.clock)
-            self._memories[uid] = restore(body.get("status") or {}, now)
+            self._memories[uid] = restore_memory(
+                lambda status: restore(status, now), body.get("status") or {}, PINNED.__contains__
+            )
         return self._handles[uid]
 
     async def _decide(self, body: Manifest, spec: WorkerPoolSpec, handles: PoolHandles, now: Moment) -> PoolContext:

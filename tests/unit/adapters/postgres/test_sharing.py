@@ -12,6 +12,7 @@ import pytest
 from headroom.adapters.postgres.queues import sharing
 from headroom.adapters.postgres.queues.sharing import Connections, SharedQuestions, SharedStatement
 from headroom.errors import HeadroomError, PrimaryUnavailable, SignalUnavailable
+from headroom.ports.signals import QueueTables
 from headroom.reasons import Reason
 
 STATEMENT = SharedStatement("SELECT %(queue)s AS queue, 5 %% 2 AS rest LIMIT %(limit)s", {"queue": "text"})
@@ -28,7 +29,9 @@ class Runner:
     bad: Mapping[str, HeadroomError] = field(default_factory=dict)
     asked: list[list[str]] = field(default_factory=list)
 
-    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    async def read(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, *, tables: QueueTables | None = None
+    ) -> list[dict[str, Any]]:
         assert parameters is not None
         many = json.loads(parameters["questions"]) if "questions" in parameters else None
         queues = [parameters["queue"]] if many is None else [question["queue"] for question in many]

@@ -36,7 +36,7 @@ def test_only_a_bare_name_is_completed(host: str, expected: str) -> None:
     assert qualify_host(host, "shop") == expected
 
 
-@given(st.lists(st.sampled_from(["pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_later"]), unique=True))
+@given(st.lists(st.sampled_from(["pg_monitor", "pg_signal_backend", "pg_later"]), unique=True))
 def test_every_missing_right_is_named_with_its_grant(missing: list[str]) -> None:
     notes = describe_missing_rights(missing, 'odd"role')
     assert len(notes) == len(missing)
@@ -57,6 +57,19 @@ def test_only_verify_full_leaves_nothing_open() -> None:
     assert describe_tls("verify-full") is None
     messages = {mode: note.message for mode in ("disable", "require", "verify-ca") if (note := describe_tls(mode))}
     assert len(set(messages.values())) == 3
+
+
+def test_a_login_by_md5_is_said_with_the_remedy() -> None:
+    found = notes_of({"connection": {"passwordMethod": "md5"}})
+    assert list(found) == [Reason.PASSWORD_METHOD_WEAK]
+    assert "scram-sha-256" in found[Reason.PASSWORD_METHOD_WEAK]
+
+
+def test_a_superuser_as_monitor_is_said_with_the_remedy() -> None:
+    found = notes_of(server=replace(SERVER, is_superuser=True))
+    assert list(found) == [Reason.LOGIN_TOO_POWERFUL]
+    assert '"monitor" is a superuser' in found[Reason.LOGIN_TOO_POWERFUL]
+    assert "headroom-setup.sql" in found[Reason.LOGIN_TOO_POWERFUL]
 
 
 def test_a_server_as_it_should_be_has_no_note() -> None:

@@ -1,11 +1,15 @@
 """Who leaves for one whose lag is known, and who leaves when none is wanted."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 from headroom.model.replica import Role
 from headroom.policy.replicaset.members import Member
 from headroom.policy.replicaset.plan import Plan, decide_plan
 from headroom.policy.replicaset.replay_lag import ReplayLag
+from headroom.policy.replicaset.timeouts import AUTHORITY_AGE_LIMIT
 from headroom.reasons import Reason
-from tests.unit.policy.replicaset.make import BEYOND, NOW, judge, make_member, make_targets
+from tests.unit.policy.replicaset.make import BEYOND, NOW, judge, make_member, make_pod, make_targets
 
 
 def plan(*found: Member, desired: int = 1) -> Plan:
@@ -64,3 +68,17 @@ def test_if_none_is_wanted_one_that_lags_or_is_silent_leaves_too() -> None:
 def test_if_none_is_wanted_those_that_serve_well_leave_one_by_one() -> None:
     assert [entry.name for entry in plan(serving(0), serving(1), desired=0).drain] == ["store-1-a"]
     assert plan(serving(0), make_member(Role.DRAINING, 1), desired=0).drain == ()
+
+
+def test_a_pod_is_exchanged_long_before_its_authority_ends() -> None:
+    oldest = NOW - AUTHORITY_AGE_LIMIT
+    targets = replace(make_targets(desired=1, standbys=1), authority_made_after=oldest)
+
+    def recreated(**changes: object) -> tuple[str, ...]:
+        standby = make_member(Role.STANDBY, 1)
+        aged = replace(standby, pod=make_pod(Role.STANDBY, **{"created_at": oldest - timedelta(days=1), **changes}))
+        return decide_plan(judge(serving(), aged), targets, NOW).recreate
+
+    assert recreated(authority="PEM") == ("store-1-a",)
+    assert recreated(authority="PEM", created_at=NOW) == ()
+    assert recreated() == (), "it has none"

@@ -349,3 +349,17 @@ def test_a_pause_never_shortens_with_another_failure_and_never_exceeds_ten_minut
 def test_a_verdict_depends_on_nothing_but_what_was_found() -> None:
     for member, *_ in CASES.values():
         assert decide_stage(member, context()) == decide_stage(replace(member), context())
+
+
+@pytest.mark.parametrize("role", [Role.PROVISIONING, Role.STANDBY])
+def test_a_member_that_clients_cannot_verify_yet_is_no_standby(role: Role) -> None:
+    verdict = decide_stage(make_member(role, is_published=False), context())
+    assert (verdict.stage, verdict.reason) == (Stage.CAUGHT_UP, Reason.CERTIFICATE_NOT_PUBLISHED)
+    assert not verdict.is_failed
+    assert not verdict.is_due_for_replacement
+
+
+@pytest.mark.parametrize("role", [Role.SERVING, Role.DRAINING])
+def test_a_member_that_serves_does_not_leave_because_somebody_edits_the_certificates(role: Role) -> None:
+    member = make_member(role)
+    assert decide_stage(replace(member, is_published=False), context()) == decide_stage(member, context())

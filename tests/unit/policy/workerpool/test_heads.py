@@ -1,6 +1,7 @@
 """An item that the workers pass over is blocked and named: it scales nothing, and hides no item that does."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -147,5 +148,10 @@ def test_a_poison_head_keeps_no_workers_and_no_probes_a_second() -> None:
 
 
 def test_what_is_kept_of_a_sample_has_no_lists() -> None:
-    memory = decide(make_spec(), make_facts(signal=drained(1)), PoolMemory(), moment(NOW)).memory
-    assert (memory.window[-1].sample.leading, memory.window[-1].sample.eldest) == ((), ())
+    """A query of its author may name as many busy workers as a MiB holds, and ten minutes of samples are kept."""
+    busy = frozenset({"mailer-1"})
+    outcome = decide(make_spec(), make_facts(signal=replace(drained(1), busy_hosts=busy)), PoolMemory(), moment(NOW))
+    kept = outcome.memory.window[-1].sample
+    assert (kept.leading, kept.eldest, kept.busy_hosts) == ((), (), None)
+    assert outcome.decision.sample is not None
+    assert outcome.decision.sample.busy_hosts == busy

@@ -190,7 +190,7 @@ async def test_a_slow_secret_is_not_part_of_an_observation(world: GuardWorld) ->
     observed = world.telemetry.observations[metrics.OBSERVATION_SECONDS.name, tuple(sorted(LABELS.items()))]
     observed.clear()
     task = asyncio.create_task(world.reconciler.reconcile(world.body()))
-    await world.clock.advance(10)
+    await world.clock.advance(15)
     await task
     assert world.ready[0] == "True"
     assert max(observed) < 1

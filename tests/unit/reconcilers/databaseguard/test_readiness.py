@@ -160,9 +160,7 @@ async def test_a_restart_of_the_server_passes_by_itself(world: GuardWorld) -> No
     assert world.view.marks[-1].taken_at >= world.clock.monotonic() - 3, "the canary goes on as well"
 
 
-@pytest.mark.parametrize(
-    "right", ["pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_use_reserved_connections"]
-)
+@pytest.mark.parametrize("right", ["pg_monitor", "pg_signal_backend", "pg_use_reserved_connections"])
 async def test_a_missing_right_is_named_with_its_grant_and_leaves_ready_true(world: GuardWorld, right: str) -> None:
     world.primary.roles["monitor"].rights -= {right}
     await world.run(3)
@@ -287,7 +285,7 @@ async def test_a_steady_guard_calls_nobody_but_its_secrets_once_a_minute(world: 
     await world.run(300)
     assert {(verb, ref.kind) for verb, ref in world.kube.calls} == {("get", SECRET)}
     names = Counter(ref.name for _, ref in world.kube.calls)
-    assert set(names) == {"store-monitor", "store-replication"}
+    assert set(names) == {"store-monitor", "store-replication", "store-queue"}
     assert max(names.values()) <= 5
 
 

@@ -9,7 +9,7 @@ import pytest
 from headroom.adapters.inmemory.postgres_server import MemorySlot
 from headroom.model.database import Lsn
 from headroom.model.replica import hash8
-from headroom.ports.kube import CLAIM, POD
+from headroom.ports.kube import CLAIM, POD, ObjectRef
 from headroom.reasons import Reason
 from tests.manifests import NAMESPACE
 from tests.memory_world import INSTALL
@@ -130,3 +130,48 @@ async def test_two_releases_with_disjoint_watches_leave_each_other_alone() -> No
     assert {other, fresh} <= set(world.primary.slots)
     assert await world.delete(60)
     assert set(world.primary.slots) == {other, fresh}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "their_own_slot",
+        f"hr_{OLD}_{hash8('a set of somebody else')}_0_a",
+        "hr_0badcafe_{mine}_77_a",
+        "hr_0badcafe_{mine}_0_zzzz",
+        "{slot}\n",
+        "hr_0badcafe_{mine}_" + "1" * 5000 + "_a",
+    ],
+    ids=["another's", "another set's", "another ordinal", "another life", "with a line end", "an endless number"],
+)
+async def test_an_edited_claim_does_not_choose_which_slot_is_dropped(written: str) -> None:
+    """Whoever may edit claims in a namespace may write any name there; the guard's login may drop every slot."""
+    world = await make_world()
+    mine = hash8(world.body["metadata"]["uid"])
+    [slot, other] = sorted(world.primary.slots)
+    written = written.format(mine=mine, slot=slot)
+    world.add_slot(written)
+    for item in world.children(CLAIM):
+        if item["metadata"]["annotations"]["headroom.dev/slot"] == slot:
+            ref = ObjectRef(CLAIM, NAMESPACE, item["metadata"]["name"])
+            world.cluster.edit(
+                ref, lambda claim: claim["metadata"]["annotations"].update({"headroom.dev/slot": written})
+            )
+    await world.run(20)
+    assert {slot, other, written} <= set(world.primary.slots)
+    assert await world.delete(60)
+    left = set(world.primary.slots)
+    assert written in left or mine in written, "a slot of this very set is dropped with it"
+    assert not left & {slot, other}
+
+
+async def test_a_claim_still_names_the_slot_of_its_member_by_an_installation_that_is_called_otherwise() -> None:
+    """The copy is bound to it, and this version would not find it by its prefix."""
+    world = await make_world()
+    world.former_ids = ()
+    slots, uids = sorted(world.primary.slots), world.uids()
+    world.restart(NEW)
+    await world.run(30)
+    assert (sorted(world.primary.slots), world.uids()) == (slots, uids)
+    assert await world.delete(60)
+    assert not world.primary.slots

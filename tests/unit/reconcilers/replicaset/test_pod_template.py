@@ -54,7 +54,7 @@ def test_a_member_trusts_what_the_operator_trusts(mode: str, ca: str | None, wan
     pod_template = draw(replace(TARGET, tls_mode=mode, ca_pem=ca))
     assert pod_template is not None
     assert pod_template.config["data"].get(CA_FILE) == want
-    environment = {entry["name"]: entry["value"] for entry in build(pod_template)["spec"]["containers"][0]["env"]}
+    environment = {entry["name"]: entry.get("value") for entry in build(pod_template)["spec"]["containers"][0]["env"]}
     assert ("sslrootcert=" in environment["PRIMARY_CONNINFO"]) == (want is not None)
 
 

@@ -1,5 +1,6 @@
 """A pool whose queue cannot be read: the workers stay, the reason is said once, and it comes back by itself."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from headroom.adapters.postgres.queues.custom import MOST_AGE_SECONDS, MOST_ITEM
 from headroom.api.v1alpha1.common import GuardState
 from headroom.api.v1alpha1.workerpool_status import WorkerPoolStatus
 from headroom.errors import HeadroomError, InvalidSpec, PrimaryUnavailable, Refused, SignalUnavailable
+from headroom.ports.kube import SECRET, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.workerpool import metrics
 from tests.manifests import NAMESPACE, PRIMARY
@@ -218,6 +220,40 @@ async def test_a_queue_with_its_own_login_names_what_its_secret_lacks() -> None:
     assert len(world.probes.opened) == 1
     await world.advance(60)
     assert len(world.probes.opened) == 1, "one link and one probe for as long as nothing changes"
+
+
+async def test_without_a_login_for_queues_the_command_is_named_and_the_workers_stay() -> None:
+    """As after an upgrade: the guard's own login reads no table, whatever its rights are."""
+    world = PoolWorld(replicas=5)
+    await world.advance(20, rate=1)
+    login = world.read(GUARD_REF)["spec"]["connection"]["queueSecretRef"]
+    world.cluster.edit(GUARD_REF, lambda guard: guard["spec"]["connection"].pop("queueSecretRef"))
+    await world.advance(5)
+    world.queue(**LATE)
+    await world.advance(100)
+    assert world.condition("SignalAvailable") == ("False", Reason.QUEUE_LOGIN_MISSING)
+    message = world.message("SignalAvailable")
+    command = f"kubectl patch dbg/store -n {NAMESPACE} --type merge --patch '"
+    assert command in message
+    patch = json.loads(message.partition(command)[2].rstrip("'"))
+    assert world.asked_for() == 5
+    world.cluster.edit(GUARD_REF, lambda guard: guard["spec"]["connection"].update(patch["spec"]["connection"]))
+    await world.advance(100)
+    assert patch["spec"]["connection"]["queueSecretRef"] == login
+    assert world.condition("SignalAvailable")[0] == "True", "the command is all that is needed"
+
+
+async def test_a_secret_for_queues_that_is_missing_stops_the_pool_and_not_the_guard() -> None:
+    world = PoolWorld(replicas=5)
+    await world.advance(20, rate=1)
+    world.cluster.remove(ObjectRef(SECRET, NAMESPACE, "store-queue"))
+    await world.advance(100)
+    assert world.condition("SignalAvailable") == ("False", Reason.SECRET_NOT_FOUND)
+    assert "spec.connection.queueSecretRef" in world.message("SignalAvailable")
+    assert world.find_condition(GUARD_REF, "Ready")["status"] == "True"
+    world.set_secret("store-queue", username="queue", password="queue-password")
+    await world.advance(20)
+    assert world.condition("SignalAvailable")[0] == "True"
 
 
 @pytest.mark.parametrize("reason", [Reason.QUERY_NOT_A_NUMBER, Reason.QUERY_NO_ROW])

@@ -24,6 +24,7 @@ SOURCES = [
 FIELD = re.compile(r"(?<![\w./@])((?:spec|queue|objective|behavior|connection|workers)\.[a-zA-Z]+(?:\.[a-zA-Z]+)*)")
 WORD = re.compile(r"(?<![\w.%{(/_-])([a-z]+(?:[A-Z][a-z]+)+)(?![\w(])")
 VERBS = {
+    ("patch",): {"-n", "--type", "--patch"},
     ("rollout", "undo"): {"-n"},
     ("rollout", "restart"): {"-n"},
     ("describe", "pod"): {"-n", "-l"},

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from headroom.adapters.postgres.values import WHERE, read_whole, understood
 from headroom.errors import PrimaryUnavailable, Refused, SignalUnavailable
 from headroom.model.numbers import count_of
 from headroom.ports.signals import SqlRunner
@@ -46,13 +47,16 @@ async def describe_timeout(runner: SqlRunner, table: str, columns: str) -> Signa
     `columns` are those of the index that the probe needs on its waiting rows.
     """
     try:
-        (locks,) = await runner.query(LOCKS, {"table": table})
-        if locks["holder"] is not None:
-            return SignalUnavailable(_describe_holder(table, locks), reason=Reason.QUEUE_LOCKED)
-        (row,) = await runner.query(HAS_INDEX, {"table": table, "index": f"%({columns}) WHERE%todo%"})
+        found = await runner.read(LOCKS, {"table": table})
+        with understood(WHERE):
+            if (locks := found[0])["holder"] is not None:
+                return SignalUnavailable(_describe_holder(table, locks), reason=Reason.QUEUE_LOCKED)
+        found = await runner.read(HAS_INDEX, {"table": table, "index": f"%({columns}) WHERE%todo%"})
+        with understood(WHERE):
+            has_index = bool(found[0]["has_index"])
     except (PrimaryUnavailable, Refused, SignalUnavailable):
         return None
-    if row["has_index"]:
+    if has_index:
         message = f"the probe of {table} took too long: see that the table is vacuumed, and what loads the server"
     else:
         message = (
@@ -64,14 +68,15 @@ async def describe_timeout(runner: SqlRunner, table: str, columns: str) -> Signa
 
 def _describe_holder(table: str, row: Mapping[str, Any]) -> str:
     holder = row["holder"]
+    pid = read_whole(holder["pid"])
     who = f"role {_shorten(holder['role'])}, application {_shorten(holder['application']) or 'without a name'}"
     since = holder["since"]
     start = "" if since is None else f" since {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    waiting = count_of(row["waiting"], "session waits", "sessions wait")
+    waiting = count_of(read_whole(row["waiting"]), "session waits", "sessions wait")
     return (
         f"the probe timed out while {waiting} for a lock on {table}: "
-        f"the session with pid {holder['pid']} ({who}) has held one{start}; "
-        f"end it with SELECT pg_terminate_backend({holder['pid']})"
+        f"the session with pid {pid} ({who}) has held one{start}; "
+        f"end it with SELECT pg_terminate_backend({pid})"
     )
 
 

@@ -8,12 +8,13 @@ from decimal import Decimal
 from typing import Any
 
 from headroom.api.v1alpha1.queue import CustomQueries
-from headroom.errors import SignalUnavailable
+from headroom.errors import PrimaryUnavailable, SignalUnavailable
 from headroom.model.queue import QueueQuestion, QueueSample
 from headroom.ports.signals import SqlRunner
 from headroom.reasons import Reason
 
 FIELD = "queue.postgres.custom"
+NO_ARRAY = "not an array of names or addresses without NULL: use array_agg"
 STRAY_PERCENT = re.compile(r"%(?!\(target_lag\)s)")
 MOST_AGE_SECONDS = 1e10
 """An age of more than 300 years is not in seconds."""
@@ -86,12 +87,23 @@ class CustomProbe:
         return None if sql is None else read_count(f"{FIELD}.{name}", await self._rows(name, sql, parameters), most)
 
     async def _hosts(self, name: str, sql: str | None) -> frozenset[str] | None:
-        return None if sql is None else read_hosts(f"{FIELD}.{name}", await self._rows(name, sql))
+        if sql is None:
+            return None
+        try:
+            rows = await self._rows(name, sql)
+        except SignalUnavailable as error:
+            if error.reason is not Reason.QUERY_NOT_A_NUMBER:
+                raise
+            # The type of its column was refused before any row was fetched.
+            raise _refusal(f"{FIELD}.{name}", Reason.QUERY_NO_ARRAY, f"is {NO_ARRAY}") from error
+        return read_hosts(f"{FIELD}.{name}", rows)
 
     async def _rows(self, name: str, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         try:
             return await self.runner.query(sql, parameters)
-        except SignalUnavailable as error:
+        except (SignalUnavailable, PrimaryUnavailable) as error:
+            if isinstance(error, PrimaryUnavailable) and error.reason is not Reason.ANSWER_REFUSED:
+                raise
             message = f"{FIELD}.{name}: {error}"
             raise SignalUnavailable(message, reason=error.reason, retry_after=error.retry_after) from error
 
@@ -121,8 +133,10 @@ def read_count(name: str, rows: list[dict[str, Any]], most: int) -> int:
 def read_hosts(name: str, rows: list[dict[str, Any]]) -> frozenset[str]:
     """The one array of texts or addresses of one row; raises as `read_age` does."""
     value = _read_value(name, rows)
-    if not isinstance(value, list) or any(host is None or isinstance(host, int | float | dict) for host in value):
-        message = f"returned {type(value).__name__}, not an array of names or addresses without NULL: use array_agg"
+    if not isinstance(value, list) or any(
+        host is None or isinstance(host, int | float | dict | list) for host in value
+    ):
+        message = f"returned {type(value).__name__}, {NO_ARRAY}"
         raise _refusal(name, Reason.QUERY_NO_ARRAY, message)
     return frozenset(str(host) for host in value)
 
@@ -146,7 +160,9 @@ def _read_number(name: str, rows: list[dict[str, Any]]) -> int | float | Decimal
         message = f"returned {type(value).__name__}, not a number; for an age write extract(epoch from ...)"
         raise _refusal(name, Reason.QUERY_NOT_A_NUMBER, message)
     if not math.isfinite(value):
-        raise _refusal(name, Reason.QUERY_NOT_A_NUMBER, f"returned {value}: a number is needed")
+        # A numeric has up to 131,072 digits: what no float can hold is infinite in the message as well.
+        told = "NaN" if math.isnan(value) else str(float(value))
+        raise _refusal(name, Reason.QUERY_NOT_A_NUMBER, f"returned {told}: a number is needed")
     return value
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headroom.adapters.postgres.queues.sharing import SharedQuestions, SharedStatement
+from headroom.adapters.postgres.values import WHERE, read_entries, read_number, read_text, understood
 from headroom.errors import PrimaryUnavailable, Refused, SignalUnavailable
 from headroom.model.queue import QueueQuestion
 
@@ -22,6 +23,8 @@ LEAST_ENDED = 20
 """The longest of fewer jobs says little about the longest of a hundred."""
 MOST_RUNNING = 1000
 QUANTILE = 0.99
+MOST_QUEUE = 128
+"""Characters of the library's column for names of queues."""
 
 JOB_TIMES = """
 WITH ended AS MATERIALIZED (
@@ -31,13 +34,13 @@ WITH ended AS MATERIALIZED (
         SELECT job.queue_name FROM {schema}.procrastinate_jobs job WHERE job.id = e.job_id LIMIT 1
     ) j
     WHERE e.id > (SELECT max(id) FROM {schema}.procrastinate_events) - %(event_span)s
-      AND e.type IN ('succeeded', 'failed', 'deferred_for_retry', 'aborted')
+      AND e.type = ANY('{{succeeded,failed,deferred_for_retry,aborted}}'::{event}[])
 ), attempts AS (
     SELECT ended.queue_name, extract(epoch FROM ended.at - began.at)::float8 AS seconds
     FROM ended
     CROSS JOIN LATERAL (
         SELECT max(e.at) AS at FROM {schema}.procrastinate_events e
-        WHERE e.job_id = ended.job_id AND e.type = 'started' AND e.id < ended.id
+        WHERE e.job_id = ended.job_id AND e.type = 'started'::{event} AND e.id < ended.id
     ) began
     WHERE began.at IS NOT NULL
 ), times AS (
@@ -50,7 +53,7 @@ WITH ended AS MATERIALIZED (
     FROM {schema}.procrastinate_jobs j
     JOIN {schema}.procrastinate_workers w
       ON w.id = j.worker_id AND w.last_heartbeat > now() - make_interval(secs => %(heartbeat)s)
-    WHERE j.status = 'doing'
+    WHERE j.status = 'doing'::{status}
     ORDER BY j.id
     LIMIT %(most_running)s
 ), ages AS (
@@ -58,7 +61,7 @@ WITH ended AS MATERIALIZED (
     FROM running
     CROSS JOIN LATERAL (
         SELECT max(e.at) AS at FROM {schema}.procrastinate_events e
-        WHERE e.job_id = running.id AND e.type = 'started'
+        WHERE e.job_id = running.id AND e.type = 'started'::{event}
     ) began
     WHERE began.at IS NOT NULL
     GROUP BY running.queue_name
@@ -66,7 +69,7 @@ WITH ended AS MATERIALIZED (
 SELECT (SELECT json_object_agg(queue_name, seconds) FROM times) AS ended,
        (SELECT json_object_agg(queue_name, seconds) FROM ages) AS running
 """
-"""`{schema}` is to be filled in."""
+"""`{schema}` and the types `{status}` and `{event}` are to be filled in."""
 
 
 @dataclass(slots=True)
@@ -78,7 +81,12 @@ class JobTimes:
     _asked_at: float | None = None
 
     async def measure(
-        self, questions: SharedQuestions, text: str, question: QueueQuestion, *, heartbeat_seconds: float
+        self,
+        questions: SharedQuestions,
+        statement: SharedStatement,
+        question: QueueQuestion,
+        *,
+        heartbeat_seconds: float,
     ) -> None:
         """Ask if it is time to; without an answer the last one stands."""
         pause = SOON_SECONDS if question.is_shrinking else EVERY_SECONDS
@@ -93,11 +101,12 @@ class JobTimes:
             "quantile": QUANTILE,
         }
         try:
-            statement = SharedStatement(text, {})
             row = await questions.ask(statement, parameters, asker=id(self), within_seconds=SOON_SECONDS)
         except (PrimaryUnavailable, Refused, SignalUnavailable):
             return
-        self.ended, self.running = _parse(row["ended"]), _parse(row["running"])
+        with understood(WHERE):
+            self.ended = _parse(row["ended"], EVENT_SPAN // LEAST_ENDED)
+            self.running = _parse(row["running"], MOST_RUNNING)
 
     def ended_within(self, queues: Sequence[str]) -> float | None:
         """What 99 of 100 jobs of the slowest of these queues end within; empty is all of them, None is not known."""
@@ -112,6 +121,7 @@ def _pick(seconds: Mapping[str, float], queues: Sequence[str]) -> list[float]:
     return [max(0.0, value) for queue, value in seconds.items() if not queues or queue in queues]
 
 
-def _parse(value: Any) -> Mapping[str, float]:
+def _parse(value: Any, most: int) -> Mapping[str, float]:
     parsed = json.loads(value) if isinstance(value, str) else value
-    return {str(queue): float(seconds) for queue, seconds in (parsed or {}).items()}
+    entries = read_entries(list((parsed or {}).items()), most)
+    return {read_text(queue, MOST_QUEUE): read_number(seconds) for queue, seconds in entries}

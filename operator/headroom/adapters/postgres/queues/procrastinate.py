@@ -14,7 +14,7 @@ from psycopg import sql
 
 from headroom.adapters.postgres.queues.blockers import describe_timeout
 from headroom.adapters.postgres.queues.job_times import JOB_TIMES, JobTimes
-from headroom.adapters.postgres.queues.preflight import LibraryTables, find_schema
+from headroom.adapters.postgres.queues.preflight import FoundTables, LibraryTables, find_tables
 from headroom.adapters.postgres.queues.procrastinate_counts import (
     KEPT_ROWS,
     ArrivalCounter,
@@ -37,6 +37,7 @@ from headroom.adapters.postgres.queues.procrastinate_sql import (
     SOME_QUEUES,
 )
 from headroom.adapters.postgres.queues.sharing import SharedQuestions, SharedStatement
+from headroom.adapters.postgres.values import WHERE, read_plain, understood
 from headroom.errors import PrimaryUnavailable, Refused, SignalUnavailable
 from headroom.model.queue import QueueQuestion, QueueSample, StuckItem, WaitingItem
 from headroom.ports.signals import SqlRunner
@@ -46,7 +47,7 @@ TABLES = LibraryTables(
     library="procrastinate",
     columns={
         "procrastinate_jobs": frozenset(
-            {"id", "queue_name", "status", "lock", "priority", "scheduled_at", "worker_id"}
+            {"id", "queue_name", "status", "lock", "priority", "scheduled_at", "worker_id", "xmax"}
         ),
         "procrastinate_events": frozenset({"id", "job_id", "type", "at"}),
         "procrastinate_workers": frozenset({"id", "last_heartbeat"}),
@@ -73,7 +74,7 @@ class ProcrastinateProbe:
     schema: str | None = None
     questions: SharedQuestions | None = None
     times: dict[str, JobTimes] = field(default_factory=dict)
-    _found: str | None = None
+    _found: FoundTables | None = None
     _events: EventCounter = field(default_factory=EventCounter)
     _arrivals: ArrivalCounter = field(default_factory=ArrivalCounter)
     _deletions: DeletionWatch = field(default_factory=DeletionWatch)
@@ -92,33 +93,36 @@ class ProcrastinateProbe:
     async def sample(self, question: QueueQuestion) -> QueueSample:
         """See `QueueProbe.sample`."""
         if self._found is None:
-            self._found = await find_schema(self.runner, TABLES, self.schema)
+            self._found = await find_tables(self.runner, TABLES, self.schema)
+        found = self._found
         self._events.prepare(question.asked_at)
-        row = await self._ask(question, self._found)
-        sample, times = self._to_sample(question, row), self.times.setdefault(self._found, JobTimes())
+        row = await self._ask(question, found)
+        with understood(WHERE):
+            sample = self._to_sample(question, read_plain(row))
+        times = self.times.setdefault(found.tables.schema, JobTimes())
         if self.questions is not None and sample.lag_seconds <= question.target_lag_seconds:
             # While the queue is late, no worker goes, and the sample is urgent.
-            text = self._fill(JOB_TIMES, self._found)
-            await times.measure(self.questions, text, question, heartbeat_seconds=HEARTBEAT_SECONDS)
+            statement = SharedStatement(self._fill(JOB_TIMES, found), {}, found.tables)
+            await times.measure(self.questions, statement, question, heartbeat_seconds=HEARTBEAT_SECONDS)
         job_seconds, in_hand = times.ended_within(self.queues), times.running_for(self.queues)
         return replace(sample, job_seconds=job_seconds, in_hand_seconds=in_hand)
 
-    async def _ask(self, question: QueueQuestion, schema: str) -> Mapping[str, Any]:
+    async def _ask(self, question: QueueQuestion, found: FoundTables) -> Mapping[str, Any]:
         """The answer; a server that had no time for it is asked for less, at once and for a minute."""
         is_lean = question.asked_at < self._lean_until
         try:
-            return await self._ask_once(question, schema, is_lean=is_lean)
+            return await self._ask_once(question, found, is_lean=is_lean)
         except (PrimaryUnavailable, Refused, SignalUnavailable) as error:
             if error.reason not in _TIMEOUTS or is_lean:
-                await self._raise_why(schema, error)
+                await self._raise_why(found.tables.schema, error)
                 raise
             self._lean_until = question.asked_at + LEAN_SECONDS
-        return await self._ask(question, schema)
+        return await self._ask(question, found)
 
-    async def _ask_once(self, question: QueueQuestion, schema: str, *, is_lean: bool) -> Mapping[str, Any]:
+    async def _ask_once(self, question: QueueQuestion, found: FoundTables, *, is_lean: bool) -> Mapping[str, Any]:
         if self.questions is None:
             self.questions = SharedQuestions(self.runner)
-        statement = SharedStatement(self._fill(SAMPLE, schema), OWN_PARAMETERS)
+        statement = SharedStatement(self._fill(SAMPLE, found), OWN_PARAMETERS, found.tables)
         parameters = self._parameters(question, is_lean=is_lean)
         row = await self.questions.ask(statement, parameters, asker=id(self), within_seconds=question.within_seconds)
         if not is_lean:
@@ -129,16 +133,23 @@ class ProcrastinateProbe:
         """Raise a better reason than the server's code where the catalogs have one; the error itself stands else."""
         self._found = None
         if error.reason in (Reason.QUERY_FAILED, Reason.MISSING_RIGHT, Reason.QUEUE_NOT_FOUND):
-            self._found = await find_schema(self.runner, TABLES, self.schema)
+            self._found = await find_tables(self.runner, TABLES, self.schema)
         if error.reason in _TIMEOUTS:
             found = await describe_timeout(self.runner, _jobs_of(schema), "queue_name, id")
             if found is not None:
                 raise found from error
 
-    def _fill(self, text: str, schema: str) -> str:
+    def _fill(self, text: str, found: FoundTables) -> str:
         is_ours = (ALL_QUEUES, ONE_QUEUE)[len(self.queues)] if len(self.queues) < 2 else SOME_QUEUES
-        parts = {"schema": sql.Identifier(schema), "table": sql.Literal(_jobs_of(schema)), "is_ours": sql.SQL(is_ours)}
-        return sql.SQL(text).format(**parts).as_string(None)
+        schema = found.tables.schema
+        names = {
+            "schema": sql.Identifier(schema).as_string(None),
+            "table": sql.Literal(_jobs_of(schema)).as_string(None),
+            "status": found.types["procrastinate_jobs"]["status"],
+            "event": found.types["procrastinate_events"]["type"],
+        }
+        parts = {name: sql.SQL(value.replace("%", "%%")) for name, value in names.items()}
+        return sql.SQL(text).format(**parts, is_ours=sql.SQL(is_ours)).as_string(None)
 
     def _parameters(self, question: QueueQuestion, *, is_lean: bool) -> dict[str, Any]:
         return {

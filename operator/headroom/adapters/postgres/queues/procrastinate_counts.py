@@ -24,13 +24,17 @@ jobs."""
 STATISTICS_SECONDS = 12.0
 """The server tells deleted rows up to 10 s late (PGSTAT_IDLE_INTERVAL)."""
 
+EVENT_TYPES = frozenset(("started", "deferred_for_retry", "failed", "succeeded", "aborted", "cancelled"))
+"""What the statement counts; whoever owns the tables could name any number of others."""
+
 Counts = dict[str, int]
 FlowRow = tuple[bool, str, int]
 
 
 def parse_flow(value: object) -> list[FlowRow]:
     """Rows of (is it settled, event type, events) out of JSON."""
-    return [(bool(is_settled), str(kind), int(events)) for is_settled, kind, events in parse_json(value)]
+    rows = parse_json(value)
+    return [(bool(is_settled), kind, int(events)) for is_settled, kind, events in rows if kind in EVENT_TYPES]
 
 
 def parse_json(value: object) -> list[Any]:

@@ -51,7 +51,7 @@ WITH writers AS MATERIALIZED (
     -- Waiting jobs without a lock, oldest first.
     SELECT j.id, j.scheduled_at, #PLACE# AS place
     FROM {schema}.procrastinate_jobs j
-    WHERE j.status = 'todo' AND {is_ours} AND j.lock IS NULL AND #IS_DUE#
+    WHERE j.status = 'todo'::{status} AND {is_ours} AND j.lock IS NULL AND #IS_DUE#
       AND j.xmax <> ALL((SELECT long FROM transactions)::xid[])
     ORDER BY j.id
     LIMIT %(row_limit)s
@@ -60,7 +60,7 @@ WITH writers AS MATERIALIZED (
     SELECT j.id, j.priority, j.lock, j.xmax AS holder
     FROM {schema}.procrastinate_jobs j
     WHERE (SELECT cardinality(long) > 0 FROM transactions)
-      AND j.status = 'todo' AND {is_ours} AND #IS_DUE#
+      AND j.status = 'todo'::{status} AND {is_ours} AND #IS_DUE#
       -- CASE, because a bare = ANY is thought to find few: then all that it finds are sorted before the limit.
       AND CASE WHEN j.xmax = ANY((SELECT long FROM transactions)::xid[]) THEN true ELSE false END
     ORDER BY j.id
@@ -70,14 +70,14 @@ WITH writers AS MATERIALIZED (
 ), soon AS (
     SELECT count(*) AS jobs FROM (
         SELECT FROM {schema}.procrastinate_jobs j
-        WHERE j.status = 'todo' AND {is_ours} AND j.lock IS NULL
+        WHERE j.status = 'todo'::{status} AND {is_ours} AND j.lock IS NULL
           AND j.scheduled_at > now() AND j.scheduled_at <= now() + make_interval(secs => %(lead_time)s)
         LIMIT %(row_limit)s) later
 ), turns AS MATERIALIZED (
     -- Due jobs with a lock, oldest first. Thousands of them may have one lock.
     SELECT j.id, j.lock, j.scheduled_at, #PLACE# AS place
     FROM {schema}.procrastinate_jobs j
-    WHERE j.status = 'todo' AND {is_ours} AND j.lock IS NOT NULL AND #IS_DUE#
+    WHERE j.status = 'todo'::{status} AND {is_ours} AND j.lock IS NOT NULL AND #IS_DUE#
     ORDER BY j.id
     LIMIT %(lock_limit)s
 ), firsts AS MATERIALIZED (
@@ -93,7 +93,7 @@ WITH writers AS MATERIALIZED (
     SELECT j.lock, min(#PLACE#), count(*)
     FROM {schema}.procrastinate_jobs j
     WHERE (SELECT is_crowded FROM extent)
-      AND j.status = 'todo' AND {is_ours} AND j.lock IS NOT NULL AND #IS_DUE#
+      AND j.status = 'todo'::{status} AND {is_ours} AND j.lock IS NOT NULL AND #IS_DUE#
     GROUP BY j.lock
 ), ahead AS MATERIALIZED (
     -- As the library's own claim: jobs of other queues and jobs that are due later also bar those behind them.
@@ -102,7 +102,7 @@ WITH writers AS MATERIALIZED (
     SELECT j.lock, min(#PLACE#) AS place
     FROM {schema}.procrastinate_jobs j
     WHERE (SELECT EXISTS (SELECT FROM locks))
-      AND j.status = 'todo' AND j.lock IS NOT NULL AND NOT ({is_ours} AND #IS_DUE#)
+      AND j.status = 'todo'::{status} AND j.lock IS NOT NULL AND NOT ({is_ours} AND #IS_DUE#)
       AND CASE WHEN {is_ours} AND #IS_DUE# THEN false ELSE j.lock IN (SELECT lock FROM locks) END
     GROUP BY j.lock
 ), next AS MATERIALIZED (
@@ -110,7 +110,7 @@ WITH writers AS MATERIALIZED (
     FROM locks LEFT JOIN ahead ON ahead.lock = locks.lock
     WHERE (ahead.place IS NULL OR locks.place < ahead.place)
       AND locks.lock NOT IN (SELECT busy.lock FROM {schema}.procrastinate_jobs busy
-                             WHERE busy.status = 'doing' AND busy.lock IS NOT NULL)
+                             WHERE busy.status = 'doing'::{status} AND busy.lock IS NOT NULL)
       AND locks.place & 4398046511103 NOT IN (SELECT id FROM held)
 ), counted AS MATERIALIZED (
     SELECT (SELECT count(*) FROM free) AS free,
@@ -124,7 +124,7 @@ WITH writers AS MATERIALIZED (
     UNION ALL
     (SELECT j.id, #PLACE# AS place FROM {schema}.procrastinate_jobs j
      WHERE (SELECT free >= %(row_limit)s FROM counted)
-       AND j.status = 'todo' AND {is_ours} AND j.lock IS NULL AND #IS_DUE#
+       AND j.status = 'todo'::{status} AND {is_ours} AND j.lock IS NULL AND #IS_DUE#
        AND j.xmax <> ALL((SELECT long FROM transactions)::xid[])
      ORDER BY j.priority DESC, j.id LIMIT %(leaders)s)
     UNION ALL
@@ -134,7 +134,7 @@ WITH writers AS MATERIALIZED (
     SELECT chosen.id, chosen.kind,
            extract(epoch FROM now() - greatest(job.scheduled_at, (
                SELECT min(e.at) FROM {schema}.procrastinate_events e
-               WHERE e.job_id = chosen.id AND e.type = 'deferred')))::float8 AS age
+               WHERE e.job_id = chosen.id AND e.type = 'deferred'::{event})))::float8 AS age
     FROM (
         (SELECT id, 'oldest' AS kind FROM free ORDER BY id LIMIT 50)
         UNION ALL
@@ -158,7 +158,7 @@ WITH writers AS MATERIALIZED (
     SELECT e.id, e.type, e.job_id, e.at
     FROM {schema}.procrastinate_events e
     WHERE e.id > %(low)s::bigint AND e.id <= %(low)s::bigint + %(id_limit)s
-      AND e.type IN ('started', 'deferred_for_retry', 'failed', 'succeeded', 'aborted', 'cancelled')
+      AND e.type = ANY('{{started,deferred_for_retry,failed,succeeded,aborted,cancelled}}'::{event}[])
     ORDER BY e.id
     LIMIT %(event_limit)s
 ), reach AS MATERIALIZED (
@@ -168,7 +168,7 @@ WITH writers AS MATERIALIZED (
            newest.id AS last_event
     FROM (SELECT max(id) AS id FROM {schema}.procrastinate_events) newest
 ), flow AS (
-    SELECT recent.id <= least(%(settled)s::bigint, reach.read_to) AS is_settled, recent.type::text AS type,
+    SELECT recent.id <= least(%(settled)s::bigint, reach.read_to) AS is_settled, format('%%s', recent.type) AS type,
            count(*) AS events
     FROM reach, recent
     CROSS JOIN LATERAL (
@@ -176,7 +176,7 @@ WITH writers AS MATERIALIZED (
         FROM {schema}.procrastinate_jobs job WHERE job.id = recent.job_id LIMIT 1
     ) j
     -- A job that was cancelled before its time, or behind a lock, had not arrived.
-    WHERE {is_ours} AND (recent.type <> 'cancelled'
+    WHERE {is_ours} AND (recent.type <> 'cancelled'::{event}
                          OR (j.lock IS NULL AND (j.scheduled_at IS NULL OR j.scheduled_at <= recent.at)))
     GROUP BY 1, 2
 ), hands AS MATERIALIZED (
@@ -187,9 +187,9 @@ WITH writers AS MATERIALIZED (
     FROM {schema}.procrastinate_jobs j
     LEFT JOIN {schema}.procrastinate_workers w
            ON w.id = j.worker_id AND w.last_heartbeat > now() - make_interval(secs => %(heartbeat)s)
-    WHERE j.status = 'doing' AND {is_ours}
+    WHERE j.status = 'doing'::{status} AND {is_ours}
 ), others AS (
-    SELECT count(*) AS rows, count(*) FILTER (WHERE j.status = 'succeeded') AS kept
+    SELECT count(*) AS rows, count(*) FILTER (WHERE j.status = 'succeeded'::{status}) AS kept
     FROM {schema}.procrastinate_jobs j
     WHERE j.id > (SELECT max(id) FROM {schema}.procrastinate_jobs) - %(kept_rows)s AND NOT ({is_ours})
 )
@@ -233,7 +233,10 @@ FROM counted, soon, extent, reach, transactions, hands, others
 """
 
 SAMPLE = _STATEMENT.replace("#PLACE#", _PLACE).replace("#IS_DUE#", _IS_DUE)
-"""`{schema}`, `{is_ours}` and `{table}` (the jobs' table as a literal) are to be filled in."""
+"""`{schema}`, `{is_ours}`, `{table}` (the jobs' table as a literal) and the types `{status}` and `{event}` are to be
+filled in. Whoever owns these types can make casts from them that call a function. So each literal has its type, and a
+value becomes text by format(), which looks for no cast.
+"""
 OWN_PARAMETERS: Mapping[str, str] = {
     "queue": "text",
     "queues": "text[]",

@@ -14,12 +14,13 @@ from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
 
+from headroom.adapters.postgres.values import WHERE, understood
 from headroom.errors import HeadroomError, PrimaryUnavailable
-from headroom.ports.signals import SqlRunner
+from headroom.ports.signals import QueueTables, SqlRunner
 from headroom.reasons import Reason
 
 STATEMENT_SECONDS = 0.2
-"""What one statement for many queues should take, well below the server's own limit of 500 ms."""
+"""What one statement for many queues should take, well below the server's own limit."""
 MOST_AT_ONCE = 100
 WAIT_SECONDS = 10.0
 """A question that has waited for so long is not asked any more: its pool holds, and asks again."""
@@ -33,10 +34,13 @@ _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 @dataclass(frozen=True, slots=True)
 class SharedStatement:
-    """A statement that returns one row; `own` are the parameters that differ between questions, with their types."""
+    """A statement that returns one row over `tables`; `own` are the parameters that differ between questions, with
+    their types.
+    """
 
     text: str
     own: Mapping[str, str]
+    tables: QueueTables | None = None
 
     def for_many(self) -> str:
         """The statement for a JSON array of such parameters, `%(questions)s`; one row with a JSON array of rows."""
@@ -164,11 +168,13 @@ class SharedQuestions:
     async def _query(self, questions: Sequence[_Question]) -> Sequence[Mapping[str, Any]]:
         first = questions[0]
         if len(questions) == 1:
-            return await self.runner.query(first.statement.text, first.parameters)
+            rows = await self.runner.read(first.statement.text, first.parameters, tables=first.statement.tables)
+            return _check_count(rows, questions)
         asked = json.dumps([question.own(turn) for turn, question in enumerate(questions)])
-        rows = await self.runner.query(first.statement.for_many(), {**first.common, "questions": asked})
-        answers: Sequence[Mapping[str, Any]] = rows[0]["answers"]
-        return answers
+        parameters = {**first.common, "questions": asked}
+        rows = await self.runner.read(first.statement.for_many(), parameters, tables=first.statement.tables)
+        with understood(WHERE):
+            return _check_count(rows[0]["answers"], questions)
 
     def _fail(self, questions: Sequence[_Question], error: HeadroomError, seconds: float) -> None:
         """A question that failed by itself has failed. Of several, nobody knows which one it was: a timeout asks fewer
@@ -194,6 +200,15 @@ class SharedQuestions:
     def _isolate(self, question: _Question, now: float) -> None:
         self._alone = {asker: until for asker, until in self._alone.items() if until > now}
         self._alone[question.asker] = now + ALONE_SECONDS
+
+
+def _check_count(answers: Any, questions: Sequence[_Question]) -> Sequence[Mapping[str, Any]]:
+    """An answer for each question: nobody may wait for one that never comes."""
+    with understood(WHERE):
+        if len(answers) != len(questions) or not all(isinstance(answer, Mapping) for answer in answers):
+            raise ValueError(f"{len(answers)} answers to {len(questions)} questions")
+    found: Sequence[Mapping[str, Any]] = answers
+    return found
 
 
 @dataclass(slots=True)
