@@ -10,6 +10,7 @@ import argparse
 import json
 import statistics
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -109,6 +110,7 @@ class Bench:
     def count_sessions(self) -> None:
         """The operator's own connections to the primary: those of two looks, since a server ends one a moment late."""
         first = self.shop.sql(SESSIONS).split()
+        time.sleep(1)
         still = set(self.shop.sql(SESSIONS).split())
         self.sessions.append([session for session in first if session in still])
 
@@ -125,7 +127,10 @@ class Bench:
 
     def count_listeners(self) -> int:
         """The most connections at any look that wait for notifications."""
-        return max(sum(f"/{LISTENER}/" in session for session in look) for look in self.sessions)
+        looks = [[session for session in look if f"/{LISTENER}/" in session] for look in self.sessions]
+        worst = max(looks, key=len)
+        self.console.print(f"listeners at the worst look: {', '.join(worst)}")
+        return len(worst)
 
     def settle(self, queues: Sequence[str]) -> None:
         """Wait until no pool wants a worker."""
