@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 ROUNDING = 1e-6
+"""Of a second or a token: less is a rounding error, and a clock cannot tell such a time."""
 KEPT_ACCOUNTS = 256
 """Accounts of namespaces that nothing waits for; above this, those that have used least are dropped."""
 
@@ -40,7 +41,6 @@ class TokenBucket:
     def find_wait(self, now: float) -> float:
         """Seconds until there is a token to take."""
         self._fill(now)
-        # A token that only lacks a rounding error is there: a clock cannot tell such a time.
         return 0.0 if self._tokens >= 1 - ROUNDING else (1 - self._tokens) / self.rate
 
     def is_full(self, now: float) -> bool:

@@ -18,7 +18,7 @@ from headroom.errors import Conflict, HeadroomError, Unavailable
 from headroom.ports.clock import Clock
 from headroom.ports.kube import Kind, KubeCache, KubeReader, Manifest, ObjectRef
 from headroom.ports.telemetry import Metric, MetricType, Telemetry, working_on
-from headroom.reconcilers.fairness import TokenBucket
+from headroom.reconcilers.fairness import ROUNDING, TokenBucket
 from headroom.reconcilers.servers import Servers
 from headroom.reconcilers.turns import LoopTurns
 
@@ -199,7 +199,7 @@ class LevelLoops:
     async def _await_news(self, state: LoopState, seconds: float) -> None:
         """Wait so long for more news, which the pass then sees too, unless the loop must end."""
         until = self.clock.monotonic() + seconds
-        while (left := until - self.clock.monotonic()) > 0 and not state.is_tombstoned:
+        while (left := until - self.clock.monotonic()) > ROUNDING and not state.is_tombstoned:
             state.wake_event.clear()
             await _wait(state.wake_event, left)
 

@@ -14,7 +14,15 @@ from headroom.model.conditions import Finding
 from headroom.model.database import DatabaseView
 from headroom.ports.kube import WORKER_POOL, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
-from headroom.reconcilers.loop import ERRORS, LATENESS, NEWS_BURST, NEWS_PER_SECOND, PASS_DEADLINE, LevelLoops
+from headroom.reconcilers.loop import (
+    ERRORS,
+    LATENESS,
+    NEWS_BURST,
+    NEWS_PER_SECOND,
+    PASS_DEADLINE,
+    LevelLoops,
+    LoopState,
+)
 from headroom.reconcilers.servers import Servers
 from tests.loop_clock import LoopClock
 from tests.unit.policy.databaseguard.make import make_demand
@@ -404,3 +412,19 @@ async def test_a_pass_that_asks_for_the_next_one_is_not_held_back() -> None:
     loops.clock = LoopClock()
     await run_for(loops, 1.0)
     assert len(reconciler.passes) >= 50
+
+
+class Rounded(MemoryClock):
+    """A clock that stands just before the moment that is waited for: 0.1 + 0.2 is more than 0.3."""
+
+    readings = iter((0.1, *([0.3] * 1000)))
+
+    def monotonic(self) -> float:
+        return next(self.readings)
+
+
+async def test_a_wait_that_rounding_leaves_over_ends() -> None:
+    """Such a rest was waited for again and again, on a clock that does not move meanwhile."""
+    clock = Rounded()
+    loops = LevelLoops({}, Reader(), Cached(), clock, MemoryTelemetry(), Servers(clock))
+    await loops._await_news(LoopState(0.0), 0.2)

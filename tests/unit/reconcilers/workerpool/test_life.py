@@ -235,14 +235,15 @@ async def test_targets_that_come_and_go_are_no_rivals() -> None:
         assert world.condition("Ready") == ("True", Reason.AS_EXPECTED)
 
 
-async def test_a_new_link_of_the_guard_gets_a_new_probe() -> None:
+async def test_a_new_link_of_the_queue_gets_a_new_probe() -> None:
     world = PoolWorld()
     await world.advance(30)
-    assert len(world.probes.opened) == 1
-    world.primary.roles["monitor"] = MemoryRole("new")
-    world.set_secret("store-monitor", username="monitor", password="new")
-    await world.advance(60)
-    assert len(world.probes.opened) == 2
+    for login, opened in (("monitor", 1), ("queue", 2)):
+        world.primary.roles[login] = MemoryRole("new", rights=world.primary.roles[login].rights)
+        world.set_secret(f"store-{login}", username=login, password="new")
+        await world.advance(60)
+        assert len(world.probes.opened) == opened, "the guard's own login reads no queue"
+        assert world.condition("SignalAvailable")[0] == "True"
     world.cluster.edit(POOL, lambda pool: pool["spec"]["queue"]["postgres"].update(queues=["mails", "news"]))
     await world.advance(10)
     assert [queue.queues for queue, _ in world.probes.opened][-1] == ("mails", "news")
