@@ -88,7 +88,7 @@ async def test_what_was_not_asked_for_is_unknown(shop: Shop) -> None:
         ("SELECT -repeat('9', 131000)::numeric", Reason.QUERY_NOT_A_NUMBER, "returned -inf: a number is needed"),
         ("SELECT repeat('9', 300)::numeric", Reason.QUERY_NOT_A_NUMBER, "returned 1e+300: a count is at most"),
         ("SELECT true", Reason.QUERY_NOT_A_NUMBER, "returned bool, not a number"),
-        ("SELECT 'NaN'::float8", Reason.QUERY_NOT_A_NUMBER, "returned nan: a number is needed"),
+        ("SELECT 'NaN'::float8", Reason.QUERY_NOT_A_NUMBER, "returned NaN: a number is needed"),
         ("SELECT -1", Reason.QUERY_NOT_A_NUMBER, "returned -1: a number of 0 or more"),
         ("SELECT count(*) FROM missing", Reason.QUEUE_NOT_FOUND, "does not exist"),
         ("SELECT missing FROM outbox", Reason.QUEUE_NOT_FOUND, "does not exist"),

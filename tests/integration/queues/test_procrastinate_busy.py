@@ -37,20 +37,20 @@ class Slow:
     def __init__(self, inner: Any) -> None:
         self.inner, self.least, self.asked = inner, ROW_LIMIT, []
 
-    async def query(self, sql: str, parameters: Any = None) -> list[dict[str, Any]]:
+    async def read(self, sql: str, parameters: Any = None, *, tables: Any = None) -> list[dict[str, Any]]:
         limit = (parameters or {}).get("row_limit")
         if limit is not None:
             self.asked.append(limit)
             if limit >= self.least:
                 raise PrimaryUnavailable("canceled", reason=Reason.PRIMARY_TIMEOUT)
-        return await self.inner.query(sql, parameters)
+        return await self.inner.read(sql, parameters, tables=tables)
 
 
 async def test_a_server_that_has_no_time_is_asked_for_less_at_once_and_for_a_minute(shop: Shop) -> None:
     fill(shop, 6_000)
     fill(shop, 70, due="now() + interval '50 s'")
     settle(shop)
-    runner = Slow(await shop.open_primary())
+    runner = Slow(await shop.open_queue())
     spec = PostgresQueue.model_validate({"preset": "procrastinate", "queues": ["commands"]})
     probe = PostgresQueueProbes().open(spec, runner)
     runner.least = ROW_LIMIT + 1
@@ -70,7 +70,7 @@ async def test_a_server_that_has_no_time_is_asked_for_less_at_once_and_for_a_min
 
 async def test_a_server_that_answers_nothing_is_asked_twice_and_blames_the_timeout(shop: Shop) -> None:
     shop.defer(3)
-    runner = Slow(await shop.open_primary())
+    runner = Slow(await shop.open_queue())
     runner.least = 1
     spec = PostgresQueue.model_validate({"preset": "procrastinate", "queues": ["commands"]})
     probe = PostgresQueueProbes().open(spec, runner)

@@ -88,7 +88,7 @@ async def test_finished_jobs_are_read_by_no_plan_and_a_sample_is_short(
         fill(full_shop, WAITING)
         if name != "deleted":
             settle(full_shop)
-        runner = Recording(await full_shop.open_primary())
+        runner = Recording(await full_shop.open_queue())
         spec = PostgresQueue.model_validate({"preset": "procrastinate", "queues": ["commands"]})
         probe = PostgresQueueProbes().open(spec, runner)
         for turn in range(2):
@@ -110,10 +110,10 @@ class Recording:
     def __init__(self, inner: Any) -> None:
         self.inner, self.last = inner, ("", None)
 
-    async def query(self, sql: str, parameters: Any = None) -> list[dict[str, Any]]:
+    async def read(self, sql: str, parameters: Any = None, *, tables: Any = None) -> list[dict[str, Any]]:
         if "WITH writers" in sql:
             self.last = sql, parameters
-        return await self.inner.query(sql, parameters)
+        return await self.inner.read(sql, parameters, tables=tables)
 
 
 def explain(shop: Shop, sql: str, parameters: Any) -> tuple[dict[str, Any], float, float]:
