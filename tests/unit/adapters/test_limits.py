@@ -56,6 +56,7 @@ async def test_one_namespace_alone_gets_four_fifths() -> None:
     assert asyncio.get_running_loop().time() == pytest.approx(2000 / 200, abs=0.1)
 
 
+@pytest.mark.long
 async def test_many_namespaces_get_the_whole_rate_in_equal_parts() -> None:
     limiter = Limiter(LIMITS, LoopClock())
     await asyncio.gather(*(call(limiter, str(number % 300)) for number in range(3000)))

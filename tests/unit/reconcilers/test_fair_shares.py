@@ -177,6 +177,7 @@ def p99(delays: list[float]) -> float:
     return delays[int(0.99 * len(delays))]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hostile", ["calls", "computes"])
 async def test_a_thousand_hostile_objects_delay_another_namespace_by_a_fifth_at_most(
     hostile: str, caplog: pytest.LogCaptureFixture

@@ -87,6 +87,7 @@ def run(case: Case, draw: Draw = keep) -> tuple[Figures, list[Freeze], Headroom,
     return play(case, scaler, world), found, scaler, world
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long), pytest.param(3, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", LOADS)
@@ -110,6 +111,7 @@ def rush(until: float, duration: float, **parts: Any) -> Shape:
 LOCK: dict[str, Any] = {"locked_seconds": 0.05, "job_seconds": 0.95}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("parts", [LOCK, {"cores": 12}], ids=["a lock", "the processors"])
 def test_only_the_gate_takes_workers_back_within_a_window(parts: dict[str, Any]) -> None:
@@ -128,6 +130,7 @@ def test_only_the_gate_takes_workers_back_within_a_window(parts: dict[str, Any])
     assert max(after for _, _, after in changes) <= 40
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("is_known", [False, True], ids=["nothing known", "a known rate"])
 def test_a_race_is_stopped_where_only_lag_and_backlog_are_told(is_known: bool) -> None:

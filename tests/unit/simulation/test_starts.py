@@ -53,6 +53,7 @@ def play_step(*, is_flapping: bool) -> tuple[Figures, float]:
     return play(case, scaler, world), max(leads)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_flap_of_readiness_before_a_step_makes_it_no_later() -> None:
     figures, lead = play_step(is_flapping=True)

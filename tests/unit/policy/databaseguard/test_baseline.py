@@ -72,6 +72,7 @@ SLOW = Measurements(commit_seconds=0.006)
 THRESHOLDS = make_spec(thresholds=LOW).thresholds
 
 
+@pytest.mark.long
 def test_a_slow_database_does_not_become_its_own_baseline() -> None:
     world = make_world({})
     world.run(60 * LEAST_SAMPLES + 10)

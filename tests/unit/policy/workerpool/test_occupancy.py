@@ -118,6 +118,7 @@ def test_a_pool_with_a_wrong_concurrency_keeps_its_target(declared: int, true: i
     assert figures.highest_workers <= 16 / true
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("keys", "workers", "concurrency"), [(1, 1, 10), (3, 3, 10), (4, 2, 10), (6, 3, 4)])
 def test_items_that_a_lock_holds_up_get_one_worker_to_prove_it_and_no_more(
     keys: int, workers: int, concurrency: int

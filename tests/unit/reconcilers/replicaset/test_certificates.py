@@ -43,6 +43,7 @@ async def test_each_member_is_published_before_it_serves_and_reached_by_its_own_
     assert world.condition("Ready")["message"].endswith("clients need TLS, unless spec.tls.allowPlaintext is true")
 
 
+@pytest.mark.long
 async def test_no_member_serves_while_its_certificate_cannot_be_published() -> None:
     world = World(makes_certificates=True)
     stranger = make(CONFIG_MAP, BUNDLE.name, data={"theirs": "untouched"})
@@ -76,6 +77,7 @@ async def test_whoever_has_the_address_of_a_member_next_is_not_taken_for_it() ->
     assert "not accepted" in streaming["message"]
 
 
+@pytest.mark.long
 async def test_an_upgrade_exchanges_members_one_at_a_time_and_each_is_published_first() -> None:
     world = World()
     world.add_set(replicas=2, standbys=1)

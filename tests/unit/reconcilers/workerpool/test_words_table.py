@@ -45,6 +45,7 @@ def kept() -> dict[str, str]:
     return dict(part.split("\n", 1) for part in parts)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 async def test_the_words_of_a_case_are_as_kept(case: Case) -> None:
     found, words = describe(await case()), kept()
