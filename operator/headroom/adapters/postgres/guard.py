@@ -71,7 +71,7 @@ class GuardSession:
         self.connection.greet = self._greet
 
     async def has_lock(self, server: ServerKey) -> bool:
-        """True when `server` shows this session and none of another process; older ones are ended first."""
+        """True when `server` shows this connection and none of another process; older ones are ended first."""
         is_held = await self.connection.run(self._confirm)
         if self._server != server:
             # The host name leads to another server since this connection was opened.
