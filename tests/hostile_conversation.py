@@ -4,8 +4,10 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import ssl
 import struct
 from dataclasses import dataclass
+from typing import Protocol
 
 from headroom.model.database import Credentials
 
