@@ -119,7 +119,8 @@ async def test_namespaces_that_hold_large_answers_refuse_no_other_its_own() -> N
                 answered += 1
             except PrimaryUnavailable as error:
                 # A busy machine may be late. A refusal would be the doing of the others.
-                assert error.reason in LATE, error
+                if error.reason not in LATE:
+                    raise
             await asyncio.sleep(0.1)
         for task in tasks:
             task.cancel()
