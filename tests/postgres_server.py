@@ -5,6 +5,8 @@ major first; fixtures that take `installation` run once for each.
 """
 
 import contextlib
+import fcntl
+import itertools
 import os
 import shlex
 import shutil
@@ -40,6 +42,7 @@ MONITOR = Credentials("headroom_monitor", "monitor-password")
 REPLICATION = Credentials("headroom_replication", "replication-password")
 QUEUE = Credentials("headroom_queue", "queue-password")
 APPLICATION = Credentials("shop", "shop-password")
+FIRST_PORT, LAST_PORT, PORTS_OF_PROCESS = 12_000, 28_000, 500
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 SETTINGS: Mapping[str, str] = {
@@ -146,11 +149,34 @@ def _find_roots() -> list[Path]:
     return sorted(path for path in (cluster / "roots").glob("*") if path.is_dir() and path.suffix != ".partial")
 
 
+@cache
+def _own_ports() -> Iterator[int]:
+    """This process's own block of ports, in turn, for as long as it lives.
+
+    The kernel's pick would be free only until somebody else took it, as another test process or as the near end of a
+    connection: these are below the ports it picks from, and locked against the other processes of a test run.
+    """
+    folder = Path(tempfile.gettempdir()) / "headroom-test-ports"
+    folder.mkdir(mode=0o777, exist_ok=True)
+    for first in range(FIRST_PORT, LAST_PORT, PORTS_OF_PROCESS):
+        lock = os.open(folder / str(first), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return itertools.cycle(range(first, first + PORTS_OF_PROCESS))  # the lock stays open: it is the claim
+    raise RuntimeError(f"every block of ports in {folder} is locked by a test process")
+
+
 def find_free_port() -> int:
-    """A loopback port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port nobody listens on now, and that no other test process takes."""
+    for port in itertools.islice(_own_ports(), PORTS_OF_PROCESS):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port of this process's block is free")
 
 
 @dataclass(eq=False)
@@ -194,7 +220,8 @@ class Server:
             if self.process.poll() is not None:
                 break
             with contextlib.suppress(psycopg.OperationalError):
-                self.sql("SELECT 1", database="postgres")
+                [row] = self.sql("SELECT current_setting('data_directory') AS folder", database="postgres")
+                assert row["folder"] == str(self.data), f"port {self.port} belongs to the server in {row['folder']}"
                 return
             time.sleep(0.05)
         raise AssertionError(f"PostgreSQL did not start within {START_SECONDS:g} s:\n{self.log.read_text()}")
