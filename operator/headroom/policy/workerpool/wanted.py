@@ -137,8 +137,10 @@ def _slots_for_long_batch(demand: Demand, service_rate: float, expected: float) 
     """The slots for a batch of jobs of which hardly any fit one after another into the target: then whole jobs count.
 
     A slot takes one item, and as many more as surely fit into what is left of the target once it is there. The busy
-    slots count too, since they are free no sooner.
+    slots count too, since they are free no sooner. Idle ones that do not take it would not be helped by more.
     """
+    if demand.has_idle_slots:
+        return 0
     fits = service_rate * (demand.target_lag_seconds - demand.lead_time_seconds - PROBE_SECONDS)
     batch = min(demand.backlog, demand.batch) + _due_beyond(demand, expected)
     if not 0 < fits < LONG_JOBS_FIT or batch <= 0:
