@@ -30,7 +30,7 @@ HANDSHAKE_SECONDS = 5.0
 
 
 class Site:
-    """Answers `routes` on one port. It listens once `listen` was called; with TLS on a thread and a loop of its own,
+    """Answers `routes` on one port. It listens once `listen` was called; with TLS on its own thread and loop,
     since anybody can make records and handshakes that take much longer to read than to send.
     """
 
@@ -89,7 +89,7 @@ class Site:
 
 
 class OwnLoop:
-    """An event loop on a thread of its own."""
+    """An event loop on its own thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -194,7 +194,7 @@ async def _end_after_one(request: web.Request, handler: Any) -> web.StreamRespon
 
 
 def _silent() -> logging.Logger:
-    """What aiohttp reports goes nowhere: each connection that is no HTTP would be a line, or a whole trace."""
+    """What aiohttp reports goes nowhere: each connection that does not speak HTTP would be a line, or a whole trace."""
     silent = logging.getLogger(f"{__name__}.connections")
     silent.disabled = True
     return silent
