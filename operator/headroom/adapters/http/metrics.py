@@ -116,7 +116,7 @@ class MetricsServer:
             _load(certificate)
 
     async def _answer(self, request: web.Request) -> web.Response:
-        """Requests over TLS come on a thread of their own; what they ask for is on the loop that began the server."""
+        """Requests over TLS come on a separate thread; what they ask for is on the loop that began the server."""
         answer, loop = self._build_answer(request), self._loop
         if loop is asyncio.get_running_loop() or loop is None:
             return await answer
