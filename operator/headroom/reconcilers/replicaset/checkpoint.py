@@ -148,12 +148,14 @@ def _restore_growth(status: Mapping[str, Any], now: Moment) -> Growth:
 def _restore_reads(status: Mapping[str, Any], now: Moment) -> ReadGain:
     """Else each new process would add two more replicas before it finds the limit again."""
     limit = status.get("readLimit")
-    if not limit or not limit["measured"]:
+    measured = [(int(entry["replicas"]), int(entry["readsPerSecond"])) for entry in (limit or {}).get("measured") or ()]
+    # A status that was edited: growth stops only where somebody served, and read.
+    if not limit or not measured or not all(count > 0 and rate > 0 for count, rate in measured):
         return ReadGain()
-    measured = tuple((int(entry["replicas"]), int(entry["readsPerSecond"])) for entry in limit["measured"])
     # Not later than the longest pause: the clock of another process may have been ahead of ours.
     retry_at = min(now.to_monotonic(limit["retryAt"]), now.monotonic + MOST_PAUSE_SECONDS)
-    return ReadGain(pressed_at=now.monotonic, hold=Hold(measured, retry_at, float(limit["pauseSeconds"])))
+    pause = min(float(limit["pauseSeconds"]), MOST_PAUSE_SECONDS)
+    return ReadGain(pressed_at=now.monotonic, hold=Hold(tuple(measured), retry_at, pause))
 
 
 def _restore_library_faults(status: Mapping[str, Any]) -> FrozenMap[str, LibraryFault]:
