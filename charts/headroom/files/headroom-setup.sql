@@ -7,7 +7,7 @@
 --   MONITOR_PASSWORD=... QUEUE_PASSWORD=... REPLICATION_PASSWORD=... psql -d store -f headroom-setup.sql
 --
 -- The environment has the passwords, not the command line, which every user of the machine can read. Where there is no
--- environment to set, as in `kubectl exec`, write them before the script on its standard input (README of the chart):
+-- environment to set, as in `kubectl exec`, write them before the script on its standard input, a line for each:
 --   \set monitor_password 'the password'
 -- No password is sent to the server: psql sends what PostgreSQL keeps of it (a SCRAM-SHA-256 verifier), made by python3
 -- or perl on this machine. Without them, or with letters outside ASCII, give none here and use \password in psql.

@@ -60,3 +60,15 @@ def test_the_folder_holds_fragments_only() -> None:
 
 def test_the_changelog_has_the_place_for_a_release() -> None:
     assert (ROOT / "CHANGELOG.md").read_text().count("<!-- towncrier release notes start -->\n") == 1
+
+
+def test_what_is_not_released_is_named_above_each_release(copy: Path) -> None:
+    shutil.copy(ROOT / "CHANGELOG.md", copy)
+    package = copy / "operator" / "headroom"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text('__version__ = "1.2.3"\n')
+    command = [sys.executable, "-m", "towncrier", "build", "--keep", "--version", "1.2.3", "--date", "2026-01-02"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    headings = re.findall("^## (.*)$", (copy / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings == ["Unreleased", "1.2.3 (2026-01-02)"]

@@ -22,6 +22,11 @@ def read_bundle(world: World) -> dict[str, str]:
     return {} if found is None else parse_bundle(found["data"])
 
 
+def read_pods(world: World) -> dict[str, str]:
+    """The uid of each member's pod."""
+    return {name: world.read(ObjectRef(POD, NAMESPACE, name))["metadata"]["uid"] for name in world.members.reports}
+
+
 def make_world(**spec: Any) -> World:
     world = World(makes_certificates=True)
     world.add_set(**spec)
@@ -150,6 +155,25 @@ async def test_the_users_certificate_is_verified_by_the_authority_in_its_secret(
     await world.run(20)
     assert world.condition("ReadsMayBeStale")["status"] == "True"
     assert "not accepted" in str(world.status)
+
+
+async def test_a_paused_set_publishes_the_users_authority_beside_its_own_and_exchanges_no_pod() -> None:
+    world = make_world(replicas=1, standbys=1)
+    await world.run(40)
+    own, pods = read_bundle(world), read_pods(world)
+    authority = Authority("the user's")
+    certificate, key = authority.issue("store-read")
+    world.set_secret("store-read-tls", **{"tls.crt": certificate, "tls.key": key, BUNDLE_KEY: authority.ca_pem})
+    world.edit_spec(mode="Paused", tls=GIVEN)
+    await world.run(5)
+    published = world.read(BUNDLE)["data"][BUNDLE_KEY]
+    assert authority.ca_pem.strip() in published
+    await world.run(150)
+    assert (world.read(BUNDLE)["data"][BUNDLE_KEY], read_bundle(world)) == (published, own)
+    assert read_pods(world) == pods
+    world.edit_spec(mode="Active")
+    await world.run(60)
+    assert not set(read_pods(world).values()) & set(pods.values())
 
 
 async def test_a_secret_without_an_authority_is_said() -> None:
