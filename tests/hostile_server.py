@@ -311,6 +311,13 @@ async def whisper_answers(talk: Conversation) -> None:
     await send_bytes_apart(talk, PREPARED + describe(("value", TEXT)) + row(b"y" * 5_000) + DONE)
 
 
+async def answer_shortly(talk: Conversation) -> None:
+    await talk.log_in_and_answer_hello()
+    while True:
+        await talk.await_request()
+        await talk.send(PREPARED + describe(("value", INT)) + row(b"1") + DONE)
+
+
 async def answer_in_small_records(talk: Conversation) -> None:
     """As much as an answer may be, in records of 1.2 KiB, as some proxies write them; then it hangs up."""
     await talk.log_in_and_answer_hello()

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from headroom.adapters.postgres.dialer import Dialer
+from headroom.adapters.postgres.wire import answers, records
 from headroom.adapters.postgres.wire.encryption import Encryption
+from headroom.adapters.postgres.wire.meter import Meter
 from headroom.adapters.postgres.wire.opening import MOST_HANDSHAKE_RECORDS
 from headroom.adapters.postgres.wire.records import MOST_RECORDS
 from headroom.errors import PrimaryUnavailable
@@ -88,6 +90,17 @@ async def test_what_honest_servers_send_is_read(certificate: Path) -> None:
     with run_apart(hostile.answer_in_small_records, certificate) as target:
         async with connect(replace(target, tls_mode="require")) as connection:
             assert len((await connection.fetch("SELECT 1"))[0]["value"]) == hostile.MEBIBYTE - 4096
+
+
+async def test_records_are_counted_for_each_answer(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "MOST_RECORDS", 20)
+    monkeypatch.setattr(records, "RECORDS_EACH_SECOND", 0)
+    with run_apart(hostile.answer_shortly, certificate) as target:
+        async with connect(replace(target, tls_mode="require")) as connection:
+            for _ in range(100):
+                assert await connection.fetch("SELECT 1") == [{"value": 1}]
+    hearing = answers.AnswerFilter(Meter(), hears=True)
+    assert hearing.most_records == answers.MOST_NOTES, "a listener does not ask"
 
 
 @pytest.mark.parametrize(

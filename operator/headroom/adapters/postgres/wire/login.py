@@ -42,7 +42,7 @@ class WeakLogin(psycopg.OperationalError):
 
 
 class UnboundLogin(WeakLogin):
-    """Nothing would tell whether somebody stands between: a certificate nobody verified, which binds no login."""
+    """Nothing would tell whether somebody is in between: a certificate nobody verified, which binds no login."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class _Login:
         encryption = self.channel.encryption
         binding = compute_binding(encryption.certificate) if encryption is not None else None
         if encryption is not None and binding is None and not encryption.is_verified:
-            # Whoever stands between chooses the certificate, and so could choose that nothing is bound to it.
+            # Whoever is in between chooses the certificate, and so could choose that nothing is bound to it.
             raise UnboundLogin(UNBOUND)
         exchange = ScramExchange(self.target.credentials.password, binding, is_offered=BOUND in names)
         if exchange.mechanism not in names:

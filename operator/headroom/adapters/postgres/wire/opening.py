@@ -51,7 +51,7 @@ async def open_channel(
     try:
         await _Handshake(channel, encryption, handshakes, target.namespace).run()
     except TlsUnavailable:
-        # The server is told why.
+        # What is wrong with its certificate is sent to the server.
         channel.close()
         raise
     except BaseException:

@@ -8,7 +8,7 @@ from time import perf_counter
 
 NAMESPACE_SECONDS = 0.001
 PROCESS_SECONDS = 0.004
-"""Of one turn: whatever is not done by then goes on in the next ones."""
+"""Of one turn: whatever is not done by then waits for the next ones."""
 Work = Callable[[float], bool]
 """Does some of what there is to do, until a time of `perf_counter`; True if there is more."""
 

@@ -37,7 +37,7 @@ class Records:
         self._raw += data
 
     def take(self) -> bytes | None:
-        """The next record with its header, None while it is not whole; raises NotPostgres for what is no TLS."""
+        """The next record with its header, None while it is not whole; raises NotPostgres if it is not one of TLS."""
         if len(self._raw) < RECORD_HEADER:
             return None
         size = self._raw[3] << 8 | self._raw[4]
