@@ -2,8 +2,8 @@
 
 import asyncio
 import ssl
-from time import perf_counter
 
+from headroom.adapters.clock import read_seconds
 from headroom.adapters.postgres.wire.encryption import Encryption
 from headroom.adapters.postgres.wire.messages import HEADER, NotPostgres, Violation
 from headroom.adapters.postgres.wire.pace import Pace
@@ -184,7 +184,7 @@ class Channel(asyncio.BufferedProtocol):
         try:
             while record := self.records.take():
                 data += self._open(record)
-                if perf_counter() >= until:
+                if read_seconds() >= until:
                     has_more = True
                     break
         except Violation as violation:

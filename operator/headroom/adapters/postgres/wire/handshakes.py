@@ -6,12 +6,12 @@ lock.
 
 import asyncio
 import ssl
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from headroom.adapters.clock import read_thread_seconds
 from headroom.adapters.shares import Shares
 
 CREDIT_SECONDS = 0.5
@@ -78,7 +78,7 @@ class Handshakes:
 
 
 def _measure(step: Callable[[], None]) -> Step:
-    began = time.thread_time()
+    began = read_thread_seconds()
     error: Exception | None = None
     is_done = False
     try:
@@ -88,4 +88,4 @@ def _measure(step: Callable[[], None]) -> Step:
         pass
     except Exception as caught:  # noqa: BLE001  raised by who waits for the step
         error = caught
-    return Step(is_done, time.thread_time() - began, error)
+    return Step(is_done, read_thread_seconds() - began, error)

@@ -4,13 +4,14 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import perf_counter
+
+from headroom.adapters.clock import read_seconds
 
 NAMESPACE_SECONDS = 0.001
 PROCESS_SECONDS = 0.004
 """Of one turn: whatever is not done by then waits for the next ones."""
 Work = Callable[[float], bool]
-"""Does some of what there is to do, until a time of `perf_counter`; True if there is more."""
+"""Does some of what there is to do, until a time of `read_seconds`; True if there is more."""
 
 
 @dataclass(slots=True)
@@ -67,11 +68,11 @@ class Pace:
         rest = self._find_rest(namespace)
         if rest <= 0:
             return True
-        began = perf_counter()
+        began = read_seconds()
         try:
             return work(began + rest)
         finally:
-            took = perf_counter() - began
+            took = read_seconds() - began
             self._used[namespace] = self._used.get(namespace, 0.0) + took
             self._used_by_all += took
 
