@@ -15,6 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from headroom.model.database import ConnectionTarget
@@ -289,6 +290,45 @@ async def answer_largely(talk: Conversation) -> None:
         await talk.send(PREPARED + describe(("value", TEXT)) + row(b"y" * 100_000) + DONE)
 
 
+async def send_bytes_apart(talk: Conversation, data: bytes) -> None:
+    """Each byte in a record of TLS of its own, all at once."""
+    tls = talk.writer.get_extra_info("ssl_object")
+    for byte in data[:-1]:
+        tls.write(bytes((byte,)))
+    await talk.send(data[-1:])
+
+
+async def whisper(talk: Conversation) -> None:
+    """Notices in the login."""
+    await talk.ask(10, b"SCRAM-SHA-256\0\0")
+    await send_bytes_apart(talk, message(b"N", b"SNOTICE\0C00000\0M" + PIECE[:1900] + b"\0\0") * 3)
+
+
+async def whisper_answers(talk: Conversation) -> None:
+    """The same in an answer."""
+    await talk.log_in_and_answer_hello()
+    await talk.await_request()
+    await send_bytes_apart(talk, PREPARED + describe(("value", TEXT)) + row(b"y" * 5_000) + DONE)
+
+
+async def answer_shortly(talk: Conversation) -> None:
+    await talk.log_in_and_answer_hello()
+    while True:
+        await talk.await_request()
+        await talk.send(PREPARED + describe(("value", INT)) + row(b"1") + DONE)
+
+
+async def answer_in_small_records(talk: Conversation) -> None:
+    """As much as an answer may be, in records of 1.2 KiB, as some proxies write them; then it hangs up."""
+    await talk.log_in_and_answer_hello()
+    await talk.await_request()
+    answer = PREPARED + describe(("value", TEXT)) + row(b"y" * (MEBIBYTE - 4096)) + DONE
+    for at in range(0, len(answer), 1208):
+        await talk.send(answer[at : at + 1208])
+    talk.writer.close()
+    await talk.writer.wait_closed()
+
+
 async def greet_as_ssh(talk: Conversation) -> None:
     await talk.send(b"SSH-2.0-OpenSSH_9.2\r\n")
     await talk.reader.read()
@@ -301,7 +341,7 @@ async def greet_as_http(talk: Conversation) -> None:
 ATTACKS: dict[str, Handler] = {
     name: function
     for name, function in list(globals().items())
-    if asyncio.iscoroutinefunction(function) and name not in ("row", "describe")
+    if asyncio.iscoroutinefunction(function) and name not in ("row", "describe", "send_bytes_apart")
 }
 UNGREETED = {greet_as_ssh, greet_as_http}
 
@@ -360,9 +400,11 @@ def make_target(port: int, **changes: Any) -> ConnectionTarget:
 
 
 @contextmanager
-def run_apart(attack: Handler) -> Iterator[ConnectionTarget]:
-    """The same in a process of its own."""
+def run_apart(attack: Handler, certificate: Path | None = None, *, tickets: int = 0) -> Iterator[ConnectionTarget]:
+    """The same in a process of its own; with TLS if a file holds a certificate and its key."""
     command = [sys.executable, "-m", "tests.hostile_server", attack.__name__]
+    if certificate is not None:
+        command += [str(certificate), str(tickets)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
@@ -372,12 +414,17 @@ def run_apart(attack: Handler) -> Iterator[ConnectionTarget]:
             process.kill()
 
 
-async def _main(name: str) -> None:
-    async with HostileServer(ATTACKS[name]).listen() as server:
+async def _main(name: str, certificate: str = "", tickets: str = "") -> None:
+    encryption = None
+    if certificate:
+        encryption = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        encryption.load_cert_chain(certificate)
+        encryption.num_tickets = int(tickets)
+    async with HostileServer(ATTACKS[name], encryption).listen() as server:
         sys.stdout.write(f"{server.port}\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1]))
+    asyncio.run(_main(*sys.argv[1:]))

@@ -110,7 +110,8 @@ class Reason(StrEnum):
     OPERATOR_BUSY = "OperatorBusy"
     """Other large answers take the room that the operator has for them. Fix: none, it is asked again."""
     PASSWORD_METHOD_WEAK = "PasswordMethodWeak"  # noqa: S105
-    """The server asks for a weaker login than SCRAM. Fix: set the password with scram-sha-256."""
+    """The server asks for a weaker login than SCRAM, or its certificate is not verified and binds no login. Fix: set
+    the password with scram-sha-256; if the message names the certificate, set `connection.tls.caSecretRef`."""
     PASSWORD_REJECTED = "PasswordRejected"  # noqa: S105
     """The server refuses the login. Fix: correct username and password in the Secret, or pg_hba.conf."""
     DATABASE_NOT_FOUND = "DatabaseNotFound"

@@ -1,19 +1,21 @@
 """Certificates and keys as text (PEM): found, counted and bounded before anything parses them."""
 
-import binascii
 import re
+
+from headroom.model.der import find_modulus_bits, is_whole, read_base64
 
 MOST_CERTIFICATE_CHARACTERS = 256 << 10
 """Of one text: a system's list of all public authorities has 215 KiB."""
 MOST_CERTIFICATES = 200
 """In one text: a system's list has some 150."""
 MOST_KEY_CHARACTERS = 32 << 10
-"""An RSA key of 16,384 bits has 13 KiB."""
+"""An RSA key of 4096 bits has 3 KiB, and lines beside it may say whose it is."""
+MOST_KEY_BITS = 4096
+"""Of an RSA key: one of 16,384 bits takes a second of a processor for each handshake."""
 # The content is base64, without a hyphen: to look for the end beyond the next one would be quadratic.
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----([^-]+)-----END CERTIFICATE-----")
-_KEY = re.compile(r"-----BEGIN (?:[A-Z]{1,20} )?PRIVATE KEY-----[^-]+-----END")
+_KEY = re.compile(r"-----BEGIN ((?:[A-Z]{1,20} )?)PRIVATE KEY-----([^-]+)-----END \1PRIVATE KEY-----")
 _ENCRYPTED = re.compile(r"-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED", re.MULTILINE)
-_SEQUENCE = 0x30
 
 
 def find_certificates(pem: str) -> tuple[str, ...]:
@@ -35,7 +37,7 @@ def find_certificate_problem(pem: str) -> str | None:
         return "holds no PEM certificate"
     if len(found) > MOST_CERTIFICATES:
         return f"holds more than {MOST_CERTIFICATES} certificates"
-    if not all(map(_is_whole, found)):
+    if not all(map(_is_certificate, found)):
         return "holds a certificate that does not parse"
     return None
 
@@ -46,19 +48,26 @@ def find_key_problem(pem: str) -> str | None:
         return f"is longer than {MOST_KEY_CHARACTERS >> 10} KiB"
     if _ENCRYPTED.search(pem):
         return "holds a key with a passphrase, which nobody could enter"
-    return None if _KEY.search(pem) else "holds no PEM private key"
-
-
-def _is_whole(body: str) -> bool:
-    """Whether it is base64 of one DER sequence, from its beginning to its end."""
+    key = _KEY.search(pem)
+    if key is None:
+        return "holds no PEM private key"
     try:
-        data = binascii.a2b_base64("".join(body.split()), strict_mode=True)
-    except (binascii.Error, ValueError):
+        bits = find_modulus_bits(read_base64(key[2]))
+    except (ValueError, IndexError):
+        return "holds a private key that does not parse"
+    if bits is not None and bits > MOST_KEY_BITS:
+        return f"holds an RSA key of more than {MOST_KEY_BITS} bits, which takes too long at each connection"
+    return None
+
+
+def find_key(pem: str) -> str:
+    """The private key of a text that `find_key_problem` has checked, without anything beside it."""
+    key = _KEY.search(pem)
+    return f"{key[0]}\n" if key is not None else ""
+
+
+def _is_certificate(body: str) -> bool:
+    try:
+        return is_whole(read_base64(body))
+    except ValueError:
         return False
-    if len(data) < 2 or data[0] != _SEQUENCE:
-        return False
-    length, start = data[1], 2
-    if length & 0x80:
-        start = 2 + (length & 0x7F)
-        length = int.from_bytes(data[2:start], "big")
-    return start + length == len(data)

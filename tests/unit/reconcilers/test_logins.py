@@ -2,11 +2,14 @@
 
 import asyncio
 import base64
+import functools
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.kube import MemoryKube
@@ -14,7 +17,7 @@ from headroom.adapters.inmemory.kube_cluster import Cluster
 from headroom.api.v1alpha1.common import SecretKeyRef
 from headroom.api.v1alpha1.connection import PostgresConnection
 from headroom.errors import KubeUnavailable, PrimaryUnavailable, Refused
-from headroom.model.certificates import MOST_CERTIFICATE_CHARACTERS, MOST_CERTIFICATES
+from headroom.model.certificates import MOST_CERTIFICATE_CHARACTERS, MOST_CERTIFICATES, find_key
 from headroom.reasons import Reason
 from headroom.reconcilers.logins import (
     LOGIN_RETRY_SECONDS,
@@ -25,6 +28,7 @@ from headroom.reconcilers.logins import (
     SecretReader,
 )
 from tests.certificates import Authority
+from tests.keys import make_rsa, make_unbinding, wrap, wrap_der, write_pem
 
 
 class Shop:
@@ -146,14 +150,30 @@ async def test_certificates_are_bounded(shop: Shop, authority: Authority) -> Non
         ),
         ("-----BEGIN PRIVATE KEY-----" * 1000, "no PEM private key"),
         ("#" * 40_000, "longer than 32 KiB"),
+        (make_rsa(16_384)[0], "RSA key of more than 4096 bits"),
+        (wrap(make_rsa(8192)[0]), "RSA key of more than 4096 bits"),
+        (write_pem("RSA PRIVATE KEY", b"0\x80\2\1\0" + b"?" * 50), "does not parse"),
+        (write_pem("PRIVATE KEY", functools.reduce(wrap_der, range(900), b"0\0")), "does not parse"),
+        ("-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n", "does not parse"),
     ],
-    ids=["PKCS 8", "older", "no end", "long"],
+    ids=["PKCS 8", "older", "no end", "long", "large", "large in PKCS 8", "without an end", "nested", "no base64"],
 )
 async def test_a_key_that_nobody_can_use_is_refused(shop: Shop, authority: Authority, key: str, problem: str) -> None:
     shop.add("login", tls_crt=authority.ca_pem, tls_key=key)
     with pytest.raises(Refused, match=problem) as caught:
         await shop.reader.certificate_and_key("login", "spec.x")
     assert caught.value.reason is Reason.SECRET_INVALID
+
+
+async def test_usual_keys_are_accepted(shop: Shop, authority: Authority) -> None:
+    curve = ec.generate_private_key(ec.SECP256R1())
+    forms = (PrivateFormat.TraditionalOpenSSL, PrivateFormat.PKCS8)
+    curves = [curve.private_bytes(Encoding.PEM, form, NoEncryption()).decode() for form in forms]
+    keys = (make_rsa(4096)[0], wrap(make_rsa(4096)[0]), make_unbinding()[1], authority.issue("monitor")[1], *curves)
+    for number, key in enumerate(keys):
+        shop.add(f"login{number}", tls_crt=authority.ca_pem, tls_key=f"Bag Attributes: none\n{key}")
+        assert (await shop.reader.certificate_and_key(f"login{number}", "spec.x"))[1].endswith(key)
+        assert find_key(f"Bag Attributes: none\n{key}") == key
 
 
 async def test_a_line_of_a_login_is_bounded(shop: Shop) -> None:

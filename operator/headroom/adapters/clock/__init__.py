@@ -4,6 +4,11 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
+read_seconds = time.perf_counter
+"""For what takes less than a turn of the event loop."""
+read_thread_seconds = time.thread_time
+"""Of a processor, that the present thread has used."""
+
 
 class SystemClock:
     """Implements `Clock`."""

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 
 from headroom.adapters.network.api_server import ApiServer
 from headroom.adapters.network.resolver import NO_ADDRESS, NO_ANSWER, AresResolver, Resolver
+from headroom.adapters.shares import Shares
 from headroom.policy.hosts import HostPolicy
 
 logger = logging.getLogger(__name__)
@@ -25,8 +26,10 @@ MOST_SLOW_DIALS = 8
 """Of these, to hosts that were slow to fail the last time: others of the namespace find a place beside them."""
 SLOW_SECONDS = 1.0
 TURN_SECONDS = 3.0
-MOST_SLOW = 1000
+MOST_SLOW = 64
 """Hosts of a namespace that are remembered as slow."""
+REMEMBERED_SECONDS = 600.0
+"""And so long: a slow host that is still named is tried more often than that."""
 MOST_ADDRESSES = 8
 DIAL_SECONDS = 3.0
 """For all addresses of a host together."""
@@ -75,14 +78,21 @@ class _Gate:
     lookups: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_LOOKUPS))
     dials: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_DIALS))
     slow_dials: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_SLOW_DIALS))
-    slow: "OrderedDict[tuple[str, int], None]" = field(default_factory=OrderedDict)
+    slow: "OrderedDict[tuple[str, int], float]" = field(default_factory=OrderedDict)
+    """Since when, the earliest first."""
 
-    def record(self, place: tuple[str, int], *, is_slow: bool) -> None:
+    def is_slow(self, place: tuple[str, int], now: float) -> bool:
+        return place in self.slow and now - self.slow[place] < REMEMBERED_SECONDS
+
+    def record(self, place: tuple[str, int], now: float, *, is_slow: bool) -> None:
         self.slow.pop(place, None)
         if is_slow:
-            self.slow[place] = None
+            self.slow[place] = now
             if len(self.slow) > MOST_SLOW:
                 self.slow.popitem(last=False)
+
+    def is_idle(self, now: float) -> bool:
+        return not any(self.is_slow(place, now) for place in self.slow)
 
 
 @dataclass(slots=True)
@@ -92,8 +102,7 @@ class Network:
     policy: HostPolicy = field(default_factory=HostPolicy)
     resolver: Resolver = field(default_factory=AresResolver)
     api_server: ApiServer = field(default_factory=ApiServer)
-    _gates: dict[str, _Gate] = field(default_factory=dict)
-    _loop: asyncio.AbstractEventLoop | None = None
+    _gates: Shares[_Gate] = field(default_factory=lambda: Shares(_Gate))
 
     @asynccontextmanager
     async def turn(self, peer: Peer) -> AsyncIterator[None]:
@@ -101,9 +110,10 @@ class Network:
 
         Raises NoTurn after TURN_SECONDS; TimeoutError for a host that did not answer the last time either.
         """
-        gate, place, loop = self._gate(peer.namespace), (peer.host, peer.port), asyncio.get_running_loop()
-        was_slow = place in gate.slow
+        place, loop = (peer.host, peer.port), asyncio.get_running_loop()
         async with AsyncExitStack() as places:
+            gate = places.enter_context(self._gates.use(peer.namespace))
+            was_slow = gate.is_slow(place, loop.time())
             try:
                 async with asyncio.timeout(TURN_SECONDS):
                     if was_slow:
@@ -117,9 +127,9 @@ class Network:
             try:
                 yield
             except Exception:
-                gate.record(place, is_slow=loop.time() - began >= SLOW_SECONDS)
+                gate.record(place, loop.time(), is_slow=loop.time() - began >= SLOW_SECONDS)
                 raise
-            gate.record(place, is_slow=False)
+            gate.record(place, loop.time(), is_slow=False)
 
     async def find_addresses(self, peer: Peer) -> tuple[str, ...]:
         """The addresses of a host that the policy permits; raises HostNotFound or HostNotAllowed."""
@@ -156,8 +166,9 @@ class Network:
         if is_address(peer.host):
             return (peer.host,)
         try:
-            async with asyncio.timeout(LOOKUP_SECONDS), self._gate(peer.namespace).lookups:
-                found = await self.resolver.resolve(peer.host)
+            with self._gates.use(peer.namespace) as gate:
+                async with asyncio.timeout(LOOKUP_SECONDS), gate.lookups:
+                    found = await self.resolver.resolve(peer.host)
         except TimeoutError as error:
             raise HostNotFound(NO_ANSWER) from error
         except (OSError, ValueError) as error:
@@ -165,12 +176,6 @@ class Network:
         if not found:
             raise HostNotFound(NO_ADDRESS)
         return found
-
-    def _gate(self, namespace: str) -> _Gate:
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._loop, self._gates = loop, {}
-        return self._gates.setdefault(namespace, _Gate())
 
 
 def raise_file_limit() -> None:

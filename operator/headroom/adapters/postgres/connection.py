@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 Link = RelayedConnection
 T = TypeVar("T")
+E = TypeVar("E", bound=HeadroomError)
 
 STATEMENT_SECONDS = 1.5
 """Client's deadline of a probe: the server cancels at 0.5 s, the rest is for a server that does not even do that."""
@@ -147,6 +148,11 @@ class PinnedConnection:
         self._is_closed = True
         await self._drop()
 
+    def note(self, error: E) -> E:
+        """The same error; if it is that an answer was refused, the next connection waits."""
+        self.dialer.refusals.record(self.target, self.application_name, error)
+        return error
+
     async def _ensure_open(self) -> Link:
         if self._is_closed:
             raise PrimaryUnavailable("the link was closed", reason=Reason.PRIMARY_UNREACHABLE)
@@ -162,6 +168,7 @@ class PinnedConnection:
         return self.max_age_seconds is not None and age > self.max_age_seconds
 
     async def _connect(self) -> Link:
+        self.dialer.refusals.check(self.target, self.application_name)
         try:
             link = await self.dialer.open(
                 self.target,
@@ -171,7 +178,7 @@ class PinnedConnection:
                 most_bytes=self.most_bytes,
             )
         except psycopg.Error as error:
-            raise translate_connect_error(error, self.target) from error
+            raise self.note(translate_connect_error(error, self.target)) from error
         try:
             await self._bounded(link, self._introduce, STATEMENT_SECONDS)
         except BaseException:
@@ -202,11 +209,11 @@ class PinnedConnection:
             result = task.result()
         except psycopg.Error as error:
             await self._drop_if_broken(link)
-            raise self._translate(error, link) from error
+            raise self.note(self._translate(error, link)) from error
         except MALFORMED as error:
             # Our statements have fixed columns and types: a server that answers otherwise is none of ours.
             await self._drop()
-            raise refuse_answer(self._where, error) from error
+            raise self.note(refuse_answer(self._where, error)) from error
         if link.relay.is_swollen:
             await self._drop()
         return result

@@ -12,13 +12,16 @@ import psycopg
 from headroom.adapters.network import HostNotAllowed, HostNotFound, Network, NotReached, NoTurn, Peer
 from headroom.adapters.postgres.conninfo import CONNECT_SECONDS, build_startup_parameters
 from headroom.adapters.postgres.errors import DialError, classify_connect_text
+from headroom.adapters.postgres.refusals import Refusals
 from headroom.adapters.postgres.wire.answers import MOST_ANSWER_BYTES, AnswerFilter
-from headroom.adapters.postgres.wire.channel import TlsUnavailable, open_channel
 from headroom.adapters.postgres.wire.contexts import Contexts
+from headroom.adapters.postgres.wire.handshakes import Handshakes
 from headroom.adapters.postgres.wire.local import RelayedConnection, open_relayed
-from headroom.adapters.postgres.wire.login import LoginRefused, Session, WeakLogin, log_in
+from headroom.adapters.postgres.wire.login import UNBOUND, LoginRefused, Session, UnboundLogin, WeakLogin, log_in
 from headroom.adapters.postgres.wire.messages import NotPostgres, Violation, build_cancel
 from headroom.adapters.postgres.wire.meter import Meter
+from headroom.adapters.postgres.wire.opening import TlsUnavailable, open_channel
+from headroom.adapters.postgres.wire.pace import Pace
 from headroom.adapters.postgres.wire.scram import KeyDeriver
 from headroom.model.database import ConnectionTarget
 from headroom.reasons import Reason
@@ -60,6 +63,9 @@ class Dialer:
     network: Network = field(default_factory=Network)
     deriver: KeyDeriver = field(default_factory=KeyDeriver)
     contexts: Contexts = field(default_factory=Contexts)
+    handshakes: Handshakes = field(default_factory=Handshakes)
+    pace: Pace = field(default_factory=Pace)
+    refusals: Refusals = field(default_factory=Refusals)
     _meter: Meter = field(default_factory=Meter)
     _proven: "OrderedDict[_Place, None]" = field(default_factory=OrderedDict)
 
@@ -100,9 +106,9 @@ class Dialer:
 
     async def _cancel(self, attempt: "_Attempt", session: Session, context: ssl.SSLContext | None) -> None:
         connection, _ = await self.network.connect((attempt.address,), attempt.target.port)
-        channel = await open_channel(connection, attempt.target, context)
-        channel.transport.write(build_cancel(session.pid, session.key))
-        channel.transport.close()
+        channel = await open_channel(connection, attempt.target, context, self.handshakes, self.pace)
+        channel.write(build_cancel(session.pid, session.key))
+        channel.close()
 
     def is_proven(self, place: _Place) -> bool:
         """Whether a server there has proved that it knows a password of this namespace."""
@@ -134,11 +140,12 @@ class _Attempt:
         addresses = await self.dialer.network.find_addresses(self.peer)
         self.address = addresses[0]
         connection, self.address = await self.dialer.network.connect(addresses, self.peer.port)
-        channel = await open_channel(connection, self.target, context)
+        dialer = self.dialer
+        channel = await open_channel(connection, self.target, context, dialer.handshakes, dialer.pace)
         try:
             session = await log_in(channel, self.target, startup, self.dialer.deriver)
         except BaseException as error:
-            channel.transport.abort()
+            channel.abort()
             if isinstance(error, LoginRefused) and error.is_proven:
                 self.dialer.record_proven(self._place)
             raise
@@ -174,7 +181,7 @@ class _Attempt:
         if self._may_be_quoted:
             return DialError(str(error), reason)
         self._log("no session", error)
-        return DialError(COARSE.get(reason, NOT_TAKEN), reason)
+        return DialError(UNBOUND if isinstance(error, UnboundLogin) else COARSE.get(reason, NOT_TAKEN), reason)
 
     def _log(self, what: str, error: Exception) -> None:
         target, cause = self.target, str(error) or type(error).__name__

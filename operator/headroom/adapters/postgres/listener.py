@@ -55,7 +55,7 @@ class PinnedListener:
             problem = self._link.relay.problem
             reason = Reason.PRIMARY_UNREACHABLE if problem is None else find_reason(problem)
             message = f"{self.address}: the connection that listens was lost{'' if problem is None else f': {problem}'}"
-            raise PrimaryUnavailable(message, reason=reason) from error
+            raise self.connection.note(PrimaryUnavailable(message, reason=reason)) from error
 
     async def close(self) -> None:
         """End the connection."""

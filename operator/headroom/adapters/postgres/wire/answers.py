@@ -13,6 +13,7 @@ from headroom.adapters.postgres.wire.messages import (
     parse_parameter,
 )
 from headroom.adapters.postgres.wire.meter import Meter
+from headroom.adapters.postgres.wire.records import MOST_RECORDS
 
 MOST_ANSWER_BYTES = 1 << 20
 """Of all messages that answer one request; the largest of ours, one statement for 100 pools, has some 100 KiB."""
@@ -90,6 +91,11 @@ class AnswerFilter:
     _skipping: int = 0
     _begun: int = 0
     """Messages in this piece."""
+
+    @property
+    def most_records(self) -> int:
+        """Records of TLS that may carry its messages at once."""
+        return MOST_NOTES if self.hears else MOST_RECORDS
 
     def begin(self) -> None:
         """A request was sent: what follows is its answer."""

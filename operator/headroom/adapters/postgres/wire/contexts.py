@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from headroom.adapters.postgres.wire.tls import build_context
+from headroom.adapters.shares import Shares
 from headroom.errors import PrimaryUnavailable
 from headroom.model.certificates import count_certificates
 from headroom.model.database import ConnectionTarget
@@ -24,6 +25,8 @@ ASSURED_BYTES = 2 << 20
 """What each namespace may have, whatever others do: one context of the largest texts, and most people's all."""
 MOST_NAMESPACE_BYTES = 8 << 20
 MOST_PROCESS_BYTES = 48 << 20
+KEPT_SECONDS = 600.0
+"""A namespace that has opened no connection for so long keeps no context that none of its connections uses."""
 
 
 @dataclass(slots=True)
@@ -34,18 +37,23 @@ class _Share:
     alive: "weakref.WeakValueDictionary[bytes, ssl.SSLContext]" = field(default_factory=weakref.WeakValueDictionary)
     used_bytes: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    used_at: float = 0.0
+
+    def is_idle(self, now: float) -> bool:
+        if now - self.used_at >= KEPT_SECONDS:
+            self.kept.clear()
+        return not self.alive
 
 
 @dataclass(slots=True)
 class Contexts:
     """All contexts of a process."""
 
-    _shares: dict[str, _Share] = field(default_factory=dict)
+    _shares: Shares[_Share] = field(default_factory=lambda: Shares(_Share))
     _used_bytes: int = 0
     _thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=1, thread_name_prefix="certificates")
     )
-    _loop: asyncio.AbstractEventLoop | None = None
 
     async def get(self, target: ConnectionTarget) -> ssl.SSLContext | None:
         """What a target asks for, None without TLS; raises PrimaryUnavailable if its certificates cannot be used."""
@@ -53,16 +61,21 @@ class Contexts:
             return None
         cost = _find_cost(target)
         # What no author's text is in serves everybody.
-        share, key = self._share(target.namespace if cost else ""), _make_key(target)
-        # One at a time for a namespace, so that others wait for one of its contexts at most.
-        async with share.turn:
-            context = share.alive.get(key)
-            if context is None:
-                self._make_room(share, cost)
-                context = await asyncio.get_running_loop().run_in_executor(self._thread, build_context, target)
-                self._keep(share, key, context, cost)
-            elif key in share.kept:
-                share.kept.move_to_end(key)
+        with self._shares.use(target.namespace if cost else "") as share:
+            # One at a time for a namespace, so that others wait for one of its contexts at most.
+            async with share.turn:
+                share.used_at = asyncio.get_running_loop().time()
+                return await self._find(share, target, cost)
+
+    async def _find(self, share: _Share, target: ConnectionTarget, cost: int) -> ssl.SSLContext:
+        key = _make_key(target)
+        context = share.alive.get(key)
+        if context is None:
+            self._make_room(share, cost)
+            context = await asyncio.get_running_loop().run_in_executor(self._thread, build_context, target)
+            self._keep(share, key, context, cost)
+        elif key in share.kept:
+            share.kept.move_to_end(key)
         return context
 
     def _make_room(self, share: _Share, cost: int) -> None:
@@ -89,12 +102,6 @@ class Contexts:
     def _count(self, share: _Share, cost: int) -> None:
         share.used_bytes += cost
         self._used_bytes += cost
-
-    def _share(self, namespace: str) -> _Share:
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._loop, self._shares = loop, {}
-        return self._shares.setdefault(namespace, _Share())
 
 
 def _find_texts(target: ConnectionTarget) -> tuple[str, ...]:

@@ -21,6 +21,10 @@ from headroom.adapters.postgres.wire.tls import compute_binding
 from headroom.model.database import ConnectionTarget
 
 MD5 = "md5"
+UNBOUND = (
+    "the server's certificate is not verified, and no login can be bound to its kind (Ed25519, RSASSA-PSS): set "
+    "connection.tls.caSecretRef, or give the server a certificate that is signed with RSA or ECDSA"
+)
 _OK, _CLEARTEXT, _MD5, _SASL, _SASL_CONTINUE, _SASL_FINAL = 0, 3, 5, 10, 11, 12
 
 
@@ -35,6 +39,10 @@ class LoginRefused(psycopg.OperationalError):
 
 class WeakLogin(psycopg.OperationalError):
     """The server asks for a method that would show the password, or lets everybody in."""
+
+
+class UnboundLogin(WeakLogin):
+    """Nothing would tell whether somebody is in between: a certificate nobody verified, which binds no login."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ class _Login:
     is_proven: bool = False
 
     async def run(self, startup: Mapping[str, str]) -> Session:
-        self.channel.transport.write(build_startup(startup))
+        self.channel.write(build_startup(startup))
         await self._authenticate()
         while True:
             kind, body = await self._read()
@@ -92,12 +100,16 @@ class _Login:
 
     def _accept_without_password(self) -> None:
         """A certificate of ours may be all that a server asks for."""
-        if self.target.client_certificate_pem is None or not self._is_encrypted:
+        if self.target.client_certificate_pem is None or self.channel.encryption is None:
             raise WeakLogin(_describe_weak(_OK))
 
     async def _prove(self, offered: list[bytes]) -> None:
         names = {name.decode("ascii", "replace") for name in offered if name}
-        binding = compute_binding(self._find_certificate())
+        encryption = self.channel.encryption
+        binding = compute_binding(encryption.certificate) if encryption is not None else None
+        if encryption is not None and binding is None and not encryption.is_verified:
+            # Whoever is in between chooses the certificate, and so could choose that nothing is bound to it.
+            raise UnboundLogin(UNBOUND)
         exchange = ScramExchange(self.target.credentials.password, binding, is_offered=BOUND in names)
         if exchange.mechanism not in names:
             raise WeakLogin(f"the server offers no {PLAIN}")
@@ -129,16 +141,7 @@ class _Login:
                 return kind, body
 
     def _send(self, body: bytes) -> None:
-        self.channel.transport.write(build(b"p", body))
-
-    @property
-    def _is_encrypted(self) -> bool:
-        return self.channel.transport.get_extra_info("ssl_object") is not None
-
-    def _find_certificate(self) -> bytes | None:
-        encryption = self.channel.transport.get_extra_info("ssl_object")
-        found: bytes | None = encryption.getpeercert(binary_form=True) if encryption is not None else None
-        return found
+        self.channel.write(build(b"p", body))
 
 
 async def log_in(

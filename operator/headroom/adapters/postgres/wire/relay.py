@@ -6,9 +6,9 @@ import struct
 from contextlib import suppress
 
 from headroom.adapters.postgres.wire.answers import LARGE_BYTES, AnswerFilter
-from headroom.adapters.postgres.wire.channel import Sink
 from headroom.adapters.postgres.wire.login import Session
 from headroom.adapters.postgres.wire.messages import Violation, build, build_parameter
+from headroom.adapters.postgres.wire.sink import Sink
 
 CLOSE_SECONDS = 1.0
 """How long a server may take to end a connection that we end."""
@@ -50,7 +50,8 @@ class Relay(Sink, asyncio.Protocol):
         """See asyncio.Protocol."""
         if self._is_greeted:
             self._answers.begin()
-            self.session.channel.transport.write(data)
+            self.session.channel.meter.begin()
+            self.session.channel.write(data)
             return
         self._first += data
         if len(self._first) >= 4 and len(self._first) >= int.from_bytes(self._first[:4], "big"):
@@ -64,6 +65,7 @@ class Relay(Sink, asyncio.Protocol):
         known = b"".join(build_parameter(name, value) for name, value in session.parameters.items())
         key = build(b"K", struct.pack("!i", session.pid) + os.urandom(4))
         self.transport.write(build(b"R", struct.pack("!I", 0)) + known + key + build(b"Z", b"I"))
+        session.channel.meter.most = self._answers.most_records
         session.channel.hand_over(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -123,21 +125,20 @@ class Relay(Sink, asyncio.Protocol):
             (self.transport.pause_reading if is_paused else self.transport.resume_reading)()
 
     def _hold_server(self) -> None:
-        transport = self.session.channel.transport
-        if transport.is_reading():
-            transport.pause_reading()
+        if self.session.channel.is_reading:
+            self.session.channel.pause_reading()
 
     def _release_server(self) -> None:
-        transport = self.session.channel.transport
-        if not self._waiting and not self._is_full and not transport.is_closing() and not transport.is_reading():
-            transport.resume_reading()
+        channel = self.session.channel
+        if not self._waiting and not self._is_full and not channel.is_reading:
+            channel.resume_reading()
 
     # Both.
 
     def abort(self, problem: Violation | None = None) -> None:
         """End both sides at once, whatever is under way."""
         self.problem = self.problem or problem
-        self.session.channel.transport.abort()
+        self.session.channel.abort()
         if self.transport is not None:
             self.transport.abort()
 
@@ -150,12 +151,12 @@ class Relay(Sink, asyncio.Protocol):
         self.abort()
 
     def _close_server(self) -> None:
-        transport = self.session.channel.transport
+        channel = self.session.channel
         if not self._is_server_gone:
-            transport.close()
-            asyncio.get_running_loop().call_later(CLOSE_SECONDS, transport.abort)
+            channel.close()
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, channel.abort)
             if not self._is_greeted:
-                self.session.channel.hand_over(self)
+                channel.hand_over(self)
         self._check_closed()
 
     def _check_closed(self) -> None:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from headroom.adapters.postgres.wire.messages import Violation
+from headroom.adapters.shares import Shares, Turn
 
 MOST_ROUNDS = 200_000
 """50 times PostgreSQL's default of 4096; about 60 ms."""
@@ -37,17 +38,17 @@ class KeyDeriver:
         default_factory=lambda: ThreadPoolExecutor(max_workers=2, thread_name_prefix="scram")
     )
     _keys: "OrderedDict[tuple[str, bytes, int], bytes]" = field(default_factory=OrderedDict, repr=False)
-    _turns: dict[str, asyncio.Lock] = field(default_factory=dict)
-    _loop: asyncio.AbstractEventLoop | None = None
+    _turns: Shares[Turn] = field(default_factory=lambda: Shares(Turn))
 
     async def derive(self, password: str, salt: bytes, rounds: int, namespace: str) -> bytes:
         """The salted password of RFC 5802."""
         key = (password, salt, rounds)
-        async with self._turn(namespace):
-            if key not in self._keys:
-                await self._derive(key)
-            self._keys.move_to_end(key)
-            return self._keys[key]
+        with self._turns.use(namespace) as turn:
+            async with turn.lock:
+                if key not in self._keys:
+                    await self._derive(key)
+                self._keys.move_to_end(key)
+                return self._keys[key]
 
     async def _derive(self, key: tuple[str, bytes, int]) -> None:
         loop = asyncio.get_running_loop()
@@ -57,12 +58,6 @@ class KeyDeriver:
             self._keys.popitem(last=False)
         if rounds > 10_000:
             await asyncio.sleep(REST * (loop.time() - began))
-
-    def _turn(self, namespace: str) -> asyncio.Lock:
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._loop, self._turns = loop, {}
-        return self._turns.setdefault(namespace, asyncio.Lock())
 
 
 @dataclass(slots=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from headroom.errors import PrimaryUnavailable
-from headroom.model.certificates import find_certificates
+from headroom.model.certificates import find_certificates, find_key
 from headroom.model.database import ConnectionTarget
+from headroom.model.der import OBJECT_IDENTIFIER, read_element
 from headroom.reasons import Reason
 
 SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
@@ -47,7 +48,7 @@ def build_context(target: ConnectionTarget) -> ssl.SSLContext:
         if target.client_certificate_pem is not None and target.client_key_pem is not None:
             with (
                 _memory_file("sslcert", target.client_certificate_pem) as certificate,
-                _memory_file("sslkey", target.client_key_pem) as key,
+                _memory_file("sslkey", find_key(target.client_key_pem)) as key,
             ):
                 context.load_cert_chain(certificate, key, password=_refuse_passphrase)
     except (ssl.SSLError, ValueError, OSError) as error:
@@ -121,21 +122,10 @@ def compute_binding(certificate: bytes | None) -> bytes | None:
 
 def _find_algorithm(certificate: bytes) -> bytes:
     """Certificate ::= SEQUENCE { tbsCertificate, SEQUENCE { algorithm OBJECT IDENTIFIER, .. }, signature }."""
-    _, start, _ = _read_element(certificate, 0)
-    _, _, after_body = _read_element(certificate, start)
-    _, start, _ = _read_element(certificate, after_body)
-    tag, start, end = _read_element(certificate, start)
-    if tag != 0x06:
+    _, start, _ = read_element(certificate, 0)
+    _, _, after_body = read_element(certificate, start)
+    _, start, _ = read_element(certificate, after_body)
+    tag, start, end = read_element(certificate, start)
+    if tag != OBJECT_IDENTIFIER:
         raise ValueError("not an object identifier")
     return certificate[start:end]
-
-
-def _read_element(data: bytes, at: int) -> tuple[int, int, int]:
-    """Tag, start and end of the content of one DER element."""
-    tag, length, start = data[at], data[at + 1], at + 2
-    if length & 0x80:
-        count = length & 0x7F
-        length, start = int.from_bytes(data[start : start + count], "big"), start + count
-    if start + length > len(data):
-        raise ValueError("the element is cut off")
-    return tag, start, start + length
