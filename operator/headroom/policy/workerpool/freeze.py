@@ -135,6 +135,9 @@ def _confirm(memory: GainMemory, freeze: Freeze, seen: GainFacts, rules: GainRul
             return _keep(replace(known, trial_pause_seconds=TRIAL_FIRST_SECONDS), proven, seen)
     elif recovery > RECOVERED_SIGMAS or (is_over and recovery > 0):
         return _keep(memory, freeze, seen)
+    if is_over and freeze.is_trial and recovery > 0:
+        # They may hold each other up or not: this proves neither, and the next verdict counts.
+        return lift_freeze(memory, Lift.NOT_MEASURED)
     return _withdraw(memory, freeze, seen, window, more) if is_over else memory
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from headroom.model.waits import WaitSample
+from headroom.policy.workerpool.freeze import follow_freeze
 from headroom.policy.workerpool.gain import has_fallen, measure_gain, measure_recovery
-from headroom.policy.workerpool.gain_memory import GainMemory, Lift, Phase
+from headroom.policy.workerpool.gain_memory import Freeze, GainFacts, GainMemory, GainRules, Lift, Phase
 from headroom.policy.workerpool.gain_window import NOWHERE, GainWindow, Piece
 from headroom.policy.workerpool.growth import find_growth_limit
 from headroom.policy.workerpool.wait_tally import IDLE, WaitTally
@@ -71,6 +72,26 @@ def test_sessions_that_wait_for_a_lock_are_believed_all_the_same() -> None:
     workers.run(24, 60, until=is_frozen)
     workers.run(60, 120, until=is_frozen)
     assert is_frozen(workers.memory)
+
+
+def tried(recovered: float) -> GainMemory:
+    """26 did 10 a second and were tried with 17; the 17 now do so much a second, and the trial is over."""
+    more, now = window(26, 10.0, at=100.0, pieces=8), 240.0
+    trial = Freeze(17, 17, 10.0, 26, 10.0, 120.0, 400.0, 60.0, Phase.CONFIRMING, 120.0, is_trial=True, more=more)
+    fewer = window(17, recovered, at=now, pieces=20)
+    memory = GainMemory(freeze=trial, reach=13, gained=22, free_rate=1.0, free_jobs=1000.0, window=fewer)
+    return follow_freeze(memory, GainFacts(at=now, ready=17), GainRules())
+
+
+def test_a_trial_that_is_not_clear_is_no_reason_to_be_wary() -> None:
+    """17 that do hardly less than 26 are held up by the others, or a little slower: that disproves nothing."""
+    unclear, more = window(17, 9.2, at=240.0), window(26, 10.0, at=100.0, pieces=8)
+    assert 0 < (measure_recovery(unclear, more) or 0.0) < 2
+    memory = tried(9.2)
+    assert (memory.freeze, memory.lifted, memory.mistakes) == (None, Lift.NOT_MEASURED, 0)
+    assert memory.wary_until < 240, "the next verdict counts"
+    disproved = tried(10.0 * 17 / 26)
+    assert (disproved.freeze, disproved.lifted, disproved.mistakes) == (None, Lift.FEWER_DO_LESS, 1)
 
 
 def test_a_race_is_confirmed_although_fewer_workers_were_better() -> None:
