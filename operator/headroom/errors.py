@@ -18,11 +18,36 @@
 Waiting is not an error: policies return a value that says what they wait for.
 """
 
+import errno
+import os
+import re
 from datetime import timedelta
 
 from headroom.reasons import Reason
 
 DEFAULT_RETRY = timedelta(seconds=2)
+_FAILED_CALL = re.compile(r"(?:\[Errno (\d+)\] )?Connect call failed \([^)]*\)|\[Errno (\d+)\] [^:;,()\[\]]*")
+"""How Python writes the failure of a call: with the number, and an address that the message has anyway."""
+_SOCKET_WORDS = {
+    errno.ECONNREFUSED: "the connection was refused",
+    errno.ECONNRESET: "the connection was cut",
+    errno.EPIPE: "the connection was cut",
+    errno.EHOSTUNREACH: "there is no route to the host",
+    errno.ENETUNREACH: "there is no route to the network",
+    errno.ETIMEDOUT: "there was no answer in time",
+}
+
+
+def describe_failure(error: BaseException) -> str:
+    """What an error says on one line, with words in place of Python's notation for a call that failed."""
+
+    def describe_call(found: re.Match[str]) -> str:
+        number = found[1] or found[2] or getattr(error, "errno", None)
+        if number is None:
+            return "the connection failed"
+        return _SOCKET_WORDS.get(int(number)) or os.strerror(int(number)).lower()
+
+    return _FAILED_CALL.sub(describe_call, " ".join(str(error).split())) or type(error).__name__
 
 
 class HeadroomError(Exception):

@@ -74,7 +74,8 @@ class Reason(StrEnum):
     NAME_CONFLICT = "NameConflict"
     """An object of somebody else has a name that Headroom needs; it is left alone. Fix: rename or delete it."""
     FORBIDDEN = "Forbidden"
-    """The API server refused a write. Fix: grant the right, or ease the policy, that the message names."""
+    """The API server or an admission policy refused a write. Fix: grant the right or ease the policy that the message
+    names, or change what the policy names."""
     QUOTA_EXCEEDED = "QuotaExceeded"
     """A ResourceQuota or LimitRange of the namespace refuses the object. Fix: raise it, or request less."""
     KUBE_UNAVAILABLE = "KubeUnavailable"
@@ -122,7 +123,8 @@ class Reason(StrEnum):
     TLS_WEAK = "TLSWeak"
     """The connection is not encrypted or not verified. Fix: set `connection.tls.mode: verify-full`."""
     PRIMARY_TIMEOUT = "PrimaryTimeout"
-    """A statement or connect outlasted its deadline. Fix: see what loads the server in pg_stat_activity."""
+    """A statement or connect outlasted its deadline. Fix: check that the server runs, that its Service has endpoints
+    and that NetworkPolicies let the operator in; if it runs, see what loads it in pg_stat_activity."""
     NO_CONNECTION_LEFT = "NoConnectionLeft"
     """The server has no connection slot left. Fix: lower `connectionsPerWorker` or raise max_connections."""
     MISSING_RIGHT = "MissingRight"
@@ -158,7 +160,8 @@ class Reason(StrEnum):
 
     # A ReplicaSet as a whole.
     SERVING_BELOW_MINIMUM = "ServingBelowMinimum"
-    """Fewer replicas serve than min(desired, minServing). Fix: see the conditions of `status.members`."""
+    """Fewer replicas serve than min(desired, minServing). Fix: see the cause after the colon in `REASON`, and the
+    conditions of `status.members`."""
     REPLICATION_NOT_OFFERED = "PhysicalReplicationNotOffered"
     """The primary does not offer replication. Fix: use only `dbg` and `wp` with a managed service; see the docs."""
     REPLICATION_LOGIN_FAILED = "ReplicationLoginFailed"

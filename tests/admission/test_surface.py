@@ -14,7 +14,7 @@ SHORT_NAMES = {"WorkerPool": "wp", "ReplicaSet": "dbrs", "DatabaseGuard": "dbg"}
 COLUMNS = {
     "WorkerPool": "Name Lag-Sec Backlog Workers Desired ETA-Sec Limit Ready Reason Age",
     "ReplicaSet": "Name Desired Serving Standby Provisioning Lag-Sec Ready Reason Age",
-    "DatabaseGuard": "Name State Commit-Msec Connections Waiters Ready Reason Age",
+    "DatabaseGuard": "Name State Signal Commit-Msec Connections Waiters Ready Reason Age",
 }
 LIST_BOUNDS = ("maxItems", "maxProperties")
 MARGIN = 2

@@ -124,6 +124,7 @@ DATABASE_GUARD = KindDefinition(
     status=DatabaseGuardStatus,
     columns=(
         Column("State", ".status.state", "string", "Healthy, Brownout, Overloaded, Emergency or Unknown."),
+        Column("Signal", ".status.stateSignal", "string", "The measurement that caused the state."),
         Column("Commit-Msec", ".status.commitLatencyMilliseconds", "number", "Milliseconds a small commit takes."),
         Column("Connections", ".status.connections.used", "integer", "Client connections in use."),
         Column("Waiters", ".status.lockWaiters", "integer", "Sessions that wait for a lock."),

@@ -29,6 +29,8 @@ from tests.postgres_server import DATABASE, MONITOR, REPLICATION, Server, Server
 RECOVERY_SECONDS = 6.0
 """What a person may have to wait for after the cause is gone, this machine's load included."""
 LONGEST_PASS_SECONDS = 5.0
+WELL = "TLSWeak"
+"""The reason of a guard that has nothing worse to remark than its connection without TLS."""
 REF = ObjectRef(DATABASE_GUARD, "shop", "store")
 
 
@@ -194,7 +196,7 @@ async def guard(postgres: Postgres, primary: Server) -> AsyncIterator[Guard]:
 
 
 async def test_it_becomes_ready_and_measures(guard: Guard, primary: Server) -> None:
-    await guard.becomes("True", "Connected")
+    await guard.becomes("True", WELL)
     await guard.until(lambda: guard.status.get("state") == "Healthy", "Healthy", seconds=15)
     status = guard.status
     expected = primary.sql("SELECT system_identifier::text AS id FROM pg_control_system()")[0]["id"]
@@ -210,7 +212,7 @@ async def test_its_marks_tell_a_replicas_lag(
 ) -> None:
     replica = servers.make_replica(primary)
     member = await postgres.open_replica(replica.target())
-    await guard.becomes("True", "Connected")
+    await guard.becomes("True", WELL)
     await asyncio.sleep(2)
     marks = [*guard.view.marks, await guard.links.primary.position()]
     lag = measure_replay_lag(marks, await member.probe(), guard.clock.monotonic())
@@ -225,29 +227,29 @@ async def test_its_marks_tell_a_replicas_lag(
 
 
 async def test_a_wrong_password_is_named_and_a_corrected_secret_heals_it(guard: Guard, primary: Server) -> None:
-    await guard.becomes("True", "Connected")
+    await guard.becomes("True", WELL)
     primary.sql(f"ALTER ROLE \"{MONITOR.username}\" PASSWORD 'rotated'")
     primary.restart()
     await guard.becomes("False", "PasswordRejected", seconds=15)
     assert not guard.view.is_ready
     guard.set_login("store-monitor", MONITOR.username, "rotated")
-    await guard.becomes("True", "Connected")
+    await guard.becomes("True", WELL)
     assert "rotated" not in str(guard.status)
 
 
 async def test_down_for_a_while_and_back(guard: Guard, primary: Server) -> None:
-    await guard.becomes("True", "Connected")
+    await guard.becomes("True", WELL)
     primary.stop()
     await guard.becomes("False", "PrimaryUnreachable")
     await asyncio.sleep(5)
     primary.start()
-    await guard.becomes("True", "Connected")
+    await guard.becomes("True", WELL)
     answered = guard.clock.monotonic()
     await guard.until(lambda: guard.view.marks[-1].taken_at > answered, "a fresh mark")
 
 
 async def test_a_hung_server_holds_no_pass_and_is_named(guard: Guard, primary: Server) -> None:
-    await guard.becomes("True", "Connected")
+    await guard.becomes("True", WELL)
     guard.passes.clear()
     primary.freeze()
     try:
@@ -255,42 +257,42 @@ async def test_a_hung_server_holds_no_pass_and_is_named(guard: Guard, primary: S
         await asyncio.sleep(6)
     finally:
         primary.thaw()
-    await guard.becomes("True", "Connected", seconds=10)
+    await guard.becomes("True", WELL, seconds=10)
     assert max(guard.passes) < LONGEST_PASS_SECONDS
 
 
 async def test_a_missing_right_is_named_until_it_is_granted(guard: Guard, primary: Server) -> None:
-    await guard.becomes("True", "Connected")
+    await guard.becomes("True", WELL)
     primary.sql(f'REVOKE pg_signal_backend FROM "{MONITOR.username}"')
     await guard.becomes("True", "MissingRight")
     message = next(entry["message"] for entry in guard.status["conditions"] if entry["type"] == "Ready")
     statement = message.split("run: ")[1].split(";")[0]
     assert statement == f'GRANT pg_signal_backend TO "{MONITOR.username}"'
     primary.sql(statement)
-    await guard.becomes("True", "Connected")
+    await guard.becomes("True", WELL)
 
 
 async def test_a_server_that_became_a_standby_is_no_primary(guard: Guard, primary: Server) -> None:
-    await guard.becomes("True", "Connected")
+    await guard.becomes("True", WELL)
     primary.stop()
     (primary.data / "standby.signal").touch()
     primary.start()
     await guard.becomes("False", "NotAPrimary", seconds=10)
     primary.sql("SELECT pg_promote()")
-    await guard.becomes("True", "Connected", seconds=10)
+    await guard.becomes("True", WELL, seconds=10)
     assert guard.view.server is not None
     assert guard.view.server.timeline == 2
 
 
 async def test_another_server_at_the_same_address_is_held(guard: Guard, primary: Server, servers: ServerMaker) -> None:
-    await guard.becomes("True", "Connected")
+    await guard.becomes("True", WELL)
     primary.stop()
     other = servers.make_anew(port=primary.port)
     await guard.becomes("False", "PrimaryReplaced", seconds=10)
     found = other.sql("SELECT system_identifier::text AS id FROM pg_control_system()")[0]["id"]
     annotation = {"headroom.dev/accept-system-identifier": found}
     guard.cluster.edit(REF, lambda item: item["metadata"].update(annotations=annotation))
-    await guard.becomes("True", "Connected", seconds=10)
+    await guard.becomes("True", WELL, seconds=10)
     assert guard.status["systemIdentifier"] == found
 
 
@@ -302,7 +304,7 @@ async def test_a_service_that_moved_is_followed_though_the_old_primary_still_ans
     switch = Switch(primary.port)
     guard = Guard(postgres, primary, port=await switch.start())
     try:
-        await guard.becomes("True", "Connected")
+        await guard.becomes("True", WELL)
         await guard.until(lambda: bool(guard.view.marks), "a mark")
         replica.sql("SELECT pg_promote()")
         switch.target = replica.port
@@ -311,7 +313,7 @@ async def test_a_service_that_moved_is_followed_though_the_old_primary_still_ans
             "marks of the new primary",
             seconds=15,
         )
-        await guard.becomes("True", "Connected")
+        await guard.becomes("True", WELL)
         count = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'headroom/%'"
         assert primary.sql(count)[0]["count"] == 0, "nothing is left on the old one"
     finally:
@@ -340,7 +342,7 @@ async def test_the_lock_follows_the_probes_to_another_server(
 
 
 async def test_its_slots_link_reserves_and_drops(guard: Guard) -> None:
-    await guard.becomes("True", "Connected")
+    await guard.becomes("True", WELL)
     slots, link = guard.links.slots, guard.links.primary
     assert slots is not None
     await slots.ensure_slot("hr_a")
@@ -349,7 +351,7 @@ async def test_its_slots_link_reserves_and_drops(guard: Guard) -> None:
 
 
 async def test_four_connections_in_all_and_none_after_it_is_forgotten(guard: Guard, primary: Server) -> None:
-    await guard.becomes("True", "Connected")
+    await guard.becomes("True", WELL)
     count = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'headroom/%'"
     assert primary.sql(count)[0]["count"] == 4, "canary, guard, probes; slots with a login of its own"
     await guard.close()
@@ -361,7 +363,7 @@ async def test_four_connections_in_all_and_none_after_it_is_forgotten(guard: Gua
 
 async def test_a_second_guard_adds_one_connection_for_its_login_and_takes_over(guard: Guard, primary: Server) -> None:
     primary.sql("CREATE ROLE second_monitor LOGIN PASSWORD 'second' IN ROLE pg_monitor, pg_signal_backend")
-    await guard.becomes("True", "Connected")
+    await guard.becomes("True", WELL)
     guard.add("second", Credentials("second_monitor", "second"))
     await guard.until(lambda: guard.ready_of("second")[0] == "True", "the second guard's Ready")
     await guard.becomes("True", "SharedInstance")

@@ -259,7 +259,7 @@ class MemoryServer:
         if self.is_down:
             raise PrimaryUnavailable(f"{where}: connection refused", reason=Reason.PRIMARY_UNREACHABLE)
         if self.is_hung:
-            message = f"{where} did not accept a connection in time"
+            message = f"no answer from {where}"
             raise PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT)
         if self.has_tls is not None and self.has_tls is (target.tls_mode == "disable"):
             message = f"{where} {'requires' if self.has_tls else 'does not support'} SSL"

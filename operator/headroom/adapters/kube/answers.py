@@ -7,13 +7,17 @@ from datetime import timedelta
 from typing import Any
 
 from headroom.adapters.kube.calls import APPLY_PATCH, JSON_PATCH, Call
-from headroom.errors import DEFAULT_RETRY, Conflict, HeadroomError, KubeUnavailable, Refused
+from headroom.errors import DEFAULT_RETRY, Conflict, HeadroomError, KubeUnavailable, Refused, describe_failure
 from headroom.ports.kube import Manifest, ObjectRef
 from headroom.reasons import Reason
 
 MAX_TEXT = 500
 LONGEST_RETRY = timedelta(seconds=60)
 QUOTA_WORDS = ("exceeded quota", "failed quota", "maximum ", "minimum ")
+DENIALS = ("denied request", "denied the request", "violates PodSecurity", "security context constraint")
+"""How policies, webhooks, Pod Security and OpenShift say no, whatever the HTTP status that their author chose."""
+NO_RIGHT = '" cannot '
+"""What RBAC writes after the name of the user."""
 SCALE_ROLE_LABEL = "rbac.headroom.dev/scale-target"
 
 
@@ -45,10 +49,12 @@ def translate_answer(call: Call, answer: Answer) -> HeadroomError:
     """The error that a failed call raises; 404 is left to the caller, who knows what it means."""
     status = answer.parse()
     text = f"{call.verb} {_describe(call)}: {str(status.get('message', ''))[:MAX_TEXT]} (HTTP {answer.status})"
-    if answer.status == 409:
-        return Conflict(text)
     if answer.status in (408, 410, 429) or answer.status >= 500:
         return KubeUnavailable(text, reason=Reason.KUBE_UNAVAILABLE, retry_after=_retry_after(answer, status))
+    if any(words in str(status.get("message", "")) for words in DENIALS):
+        return Refused(f"{text}; ease the policy, or change what it names", reason=Reason.FORBIDDEN)
+    if answer.status == 409:
+        return Conflict(text)
     if answer.status == 403:
         return _translate_forbidden(call, status, text)
     if answer.status == 422 and _is_misfit(call, status):
@@ -62,7 +68,7 @@ def translate_answer(call: Call, answer: Answer) -> HeadroomError:
 
 def translate_failure(call: Call, failure: BaseException) -> KubeUnavailable:
     """The error for a call that got no answer."""
-    cause = str(failure) or type(failure).__name__
+    cause = describe_failure(failure)
     return KubeUnavailable(f"{call.verb} {_describe(call)}: {cause[:MAX_TEXT]}", reason=Reason.KUBE_UNAVAILABLE)
 
 
@@ -90,7 +96,7 @@ def _translate_forbidden(call: Call, status: Mapping[str, Any], text: str) -> Re
         return Refused(text, reason=Reason.NAMESPACE_TERMINATING)
     if any(word in message for word in QUOTA_WORDS):
         return Refused(text, reason=Reason.QUOTA_EXCEEDED)
-    if "cannot " not in message:
+    if NO_RIGHT not in message:
         return Refused(text, reason=Reason.FORBIDDEN)
     if call.subresource == "scale":
         remedy = f"apply: {json.dumps(build_scale_role(call))}"

@@ -130,7 +130,7 @@ class PinnedConnection:
                 return await self._bounded(await self._ensure_open(), work, seconds)
         except TimeoutError as error:
             where, role = f"{self.target.host}:{self.target.port}", self.application_name.split("/")[1]
-            message = f"{where} did not answer within {seconds:g} s ({role})"
+            message = f"{where} did not answer within {seconds:g} s ({role}); see whether it runs, and what loads it"
             if not has_turn:
                 message = f"{where} was busy with other queries of this connection for {patience:g} s ({role})"
             raise PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT) from error

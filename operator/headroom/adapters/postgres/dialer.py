@@ -11,7 +11,7 @@ import psycopg
 
 from headroom.adapters.network import HostNotAllowed, HostNotFound, Network, NotReached, NoTurn, Peer
 from headroom.adapters.postgres.conninfo import CONNECT_SECONDS, build_startup_parameters
-from headroom.adapters.postgres.errors import DialError, classify_connect_text
+from headroom.adapters.postgres.errors import RUNS, DialError, NoAnswer, classify_connect_text, describe_reach
 from headroom.adapters.postgres.refusals import Refusals
 from headroom.adapters.postgres.wire.answers import MOST_ANSWER_BYTES, AnswerFilter
 from headroom.adapters.postgres.wire.contexts import Contexts
@@ -23,6 +23,7 @@ from headroom.adapters.postgres.wire.meter import Meter
 from headroom.adapters.postgres.wire.opening import TlsUnavailable, open_channel
 from headroom.adapters.postgres.wire.pace import Pace
 from headroom.adapters.postgres.wire.scram import KeyDeriver
+from headroom.errors import describe_failure
 from headroom.model.database import ConnectionTarget
 from headroom.reasons import Reason
 
@@ -30,10 +31,7 @@ logger = logging.getLogger(__name__)
 
 MOST_PROVEN = 4096
 """Addresses that are remembered because a server there proved that it knows a password of ours."""
-NOT_REACHED = (
-    "no PostgreSQL server was reached; check host, port, NetworkPolicies and that it runs (the operator's log has the "
-    "cause)"
-)
+NOT_REACHED = f"no PostgreSQL server was reached; check host and port, {RUNS} (the operator's log has the cause)"
 NO_TURN = "too many connections of this namespace are being opened now, to hosts that do not answer; it is tried again"
 COARSE: Mapping[Reason, str] = {
     Reason.PASSWORD_REJECTED: "the login was refused",
@@ -165,8 +163,9 @@ class _Attempt:
             return DialError(str(error), Reason.ANSWER_REFUSED)
         if self._may_be_quoted:
             if isinstance(error, TimeoutError) or (isinstance(error, NotReached) and error.is_silent):
-                return DialError("it did not accept a connection in time", Reason.PRIMARY_TIMEOUT)
-            return DialError(str(error), Reason.PRIMARY_UNREACHABLE)
+                return NoAnswer()
+            message = f"{describe_failure(error)}; {describe_reach(self.target)}"
+            return DialError(message, Reason.PRIMARY_UNREACHABLE)
         self._log("not reached", error)
         return DialError(NOT_REACHED, Reason.PRIMARY_UNREACHABLE)
 

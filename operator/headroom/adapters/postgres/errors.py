@@ -7,11 +7,14 @@ since poolers give no precise SQLSTATE; a text nobody recognises is quoted under
 import psycopg
 from psycopg import errors as pg
 
-from headroom.errors import HeadroomError, PrimaryUnavailable, Refused
+from headroom.errors import HeadroomError, PrimaryUnavailable, Refused, describe_failure
 from headroom.model.database import ConnectionTarget
 from headroom.reasons import Reason
 
 MAX_QUOTE = 300
+RUNS = "that the server runs, that its Service has endpoints and that NetworkPolicies let the operator in"
+REACH_SERVER = f"check {RUNS}"
+REACH_MEMBER = "check its pod, its node, and that NetworkPolicies let the operator in"
 
 
 class DialError(psycopg.OperationalError):
@@ -20,6 +23,13 @@ class DialError(psycopg.OperationalError):
     def __init__(self, message: str, reason: Reason) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class NoAnswer(DialError):
+    """Nothing at the other end accepts a connection, or refuses it, in time."""
+
+    def __init__(self) -> None:
+        super().__init__("it did not accept a connection in time", Reason.PRIMARY_TIMEOUT)
 
 
 # The first phrase that occurs decides: the specific ones stand before the general ones, since a message about several
@@ -49,6 +59,7 @@ _CONNECT_PHRASES: tuple[tuple[Reason, tuple[str, ...]], ...] = (
     ),
 )
 
+SILENCE = (TimeoutError, pg.ConnectionTimeout, NoAnswer)
 _NO_TLS = ("server does not support tls", "ssl is not enabled on the server")
 """What our login and servers report where there is no TLS."""
 _CONNECT_FIXES: dict[Reason, str] = {
@@ -76,14 +87,25 @@ _STATE_REASONS: dict[str, Reason] = {
 
 def translate_connect_error(error: Exception, target: ConnectionTarget, *, role: str = "") -> PrimaryUnavailable:
     """Why no connection could be made, with what to do; `role` names the use of a second login."""
-    if isinstance(error, TimeoutError | pg.ConnectionTimeout):
-        message = f"{_where(target)} did not accept a connection in time"
-        return PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT)
+    if isinstance(error, SILENCE):
+        return describe_silence(target)
     reason = classify_connect(error)
     text = f"{_where(target)}: {quote(error)}"
     fix = _connect_fix(reason, target, str(error).lower())
     login = f" ({role})" if role else ""
     return PrimaryUnavailable(f"{text}{login}; {fix}" if fix else f"{text}{login}", reason=reason)
+
+
+def describe_silence(target: ConnectionTarget) -> PrimaryUnavailable:
+    """Nobody answers: a server that is gone looks like one that has too much to do."""
+    load = "" if target.is_member else "; if it runs, see what loads it"
+    message = f"no answer from {_where(target)}: {describe_reach(target)}{load}"
+    return PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT)
+
+
+def describe_reach(target: ConnectionTarget) -> str:
+    """What to check where no server was reached."""
+    return REACH_MEMBER if target.is_member else REACH_SERVER
 
 
 def classify_connect(error: Exception) -> Reason:
@@ -121,7 +143,7 @@ def translate_statement_error(error: psycopg.Error, target: ConnectionTarget, *,
 
 def quote(error: BaseException) -> str:
     """The words of an error on one line, bounded; neither libpq nor the server puts a password into them."""
-    words = " ".join(str(error).split()) or type(error).__name__
+    words = describe_failure(error)
     for prefix in ("connection failed: ", "connection is bad: "):
         words = words.removeprefix(prefix)
     return words if len(words) <= MAX_QUOTE else f"{words[:MAX_QUOTE]}…"

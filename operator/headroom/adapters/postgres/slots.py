@@ -11,7 +11,7 @@ from psycopg import errors as pg
 from headroom.adapters.postgres import rows, sql
 from headroom.adapters.postgres.connection import Link, PinnedConnection, fetch_one
 from headroom.adapters.postgres.conninfo import CONNECT_SECONDS, SessionNames
-from headroom.adapters.postgres.errors import classify_connect, quote
+from headroom.adapters.postgres.errors import SILENCE, classify_connect, describe_silence, quote
 from headroom.adapters.postgres.guard import hold_parameters
 from headroom.adapters.postgres.values import MOST_NAME
 from headroom.errors import PrimaryUnavailable
@@ -138,9 +138,8 @@ def _read_row(cursor: psycopg.AsyncCursor[Any]) -> tuple[str, ...]:
 
 def _describe_login_error(error: Exception, target: ConnectionTarget) -> PrimaryUnavailable:
     where, user = f"{target.host}:{target.port}", target.credentials.username
-    if isinstance(error, TimeoutError | pg.ConnectionTimeout):
-        message = f"{where} did not accept a replication connection in time"
-        return PrimaryUnavailable(message, reason=Reason.PRIMARY_TIMEOUT)
+    if isinstance(error, SILENCE):
+        return describe_silence(target)
     lowered = str(error).lower()
     if "max_wal_senders" in lowered or "wal senders" in lowered:
         message = f"{where}: {quote(error)}; raise max_wal_senders"

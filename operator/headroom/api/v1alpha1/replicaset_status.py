@@ -108,7 +108,8 @@ class ReplicaSetStatus(CommonStatus):
 
     reason: Annotated[str, Field(max_length=128)] | None = None
     """What a person should know first: the reason of Ready while it is not True, else the condition that is not as it
-    should be and its reason, such as `Stalled:WALSendersExhausted`; `AsExpected` if all are."""
+    should be and its reason, such as `Stalled:WALSendersExhausted`; `AsExpected` if all are. If too few serve, the
+    cause follows: `ServingBelowMinimum:ImageNotPulled`."""
     method: Word | None = None
     """What the replicas were created from."""
     replicas: Count | None = None

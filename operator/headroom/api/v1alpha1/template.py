@@ -40,6 +40,7 @@ class ResourceAmount:
         return {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "x-kubernetes-int-or-string": True,
+            "minimum": 0,
             "pattern": AMOUNT_PATTERN,
             "maxLength": QUANTITY_MAX_LENGTH,
         }

@@ -14,7 +14,7 @@ from headroom.model.replica import SLOT_PATTERN, SWEEP_AFTER
 from headroom.policy import Outcome
 from headroom.policy.databaseguard.facts import GuardFacts, GuardMemory
 from headroom.policy.databaseguard.identity import check_identity
-from headroom.policy.databaseguard.notes import find_notes, find_state_notes
+from headroom.policy.databaseguard.notes import find_notes, find_state_notes, find_worst
 from headroom.policy.databaseguard.sampling import DROWNING_REASONS, SAMPLE_SECONDS, measure_server
 from headroom.policy.databaseguard.signals import Level
 from headroom.policy.databaseguard.state import StateMemory
@@ -32,17 +32,6 @@ TRANSIENT_REASONS = frozenset(
 )
 """What a new process may meet while the old one ends; it says nothing about the server."""
 SWEEP_EVERY_SECONDS = 60.0
-_WORTH_A_REASON = frozenset(
-    {
-        Reason.MISSING_RIGHT,
-        Reason.SHARED_INSTANCE,
-        Reason.SUSPECT_OPERATOR,
-        Reason.THRESHOLD_BELOW_BASELINE,
-        Reason.WOULD_BECOME_SYNCHRONOUS,
-    }
-)
-
-
 TYPICAL_SECONDS = 60.0
 """While a server is well, the median commit of this long tells more than the worst one of the last seconds."""
 
@@ -198,10 +187,9 @@ def _evaluate_ready(
     if not has_state:
         message = "the server answers; its state is known once the canary was answered and one sample was taken"
         return Truth.UNKNOWN, Finding(Reason.IN_PROGRESS, message)
-    reason = next((note.reason for note in notes if note.reason in _WORTH_A_REASON), Reason.CONNECTED)
     ignored = describe_not_yet(spec) if spec is not None else ""
     message = "; ".join(filter(None, ["the server answers", *(note.message for note in notes), ignored]))
-    return Truth.TRUE, Finding(reason, message)
+    return Truth.TRUE, Finding(find_worst(notes), message)
 
 
 def _is_early(memory: GuardMemory, now: float) -> bool:

@@ -17,6 +17,23 @@ RESERVED_SINCE = 16
 MOST_NAMED = 5
 """Names in one message; more are only counted."""
 
+WORST_FIRST = (
+    Reason.WOULD_BECOME_SYNCHRONOUS,
+    Reason.LOGIN_TOO_POWERFUL,
+    Reason.MISSING_RIGHT,
+    Reason.SUSPECT_OPERATOR,
+    Reason.THRESHOLD_BELOW_BASELINE,
+    Reason.POOL_LARGER_THAN_SERVER,
+    Reason.DATABASE_CONNECTION_LIMIT,
+    Reason.SHARED_INSTANCE,
+    Reason.TLS_WEAK,
+    Reason.PASSWORD_METHOD_WEAK,
+    Reason.RESERVE_NOT_ENFORCED,
+    Reason.CANARY_DISABLED,
+)
+"""The reasons of all notes. What the author of the spec has chosen comes late: it must not hide what nobody knows of.
+"""
+
 _WITHOUT: dict[str, str] = {
     "pg_monitor": "lock waiters, transaction ages and the streaming state of replicas are not seen",
     "pg_signal_backend": "sessions are not ended: replicas drain only as clients leave, blockers are only named",
@@ -53,6 +70,12 @@ def find_state_notes(spec: DatabaseGuardSpec | None, server: ServerMemory, now: 
         found += find_low_bounds(spec.thresholds, server.calm.baseline)
         found += find_constant_bound(server.calm, server.state, spec.thresholds, now)
     return tuple(found)
+
+
+def find_worst(notes: Iterable[Finding]) -> Reason:
+    """The reason of the worst note, for a guard that is Ready; Connected without notes."""
+    found = {note.reason for note in notes}
+    return next((reason for reason in WORST_FIRST if reason in found), Reason.CONNECTED)
 
 
 def _describe_sharing(facts: GuardFacts) -> Finding | None:

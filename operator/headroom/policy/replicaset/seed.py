@@ -1,5 +1,7 @@
 """Whether a member has its copy: claim, pod, then the step that fills the volume."""
 
+import re
+
 from headroom.model.replica import ContainerFacts, Role, Stage
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import Member, StageContext, StageVerdict
@@ -10,10 +12,13 @@ IMAGE_ERRORS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImag
 REGISTRY_SAID, BACK_OFF = " desc = ", "Back-off pulling image"
 """What the kubelet writes before the words of the registry, and how it begins while it pauses between two tries."""
 MOST_OF_REGISTRY = 300
+SHORTAGE = "Insufficient "
+"""The scheduler's word for a resource that the pod asks for and no node has left."""
 STREAMING_PHASE = "streaming database files"
 LOGIN_FAILURES = ("password authentication failed", "no pg_hba.conf entry", "permission denied to start WAL sender")
 IMAGE_FAULTS = frozenset({Reason.MAJOR_VERSION_MISMATCH, Reason.IMAGE_INCOMPLETE})
 """Reasons of a seed step that no volume is the cause of."""
+PRIMARY_MAJOR = re.compile(r"the primary is of major version (\d+)")
 SEED_REFUSED = 3
 """The seed step's exit status for an error that no second try can correct."""
 SEED_VOLUME_IN_USE = 4
@@ -57,12 +62,18 @@ def check_pod(member: Member, context: StageContext) -> StageVerdict | None:
         return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} ended ({pod.phase}) and is recreated")
     if pod.unschedulable:
         is_failed = context.now - pod.created_at > timeouts.PLACE_LIMIT and pod.role is Role.PROVISIONING
-        return _seeding(Reason.POD_UNSCHEDULABLE, f"no node takes it: {pod.unschedulable}", is_failed=is_failed)
+        return _seeding(Reason.POD_UNSCHEDULABLE, _describe_unschedulable(pod.unschedulable), is_failed=is_failed)
     box = next((box for box in (pod.seed, pod.server) if box.waiting in IMAGE_ERRORS), None)
     if box is not None:
         is_failed = context.now - pod.created_at > timeouts.PLACE_LIMIT and pod.role is Role.PROVISIONING
         return _seeding(Reason.IMAGE_NOT_PULLED, _describe_image(box), is_failed=is_failed)
     return None
+
+
+def _describe_unschedulable(why: str) -> str:
+    """What the scheduler says, and what to do about it."""
+    ease = "lower spec.resources.requests" if SHORTAGE in why else "ease spec.template (affinity, tolerations)"
+    return f"no node takes it: {why}; {ease} or add a node"
 
 
 def _describe_image(box: ContainerFacts) -> str:
@@ -89,7 +100,7 @@ def check_seed(member: Member, context: StageContext) -> StageVerdict | None:
         # complete never, since each new one would need the same image.
         is_late = context.now - pod.created_at > timeouts.PLACE_LIMIT
         is_failed = (is_copying and is_late) if reason in IMAGE_FAULTS else True
-        return _seeding(reason, cause, is_failed=is_failed)
+        return _seeding(reason, _add_remedy(cause), is_failed=is_failed)
     if pod.seed.exit_code == SEED_VOLUME_IN_USE and member.backup is None:
         # The earlier pod's server may rightly run until the end of a drain.
         is_late = context.now - pod.created_at > timeouts.PLACE_LIMIT + context.drain_timeout
@@ -141,7 +152,11 @@ def _is_login_failure(cause: str) -> bool:
 
 
 def _add_remedy(cause: str) -> str:
-    """What the primary answered, and where the refused login comes from."""
-    if not _is_login_failure(cause):
-        return cause
-    return f"{cause}; check the Secret in connection.replicationSecretRef of the DatabaseGuard, and pg_hba.conf"
+    """Why the copy ended, and what to do where that is known."""
+    reason = _find_reason(cause)
+    if reason is Reason.REPLICATION_LOGIN_FAILED:
+        return f"{cause}; check the Secret in connection.replicationSecretRef of the DatabaseGuard, and pg_hba.conf"
+    if reason is Reason.IMAGE_INCOMPLETE:
+        return f"{cause}; set spec.image to one that has it"
+    major = PRIMARY_MAJOR.search(cause)
+    return f"{cause}; set spec.image to PostgreSQL {major[1]}" if major else cause

@@ -15,6 +15,7 @@ from headroom.reconcilers.logins import SECRET_REASONS
 KINDS = (ConditionType.READY, ConditionType.SIGNAL_AVAILABLE, ConditionType.STALLED)
 ONLY_A_PERSON_HELPS = SECRET_REASONS | {
     Reason.INVALID_SPEC,
+    Reason.FORBIDDEN,
     Reason.UNSUPPORTED_VALUE,
     Reason.PASSWORD_REJECTED,
     Reason.DATABASE_NOT_FOUND,
@@ -27,6 +28,7 @@ ONLY_A_PERSON_HELPS = SECRET_REASONS | {
     Reason.HOST_NOT_ALLOWED,
     Reason.PASSWORD_METHOD_WEAK,
 }
+NO_COMMIT = "the canary's COMMIT is not answered: see what loads the server and its disk, and what COMMIT waits for"
 UNKNOWN = unknown_conditions(KINDS, "the server has not been observed yet")
 
 
@@ -74,7 +76,7 @@ def _build_signal(context: GuardContext) -> Iterator[Condition]:
             yield Condition(kind, Truth.UNKNOWN, Reason.IN_PROGRESS, "the first canary is under way")
         return
     if age > max(VIEW_FRESH_SECONDS, 3 * _interval_of(context)):
-        yield Condition(kind, Truth.FALSE, Reason.PRIMARY_TIMEOUT, "the canary's COMMIT is not answered")
+        yield Condition(kind, Truth.FALSE, Reason.PRIMARY_TIMEOUT, NO_COMMIT)
     off = next((note for note in decision.notes if note.reason is Reason.CANARY_DISABLED), None)
     if off is not None:
         yield Condition(kind, Truth.TRUE, off.reason, off.message)

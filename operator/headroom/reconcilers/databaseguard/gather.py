@@ -85,7 +85,8 @@ async def _observe(
         finding = _name_secret(Finding(error.reason, str(error)), spec.connection.credentials_secret_ref.name)
         facts = replace(facts, problem=_describe_refusal(finding, handles, access))
     except TimeoutError:
-        message = f"{spec.connection.host} took longer than {OBSERVATION_SECONDS:g} s to answer"
+        late = f"{spec.connection.host} took longer than {OBSERVATION_SECONDS:g} s to answer"
+        message = f"{late}; see whether it runs, and what loads it"
         facts = replace(facts, problem=Finding(Reason.PRIMARY_TIMEOUT, message))
     finally:
         handles.observed_seconds = services.clock.monotonic() - began

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from headroom.api.v1alpha1.common import Mode
+from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition, Finding, Truth
 from headroom.model.numbers import count_of
 from headroom.model.replica import Role, Stage
@@ -29,6 +30,16 @@ ONLY_A_PERSON_CAN_HELP = frozenset(
         Reason.LIBRARY_NOT_PRELOADED,
     }
 )
+REFUSED = frozenset(
+    {
+        Reason.FORBIDDEN,
+        Reason.QUOTA_EXCEEDED,
+        Reason.INVALID_SPEC,
+        Reason.NAME_CONFLICT,
+        Reason.MISSING_RIGHT,
+    }
+)
+"""Reasons of a write that the API server or the primary refuses: tried again alone it is refused again."""
 CALM = frozenset(
     {
         Reason.IN_PROGRESS,
@@ -49,14 +60,6 @@ SET_CONDITIONS = (
     ConditionType.READS_MAY_BE_STALE,
     ConditionType.SNAPSHOT_FRESH,
 )
-URGENT = ((ConditionType.STALLED, Truth.TRUE), (ConditionType.READS_MAY_BE_STALE, Truth.TRUE))
-WRONG_WHEN = {
-    **dict(URGENT),
-    ConditionType.SIGNAL_AVAILABLE: Truth.FALSE,
-    ConditionType.SCALING_LIMITED: Truth.TRUE,
-    ConditionType.WARM_POOL_READY: Truth.FALSE,
-}
-"""The status of each condition that a person should hear of, the worst first. Snapshots are an offer, not a fault."""
 NONE_SERVES = "no replica serves, as wanted"
 STALE_REASONS = (Reason.LAG_PANIC, Reason.REPLAY_LAG_ABOVE_LIMIT, Reason.REPLAY_LAG_UNKNOWN)
 """Why reads may be stale while the primary answers and every serving member has a stream."""
@@ -78,30 +81,10 @@ def describe_conditions(context: SetContext) -> tuple[Condition, ...]:
     return tuple(_keep_verdict(context, condition) for condition in conditions)
 
 
-def find_foremost(conditions: Iterable[Condition]) -> str:
-    """What a person should know first of a set, in one word: why it is not Ready, else what else is wrong with it.
-
-    The reason of Ready while that is not True, or while fewer serve than should; else `Type:Reason` of the first other
-    condition that is not as it should be.
-    """
-    found = {condition.type: condition for condition in conditions}
-    ready = found[ConditionType.READY]
-    if ready.status is Truth.TRUE:
-        for kind, wrong in WRONG_WHEN.items():
-            one = found.get(kind)
-            if one is not None and one.status is wrong and _is_above(one, ready.reason):
-                return f"{kind}:{one.reason}"
-    return str(ready.reason)
-
-
-def _is_above(condition: Condition, ready: Reason) -> bool:
-    """Whether a condition that is not as it should be matters more than the reason of a Ready that is True."""
-    if (condition.type, condition.status) in URGENT or ready is Reason.AS_EXPECTED:
-        return True
-    # Fewer serve than should: what keeps a new one from coming tells more, that the pool is refilled afterwards does
-    # not. A paused set is not refilled: then that is not news.
-    is_trouble = condition.type is ConditionType.WARM_POOL_READY and condition.reason is not Reason.WARM_POOL_REFILLING
-    return ready is Reason.IN_PROGRESS and is_trouble
+def describe_invalid(error: InvalidSpec) -> tuple[Condition, ...]:
+    """What is known of a set whose spec cannot be acted on."""
+    kinds = {ConditionType.READY: Truth.FALSE, ConditionType.STALLED: Truth.TRUE}
+    return tuple(Condition(kind, truth, error.reason, str(error)) for kind, truth in kinds.items())
 
 
 def describe_deletion(message: str) -> tuple[Condition, ...]:
@@ -236,6 +219,9 @@ def _stalled(context: SetContext) -> Condition:
             f"they held was released, and another attempt follows every {again.total_seconds():.0f} s"
         )
         return Condition(kind, Truth.TRUE, Reason.SEED_ATTEMPTS_EXHAUSTED, message)
+    refused = next((finding for finding in context.findings if finding.reason in REFUSED), None)
+    if refused is not None:
+        return Condition(kind, Truth.TRUE, refused.reason, refused.message)
     if decision.refusal is not None and context.facts.primary is not None:
         return Condition(kind, Truth.TRUE, decision.refusal.reason, decision.refusal.message)
     trouble = next((m.verdict for m in decision.members if m.verdict.reason in ONLY_A_PERSON_CAN_HELP), None)

@@ -24,7 +24,12 @@ from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.context import INVALID_PAUSE, Services, carry_out, restore_memory
 from headroom.reconcilers.replicaset import actions, metrics
 from headroom.reconcilers.replicaset.checkpoint import restore
-from headroom.reconcilers.replicaset.conditions import SET_CONDITIONS, describe_deletion, find_foremost
+from headroom.reconcilers.replicaset.conditions import (
+    SET_CONDITIONS,
+    describe_deletion,
+    describe_invalid,
+)
+from headroom.reconcilers.replicaset.foremost import find_foremost
 from headroom.reconcilers.replicaset.gather import Gatherer
 from headroom.reconcilers.replicaset.memory import SetContext, SetHandles
 from headroom.reconcilers.replicaset.routing import ensure_bundle, ensure_routing
@@ -75,7 +80,7 @@ class ReplicaSetReconciler:
         try:
             spec = _read_spec(body, state.handles)
         except InvalidSpec as error:
-            await self._report(body, Condition(ConditionType.READY, Truth.FALSE, error.reason, str(error)))
+            await self._report(body, *describe_invalid(error))
             return INVALID_PAUSE
         self._not_yet.emit(body, spec)
         context = await self._begin(body, spec, state)

@@ -14,8 +14,8 @@ from headroom.reconcilers.replicaset.checkpoint import checkpoint, format_positi
 from headroom.reconcilers.replicaset.conditions import (
     count_warm,
     describe_conditions,
-    find_foremost,
 )
+from headroom.reconcilers.replicaset.foremost import find_foremost
 from headroom.reconcilers.replicaset.member_conditions import describe_member_conditions
 from headroom.reconcilers.replicaset.memory import SetContext
 from headroom.reconcilers.replicaset.metrics import count_kept_wal, role_of

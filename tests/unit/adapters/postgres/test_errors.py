@@ -1,19 +1,26 @@
 """What libpq and the server say, as the reason a person can act on."""
 
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+
 import psycopg
 import pytest
 from psycopg import errors as pg
 
+from headroom.adapters.network import Network, NotReached, Peer
+from headroom.adapters.postgres.dialer import Dialer
 from headroom.adapters.postgres.errors import (
     MAX_QUOTE,
     DialError,
+    NoAnswer,
     classify_connect_text,
     quote,
     translate_connect_error,
     translate_statement_error,
 )
 from headroom.adapters.postgres.links import describe_query_error
-from headroom.errors import PrimaryUnavailable, Refused, SignalUnavailable
+from headroom.errors import PrimaryUnavailable, Refused, SignalUnavailable, describe_failure
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.reasons import Reason
 
@@ -121,9 +128,90 @@ def test_several_addresses_are_judged_by_the_most_telling_one() -> None:
     assert classify_connect_text(text) is Reason.PASSWORD_REJECTED
 
 
-def test_a_deadline_of_our_own_is_a_timeout() -> None:
-    assert translate_connect_error(TimeoutError(), TARGET).reason is Reason.PRIMARY_TIMEOUT
-    assert translate_connect_error(pg.ConnectionTimeout("x"), TARGET).reason is Reason.PRIMARY_TIMEOUT
+@pytest.mark.parametrize("error", [TimeoutError(), pg.ConnectionTimeout("x"), NoAnswer()])
+def test_a_server_that_is_silent_is_gone_or_has_too_much_to_do(error: Exception) -> None:
+    found = translate_connect_error(error, TARGET)
+    assert found.reason is Reason.PRIMARY_TIMEOUT
+    assert str(found) == (
+        "no answer from db:5432: check that the server runs, that its Service has endpoints and that NetworkPolicies "
+        "let the operator in; if it runs, see what loads it"
+    )
+    member = translate_connect_error(error, replace(TARGET, host="10.0.0.7", is_member=True))
+    assert str(member) == (
+        "no answer from 10.0.0.7:5432: check its pod, its node, and that NetworkPolicies let the operator in"
+    )
+
+
+class Unreachable(Network):
+    """No address accepts a connection."""
+
+    def __init__(self, why: str, *, is_silent: bool) -> None:
+        super().__init__()
+        self.why, self.is_silent = why, is_silent
+
+    async def find_addresses(self, peer: Peer) -> tuple[str, ...]:
+        return ("10.0.0.7",)
+
+    async def connect(self, addresses: Sequence[str], port: int) -> tuple[socket.socket, str]:
+        raise NotReached(f"{addresses[0]}: {self.why}", is_silent=self.is_silent)
+
+
+REFUSED = "[Errno 111] Connect call failed ('10.0.0.7', 5432)"
+
+
+async def describe_dial(network: Network, *, is_proven: bool) -> str:
+    dialer = Dialer(network=network)
+    if is_proven:
+        dialer.record_proven(("", "10.0.0.7", 5432))
+    with pytest.raises(psycopg.OperationalError) as caught:
+        await dialer.open(replace(TARGET, tls_mode="disable"), application_name="headroom/guard/x", options={})
+    return str(translate_connect_error(caught.value, TARGET))
+
+
+async def test_a_server_that_was_known_and_is_gone_is_described_in_words() -> None:
+    check = "check that the server runs, that its Service has endpoints and that NetworkPolicies let the operator in"
+    silent = await describe_dial(Unreachable("no answer in time", is_silent=True), is_proven=True)
+    assert silent == f"no answer from db:5432: {check}; if it runs, see what loads it"
+    refused = await describe_dial(Unreachable(REFUSED, is_silent=False), is_proven=True)
+    assert refused == f"db:5432: 10.0.0.7: the connection was refused; {check}"
+
+
+async def test_of_an_unknown_one_it_is_not_said_whether_it_refuses() -> None:
+    said = {
+        await describe_dial(Unreachable(why, is_silent=is_silent), is_proven=False)
+        for why, is_silent in (("no answer in time", True), (REFUSED, False))
+    }
+    assert said == {
+        (
+            "db:5432: no PostgreSQL server was reached; check host and port, that the server runs, that its Service "
+            "has endpoints and that NetworkPolicies let the operator in (the operator's log has the cause)"
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(REFUSED), "the connection was refused"),
+        (OSError(f"10.0.0.7: {REFUSED}"), "10.0.0.7: the connection was refused"),
+        (
+            OSError(f"Multiple exceptions: {REFUSED}, [Errno 113] Connect call failed ('::1', 5432, 0, 0)"),
+            "Multiple exceptions: the connection was refused, there is no route to the host",
+        ),
+        (ConnectionRefusedError(111, "Connect call failed ('10.0.0.7', 443)"), "the connection was refused"),
+        (ConnectionResetError(104, "Connection reset by peer"), "the connection was cut"),
+        (BrokenPipeError(32, "Broken pipe"), "the connection was cut"),
+        (OSError(101, "Network is unreachable"), "there is no route to the network"),
+        (OSError(110, "Connection timed out"), "there was no answer in time"),
+        (OSError(13, "Permission denied"), "permission denied"),
+        (ValueError("x [Connect call failed ('10.0.0.7', 443)]"), "x [the connection failed]"),
+        (TimeoutError(), "TimeoutError"),
+        (OSError("a server said: no"), "a server said: no"),
+    ],
+)
+def test_a_failed_call_is_described_without_the_notation_of_python(error: Exception, words: str) -> None:
+    assert describe_failure(error) == words
+    assert quote(error) == words
 
 
 @pytest.mark.parametrize(

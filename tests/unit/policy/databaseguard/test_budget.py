@@ -132,7 +132,7 @@ class TestInThePass:
         assert decision.budget is not None
         assert decision.budget.budget == 32
         assert "connection.via.poolSize is 200" in decision.ready_finding.message
-        assert decision.ready_finding.reason is Reason.CONNECTED
+        assert decision.ready_finding.reason is Reason.POOL_LARGER_THAN_SERVER
 
     def test_a_peak_of_others_is_remembered_for_an_hour(self) -> None:
         world = GuardPolicyWorld(counts=make_counts(10))

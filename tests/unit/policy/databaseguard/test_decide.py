@@ -70,12 +70,18 @@ class TestReadiness:
         assert decision.is_usable
         assert decision.state is GuardState.HEALTHY
 
-    def test_a_missing_right_is_a_reason_and_other_notes_are_not(self) -> None:
-        world = GuardPolicyWorld(spec=make_spec(connection={"tls": {"mode": "require"}}))
+    def test_the_worst_note_is_the_reason_of_a_guard_that_is_ready(self) -> None:
+        world = GuardPolicyWorld()
         assert world.run(3).ready_finding.reason is Reason.CONNECTED
+        world.spec = make_spec(connection={"tls": {"mode": "require"}})
+        assert world.run(3).ready_finding.reason is Reason.TLS_WEAK
         assert "not verified" in world.decision.ready_finding.message
         world.server = replace(SERVER, missing_rights=("pg_signal_backend",))
         assert world.run(3).ready_finding.reason is Reason.MISSING_RIGHT
+        world.server = replace(SERVER, is_superuser=True)
+        assert world.run(3).ready_finding.reason is Reason.LOGIN_TOO_POWERFUL
+        assert world.decision.ready is Truth.TRUE
+        assert "not verified" in world.decision.ready_finding.message, "the message has all of them"
 
     def test_an_invalid_spec_is_judged_too(self) -> None:
         problem = Finding(Reason.INVALID_SPEC, "spec.cores: too small")

@@ -1,6 +1,8 @@
 """What is reported although the server can be used: rights, TLS, the reserve, the canary, other guards."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,16 @@ from hypothesis import strategies as st
 
 from headroom.model.conditions import Finding
 from headroom.model.database import ConnectionBudget
+from headroom.policy.databaseguard import notes
 from headroom.policy.databaseguard.facts import GuardFacts
-from headroom.policy.databaseguard.notes import describe_missing_rights, describe_reserve, describe_tls, find_notes
+from headroom.policy.databaseguard.notes import (
+    WORST_FIRST,
+    describe_missing_rights,
+    describe_reserve,
+    describe_tls,
+    find_notes,
+    find_worst,
+)
 from headroom.reasons import Reason
 from headroom.reconcilers.logins import qualify_host
 from tests.unit.policy.databaseguard.make import SERVER, make_spec
@@ -38,9 +48,9 @@ def test_only_a_bare_name_is_completed(host: str, expected: str) -> None:
 
 @given(st.lists(st.sampled_from(["pg_monitor", "pg_signal_backend", "pg_later"]), unique=True))
 def test_every_missing_right_is_named_with_its_grant(missing: list[str]) -> None:
-    notes = describe_missing_rights(missing, 'odd"role')
-    assert len(notes) == len(missing)
-    for right, note in zip(missing, notes, strict=True):
+    found = describe_missing_rights(missing, 'odd"role')
+    assert len(found) == len(missing)
+    for right, note in zip(missing, found, strict=True):
         assert note.reason is Reason.MISSING_RIGHT
         assert f'GRANT {right} TO "odd""role"' in note.message
 
@@ -82,6 +92,30 @@ def test_each_note_has_its_reason() -> None:
     found = notes_of({"canary": {"enabled": False}, "connection": {"tls": {"mode": "require"}}}, server=server)
     assert list(found) == [Reason.MISSING_RIGHT, Reason.TLS_WEAK, Reason.RESERVE_NOT_ENFORCED, Reason.CANARY_DISABLED]
     assert 'GRANT pg_monitor TO "monitor"' in found[Reason.MISSING_RIGHT]
+
+
+def test_the_worst_note_gives_the_reason() -> None:
+    assert find_worst(()) is Reason.CONNECTED
+    left = [Finding(reason, "") for reason in WORST_FIRST]
+    for worst in WORST_FIRST:
+        assert find_worst(reversed(left)) is worst
+        left.pop(0)
+
+
+def test_what_the_author_of_the_spec_chose_hides_no_fault() -> None:
+    """`tls.mode: disable` is named, and does not keep from view that the login lacks a right."""
+    chosen = (Reason.TLS_WEAK, Reason.PASSWORD_METHOD_WEAK, Reason.RESERVE_NOT_ENFORCED, Reason.CANARY_DISABLED)
+    assert WORST_FIRST[-len(chosen) :] == chosen
+    assert WORST_FIRST[:2] == (Reason.WOULD_BECOME_SYNCHRONOUS, Reason.LOGIN_TOO_POWERFUL)
+
+
+def test_each_note_can_be_the_reason() -> None:
+    """A reason that the reference explains and no guard shows cannot be looked up."""
+    folder = Path(notes.__file__).parent
+    texts = [folder / name for name in ("notes.py", "budget.py", "limits.py", "suspicion.py", "baseline.py")]
+    made = {found for text in texts for found in re.findall(r"Finding\(\s*Reason\.(\w+)", text.read_text())}
+    assert made <= {reason.name for reason in WORST_FIRST}, made
+    assert len(made) >= 10
 
 
 @pytest.mark.parametrize(

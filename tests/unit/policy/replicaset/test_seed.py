@@ -111,6 +111,25 @@ def test_a_pod_that_no_node_takes_is_given_up_only_while_it_has_nothing(
     assert found(check_pod(make_member(role, pod=pod), context())) == (Reason.POD_UNSCHEDULABLE, is_failed)
 
 
+@pytest.mark.parametrize(
+    ("why", "remedy"),
+    [
+        (
+            "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {a: b}",
+            "lower spec.resources.requests or add a node",
+        ),
+        (
+            "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules",
+            "ease spec.template (affinity, tolerations) or add a node",
+        ),
+    ],
+)
+def test_a_pod_that_no_node_takes_is_told_with_what_to_do(why: str, remedy: str) -> None:
+    verdict = check_pod(make_member(NEW, pod=make_pod(NEW, unschedulable=why)), context())
+    assert verdict is not None
+    assert verdict.message == f"no node takes it: {why}; {remedy}"
+
+
 @pytest.mark.parametrize("waiting", IMAGE_ERRORS)
 @pytest.mark.parametrize("box", ["seed", "server"])
 def test_an_image_that_cannot_be_pulled_is_named(waiting: str, box: str) -> None:
@@ -188,6 +207,25 @@ def test_an_image_that_does_not_fit_costs_no_member_its_copy(
     refused = ContainerFacts(restarts=2, exit_code=3, message=message)
     pod = make_pod(role, seed=refused, created_at=ago(minutes))
     assert found(check_seed(make_member(role, pod=pod), context())) == (reason, is_failed)
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        (
+            "seed: the image holds postgres (PostgreSQL) 16.4, the primary is of major version 17",
+            "; set spec.image to PostgreSQL 17",
+        ),
+        ("seed: the image has no pg_controldata", "; set spec.image to one that has it"),
+        ("seed: the copy has no backup_label", ""),
+    ],
+)
+@pytest.mark.parametrize("exit_code", [1, 3])
+def test_an_image_that_does_not_fit_is_told_with_the_one_that_does(message: str, remedy: str, exit_code: int) -> None:
+    refused = ContainerFacts(restarts=2, exit_code=exit_code, message=message)
+    verdict = check_seed(make_member(NEW, pod=make_pod(NEW, seed=refused)), context())
+    assert verdict is not None
+    assert verdict.message.endswith(f"{message}{remedy}")
 
 
 @pytest.mark.parametrize(("minutes", "is_failed"), [(16, False), (74, False), (76, True)])

@@ -137,7 +137,7 @@ async def test_the_budget_example_is_one_number_everywhere(world: GuardWorld) ->
     part = world.view.allocations["mail"]
     assert (part.budget, part.workers) == (32, 32)
     assert "connection.via.poolSize is 200" in world.condition()["message"]
-    assert world.ready == ("True", "Connected")
+    assert world.ready == ("True", "PoolLargerThanServer")
 
 
 async def test_a_blind_guard_keeps_the_last_counts_budget_and_allocations(world: GuardWorld) -> None:

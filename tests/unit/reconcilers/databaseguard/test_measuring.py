@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from headroom.adapters.inmemory.postgres_server import MemorySession
+from headroom.api.kinds import DATABASE_GUARD
 from headroom.errors import NotServed, PrimaryUnavailable
 from headroom.ports.kube import REPLICA_SET, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard import metrics
 from tests.manifests import NAMESPACE
+from tests.unit.api.test_columns import show
 from tests.unit.reconcilers.databaseguard.world import GuardWorld, make_guard, ref
 
 LABELS = {"namespace": NAMESPACE, "name": "store"}
@@ -32,6 +34,17 @@ async def test_an_unanswered_commit_counts_at_its_age(world: GuardWorld) -> None
     assert world.status["commitLatencyMilliseconds"] >= 3000
 
 
+async def test_a_commit_that_is_not_answered_is_told_with_what_to_look_at(world: GuardWorld) -> None:
+    await world.run(8)
+    world.primary.commit_seconds = 600
+    await world.run(30)
+    signal = world.condition("SignalAvailable")
+    assert (signal["status"], signal["reason"]) == ("False", "PrimaryTimeout")
+    assert signal["message"].startswith(
+        "the canary's COMMIT is not answered: see what loads the server and its disk, and what COMMIT waits for; "
+    )
+
+
 async def test_slow_commits_raise_the_state_and_fast_ones_lower_it_slowly(world: GuardWorld) -> None:
     await world.run(8)
     assert world.status["state"] == "Healthy"
@@ -39,6 +52,7 @@ async def test_slow_commits_raise_the_state_and_fast_ones_lower_it_slowly(world:
     await world.run(20)
     assert world.status["state"] == "Overloaded"
     assert world.status["stateSignal"] == "commitLatency"
+    assert show(DATABASE_GUARD, world.body())["SIGNAL"] == "commitLatency"
     assert Reason.STATE_CHANGED in world.telemetry.reasons("store")
     since = world.status["stateSince"]
     message = world.condition("SignalAvailable")["message"]

@@ -5,9 +5,12 @@ from collections import Counter
 
 import pytest
 
+from headroom.api.kinds import DATABASE_GUARD
+from headroom.errors import Refused
 from headroom.model.database import Lsn
 from headroom.ports.kube import SECRET
 from headroom.reasons import Reason
+from tests.unit.api.test_columns import show
 from tests.unit.reconcilers.databaseguard.world import GuardWorld
 
 
@@ -55,6 +58,36 @@ async def test_what_is_accepted_and_not_acted_on_is_said_and_changes_no_verdict(
     assert world.ready == ("True", "Connected")
     assert world.condition("Ready")["message"].endswith("; accepted, but not acted on yet: mode")
     assert world.telemetry.reasons("store").count(Reason.NOT_ACTED_ON) == 1, "once for each generation"
+
+
+REMARKS = {
+    "a superuser": (lambda w: setattr(w.primary.roles["monitor"], "is_superuser", True), "LoginTooPowerful"),
+    "in clear text": (
+        lambda w: w.edit_spec(lambda spec: spec["connection"].update(tls={"mode": "disable"})),
+        "TLSWeak",
+    ),
+    "no canary": (lambda w: w.edit_spec(lambda spec: spec.update(canary={"enabled": False})), "CanaryDisabled"),
+}
+
+
+@pytest.mark.parametrize("remark", REMARKS.values(), ids=REMARKS)
+async def test_a_remark_is_in_the_line_of_a_guard_that_is_ready(world: GuardWorld, remark: tuple[object, str]) -> None:
+    disturb, reason = remark
+    disturb(world)
+    await world.run(8)
+    line = show(DATABASE_GUARD, world.body())
+    assert (line["READY"], line["REASON"]) == ("True", reason)
+    told = [(event.type_, str(event.reason)) for event in world.telemetry.events if str(event.reason) == reason]
+    assert told == [("Normal", reason)], "once"
+    assert world.condition("Stalled")["status"] == "False"
+
+
+async def test_a_right_that_the_operator_lacks_waits_for_a_person(world: GuardWorld) -> None:
+    refusal = Refused('secrets "store-monitor" is forbidden: User "x" cannot get', reason=Reason.FORBIDDEN)
+    world.kube.faults.fail(refusal, verb="get", kind=SECRET, times=1000)
+    await world.run(3)
+    assert world.ready == ("False", "Forbidden")
+    assert (world.condition("Stalled")["status"], world.condition("Stalled")["reason"]) == ("True", "Forbidden")
 
 
 CASES = {

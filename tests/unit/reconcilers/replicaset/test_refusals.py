@@ -69,6 +69,21 @@ async def test_a_refused_activation_does_not_keep_the_status_from_being_written(
     assert world.condition("Ready")["reason"] == Reason.FORBIDDEN
 
 
+async def test_a_policy_that_refuses_a_pod_waits_for_a_person_and_says_so_once() -> None:
+    world = World()
+    world.kube.faults.fail(FORBIDDEN, verb="create", kind=POD, times=1000)
+    world.kube.faults.fail(FORBIDDEN, verb="apply", kind=POD, times=1000)
+    world.add_set(replicas=1, standbys=0)
+    await world.run(60)
+    ready, stalled = world.condition("Ready"), world.condition("Stalled")
+    assert (ready["status"], ready["reason"]) == ("False", Reason.FORBIDDEN)
+    assert (stalled["status"], stalled["reason"]) == ("True", Reason.FORBIDDEN)
+    assert stalled["message"] == ready["message"] == "admission webhook denied the request"
+    assert world.status["reason"] == Reason.FORBIDDEN
+    told = [event.message for event in world.telemetry.events if event.message.startswith("Stalled: ")]
+    assert told == ["Stalled: admission webhook denied the request"]
+
+
 async def test_no_activation_outlives_the_pass_that_began_it() -> None:
     world = World()
     world.add_set(replicas=1, standbys=2)

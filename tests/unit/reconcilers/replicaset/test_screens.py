@@ -80,6 +80,7 @@ async def test_a_set_that_is_being_deleted_or_cannot_be_read_says_so_in_its_line
     world.edit_spec(image=5)
     await world.run(1)
     assert (line_of(world)["READY"], line_of(world)["REASON"]) == ("False", "InvalidSpec")
+    assert (world.condition("Stalled")["status"], world.condition("Stalled")["reason"]) == ("True", "InvalidSpec")
     world.primary.is_down = True
     assert not await world.delete(20, step=2)
     assert (line_of(world)["READY"], line_of(world)["REASON"]) == ("False", "Deleting")

@@ -8,7 +8,8 @@ import pytest
 from headroom.model.conditions import Condition, Truth
 from headroom.model.numbers import count_of, settle_above
 from headroom.reasons import ConditionType, Reason
-from headroom.reconcilers.replicaset.conditions import SET_CONDITIONS, find_foremost
+from headroom.reconcilers.replicaset.conditions import SET_CONDITIONS
+from headroom.reconcilers.replicaset.foremost import find_foremost
 from headroom.reconcilers.replicaset.status import BACKLOG_FLOOR_BYTES, LAG_FLOOR_SECONDS
 from tests.unit.reconcilers.replicaset.world import World
 
@@ -144,6 +145,9 @@ PAUSED = (ConditionType.READY, Truth.TRUE, Reason.PAUSED)
 REFILLING = (ConditionType.WARM_POOL_READY, Truth.FALSE, Reason.WARM_POOL_REFILLING)
 FAILED = (ConditionType.WARM_POOL_READY, Truth.FALSE, Reason.SEED_FAILED)
 LIMITED = (ConditionType.SCALING_LIMITED, Truth.TRUE, Reason.AT_MAXIMUM)
+BELOW = (ConditionType.READY, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM)
+REFUSED = (ConditionType.READY, Truth.FALSE, Reason.FORBIDDEN)
+WRONG_IMAGE = (ConditionType.STALLED, Truth.TRUE, Reason.MAJOR_VERSION_MISMATCH)
 STALE = (ConditionType.READS_MAY_BE_STALE, Truth.TRUE, Reason.LAG_PANIC)
 
 
@@ -157,7 +161,12 @@ STALE = (ConditionType.READS_MAY_BE_STALE, Truth.TRUE, Reason.LAG_PANIC)
         ((SHORT, FAILED, STALE), "ReadsMayBeStale:LagPanic"),
         ((PAUSED, FAILED, LIMITED), "Paused"),
         ((PAUSED, STALE), "ReadsMayBeStale:LagPanic"),
-        (((ConditionType.READY, Truth.FALSE, Reason.SERVING_BELOW_MINIMUM), STALE), "ServingBelowMinimum"),
+        ((BELOW, STALE), "ServingBelowMinimum"),
+        ((BELOW, REFILLING), "ServingBelowMinimum"),
+        ((BELOW, WRONG_IMAGE, REFILLING), "ServingBelowMinimum:MajorVersionMismatch"),
+        ((BELOW, WRONG_IMAGE, FAILED), "ServingBelowMinimum:MajorVersionMismatch"),
+        ((BELOW, FAILED), "ServingBelowMinimum:SeedFailed"),
+        ((REFUSED, WRONG_IMAGE), "Forbidden"),
         ((WHOLE, LIMITED), "ScalingLimited:AtMaximum"),
         ((WHOLE,), "AsExpected"),
     ],
