@@ -25,15 +25,16 @@ from e2e.lab.release import Release
 from e2e.lab.results import Figure, at_most, percentile, write_results
 from e2e.lab.waiting import wait_until
 
-WORKING = "commands"
+STARTERS = tuple(f"commands-{number}" for number in range(8))
+"""The pools with real workers: while one is measured, the others go back to none."""
 NOTIFIED, POLLED = (0.5, 2.0), (3.0, 6.0)
 """Goals of p50 and p99."""
 PROBE_P99, LOOP_LAG_P99, CONNECTIONS, LISTENERS = 1.0, 0.1, 4, 1
 KEEP_SECONDS = 9.0
 """Longer than any burst should wait for its count."""
-FIRST = f"""
+FIRST = """
 SELECT extract(epoch FROM min(e.at)) FROM procrastinate_events e JOIN procrastinate_jobs j ON j.id = e.job_id
-WHERE j.queue_name = '{WORKING}' AND e.type = 'started' AND e.at > to_timestamp({{}})
+WHERE j.queue_name = '{}' AND e.type = 'started' AND e.at > to_timestamp({})
 """
 SESSIONS = """
 SELECT coalesce(string_agg(concat_ws('/', usename, split_part(application_name, '/', 2), pid), ' ' ORDER BY pid), '')
@@ -86,26 +87,31 @@ class Bench:
 
     def measure_first_job(self, times: int) -> tuple[list[float], list[float]]:
         """From no worker at all: visible rows to the first job begun, and creation to Ready of the pod that did it."""
-        command = ("python3", "/app/worker.py", "--queue", WORKING)
-        login = {**objects.login(objects.PRIMARY), "CONCURRENCY": "1"}
-        deployment = objects.app_deployment(WORKING, self.shop.worker_image, command, login)
-        deployment["spec"]["replicas"] = 0
-        self.shop.kubectl.apply(deployment, pool_of(WORKING, maxWorkers=1))
-        self.shop.wait_ready("wp", WORKING)
+        for queue in STARTERS:
+            command = ("python3", "/app/worker.py", "--queue", queue)
+            login = {**objects.login(objects.PRIMARY), "CONCURRENCY": "1"}
+            deployment = objects.app_deployment(queue, self.shop.worker_image, command, login)
+            deployment["spec"]["replicas"] = 0
+            self.shop.kubectl.apply(deployment, pool_of(queue, maxWorkers=1))
+        for queue in STARTERS:
+            self.shop.wait_ready("wp", queue)
         begun: list[float] = []
         started: list[float] = []
-        for turn in range(1, times + 1):
-            wait_until("no worker", lambda: not self._pods(), timeout=120)
-            name = f"first-{turn}"
-            self.start_app(name, "bursts.py", "--queues", WORKING, "--jobs", "3", "--keep", "20")
-            text = wait_until("the rows", lambda: self.shop.kubectl("logs", name), timeout=30)  # noqa: B023
-            visible = float(json.loads(text)["t"])
-            first = wait_until("the first job", lambda: self.shop.sql(FIRST.format(visible)), timeout=60)  # noqa: B023
-            begun.append(float(first) - visible)
-            started.extend(start_seconds(pod) for pod in self._pods() if is_true(pod, "Ready"))
-            self._wait_done(name, timeout=60)
-            self.console.print(f"first job {turn}/{times}: {begun[-1]:.2f} s")
+        for turn in range(times):
+            self._start_once(STARTERS[turn % len(STARTERS)], f"first-{turn}", begun, started)
+            self.console.print(f"first job {turn + 1}/{times}: {begun[-1]:.2f} s")
         return begun, started
+
+    def _start_once(self, queue: str, name: str, begun: list[float], started: list[float]) -> None:
+        """One start of one pool from none; its worker goes while the others are measured."""
+        wait_until("no worker", lambda: not self._pods(queue), timeout=120)
+        self.start_app(name, "bursts.py", "--queues", queue, "--jobs", "3", "--keep", "15")
+        text = wait_until("the rows", lambda: self.shop.kubectl("logs", name), timeout=30)
+        visible = float(json.loads(text)["t"])
+        first = wait_until("the first job", lambda: self.shop.sql(FIRST.format(queue, visible)), timeout=60)
+        begun.append(float(first) - visible)
+        ready = wait_until("its pod to be Ready", lambda: list(filter(is_ready, self._pods(queue))), timeout=30)
+        started.extend(map(start_seconds, ready))
 
     def count_sessions(self) -> None:
         """The operator's own connections to the primary: those of two looks, since a server ends one a moment late."""
@@ -168,13 +174,18 @@ class Bench:
     def _phase(self, name: str) -> str:
         return str(((self.shop.kubectl.get("pod", name) or {}).get("status") or {}).get("phase"))
 
-    def _pods(self) -> list[Manifest]:
-        return self.shop.kubectl.list("pods", f"app={WORKING}")
+    def _pods(self, queue: str) -> list[Manifest]:
+        return self.shop.kubectl.list("pods", f"app={queue}")
 
     def _are_ready(self, queues: Sequence[str]) -> bool:
         ready = sum(is_true(pool, "Ready") for pool in self.shop.kubectl.list("wp"))
         assert ready >= len(queues), f"{ready} of {len(queues)} are"
         return True
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Whether a pod is Ready."""
+    return is_true(pod, "Ready")
 
 
 def note(visible: dict[str, float], line: Manifest) -> None:
@@ -194,32 +205,34 @@ def spread(name: str, samples: Sequence[float], goals: tuple[float, float]) -> d
 def measure_all(bench: Bench, queues: Sequence[str], first_jobs: int) -> dict[str, Figure]:
     """All figures."""
     metrics = ("headroom_workerpool_due_to_scaled_seconds", "headroom_loop_lag_seconds")
+    begun, started = bench.measure_first_job(first_jobs)
+    figures = {"rows_to_first_job_p50": Figure(round(statistics.median(begun), 3), samples=begun)}
+    if started:
+        figures["pod_start_p50"] = Figure(round(statistics.median(started), 3), samples=started)
+    if not queues:
+        return figures
     before = [bench.buckets(metric) for metric in metrics]
     notified = bench.measure("notified", queues, silent=False)
     polled = bench.measure("polled", queues, silent=True)
     after = [bench.buckets(metric) for metric in metrics]
     due, lag = (quantile_of(*pair, 0.99) for pair in zip(before, after, strict=True))
-    bench.shop.sql("ALTER TABLE procrastinate_jobs ENABLE TRIGGER USER")
-    begun, started = bench.measure_first_job(first_jobs)
-    figures = {
+    return figures | {
         **spread("rows_to_scale_notified", notified, NOTIFIED),
         **spread("rows_to_scale", polled, POLLED),
         "probe_to_scale_p99": at_most(due, PROBE_P99),
         "loop_lag_p99": at_most(lag, LOOP_LAG_P99),
         "connections_per_primary_count": at_most(bench.count_most(), CONNECTIONS, "connections"),
         "listeners_per_database_count": at_most(bench.count_listeners(), LISTENERS, "connections"),
-        "rows_to_first_job_p50": Figure(round(statistics.median(begun), 3), samples=begun),
     }
-    if started:
-        figures["pod_start_p50"] = Figure(round(statistics.median(started), 3), samples=started)
-    return figures
 
 
 def main() -> int:
     """Run the benchmark and write its results."""
     parser = argparse.ArgumentParser(prog="python -m e2e.bench.workers", description=__doc__)
-    parser.add_argument("--pools", type=int, default=100, help="pools and queues, each measured once (default 100)")
-    parser.add_argument("--first-jobs", type=int, default=10, help="starts from no worker at all (default 10)")
+    parser.add_argument(
+        "--pools", type=int, default=100, help="pools and queues, each measured once (default 100; 0: only first jobs)"
+    )
+    parser.add_argument("--first-jobs", type=int, default=100, help="starts from no worker at all (default 100)")
     options = parser.parse_args()
     console, cluster = Console(), choose_cluster()
     release = Release(cluster.image("operator"))

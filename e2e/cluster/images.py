@@ -101,6 +101,7 @@ class ImageBuilder:
                 f"PATH={SYSTEM_PATH}",
                 LANGUAGE,
                 f"PYTHONPATH=/{CODE_PATH}:/{PACKAGES_PATH}",
+                f"OPENSSL_CONF=/{CODE_PATH}/headroom/adapters/postgres/wire/openssl.cnf",
                 "PYTHONUNBUFFERED=1",
                 "PYTHONDONTWRITEBYTECODE=1",
             ),
