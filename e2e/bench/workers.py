@@ -61,6 +61,8 @@ class Bench:
         self.shop.let_queue_be_read()
         self.shop.kubectl.apply(objects.database_guard())
         self.shop.wait_ready("dbg", objects.GUARD)
+        if not queues:
+            return
         image = self.shop.worker_image
         self.shop.kubectl.apply(*(unscheduled(queue, image) for queue in queues))
         self.shop.kubectl.apply(*(pool_of(queue) for queue in queues))
