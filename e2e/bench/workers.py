@@ -106,7 +106,7 @@ class Bench:
 
     def _start_once(self, queue: str, name: str, begun: list[float], started: list[float]) -> None:
         """One start of one pool from none; its worker goes while the others are measured."""
-        wait_until("no worker", lambda: not self._pods(queue), timeout=120)
+        wait_until("no worker", lambda: self._has_none(queue), timeout=120)
         self.start_app(name, "bursts.py", "--queues", queue, "--jobs", "3", "--keep", "15")
         text = wait_until("the rows", lambda: self.shop.kubectl("logs", name), timeout=30)
         visible = float(json.loads(text)["t"])
@@ -175,6 +175,12 @@ class Bench:
 
     def _phase(self, name: str) -> str:
         return str(((self.shop.kubectl.get("pod", name) or {}).get("status") or {}).get("phase"))
+
+    def _has_none(self, queue: str) -> bool:
+        pool = (self.shop.kubectl.get("wp", queue) or {}).get("status") or {}
+        said = [f"{entry['type']} {entry['reason']}: {entry['message']}" for entry in pool.get("conditions", ())]
+        assert not self._pods(queue), f"{pool.get('queue')} {pool.get('lastDecision')} {said}"
+        return True
 
     def _pods(self, queue: str) -> list[Manifest]:
         return self.shop.kubectl.list("pods", f"app={queue}")
