@@ -28,11 +28,13 @@ WORST_FIRST = (
     Reason.SHARED_INSTANCE,
     Reason.TLS_WEAK,
     Reason.PASSWORD_METHOD_WEAK,
-    Reason.RESERVE_NOT_ENFORCED,
     Reason.CANARY_DISABLED,
 )
-"""The reasons of all notes. What the author of the spec has chosen comes late: it must not hide what nobody knows of.
+"""The reasons of notes that Ready takes. What the author of the spec has chosen comes late: it must not hide what
+nobody knows of.
 """
+IN_WORDS_ONLY = (Reason.RESERVE_NOT_ENFORCED,)
+"""Only another version of PostgreSQL would change it: as a reason it would stand there for years."""
 
 _WITHOUT: dict[str, str] = {
     "pg_monitor": "lock waiters, transaction ages and the streaming state of replicas are not seen",

@@ -14,6 +14,7 @@ from headroom.model.database import ConnectionBudget
 from headroom.policy.databaseguard import notes
 from headroom.policy.databaseguard.facts import GuardFacts
 from headroom.policy.databaseguard.notes import (
+    IN_WORDS_ONLY,
     WORST_FIRST,
     describe_missing_rights,
     describe_reserve,
@@ -96,6 +97,7 @@ def test_each_note_has_its_reason() -> None:
 
 def test_the_worst_note_gives_the_reason() -> None:
     assert find_worst(()) is Reason.CONNECTED
+    assert find_worst([Finding(reason, "") for reason in IN_WORDS_ONLY]) is Reason.CONNECTED
     left = [Finding(reason, "") for reason in WORST_FIRST]
     for worst in WORST_FIRST:
         assert find_worst(reversed(left)) is worst
@@ -104,7 +106,7 @@ def test_the_worst_note_gives_the_reason() -> None:
 
 def test_what_the_author_of_the_spec_chose_hides_no_fault() -> None:
     """`tls.mode: disable` is named, and does not keep from view that the login lacks a right."""
-    chosen = (Reason.TLS_WEAK, Reason.PASSWORD_METHOD_WEAK, Reason.RESERVE_NOT_ENFORCED, Reason.CANARY_DISABLED)
+    chosen = (Reason.TLS_WEAK, Reason.PASSWORD_METHOD_WEAK, Reason.CANARY_DISABLED)
     assert WORST_FIRST[-len(chosen) :] == chosen
     assert WORST_FIRST[:2] == (Reason.WOULD_BECOME_SYNCHRONOUS, Reason.LOGIN_TOO_POWERFUL)
 
@@ -114,7 +116,7 @@ def test_each_note_can_be_the_reason() -> None:
     folder = Path(notes.__file__).parent
     texts = [folder / name for name in ("notes.py", "budget.py", "limits.py", "suspicion.py", "baseline.py")]
     made = {found for text in texts for found in re.findall(r"Finding\(\s*Reason\.(\w+)", text.read_text())}
-    assert made <= {reason.name for reason in WORST_FIRST}, made
+    assert made <= {reason.name for reason in (*WORST_FIRST, *IN_WORDS_ONLY)}, made
     assert len(made) >= 10
 
 
