@@ -34,7 +34,7 @@ WORST_FIRST = (
 nobody knows of.
 """
 IN_WORDS_ONLY = (Reason.RESERVE_NOT_ENFORCED,)
-"""Only another version of PostgreSQL would change it: as a reason it would stand there for years."""
+"""Only another version of PostgreSQL would change it: as a reason it would be shown for years."""
 
 _WITHOUT: dict[str, str] = {
     "pg_monitor": "lock waiters, transaction ages and the streaming state of replicas are not seen",
