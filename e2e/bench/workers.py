@@ -28,6 +28,8 @@ from e2e.lab.waiting import wait_until
 NOTIFIED, POLLED = (0.5, 2.0), (3.0, 6.0)
 """Goals of p50 and p99."""
 PROBE_P99, LOOP_LAG_P99, CONNECTIONS, LISTENERS = 1.0, 0.1, 4, 1
+SETTINGS = {"max_connections": "400"}
+"""Each pool that had a first job keeps its worker for some minutes, with two connections."""
 KEEP_SECONDS = 9.0
 """Longer than any burst should wait for its count."""
 FIRST = """
@@ -54,7 +56,7 @@ class Bench:
 
     def set_the_scene(self, queues: Sequence[str]) -> None:
         """Queues, Deployments whose pods are never scheduled, pools, and the first sample of each."""
-        self.shop.open(say=self.console.print)
+        self.shop.open(settings=SETTINGS, say=self.console.print)
         self.run_app("schema", "produce.py", "--create-schema-only")
         self.shop.let_queue_be_read()
         self.shop.kubectl.apply(objects.database_guard())
