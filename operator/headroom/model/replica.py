@@ -27,7 +27,8 @@ RETAINED_LABEL = "headroom.dev/retained-from"
 SEEDED_ANNOTATION = "headroom.dev/seeded"
 """On a claim whose volume has a complete copy, which a set that retains volumes keeps."""
 
-SLOT_PATTERN = re.compile(r"^hr_([0-9a-f]{8})_([0-9a-f]{8})_(0|[1-9][0-9]*)_([0-9a-z]+)$")
+SLOT_PATTERN = re.compile(r"^hr_([0-9a-f]{8})_([0-9a-f]{8})_(0|[1-9][0-9]*|s)_([0-9a-z]+)$")
+"""Installation, set, ordinal (or `s`: the anchor of a snapshot) and incarnation."""
 MEMBER_PATTERN = re.compile(r"^(.+)-(0|[1-9][0-9]*)-([0-9a-z]+)$")
 ANY_SLOT_PREFIX = "hr_"
 INCARNATION_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -177,6 +178,8 @@ class ClaimFacts:
     """A member's claim; `retire` is set once it was decided that the member goes, `slot` names its slot.
 
     `is_seeded`: it was recorded that the volume has a complete copy, which only a set that retains volumes does.
+    `restored_from` names the VolumeSnapshot that its volume is made of, `snapshot` the one that its member was stopped
+    for.
     """
 
     name: str
@@ -188,3 +191,5 @@ class ClaimFacts:
     retire: Reason | None = None
     slot: str = ""
     is_seeded: bool = False
+    restored_from: str = ""
+    snapshot: str = ""

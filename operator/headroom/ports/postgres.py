@@ -96,8 +96,12 @@ class SlotLink(Protocol):
         """The timelines that led to the one that this server writes; `PrimaryUnavailable` if another server answers."""
         ...
 
-    async def ensure_slot(self, name: str) -> SlotFacts:
-        """Create the physical slot with immediately_reserve unless it exists; return the slot."""
+    async def ensure_slot(self, name: str, *, copied_from: str = "") -> SlotFacts:
+        """Create the physical slot unless it exists; return the slot.
+
+        It reserves WAL at once: from the present redo position on, or what the slot `copied_from` keeps. Without that
+        one `PrimaryUnavailable` (SlotLost) is raised, and nothing is created.
+        """
         ...
 
     async def drop_slot(self, name: str, *, ends_sender: bool = False) -> bool:

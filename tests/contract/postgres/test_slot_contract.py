@@ -22,6 +22,25 @@ async def test_a_slot_is_made_once_and_reserves_wal_at_once(world: World) -> Non
     assert (await primary.identify()).slots_used == 1
 
 
+async def test_a_copy_keeps_what_its_source_keeps(world: World) -> None:
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    anchor = await slots.ensure_slot("hr_aaaa_bbbb_s_1")
+    world.write()
+    copy = await slots.ensure_slot("hr_aaaa_bbbb_1_1", copied_from="hr_aaaa_bbbb_s_1")
+    assert (copy.restart_lsn, copy.has_xmin, copy.is_active) == (anchor.restart_lsn, False, False)
+    again = await slots.ensure_slot("hr_aaaa_bbbb_1_1", copied_from="hr_gone")
+    assert again.restart_lsn == copy.restart_lsn, "one that exists is taken as it is"
+
+
+async def test_a_copy_of_nothing_is_not_made(world: World) -> None:
+    primary = await world.postgres.open_primary(world.target())
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await slots.ensure_slot("hr_aaaa_bbbb_1_1", copied_from="hr_aaaa_bbbb_s_1")
+    assert caught.value.reason is Reason.SLOT_LOST
+    assert list(await primary.slots("hr_")) == []
+
+
 async def test_slots_are_listed_by_prefix(world: World) -> None:
     primary = await world.postgres.open_primary(world.target())
     slots = await world.postgres.open_slots(world.target(), REPLICATION)

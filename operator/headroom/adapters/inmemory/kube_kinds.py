@@ -23,6 +23,7 @@ WITH_STATUS = (
     ports.SERVICE,
     ports.NAMESPACE,
     ports.DISRUPTION_BUDGET,
+    ports.VOLUME_SNAPSHOT,
     ports.HORIZONTAL_POD_AUTOSCALER,
     ports.WORKER_POOL,
     ports.REPLICA_SET,

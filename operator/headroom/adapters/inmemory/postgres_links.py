@@ -44,12 +44,12 @@ class MemorySlots:
             raise PrimaryUnavailable(f"there is no history of timeline {timeline}", reason=Reason.QUERY_FAILED)
         return TimelineHistory(timeline, tuple(server.forks))
 
-    async def ensure_slot(self, name: str) -> SlotFacts:
+    async def ensure_slot(self, name: str, *, copied_from: str = "") -> SlotFacts:
         """See `SlotLink.ensure_slot`."""
         world = self.session.world
         world.fence.check(3.0)
         now = world.clock.monotonic()
-        slot = self.session.use().create_slot(name, self.session.login(), now)
+        slot = self.session.use().create_slot(name, self.session.login(), now, copied_from=copied_from)
         world.on_write(f"create slot {name}")
         return slot_facts(name, slot, now)
 

@@ -302,12 +302,16 @@ class MemoryServer:
             return self.usable_connections
         return self.usable_connections + int(self.settings.get("reserved_connections", "0"))
 
-    def create_slot(self, name: str, role: MemoryRole, now: float) -> MemorySlot:
+    def create_slot(self, name: str, role: MemoryRole, now: float, *, copied_from: str = "") -> MemorySlot:
         """Reserve WAL under a name unless that is done; raises Refused or PrimaryUnavailable."""
         if not role.may_replicate:
             raise Refused("permission denied to use replication slots", reason=Reason.MISSING_RIGHT)
         if name not in self.slots:
             if len(self.slots) >= int(self.settings["max_replication_slots"]):
                 raise PrimaryUnavailable("all replication slots are in use", reason=Reason.SLOTS_EXHAUSTED)
-            self.slots[name] = MemorySlot(Lsn(self.lsn), inactive_since=now)
+            source = self.slots.get(copied_from)
+            if copied_from and (source is None or source.wal_status == "lost"):
+                raise PrimaryUnavailable(f"slot {copied_from} is gone, or keeps no WAL", reason=Reason.SLOT_LOST)
+            begin = source.restart_lsn if source is not None else Lsn(self.lsn)
+            self.slots[name] = MemorySlot(begin, inactive_since=now)
         return self.slots[name]

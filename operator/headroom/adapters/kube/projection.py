@@ -22,6 +22,7 @@ from headroom.model.replica import (
     SLOT_ANNOTATION,
     TEMPLATE_ANNOTATION,
 )
+from headroom.model.snapshot import SNAPSHOT_ANNOTATION, STAMP_ANNOTATIONS
 from headroom.policy.databaseguard.identity import ACCEPT_ANNOTATION
 from headroom.ports.kube import (
     DEPLOYMENT,
@@ -46,12 +47,14 @@ KEPT_METADATA = (
 KEPT_ANNOTATIONS = (
     ABANDON_ANNOTATION,
     ACCEPT_ANNOTATION,
+    *STAMP_ANNOTATIONS,
     CONFIG_ANNOTATION,
     DRAINING_SINCE_ANNOTATION,
     DRAINING_WHY_ANNOTATION,
     RETIRE_ANNOTATION,
     SEEDED_ANNOTATION,
     SLOT_ANNOTATION,
+    SNAPSHOT_ANNOTATION,
     TEMPLATE_ANNOTATION,
 )
 """All that any pass reads."""

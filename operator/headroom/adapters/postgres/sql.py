@@ -141,6 +141,7 @@ SLOTS = (
 )
 SLOT = f"{_SLOT} WHERE slot_type = 'physical' AND slot_name = %(name)s"
 CREATE_SLOT = "SELECT pg_create_physical_replication_slot(%(name)s, true, false)"
+COPY_SLOT = "SELECT pg_copy_physical_replication_slot(%(source)s, %(name)s, false)"
 # usesysid is who has logged in: no role can make that up, as it can an application_name or a lock.
 _SESSIONS = """
 SELECT pid, application_name FROM pg_stat_activity

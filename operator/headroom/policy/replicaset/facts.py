@@ -7,6 +7,7 @@ from headroom.model.conditions import Finding
 from headroom.model.database import BackupProgress, DatabaseView, Mark, ReplicaProbe, SlotFacts
 from headroom.model.libraries import ServerLibraries
 from headroom.model.replica import ClaimFacts, MemberId, PodFacts
+from headroom.model.snapshot import SnapshotFacts
 from headroom.model.timelines import TimelineHistory
 from headroom.policy.target_conflict import AutoscalerClaim
 from headroom.reasons import Reason
@@ -110,5 +111,9 @@ class SetFacts:
     deletion: Deletion | None = None
     libraries: LibraryReading = None
     prohibition: Finding | None = None
+    snapshots: tuple[SnapshotFacts, ...] | None = ()
+    """Those of the set, by name; None where the cluster has no such kind."""
+    anchors: tuple[SlotFacts, ...] = ()
+    """The slots that keep the WAL which clones of snapshots need, whether their snapshot exists or not."""
     given_authority: str = ""
     """What verifies the certificate of the spec's Secret (PEM); empty without a Secret, or if it does not say."""

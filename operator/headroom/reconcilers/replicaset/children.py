@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from headroom.api.quantities import parse_quantity
 from headroom.manifests.children import CERTIFICATE
 from headroom.manifests.pod import SEED, SERVER, SERVER_TLS_VOLUME
 from headroom.model.replica import (
@@ -22,7 +23,8 @@ from headroom.model.replica import (
     PodFacts,
     Role,
 )
-from headroom.ports.kube import Manifest
+from headroom.model.snapshot import SNAPSHOT_ANNOTATION, SnapshotFacts, Stamps
+from headroom.ports.kube import VOLUME_SNAPSHOT, Manifest
 from headroom.reasons import Reason
 
 MOST_REPORTS = 1024
@@ -83,7 +85,39 @@ def parse_claim(manifest: Manifest) -> ClaimFacts:
         retire=parse_reason(metadata.get("annotations", {}).get(RETIRE_ANNOTATION)),
         slot=metadata.get("annotations", {}).get(SLOT_ANNOTATION, ""),
         is_seeded=metadata.get("annotations", {}).get(SEEDED_ANNOTATION) == "true",
+        restored_from=_parse_data_source(manifest.get("spec", {})),
+        snapshot=metadata.get("annotations", {}).get(SNAPSHOT_ANNOTATION, ""),
     )
+
+
+def _parse_data_source(spec: Mapping[str, Any]) -> str:
+    source = spec.get("dataSource") or {}
+    return str(source.get("name", "")) if source.get("kind") == VOLUME_SNAPSHOT.name else ""
+
+
+def parse_snapshot(manifest: Manifest) -> SnapshotFacts:
+    """The facts in a VolumeSnapshot's manifest."""
+    metadata, status = manifest["metadata"], manifest.get("status") or {}
+    return SnapshotFacts(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        created_at=parse_time(metadata.get("creationTimestamp")) or NEVER,
+        claim=(manifest.get("spec", {}).get("source") or {}).get("persistentVolumeClaimName") or "",
+        is_ready=status.get("readyToUse") is True,
+        is_deleting="deletionTimestamp" in metadata,
+        size=_parse_size(status.get("restoreSize")),
+        error=(status.get("error") or {}).get("message") or "",
+        stamps=Stamps.parse(metadata.get("annotations", {})),
+    )
+
+
+def _parse_size(text: object) -> int | None:
+    """Bytes; a driver may leave the size out, or report 0 for unknown."""
+    try:
+        return int(parse_quantity(str(text))) or None if text is not None else None
+    except ValueError:
+        return None
 
 
 def parse_listed(slices: Iterable[Manifest]) -> frozenset[str]:

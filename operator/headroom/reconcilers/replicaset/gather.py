@@ -11,13 +11,25 @@ from headroom.manifests.children import Owner, read_service_name
 from headroom.model.conditions import Finding
 from headroom.model.database import VIEW_FRESH_SECONDS, BackupProgress, ConnectionTarget, DatabaseView, Mark, SlotFacts
 from headroom.model.replica import ABANDON_ANNOTATION, SET_LABEL, ClaimFacts, MemberId, PodFacts
+from headroom.model.snapshot import SnapshotFacts, is_anchor_of
 from headroom.policy.databaseguard.identity import find_identity_mismatch
 from headroom.policy.replicaset.facts import Deletion, MemberFacts, PrimaryFacts, Reading, SetFacts
 from headroom.policy.replicaset.failover import must_know_history
 from headroom.policy.replicaset.memory import SetMemory
 from headroom.policy.replicaset.timeouts import NODE_LOST_AFTER
 from headroom.policy.target_conflict import AutoscalerClaim
-from headroom.ports.kube import CLAIM, DATABASE_GUARD, ENDPOINT_SLICE, NAMESPACE, NODE, POD, Kind, Manifest, ObjectRef
+from headroom.ports.kube import (
+    CLAIM,
+    DATABASE_GUARD,
+    ENDPOINT_SLICE,
+    NAMESPACE,
+    NODE,
+    POD,
+    VOLUME_SNAPSHOT,
+    Kind,
+    Manifest,
+    ObjectRef,
+)
 from headroom.reasons import Reason
 from headroom.reconcilers.context import Services
 from headroom.reconcilers.namespace_view import read_autoscalers
@@ -29,6 +41,7 @@ from headroom.reconcilers.replicaset.children import (
     parse_claim,
     parse_listed,
     parse_pod,
+    parse_snapshot,
     parse_time,
 )
 from headroom.reconcilers.replicaset.library_reader import Library, LibraryReader
@@ -45,6 +58,7 @@ class _Children:
     pods: Mapping[str, PodFacts]
     claims: Mapping[str, ClaimFacts]
     listed: frozenset[str]
+    snapshots: tuple[SnapshotFacts, ...] | None
     guard: Manifest | None
     published: Mapping[str, str]
     """By which authority clients verify each member, by its name."""
@@ -99,6 +113,8 @@ class Gatherer:
             template=self._render_template(view, children.guard) if prohibition is None else None,
             prohibition=prohibition,
             has_guard=children.guard is not None,
+            snapshots=children.snapshots,
+            anchors=tuple(slot for slot in remote.slots if is_anchor_of(self._owner.uid, slot.name)),
             given_authority=self.handles.given_authority,
             is_service_refused=self.handles.is_service_refused,
             autoscalers=self._read_autoscalers(),
@@ -144,10 +160,17 @@ class Gatherer:
         return _Children(
             pods={item["metadata"]["name"]: parse_pod(item) for item in pods},
             claims={item["metadata"]["name"]: parse_claim(item) for item in claims},
+            snapshots=await self._read_snapshots(of_set),
             listed=parse_listed(await self._list(ENDPOINT_SLICE, of_service)),
             guard=await self._get(ObjectRef(DATABASE_GUARD, *self._guard_key)),
             published=read_bundle(self.services.cache, owner),
         )
+
+    async def _read_snapshots(self, of_set: Mapping[str, str]) -> tuple[SnapshotFacts, ...] | None:
+        if VOLUME_SNAPSHOT in self.services.unserved:
+            return None
+        found = await self._list(VOLUME_SNAPSHOT, of_set)
+        return tuple(parse_snapshot(item) for item in found if is_owned(item, self._owner.uid))
 
     async def _list(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
         if self.is_live:
