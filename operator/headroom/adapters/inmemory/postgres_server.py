@@ -126,6 +126,7 @@ class MemoryServer:
     slots: dict[str, MemorySlot] = field(default_factory=dict)
     sessions: list[MemorySession] = field(default_factory=list)
     backups: list[BackupProgress] = field(default_factory=list)
+    data_bytes: int = 32 * 1024**2
     commit_seconds: float = 0.001
     connection_limit: int | None = None
     wal_senders_used: int = 0

@@ -127,6 +127,8 @@ FROM pg_stat_progress_basebackup p LEFT JOIN pg_stat_replication a USING (pid)
 ORDER BY 1 LIMIT 100
 """
 
+DATA_BYTES = "SELECT coalesce(sum(pg_database_size(oid)), 0)::bigint AS bytes FROM pg_database"
+
 # inactive_since came with 17: read through JSON, so that one statement serves all versions.
 _SLOT = """
 SELECT slot_name::text AS name, active AS is_active, restart_lsn::text AS restart_lsn, wal_status,

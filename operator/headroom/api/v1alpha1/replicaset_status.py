@@ -34,7 +34,9 @@ class MemberStatus(StatusModel):
     method: Word | None = None
     """What its data was created from."""
     source: Name | None = None
-    """The server or snapshot it was copied from."""
+    """The server it was copied from: `primary`, or the name of a standby."""
+    source_why: Annotated[str, Field(max_length=1024)] | None = None
+    """Why that one was chosen."""
     since: datetime | None = None
     """When it took its role."""
     slot: Name | None = None
@@ -44,7 +46,13 @@ class MemberStatus(StatusModel):
     timeline: Count | None = None
     """The newest timeline of which it has WAL."""
     progress_percent: Annotated[int, Field(ge=0, le=100)] | None = None
-    """How far the copy is."""
+    """How far the copy is, of `totalBytes`."""
+    copied_bytes: Number | None = None
+    """Bytes of the copy that have come."""
+    total_bytes: Number | None = None
+    """Bytes that the copy will have, as the server estimated."""
+    remaining_seconds: Number | None = None
+    """How long the copy still takes at the rate of the last minute, without the sync to disk."""
     replay_lag_seconds: Number | None = None
     """How long ago the primary was at the position of this replica; while the primary is silent, the last that was
     known."""

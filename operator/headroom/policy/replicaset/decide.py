@@ -1,7 +1,7 @@
 """From facts and memory to one decision: how many, who is where, and the steps of this pass. No reads, no writes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from headroom.api.v1alpha1.common import GROUP, Mode
@@ -14,6 +14,8 @@ from headroom.policy import Outcome
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.admission import Admission, decide_admission, decide_wal_cap
 from headroom.policy.replicaset.autoscaling import Goal, Past, Sizes, decide_by_hand, decide_by_signals
+from headroom.policy.replicaset.copies import Copies
+from headroom.policy.replicaset.copy_plan import plan_copies
 from headroom.policy.replicaset.drain import DrainLimits
 from headroom.policy.replicaset.facts import SetFacts
 from headroom.policy.replicaset.growth import Connections, Growth
@@ -38,7 +40,7 @@ class SetDecision:
     once it has lasted long enough to report. `unsettled` names members that another process left and that this new one
     has not measured yet, `is_settling`: it cannot evaluate the set yet. `conflict`: the installation does not
     permit its pods, or an autoscaler scales a set that scales itself. `over_cap` names members whose slots keep more
-    WAL than they may, also those that are going.
+    WAL than they may, also those that are going. `copies`: from where new members are copied, and why some wait.
     `stale_reads`: who may answer with old data while the primary answers. `library_notes`: what of the primary's
     libraries is not compared, or is wrong on the primary itself.
     """
@@ -53,6 +55,7 @@ class SetDecision:
     is_settling: bool = False
     conflict: Finding | None = None
     over_cap: frozenset[str] = frozenset()
+    copies: Copies = field(default_factory=Copies)
     stale_reads: Finding | None = None
     library_notes: str = ""
 
@@ -69,6 +72,8 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
     members = tuple(EvaluatedMember(member, decide_stage(member, context)) for member in found)
     memory = replace(memory, growth=_observe_growth(spec, members, memory, now.monotonic))
     memory = memory.follow_start(spec)
+    copies = plan_copies(spec, facts, memory.copying, members)
+    members = copies.explain(members)
     goal = decide_goal(spec, members, memory, now.monotonic)
     refusal = _find_refusal(spec, facts, goal.desired + spec.standbys)
     is_waiting = _is_waiting(memory, now.monotonic)
@@ -76,7 +81,7 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
     unsettled = frozenset(member.name for member in found if is_young and _is_unmeasured(member, memory))
     outage = _find_lasting_outage(facts, memory, now.monotonic)
     targets = replace(
-        _set_targets(spec, facts, goal, refusal, is_waiting=is_waiting),
+        _set_targets(spec, facts, goal, refusal, copies, is_waiting=is_waiting),
         authority_made_after=now.wall - timeouts.AUTHORITY_AGE_LIMIT,
         outage_seconds=_count_outage(memory, now.monotonic) if outage is not None else None,
     )
@@ -92,6 +97,7 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
         is_settling=is_young and (facts.primary is None or bool(unsettled)),
         conflict=_find_conflict(spec, facts),
         over_cap=frozenset(member.name for member in found if is_over_cap(member, context)),
+        copies=copies,
         stale_reads=find_stale_reads(members, spec.readiness, plan.lag_panic, plan.panicked),
         library_notes=describe_notes(facts.libraries),
     )
@@ -115,9 +121,9 @@ def _build_context(spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Memb
 
 
 def _set_targets(
-    spec: ReplicaSetSpec, facts: SetFacts, goal: Goal, refusal: Finding | None, *, is_waiting: bool
+    spec: ReplicaSetSpec, facts: SetFacts, goal: Goal, refusal: Finding | None, copies: Copies, *, is_waiting: bool
 ) -> Targets:
-    can_begin = facts.template is not None and not is_waiting
+    can_begin = facts.template is not None and not is_waiting and copies.refusal is None
     return Targets(
         desired=goal.desired,
         standbys=spec.standbys,
@@ -131,6 +137,7 @@ def _set_targets(
         may_replace=(refusal is None or refusal.reason is Reason.SLOTS_EXHAUSTED) and can_begin,
         has_primary=facts.primary is not None,
         template=facts.template,
+        copies=copies,
     )
 
 

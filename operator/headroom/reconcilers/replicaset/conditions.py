@@ -23,6 +23,7 @@ ONLY_A_PERSON_CAN_HELP = frozenset(
         Reason.IMAGE_NOT_PULLED,
         Reason.MAJOR_VERSION_MISMATCH,
         Reason.IMAGE_INCOMPLETE,
+        Reason.NO_COPY_SOURCE,
         Reason.POD_FAILING,
         Reason.COLLATION_MISMATCH,
         Reason.EXTENSION_MISSING,
@@ -238,6 +239,9 @@ def _stalled(context: SetContext) -> Condition:
         return Condition(kind, Truth.TRUE, Reason.SEED_ATTEMPTS_EXHAUSTED, message)
     if decision.refusal is not None and context.facts.primary is not None:
         return Condition(kind, Truth.TRUE, decision.refusal.reason, decision.refusal.message)
+    wait = decision.copies.refusal
+    if wait is not None and wait.reason in ONLY_A_PERSON_CAN_HELP and _is_short(context):
+        return Condition(kind, Truth.TRUE, wait.reason, wait.message)
     trouble = next((m.verdict for m in decision.members if m.verdict.reason in ONLY_A_PERSON_CAN_HELP), None)
     if trouble is not None:
         return Condition(kind, Truth.TRUE, trouble.reason, trouble.message)
@@ -253,6 +257,12 @@ def _stalled(context: SetContext) -> Condition:
         )
         return Condition(kind, Truth.TRUE, Reason.NOT_STREAMING, f"{message}{describe_pause(held.probe)}")
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "nothing waits for a person")
+
+
+def _is_short(context: SetContext) -> bool:
+    """Whether a member is missing that nothing was begun for."""
+    staying = [member for member in context.decision.members if not member.facts.is_going]
+    return len(staying) < context.decision.goal.desired + context.spec.standbys
 
 
 def _is_held(context: SetContext, member: EvaluatedMember) -> bool:
@@ -354,7 +364,7 @@ def _find_trouble(context: SetContext) -> Reason | None:
     """The problem of a member in provisioning that needs more than time."""
     verdicts = (member.verdict for member in _find_unfinished(context.decision.members))
     reason = next((verdict.reason for verdict in verdicts if verdict.reason not in CALM), None)
-    finding = context.decision.refusal or context.memory.attempts.failure
+    finding = context.decision.refusal or context.decision.copies.refusal or context.memory.attempts.failure
     return reason or (finding.reason if finding is not None else None)
 
 
@@ -364,7 +374,7 @@ def _describe_most_advanced(context: SetContext) -> str:
     if unfinished:
         nearest = max(unfinished, key=lambda member: STAGE_ORDER[member.verdict.stage])
         return f"; {nearest.name}: {nearest.verdict.message}"
-    finding = context.decision.refusal or context.memory.attempts.failure
+    finding = context.decision.refusal or context.decision.copies.refusal or context.memory.attempts.failure
     return f"; {finding.message}" if finding is not None else ""
 
 

@@ -42,6 +42,12 @@ EJECTIONS = Metric(
     "Serving members taken out of the read Service against the wanted count, by reason.",
     (*OBJECT, "reason"),
 )
+COPIES = Metric(
+    "headroom_replicaset_copies_total",
+    MetricType.COUNTER,
+    "Copies that were begun for new members, by the server they are taken from: a standby, or the primary.",
+    (*OBJECT, "source"),
+)
 ATTEMPTS_FAILED = Metric(
     "headroom_replicaset_failed_attempts_total",
     MetricType.COUNTER,
@@ -72,6 +78,7 @@ ALL = (
     LEAD_TIME,
     ACTIVATIONS,
     EJECTIONS,
+    COPIES,
     ATTEMPTS_FAILED,
     SESSIONS_ENDED,
     KEPT_WAL,

@@ -14,7 +14,8 @@ from headroom.model.numbers import round_tree
 from headroom.model.timelines import TimelineHistory, WalPosition
 from headroom.policy.replicaset.activation import Activations
 from headroom.policy.replicaset.autoscaling import Recommendation
-from headroom.policy.replicaset.durations import Drain, begin, begin_copy
+from headroom.policy.replicaset.copy_progress import begin_copy
+from headroom.policy.replicaset.durations import Drain, begin
 from headroom.policy.replicaset.growth import Addition, Growth
 from headroom.policy.replicaset.libraries import LibraryFault
 from headroom.policy.replicaset.member_memory import Inherited
