@@ -179,7 +179,7 @@ def build_hba(settings: ReplicaSettings, server: ServerFacts, *, has_tls: bool) 
 
 
 def build_copy_lines(settings: ReplicaSettings, server: ServerFacts, *, has_tls: bool) -> tuple[str, ...]:
-    """Who may copy from a replica: the role that replicates, if it is no superuser; plain only where clients may be."""
+    """Who may copy from a replica: the replication role, unless it is a superuser; plain only where clients may be."""
     if not settings.replication_role or not (has_tls or settings.allows_plaintext):
         return ()
     role = quote_hba(settings.replication_role, server.version)

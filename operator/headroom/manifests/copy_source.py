@@ -1,4 +1,4 @@
-"""What the seed step of a pod is told of where it copies from; the server in the pod streams from the primary."""
+"""The source of a copy, as the seed step of a pod gets it; the server in the pod streams from the primary."""
 
 from headroom.manifests.children import POSTGRES_PORT
 from headroom.manifests.configuration import (

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 PRIMARY, NONE = "primary", "none"
-"""What stands on a pod instead of a member's name, which always ends with its number and its life."""
+"""What a pod has instead of a member's name, which always ends with its number and its life."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Copies that are taken from a standby, on real servers: over TLS and without, cut short, and tried again."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,10 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from headroom.adapters.clock import SystemClock
+from headroom.adapters.postgres import PsycopgPostgres, SessionNames
 from headroom.model.copies import CopySource
+from headroom.model.database import BackupProgress
+from headroom.policy.replicaset.copy_progress import STREAMING_PHASE
 from headroom.policy.replicaset.termination_cause import find_copy_cause
+from tests.integration.replicas.stage import OpenFence
 from tests.integration.replicas.volume import SLOT, Volume
-from tests.postgres_server import REPLICATION, Server
+from tests.postgres_server import REPLICATION, Server, local_dialer
 
 pytestmark = pytest.mark.postgres
 NEW_SLOT, NEW_NAME = "hr_0123abcd_4567cdef_1_b", "store-1-b"
@@ -215,3 +221,33 @@ def promote(volume: Volume) -> None:
         Path(volume.folder), "pg_ctl", "promote", "-D", str(volume.pgdata), "-W"
     )
     subprocess.run(command, check=True, capture_output=True)
+
+
+async def test_how_far_a_copy_is_shows_on_the_source_through_the_monitors_link(
+    make_volume: Maker, primary: Server, source: Volume
+) -> None:
+    primary.sql(BALLAST)
+    volume = make_volume(NEW_SLOT, NEW_NAME, source=from_standby(source), source_port=source.port)
+    wait_for_replay(source, primary)
+    names = SessionNames("lease", "one")
+    postgres = PsycopgPostgres(names, OpenFence(), SystemClock(), dialer=local_dialer())
+    target = primary.target(
+        port=source.port, tls_mode="verify-ca", ca_pem=(source.folder / "run" / "report").read_text()
+    )
+    link = await postgres.open_replica(replace(target, is_member=True))
+    seen: list[BackupProgress] = []
+    try:
+        assert list(await link.backups()) == []
+        volume.begin("seed.sh", MAX_RATE_KIB="8192")
+        end = time.monotonic() + 60
+        while len({copy.streamed_bytes for copy in seen}) < 3:
+            assert time.monotonic() < end, seen
+            seen += [copy for copy in await link.backups() if copy.phase == STREAMING_PHASE]
+            await asyncio.sleep(0.2)
+    finally:
+        await link.close()
+    assert {copy.application_name for copy in seen} == {NEW_SLOT}, "the member is known by its slot"
+    assert {copy.total_bytes > 40 * 1024**2 for copy in seen} == {True}
+    done = [copy.streamed_bytes for copy in seen]
+    assert done == sorted(done)
+    assert primary.sql("SELECT count(*) AS copies FROM pg_stat_progress_basebackup")[0]["copies"] == 0

@@ -84,9 +84,9 @@ def _is_gone(source: MemberFacts, copy: PodFacts) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """What to do about the copies of a set. `sources` are of the members whose pods may be made now, `waits` say why
-    others may not, both by name. `refusal` says why no further member is begun. `lost` names the members whose pods are
-    made again, with another source.
+    """What to do about the copies of a set. `sources` are of the members whose pods may be created now, `waits` say
+    why others may not, both by name. `refusal` says why no further member is begun. `lost` names the members whose pods are
+    recreated, with another source.
     """
 
     sources: FrozenMap[str, CopySource] = field(default_factory=FrozenMap)
@@ -94,11 +94,11 @@ class Copies:
     refusal: Finding | None = None
     lost: frozenset[str] = frozenset()
 
-    def explain(self, members: Iterable[EvaluatedMember]) -> tuple[EvaluatedMember, ...]:
+    def add_waits(self, members: Iterable[EvaluatedMember]) -> tuple[EvaluatedMember, ...]:
         """The members, each that waits for a source with that as its verdict."""
-        return tuple(self._explain(member) for member in members)
+        return tuple(self._add_wait(member) for member in members)
 
-    def _explain(self, member: EvaluatedMember) -> EvaluatedMember:
+    def _add_wait(self, member: EvaluatedMember) -> EvaluatedMember:
         wait, verdict = self.waits.get(member.name), member.verdict
         if wait is None or verdict.stage is not Stage.SEEDED:
             return member

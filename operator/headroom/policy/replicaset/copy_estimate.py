@@ -18,7 +18,7 @@ slowest of them keeps the primary's disk safe."""
 
 @dataclass(frozen=True, slots=True)
 class WalHistory:
-    """Where the primary's WAL ended at moments of the last minute, in monotonic seconds, on one timeline."""
+    """Positions of the primary in the last minute, each with its monotonic second; all of one timeline."""
 
     timeline: int = 0
     positions: tuple[tuple[float, int], ...] = ()

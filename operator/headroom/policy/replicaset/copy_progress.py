@@ -1,6 +1,6 @@
 """How far a copy is, how fast it goes, and for how long it has made no progress.
 
-All times are monotonic seconds. A pass that could not ask the source tells nothing of a copy from it.
+All times are monotonic seconds. A pass that could not ask the source pauses the count.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,15 +17,15 @@ SYNC_PHASE = "syncing to disk"
 """What follows on the last of the server's own phases; no view shows it."""
 RATE_WINDOW_SECONDS = 60.0
 SHORTEST_RATE_SECONDS = 3.0
-"""Two looks close to each other show how the network packs bytes, and no rate."""
+"""Over less time, the rate would be that of one packet."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyProgress:
     """How far a copy was, and for how long it has made no progress.
 
-    `samples` are moments of the last minute with the bytes that had come by then; `has_copied`: its files were seen to
-    come, so that what is left when the server shows no copy any more is to check and sync it.
+    `samples` are from the last minute: a moment, and the bytes that had come by then. `has_copied`: files were seen to
+    come. If the server then shows no copy any more, it is being checked and synced.
     """
 
     progress: tuple[str, int]

@@ -73,7 +73,7 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
     memory = replace(memory, growth=_observe_growth(spec, members, memory, now.monotonic))
     memory = memory.follow_start(spec)
     copies = plan_copies(spec, facts, memory.copying, members)
-    members = copies.explain(members)
+    members = copies.add_waits(members)
     goal = decide_goal(spec, members, memory, now.monotonic)
     refusal = _find_refusal(spec, facts, goal.desired + spec.standbys)
     is_waiting = _is_waiting(memory, now.monotonic)

@@ -86,7 +86,7 @@ def _keep_rank(member: EvaluatedMember, targets: Targets) -> tuple[int, bool, fl
 def recreate(remaining: Sequence[EvaluatedMember], targets: Targets, *, is_calm: bool) -> tuple[str, ...]:
     """Pods that ended are recreated on their claim; one standby of an older template at a time, when the set is whole.
 
-    A copy that has lost its source begins anew from another one, as the same member.
+    A copy that has lost its source begins again from another one, as the same member.
 
     If the newer template does not start, the set is no longer whole, so no other standby is spent on it. A pod that
     cannot run, or may not serve, because of its older template is recreated at once: the template may have been

@@ -14,6 +14,7 @@ from headroom.model.conditions import Finding
 from headroom.model.copies import PRIMARY, CopySource
 from headroom.model.database import Lsn
 from headroom.model.replica import Role, Stage
+from headroom.model.text import clean_text
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.ejection import CARRIES
 from headroom.policy.replicaset.failover import is_diverged
@@ -25,6 +26,8 @@ ABOVE_HEALTHY = (GuardState.BROWNOUT, GuardState.OVERLOADED, GuardState.EMERGENC
 SOURCES_TRIED = 2
 """From so many standbys one member is copied; then something else is wrong, and the primary is asked or the attempt
 has failed."""
+MOST_OF_WHY = 500
+"""Characters that are written on a pod."""
 MOST_AUTHORITIES = 64 * 1024
 """Bytes of certificates: they are handed to the seed step in a variable, which Linux limits to 128 KiB."""
 
@@ -116,7 +119,7 @@ def _choose_primary(why: str, rules: SourceRules) -> CopySource | Finding:
             "standby that is fit it would begin at once"
         )
         return Finding(Reason.COPY_WAITS, message)
-    return CopySource(PRIMARY, why)
+    return CopySource(PRIMARY, clean_text(why, MOST_OF_WHY))
 
 
 def _describe_standby(member: Member, rules: SourceRules) -> CopySource:
@@ -133,7 +136,7 @@ def _describe_standby(member: Member, rules: SourceRules) -> CopySource:
 
 
 def _find_behind(members: Iterable[EvaluatedMember]) -> EvaluatedMember | None:
-    """One that may still follow the primary to its new timeline; one that never will is itself to be copied anew."""
+    """One that may still follow the primary to its new timeline; one that never will is itself to be copied again."""
     limit = timeouts.DIVERGED_LIMIT.total_seconds()
     for member in members:
         seconds = member.facts.behind_seconds

@@ -8,9 +8,9 @@ PLACE_LIMIT = timedelta(minutes=15)
 """Then an attempt without a volume, a node or an image ends and its slot is released: a slot nobody reads keeps WAL.
 Not sooner: a node autoscaler may take ten minutes until a node has joined, has its storage driver and pulls images."""
 PREPARE_LIMIT = timedelta(minutes=10)
-"""Time to connect and begin a copy, and for a phase of it that has no limit of its own. It is no stall."""
+"""Time to connect and begin a copy, and for a phase of it without a separate limit. None of them is a stall."""
 CHECKPOINT_LIMIT = timedelta(minutes=10)
-"""One that is under way, spread over `checkpoint_timeout`, is sped up: what it takes is the time to write what is left."""
+"""A copy asks for a fast one: it takes what is left to write, and one that is under way is sped up."""
 ESTIMATE_LIMIT = timedelta(minutes=10)
 """The server looks at each file once: some million of them on a slow disk."""
 WAL_LIMIT = timedelta(minutes=10)

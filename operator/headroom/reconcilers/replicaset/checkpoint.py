@@ -30,6 +30,8 @@ def checkpoint(memory: SetMemory) -> dict[str, Any]:
 
     * readings, streams, restarts, idle slots and the progress of copies: a new process counts again, and gives nothing
       up sooner; but a replica that lagged beyond its bound is not made younger by that
+    * which volumes have no copy yet, and from which standbys a copy failed: pods and their seed steps tell it again
+    * how fast copies are and how much WAL the primary writes: both are measured again
     * wanted counts: a stabilization window begins again
     * the moment of a failed attempt: it is waited out again
     * single lead times: their 90th percentile stays

@@ -116,7 +116,7 @@ def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[
 
 
 def _describe_source(facts: Member, old: Mapping[str, Any]) -> dict[str, str | None]:
-    """What a member was copied from; a pod that is made again on a filled volume copies nothing."""
+    """What a member was copied from; a pod that is recreated on a filled volume copies nothing."""
     pod = facts.pod
     if pod is None or pod.copy_source in ("", NONE):
         known = PRIMARY if pod is not None and not pod.copy_source else None

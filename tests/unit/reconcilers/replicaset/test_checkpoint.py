@@ -14,6 +14,7 @@ from headroom.model.numbers import round_tree
 from headroom.model.timelines import TimelineHistory, WalPosition
 from headroom.policy.replicaset.activation import Activations
 from headroom.policy.replicaset.autoscaling import Recommendation
+from headroom.policy.replicaset.copies import CopyMemory
 from headroom.policy.replicaset.copy_progress import begin_copy
 from headroom.policy.replicaset.durations import Drain, begin
 from headroom.policy.replicaset.growth import Addition, Growth
@@ -40,6 +41,7 @@ LOST_ON_PURPOSE = {
     "inherited": {},
     "members": {},
     "copies": {},
+    "copying": CopyMemory(),
     "peaceful_restarts": {},
     "idle_slots": {},
     "drains": {},
@@ -62,6 +64,7 @@ FULL = SetMemory(
     inherited={"store-9-a": Inherited(ReplayLag(0.0, 0))},
     members={"store-0-a": MemberMemory("u", seen_since=1.0)},
     copies={"u": begin_copy(("streaming", 1), 1.0)},
+    copying=CopyMemory(frozenset({"store-0-a"}), FrozenMap({"store-0-a": frozenset({"store-1-a"})}), 1.0),
     peaceful_restarts={"u": 3},
     idle_slots={"s": begin(1.0)},
     drains={"u": Drain(1.0, is_whole=True)},
