@@ -85,8 +85,8 @@ def _is_gone(source: MemberFacts, copy: PodFacts) -> bool:
 @dataclass(frozen=True, slots=True)
 class Copies:
     """What to do about the copies of a set. `sources` are of the members whose pods may be created now, `waits` say
-    why others may not, both by name. `refusal` says why no further member is begun. `lost` names the members whose pods are
-    recreated, with another source.
+    why others may not, both by name. `refusal` says why no further member is begun. `lost` names the members whose
+    pods are recreated, with another source.
     """
 
     sources: FrozenMap[str, CopySource] = field(default_factory=FrozenMap)
