@@ -133,7 +133,7 @@ def test_nothing_reads_what_the_tables_name() -> None:
 
 
 def test_the_words_name_the_paths_in_their_order() -> None:
-    spec = {**SET, "routing": {"rebalance": {"enabled": True}}, "warmup": {"budget": "1m"}}
+    spec = {**SET, "routing": {"rebalance": {"enabled": True, "roles": ["app"]}}, "warmup": {"budget": "1m"}}
     said = describe_not_yet(parse_spec(ReplicaSetSpec, {"spec": spec}))
     assert said == "accepted, but not acted on yet: routing.rebalance.enabled, warmup.budget"
     assert describe_not_yet(parse_spec(ReplicaSetSpec, {"spec": SET})) == ""

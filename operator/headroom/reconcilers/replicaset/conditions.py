@@ -373,9 +373,15 @@ def _describe_most_advanced(context: SetContext) -> str:
     unfinished = _find_unfinished(context.decision.members)
     if unfinished:
         nearest = max(unfinished, key=lambda member: STAGE_ORDER[member.verdict.stage])
-        return f"; {nearest.name}: {nearest.verdict.message}"
+        return f"; {nearest.name}: {nearest.verdict.message}{_describe_wait(context)}"
     finding = context.decision.refusal or context.decision.copies.refusal or context.memory.attempts.failure
     return f"; {finding.message}" if finding is not None else ""
+
+
+def _describe_wait(context: SetContext) -> str:
+    """Why nothing is begun for a member that is missing beside the unfinished ones."""
+    wait = context.decision.copies.refusal
+    return f"; {wait.message}" if wait is not None and _is_short(context) else ""
 
 
 def _find_unfinished(members: Iterable[EvaluatedMember]) -> Sequence[EvaluatedMember]:

@@ -55,7 +55,7 @@ async def test_a_calm_set_is_not_written() -> None:
 
 async def test_what_is_accepted_and_not_acted_on_is_said_and_changes_no_verdict() -> None:
     world = World()
-    world.add_set(routing={"rebalance": {"enabled": True}}, warmup={"budget": "1m"})
+    world.add_set(routing={"rebalance": {"enabled": True, "roles": ["app"]}}, warmup={"budget": "1m"})
     await world.run(20)
     ready = world.condition("Ready")
     assert (ready["status"], ready["reason"]) == ("True", Reason.AS_EXPECTED)
