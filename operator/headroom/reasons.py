@@ -277,7 +277,8 @@ class Reason(StrEnum):
     WITHIN_TOLERANCE = "WithinTolerance"
     """The difference is too small to act on. Fix: none."""
     NO_GAIN_FROM_MORE_REPLICAS = "NoGainFromMoreReplicas"
-    """Sessions stay on a full replica although another has room. Fix: shorten the lifetime of pooled connections."""
+    """Added replicas add no reads, or get no sessions. Fix: raise the limit that they share, or shorten the lifetime of
+    pooled connections; the message says which."""
     SIGNAL_AT_LIMIT = "SignalAtLimit"
     """The number of sessions does not change and all are busy, as in a full pool. Fix: raise the pooler's pool size."""
     STABILIZING = "Stabilizing"

@@ -31,6 +31,7 @@ async def test_a_replica_follows_the_primary(world: World) -> None:
     assert probe.timeline == facts.timeline
     assert probe.version == facts.version
     assert not probe.is_replay_paused
+    assert (probe.transactions is None) is (probe.version < 150_000)
     assert probe.receive_lsn is not None
     assert probe.replay_lsn is not None
     assert probe.receive_lsn >= probe.replay_lsn

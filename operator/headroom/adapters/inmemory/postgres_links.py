@@ -100,6 +100,7 @@ class MemoryReplica:
             active_sessions=sum(session.state == "active" for session in server.sessions),
             max_connections=server.usable_connections,
             wal_timeline=server.timeline,
+            transactions=server.transactions,
         )
 
     async def backups(self) -> Sequence[BackupProgress]:

@@ -82,6 +82,26 @@ class LeadTime(StatusModel):
     """From a base backup."""
 
 
+class MeasuredReads(StatusModel):
+    """What so many replicas did while the load pressed."""
+
+    replicas: Count
+    """Replicas that served."""
+    reads_per_second: Count
+    """Transactions per second of all of them together."""
+
+
+class ReadLimit(StatusModel):
+    """More replicas were found to add no reads, so the average of the sessions adds no more."""
+
+    measured: Annotated[tuple[MeasuredReads, ...], Field(max_length=8)]
+    """The reads by count of replicas, the fewest first."""
+    retry_at: datetime
+    """When one more is tried, if the load still presses then."""
+    pause_seconds: Count
+    """The pause before that try; it doubles after each one that adds no reads."""
+
+
 class SlotStatus(StatusModel):
     """Our replication slots on the primary."""
 
@@ -119,6 +139,8 @@ class ReplicaSetStatus(CommonStatus):
     """How long it takes to add a replica, by method."""
     last_decision: ReplicaDecision | None = None
     """The last decision that changed something, and why."""
+    read_limit: ReadLimit | None = None
+    """What stopped growth; absent while nothing did."""
     slots: SlotStatus | None = None
     """Our replication slots on the primary."""
     system_identifier: Word | None = None

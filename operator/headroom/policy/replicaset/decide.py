@@ -18,8 +18,8 @@ from headroom.policy.replicaset.copies import Copies
 from headroom.policy.replicaset.copy_plan import plan_copies
 from headroom.policy.replicaset.drain import DrainLimits
 from headroom.policy.replicaset.facts import SetFacts
-from headroom.policy.replicaset.growth import Connections, Growth
 from headroom.policy.replicaset.libraries import describe_notes
+from headroom.policy.replicaset.load import count_connections, find_serving, observe_load
 from headroom.policy.replicaset.members import EvaluatedMember, Member, StageContext
 from headroom.policy.replicaset.memory import SetMemory, assemble
 from headroom.policy.replicaset.plan import Plan, decide_plan
@@ -70,8 +70,7 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
     found = assemble(facts, memory, now.monotonic, connections=_count_configured(spec, facts))
     context = _build_context(spec, facts, found, now)
     members = tuple(EvaluatedMember(member, decide_stage(member, context)) for member in found)
-    memory = replace(memory, growth=_observe_growth(spec, members, memory, now.monotonic))
-    memory = memory.follow_start(spec)
+    memory = observe_load(spec, members, memory, now.monotonic).follow_start(spec)
     copies = plan_copies(spec, facts, memory.copying, members)
     members = copies.add_waits(members)
     goal = decide_goal(spec, members, memory, now.monotonic)
@@ -157,7 +156,7 @@ def decide_goal(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], memory
     scaling = spec.autoscaling
     if scaling is None:
         return decide_by_hand(spec.replicas, memory.desired if memory.start_replicas is not None else None)
-    serving = [member.facts for member in members if member.facts.role is Role.SERVING and member.facts.is_alive]
+    serving = find_serving(members)
     start = min(max(spec.replicas, scaling.min_replicas), scaling.max_replicas)
     sizes = Sizes(
         desired=memory.desired if memory.desired is not None else start,
@@ -166,25 +165,8 @@ def decide_goal(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], memory
             member.facts.role is Role.STANDBY and is_within(member.facts.lag, spec.readiness) for member in members
         ),
     )
-    readings = [_count_connections(member) for member in serving]
-    return decide_by_signals(scaling, sizes, readings, Past(memory.recommendations, memory.growth), now)
-
-
-def _observe_growth(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], memory: SetMemory, now: float) -> Growth:
-    signals = spec.autoscaling.signals if spec.autoscaling is not None else ()
-    targets = [signal.connections.utilization_percent / 100 for signal in signals if signal.connections is not None]
-    if not targets:
-        return Growth()
-    serving = [member.facts for member in members if member.facts.role is Role.SERVING and member.facts.is_alive]
-    confirmed = sum(member.activating_seconds is None for member in serving)
-    return memory.growth.observe(
-        map(_count_connections, serving),
-        [member.name for member in serving],
-        min(targets),
-        now,
-        count=confirmed,
-        desired=memory.desired if memory.desired is not None else confirmed,
-    )
+    past = Past(memory.recommendations, memory.growth, memory.reads)
+    return decide_by_signals(scaling, sizes, [count_connections(member) for member in serving], past, now)
 
 
 def _count_configured(spec: ReplicaSetSpec, facts: SetFacts) -> int:
@@ -193,17 +175,6 @@ def _count_configured(spec: ReplicaSetSpec, facts: SetFacts) -> int:
     known = server.settings.get("max_connections", "") if server is not None else ""
     texts = (known, spec.postgresql.parameters.get("max_connections", ""))
     return max((count for count in map(parse_count, texts) if count is not None), default=0)
-
-
-def _count_connections(member: Member) -> Connections | None:
-    """Its sessions; one that has no connection left has as many as it allows, and may be working with all of them."""
-    probe = member.probe
-    if member.is_full:
-        return Connections(member.allowed, member.allowed, member.allowed, member.name, is_estimate=True)
-    if probe is None or member.unanswered:
-        return None
-    takes_new = member.pod is not None and member.pod.is_ready
-    return Connections(probe.sessions, probe.active_sessions, probe.max_connections, member.name, takes_new)
 
 
 def _find_refusal(spec: ReplicaSetSpec, facts: SetFacts, wanted: int) -> Finding | None:

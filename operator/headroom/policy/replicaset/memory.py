@@ -39,6 +39,7 @@ from headroom.policy.replicaset.member_memory import (
     count_restarts,
 )
 from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.read_gain import ReadGain
 
 LEAD_TIMES_KEPT = 20
 LONGEST_WINDOW_SECONDS = 3600.0
@@ -117,6 +118,7 @@ class SetMemory:
     library_faults: FrozenMap[str, LibraryFault] = field(default_factory=FrozenMap)
     activations: Activations = field(default_factory=Activations)
     growth: Growth = field(default_factory=Growth)
+    reads: ReadGain = field(default_factory=ReadGain)
 
     def follow_start(self, spec: ReplicaSetSpec) -> "SetMemory":
         """The memory of this spec: without `autoscaling`, the count that it left stays until `replicas` changes."""

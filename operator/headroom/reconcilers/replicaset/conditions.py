@@ -288,6 +288,8 @@ def _scaling_limited(context: SetContext) -> Condition:
     if wait:
         message = f"{good} serve, {goal.desired} wanted: {wait}"
         return Condition(kind, Truth.TRUE, Reason.TIMELINE_DIVERGED, message)
+    if goal.no_gain:
+        return Condition(kind, Truth.TRUE, Reason.NO_GAIN_FROM_MORE_REPLICAS, goal.no_gain)
     if goal.reason is Reason.NO_GAIN_FROM_MORE_REPLICAS:
         return Condition(kind, Truth.TRUE, goal.reason, goal.message)
     if goal.limit is None or goal.wanted <= goal.desired:

@@ -23,6 +23,12 @@ REPLAY_BACKLOG = Metric(
     (*OBJECT, "member"),
 )
 SESSIONS = Metric("headroom_replicaset_sessions", MetricType.GAUGE, "Client sessions on a member.", (*OBJECT, "member"))
+READS = Metric(
+    "headroom_replicaset_reads_per_second",
+    MetricType.GAUGE,
+    "Transactions per second of all serving replicas together; absent while not known, as on PostgreSQL 14.",
+    OBJECT,
+)
 LEAD_TIME = Metric(
     "headroom_replicaset_lead_seconds",
     MetricType.HISTOGRAM,
@@ -75,6 +81,7 @@ ALL = (
     REPLAY_LAG,
     REPLAY_BACKLOG,
     SESSIONS,
+    READS,
     LEAD_TIME,
     ACTIVATIONS,
     EJECTIONS,
@@ -98,6 +105,11 @@ def record_metrics(context: SetContext) -> None:
     kept = count_kept_wal(context)
     if kept is not None:
         telemetry.record(KEPT_WAL, kept, **labels)
+    rate = context.memory.reads.rate
+    if rate is None:
+        telemetry.forget(READS, **labels)
+    else:
+        telemetry.record(READS, rate, **labels)
     _forget_gone(context)
     for member in members:
         lag, probe = member.facts.measured, member.facts.probe

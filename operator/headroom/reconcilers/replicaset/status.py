@@ -64,6 +64,7 @@ def describe_status(context: SetContext) -> DesiredStatus:
             "selector": ",".join(f"{name}={value}" for name, value in labels.items()),
             "members": [_pick(entry, numbers=False) for entry in entries],
             "lastDecision": _describe_last_decision(context),
+            "readLimit": _describe_read_limit(context),
             "serviceName": context.service_name,
         },
         numbers={
@@ -139,6 +140,18 @@ def _describe_progress(member: EvaluatedMember) -> dict[str, float | None]:
 def _format_asked(context: SetContext, name: str, old: str | None) -> str | None:
     addition = context.memory.growth.asked.get(name)
     return keep_time(context.now.to_wall(addition.at), old) if addition is not None else None
+
+
+def _describe_read_limit(context: SetContext) -> dict[str, Any] | None:
+    hold = context.memory.reads.hold
+    if hold is None:
+        return None
+    old = (context.status.get("readLimit") or {}).get("retryAt")
+    return {
+        "measured": [{"replicas": count, "readsPerSecond": rate} for count, rate in hold.measured],
+        "retryAt": keep_time(context.now.to_wall(hold.retry_at), old),
+        "pauseSeconds": round(hold.pause_seconds),
+    }
 
 
 def _describe_lag(context: SetContext, member: EvaluatedMember, old: Mapping[str, Any]) -> dict[str, float | None]:
