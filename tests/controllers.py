@@ -13,7 +13,9 @@ from headroom.adapters.inmemory.kube_cluster import Cluster
 from headroom.adapters.inmemory.postgres import MemoryPostgres
 from headroom.adapters.inmemory.postgres_server import MemoryServer
 from headroom.manifests.pod import SERVER_TLS_VOLUME
+from headroom.model.copies import NONE
 from headroom.model.moments import format_time
+from headroom.model.replica import COPY_SOURCE_ANNOTATION
 from headroom.policy.workerpool.victims import DELETION_COST
 from headroom.ports.clock import Clock
 from headroom.ports.kube import CLAIM, CONFIG_MAP, DEPLOYMENT, POD, SERVICE, Kind, Manifest, ObjectRef
@@ -38,6 +40,7 @@ def is_running(pod: Manifest | None) -> bool:
 class Members:
     """What a set's members need: volumes that bind, a kubelet that copies and starts servers, endpoints that follow.
 
+    `filled` are the claims (by uid) with a complete copy, `failing` names sources from which each copy fails.
     `binds`, `copies` and `lists` switch these off; `ips` are the addresses that the pods of a name have had. `dead`
     names pods whose node is lost: their kubelet does nothing. With `makes_certificates` the image of pods that start
     can: `reports` has the authority of each, by name, which stays on its volume.
@@ -53,6 +56,8 @@ class Members:
     reports: dict[str, str] = field(default_factory=dict)
     ips: dict[str, str] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
+    filled: set[str] = field(default_factory=set)
+    failing: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.cluster = Cluster(self.kube)
@@ -88,10 +93,23 @@ class Members:
                 self._stop(ref.name, slot)
                 self.cluster.finish_deletion(ref)
         elif slot and not is_running(pod) and self._has_volumes(pod):
-            if self.copies and slot in self.primary.slots and not self.primary.is_down:
-                self._start(ref, slot)
-            else:
-                self._report_seed(ref, {"running": {}})
+            self._play_seed(ref, slot)
+
+    def _play_seed(self, ref: ObjectRef, slot: str) -> None:
+        """The seed step: it copies what the pod names, or finds the copy, and the server starts."""
+        claim = self.kube.store.entries[ObjectRef(CLAIM, ref.namespace, ref.name)].manifest["metadata"]["uid"]
+        source = self.kube.store.entries[ref].manifest["metadata"]["annotations"][COPY_SOURCE_ANNOTATION]
+        if claim not in self.filled and source == NONE:
+            self._report_seed(ref, {"terminated": {"exitCode": 5, "message": "seed: no source was chosen"}})
+        elif claim not in self.filled and source in self.failing:
+            self._report_seed(
+                ref, {"terminated": {"exitCode": 1, "message": f"seed: copy 1 of 1 from {source} failed"}}
+            )
+        elif self.copies and slot in self.primary.slots and not self.primary.is_down:
+            self.filled.add(claim)
+            self._start(ref, slot)
+        else:
+            self._report_seed(ref, {"running": {}})
 
     def _may_finish(self, pod: Manifest) -> bool:
         """Whether clients still run statements on a server that is to stop, and its grace period is not over."""

@@ -69,6 +69,7 @@ class Race:
         self.shop.open(settings=SETTINGS, say=self.console.print)
         self._start_app("schema", "produce.py", "--create-schema-only")
         wait_until("the schema", lambda: self._phase("schema") == "Succeeded", timeout=90)
+        self.shop.let_queue_be_read()
         self.shop.sql(PREPARE)
         kubectl.apply(objects.database_guard())
         self.shop.wait_ready("dbg", objects.GUARD)

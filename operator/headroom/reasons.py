@@ -211,6 +211,14 @@ class Reason(StrEnum):
     """The WAL that a member needs is gone, so it is seeded again. Fix: the message names what took the slot."""
     SEEDING = "Seeding"
     """The data is being copied. Fix: none; `progressPercent` shows how far."""
+    COPY_WAITS = "CopyWaits"
+    """No copy is begun: the primary is not Healthy and no standby is fit, or a failover is under way. Fix: none; or see
+    what the message says of each standby."""
+    NO_COPY_SOURCE = "NoCopySource"
+    """`provisioning.source` is Standby and no member has the data yet. Fix: set it to Auto."""
+    COPY_WOULD_EXCEED_SLOT_WAL = "CopyWouldExceedSlotWAL"
+    """By the end of a copy the slots would keep more WAL than they may. Fix: raise `provisioning.maxSlotWAL`, or wait
+    until the primary writes less."""
     SEED_FAILED = "SeedFailed"
     """A copy ended with an error and is retried. Fix: read the error in the message."""
     SEED_STALLED = "SeedStalled"
@@ -269,7 +277,8 @@ class Reason(StrEnum):
     WITHIN_TOLERANCE = "WithinTolerance"
     """The difference is too small to act on. Fix: none."""
     NO_GAIN_FROM_MORE_REPLICAS = "NoGainFromMoreReplicas"
-    """Sessions stay on a full replica although another has room. Fix: shorten the lifetime of pooled connections."""
+    """Added replicas add no reads, or get no sessions. Fix: raise the limit that they share, or shorten the lifetime of
+    pooled connections; the message says which."""
     SIGNAL_AT_LIMIT = "SignalAtLimit"
     """The number of sessions does not change and all are busy, as in a full pool. Fix: raise the pooler's pool size."""
     STABILIZING = "Stabilizing"

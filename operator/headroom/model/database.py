@@ -170,7 +170,7 @@ class ReplicaProbe:
     `server_name` is its `cluster_name`, which a member starts with as its own name. `timeline` is the walreceiver's
     received timeline. `wal_timeline` is that of the newest WAL it has, and is read only if there is no receiver.
     Session counts are client backends other than ours, and `max_connections` is how many of them there may be: what is
-    reserved is left out.
+    reserved is left out. `transactions` of all databases have ended since the statistics began; None is not known.
     """
 
     probed_at: float
@@ -188,6 +188,7 @@ class ReplicaProbe:
     active_sessions: int
     max_connections: int
     wal_timeline: int | None = None
+    transactions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,22 @@ class WaitingItem:
     seconds: float
 
 
+END_PREPARED = (
+    "it is prepared, and has no session: end it in psql with "
+    "SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE transaction = '{}' \\gexec"
+)
+"""How a person ends a transaction that waits for its second phase. Its own name is left out: anybody may choose it."""
+
+
 @dataclass(frozen=True, slots=True)
 class StuckItem:
-    """A ready item that the workers pass over; `holder` is the transaction that has locked its row, if that is why."""
+    """A ready item that the workers pass over; `holder` is the transaction that has locked its row, if that is why, and
+    `is_prepared` says that this one waits for its second phase, and has no session.
+    """
 
     id: int
-    holder: str | None = None
+    holder: int | None = None
+    is_prepared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ RETAINED_LABEL = "headroom.dev/retained-from"
 SEEDED_ANNOTATION = "headroom.dev/seeded"
 """On a claim whose volume has a complete copy, which a set that retains volumes keeps."""
 
+COPY_SOURCE_ANNOTATION = "headroom.dev/copy-source"
+COPY_WHY_ANNOTATION = "headroom.dev/copy-why"
+
 SLOT_PATTERN = re.compile(r"^hr_([0-9a-f]{8})_([0-9a-f]{8})_(0|[1-9][0-9]*|s)_([0-9a-z]+)$")
 """Installation, set, ordinal (or `s`: the anchor of a snapshot) and incarnation."""
 MEMBER_PATTERN = re.compile(r"^(.+)-(0|[1-9][0-9]*)-([0-9a-z]+)$")
@@ -143,6 +146,7 @@ class PodFacts:
     `ends_at`: when the grace period of a pod that is being deleted is over. `role_label` is the text on the pod,
     which anybody can write; `role` is what it means. `has_tls`: its server was started with a certificate. `authority`
     is the certificate (PEM) that verifies it, which its seed step made and reported; empty where the user gave one.
+    `copy_source` names what its seed step copies from, and `copy_why` says why; empty on a pod of an earlier version.
     """
 
     name: str
@@ -161,11 +165,18 @@ class PodFacts:
     role_label: str | None = None
     has_tls: bool = False
     authority: str = ""
+    copy_source: str = ""
+    copy_why: str = ""
     unschedulable: str = ""
     seed: ContainerFacts = ContainerFacts()
     server: ContainerFacts = ContainerFacts()
     draining_since: datetime | None = None
     why: Reason | None = None
+
+    @property
+    def is_copying(self) -> bool:
+        """Its volume has no complete copy yet, as far as it tells."""
+        return self.role is Role.PROVISIONING and not self.seed.is_done
 
     @property
     def is_ended(self) -> bool:

@@ -47,6 +47,8 @@ _LAST_32_BITS: tuple[Network, ...] = tuple(
     )
 )
 """Prefixes whose last 32 bits are an IPv4 address."""
+ISATAP = 0x00005EFE
+"""Bits 64 to 95 of an address with an IPv4 address behind them, whatever its prefix (RFC 5214)."""
 CLUSTER_DOMAIN = "cluster.local"
 _NAME = re.compile(r"\.?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
@@ -165,7 +167,8 @@ def _find_forms(text: str) -> tuple[Address, ...] | None:
         return (address,)
     teredo = address.teredo
     inner = address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
-    if inner is None and _is_in(address, _LAST_32_BITS) and int(address) > 1:
+    is_last = _is_in(address, _LAST_32_BITS) or int(address) >> 32 & 0xFDFFFFFF == ISATAP
+    if inner is None and is_last and int(address) > 1:
         inner = IPv4Address(int(address) & 0xFFFFFFFF)
     return (address,) if inner is None else (address, inner)
 

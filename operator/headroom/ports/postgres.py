@@ -60,6 +60,10 @@ class PrimaryLink(Protocol):
         """Base backups that stream now."""
         ...
 
+    async def data_bytes(self) -> int:
+        """What all databases take on disk, and so a copy; takes a short connection, since it looks at each file."""
+        ...
+
     async def slots(self, prefix: str) -> Sequence[SlotFacts]:
         """Physical slots whose name starts with `prefix`."""
         ...
@@ -118,6 +122,10 @@ class ReplicaLink(Protocol):
 
     async def probe(self) -> ReplicaProbe:
         """Role, replay position, walreceiver and sessions in one statement."""
+        ...
+
+    async def backups(self) -> Sequence[BackupProgress]:
+        """Base backups that this replica sends now, on the same connection."""
         ...
 
     async def libraries(self) -> ServerLibraries:

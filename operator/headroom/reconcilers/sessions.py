@@ -131,16 +131,24 @@ class Sessions:
             known.turned_at = turned_at
 
     def find_turns(self, uid: str) -> tuple[float | None, ...]:
-        """An entry for each server but the guard's own: when it turned; of servers that answer, or did until then."""
+        """When the other servers turned that answer, or did until then: an entry for each of the guard's own namespace,
+        and one for each other namespace, which turned when most of its servers had. Nobody gets more votes by more
+        guards than one, since whoever may write them also decides how slow their servers are.
+        """
         own = self._members.get(uid)
-        found: dict[tuple[str, datetime | None], float | None] = {}
+        if own is None:
+            return ()
+        found: dict[str, dict[tuple[str, datetime | None], float | None]] = {}
         for known in self._members.values():
             server, at = known.membership.server, known.turned_at
-            if own is None or own.membership.may_share(known.membership) or not (known.is_present or at is not None):
+            if own.membership.may_share(known.membership) or not (known.is_present or at is not None):
                 continue
+            servers = found.setdefault(known.membership.namespace, {})
             key = server.system_identifier, server.started_at
-            found[key] = max((one for one in (found.get(key), at) if one is not None), default=None)
-        return tuple(found.values())
+            servers[key] = max((one for one in (servers.get(key), at) if one is not None), default=None)
+        neighbours = found.pop(own.membership.namespace, {})
+        foreign = ([at for key, at in servers.items() if key not in neighbours] for servers in found.values())
+        return (*neighbours.values(), *(_find_turn(turns) for turns in foreign if turns))
 
     def find_measurer(self, member: Membership) -> Membership:
         """The best guard that can measure for `member` and does so; `member` itself if no observation is fresh."""
@@ -195,6 +203,13 @@ class Sessions:
         """The oldest guard with a replication login whose passes do not hang."""
         awake = (one for one in group if one.has_slots and now - self._members[one.uid].seen_at <= FRESH_SECONDS)
         return next((one.uid for one in awake), None)
+
+
+def _find_turn(turns: Sequence[float | None]) -> float | None:
+    """When more than half of these servers had turned; None if they have not."""
+    latest_first = sorted((at for at in turns if at is not None), reverse=True)
+    needed = len(turns) // 2 + 1
+    return latest_first[needed - 1] if len(latest_first) >= needed else None
 
 
 def _is_neighbour(one: Membership, member: Membership) -> bool:

@@ -31,6 +31,7 @@ async def test_a_replica_follows_the_primary(world: World) -> None:
     assert probe.timeline == facts.timeline
     assert probe.version == facts.version
     assert not probe.is_replay_paused
+    assert (probe.transactions is None) is (probe.version < 150_000)
     assert probe.receive_lsn is not None
     assert probe.replay_lsn is not None
     assert probe.receive_lsn >= probe.replay_lsn
@@ -59,6 +60,11 @@ async def test_lag_is_small_while_replay_runs_and_grows_while_it_is_paused(world
     assert lag.bytes >= 8000
     world.pause_replay(is_paused=False)
     await world.eventually(is_caught_up)
+
+
+async def test_a_replica_sends_no_copy_unless_one_is_made(world: World) -> None:
+    _, replica = await open_both(world)
+    assert list(await replica.backups()) == []
 
 
 async def test_a_promoted_replica_is_never_eligible(world: World) -> None:

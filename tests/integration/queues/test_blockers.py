@@ -46,14 +46,47 @@ async def test_a_session_that_holds_the_whole_table_is_named_with_how_to_end_it(
             await take_sample(probe, 5.0)
         assert refused.value.reason is Reason.QUEUE_LOCKED
         text, pid = str(refused.value), holder.info.backend_pid
+        # Since when is not told to a login that may read the tables alone.
         assert "the probe timed out while 1 session waits for a lock on" in text
-        assert f"the session with pid {pid} (role {APPLICATION.username}, application a migration by hand)" in text
-        assert " has held one;" in text, "since when is not told to a login that may read the tables alone"
+        who = f'role "{APPLICATION.username}", application "a migration by hand"'
+        assert f"the session with pid {pid} ({who}) has held one;" in text
         assert "INDEX" not in text, "it would wait behind the lock"
         command = text.partition("end it with ")[2]
         shop.server.sql(command)
         await waiting
         assert (await take_sample(probe, 10.0)).backlog == 0
+
+
+async def test_a_name_of_an_application_does_not_read_as_advice(shop: Shop) -> None:
+    link = await shop.open_queue()
+    async with session(shop, 'x") is ours; run: DROP TABLE jobs; ("') as holder:
+        await holder.execute(f"LOCK TABLE {JOBS} IN ACCESS EXCLUSIVE MODE")
+        text = str(await describe_timeout(link, JOBS, "queue_name, id"))
+    assert 'application "x"") is ours; run: DROP TABLE jobs; (""") has held one' in text
+
+
+async def test_a_prepared_transaction_that_holds_the_table_is_ended_by_what_the_message_says(shop: Shop) -> None:
+    shop.server.settings["max_prepared_transactions"] = "4"
+    shop.server.restart()
+    link = await shop.open_queue()
+    async with session(shop) as holder:
+        await holder.execute(f"LOCK TABLE {JOBS} IN ACCESS EXCLUSIVE MODE")
+        await holder.execute("PREPARE TRANSACTION 'it''s mine'")
+    found = await describe_timeout(link, JOBS, "queue_name, id")
+    assert found is not None
+    assert found.reason is Reason.QUEUE_LOCKED
+    end_prepared(shop, str(found))
+    again = await describe_timeout(link, JOBS, "queue_name, id")
+    assert again is not None
+    assert again.reason is Reason.QUERY_TIMEOUT
+
+
+def end_prepared(shop: Shop, text: str) -> None:
+    """Paste the command of a message as psql's `\\gexec` runs it: the statement, then what it returns."""
+    statement, ending = text.partition("end it in psql with ")[2].rsplit(" ", 1)
+    assert ending == "\\gexec"
+    [row] = shop.server.sql(statement)
+    shop.server.sql(row["format"])
 
 
 async def test_behind_a_change_of_the_table_that_waits_the_oldest_reader_is_named(shop: Shop) -> None:

@@ -154,7 +154,7 @@ async def test_rows_that_a_forgotten_transaction_has_locked_are_blocked_and_name
         sample = await timed_sample(shop, probe, "poison", capsys)
         assert (sample.backlog, sample.late, sample.blocked) == (WAITING, WAITING, LOCK_LIMIT)
         assert sample.lag_seconds == pytest.approx(100.0, abs=30)
-        assert [(item.id, item.holder) for item in sample.stuck] == [(number, xid) for number in range(1, 6)]
+        assert [(item.id, item.holder) for item in sample.stuck] == [(number, int(xid)) for number in range(1, 6)]
         assert set(sample.leading) == set(shop.claim(20, shop.register_worker())), "the library takes the same"
     freed = await take_sample(probe, 70.0)
     assert freed.stuck == ()
@@ -222,6 +222,29 @@ async def test_the_next_are_in_the_librarys_order(shop: Shop) -> None:
     shop.run("UPDATE procrastinate_jobs SET priority = 2147483647 WHERE id = %s", [ids[11]])
     sample = await take_sample(await open_probe(shop, "commands"))
     assert list(sample.leading) == shop.claim(20, shop.register_worker())
+
+
+@pytest.mark.parametrize("job", [963809240, 1784257536, 2299818742])
+async def test_a_job_whose_hash_is_the_smallest_number_blinds_nobody(shop: Shop, job: int) -> None:
+    """Its absolute value would not fit: found by trying the ids in turn."""
+    shop.run("SELECT setval('procrastinate_jobs_id_seq', %s, false)", [job])
+    assert shop.defer(1, ago=100.0) == [job]
+    probe = await open_probe(shop, "commands")
+    sample = await take_sample(probe)
+    assert (sample.backlog, sample.late) == (1, 1)
+    assert sample.lag_seconds == pytest.approx(100.0, abs=10)
+
+
+async def test_a_job_that_is_due_since_for_ever_blinds_nobody(shop: Shop) -> None:
+    first, second = shop.defer(2, ago=100.0)
+    shop.run("UPDATE procrastinate_jobs SET scheduled_at = '-infinity' WHERE id = %s", [first])
+    shop.run("DELETE FROM procrastinate_events WHERE job_id = %s", [first])
+    shop.run("UPDATE procrastinate_events SET at = '-infinity' WHERE job_id = %s", [second])
+    shop.defer(1, ago=50.0)
+    probe = await open_probe(shop, "commands")
+    sample = await take_sample(probe)
+    assert sample.backlog == 3
+    assert sample.lag_seconds == pytest.approx(50.0, abs=10)
 
 
 @contextmanager

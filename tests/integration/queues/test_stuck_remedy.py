@@ -8,7 +8,7 @@ from headroom.ports.signals import QueueProbe
 from headroom.reconcilers.workerpool.signal_words import describe_stuck
 from tests.integration.queues.conftest import Shop
 from tests.integration.queues.probing import open_probe, take_sample
-from tests.integration.queues.test_blockers import JOBS, session
+from tests.integration.queues.test_blockers import JOBS, end_prepared, session
 
 pytestmark = pytest.mark.postgres
 TARGET_SECONDS = 30.0
@@ -37,3 +37,20 @@ async def test_ending_the_transaction_that_the_message_names_frees_the_item(shop
         sample = await watch(probe, 100.0)
         assert sample.stuck == ()
         assert first in shop.claim(1, worker)
+
+
+async def test_ending_the_prepared_transaction_that_the_message_names_frees_the_item(shop: Shop) -> None:
+    shop.server.settings["max_prepared_transactions"] = "4"
+    shop.server.restart()
+    (first, *_) = shop.defer(3, ago=100.0)
+    probe = await open_probe(shop, "commands")
+    worker = shop.register_worker()
+    async with session(shop, "a transfer") as holder:
+        await holder.execute(f"SELECT id FROM {JOBS} WHERE id = {first} FOR UPDATE")
+        await holder.execute("PREPARE TRANSACTION 'transfer 1'")
+    sample = await watch(probe, 0.0)
+    assert sample.stuck[0].is_prepared
+    end_prepared(shop, describe_stuck(sample))
+    sample = await watch(probe, 100.0)
+    assert sample.stuck == ()
+    assert first in shop.claim(1, worker)

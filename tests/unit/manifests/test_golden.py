@@ -94,6 +94,7 @@ def build_all(spec: ReplicaSetSpec, upstream: Upstream) -> list[dict[str, Any]]:
         has_hot_standby_feedback=spec.postgresql.hot_standby_feedback,
         eject_replay_lag=timedelta(seconds=10),
         monitor_role="monitor",
+        replication_role="replica's role",
         allows_plaintext=spec.tls.allow_plaintext,
     )
     config = build_config(OWNER, settings, SERVER, upstream.target.ca_pem)

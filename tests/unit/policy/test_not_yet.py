@@ -43,7 +43,6 @@ ASKED: list[tuple[type[SpecModel], str, dict[str, Any]]] = [
         "provisioning.method",
         {"provisioning": {"method": "VolumeSnapshot", "snapshots": {"className": "csi"}}},
     ),
-    (ReplicaSetSpec, "provisioning.source", {"provisioning": {"source": "Standby"}}),
     (ReplicaSetSpec, "provisioning.snapshots", {"provisioning": {"snapshots": {"className": "csi"}}}),
     (ReplicaSetSpec, "routing.rebalance.enabled", {"routing": {"rebalance": {"enabled": True, "roles": ["app"]}}}),
     (ReplicaSetSpec, "warmup.budget", {"warmup": {"budget": "1m"}}),
@@ -134,7 +133,7 @@ def test_nothing_reads_what_the_tables_name() -> None:
 
 
 def test_the_words_name_the_paths_in_their_order() -> None:
-    spec = {**SET, "provisioning": {"source": "Standby"}, "warmup": {"budget": "1m"}}
+    spec = {**SET, "routing": {"rebalance": {"enabled": True, "roles": ["app"]}}, "warmup": {"budget": "1m"}}
     said = describe_not_yet(parse_spec(ReplicaSetSpec, {"spec": spec}))
-    assert said == "accepted, but not acted on yet: provisioning.source, warmup.budget"
+    assert said == "accepted, but not acted on yet: routing.rebalance.enabled, warmup.budget"
     assert describe_not_yet(parse_spec(ReplicaSetSpec, {"spec": SET})) == ""

@@ -81,6 +81,7 @@ class MetricsServer:
         self._exposition, self._clock, self._protection = telemetry.exposition, clock, protection
         self._site = Site([web.get(PATH, self._answer)], port=port, host=host)
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def port(self) -> int:
@@ -88,6 +89,7 @@ class MetricsServer:
         return self._site.port
 
     async def __aenter__(self) -> "MetricsServer":
+        self._loop = asyncio.get_running_loop()
         await self._site.__aenter__()
         if self._protection is None:
             await self._site.listen()
@@ -114,6 +116,13 @@ class MetricsServer:
             _load(certificate)
 
     async def _answer(self, request: web.Request) -> web.Response:
+        """Requests over TLS come on a separate thread; what they ask for is on the loop that began the server."""
+        answer, loop = self._build_answer(request), self._loop
+        if loop is asyncio.get_running_loop() or loop is None:
+            return await answer
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer, loop))
+
+    async def _build_answer(self, request: web.Request) -> web.Response:
         if self._protection is not None:
             verdict = await self._review(self._protection.reviewer, request)
             if verdict is not Verdict.ALLOWED:

@@ -1,6 +1,6 @@
 """The links to slots, replicas and queues in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from headroom.adapters.inmemory.postgres_listener import MemoryListener
 from headroom.adapters.inmemory.postgres_server import MemoryServer
 from headroom.adapters.inmemory.postgres_session import MemoryLinkSession, slot_facts
 from headroom.errors import PrimaryUnavailable, Refused
-from headroom.model.database import ReplicaProbe, SlotFacts
+from headroom.model.database import BackupProgress, ReplicaProbe, SlotFacts
 from headroom.model.libraries import ServerLibraries
 from headroom.model.timelines import FIRST_TIMELINE, TimelineHistory
 from headroom.ports.postgres import QueueListener
@@ -100,7 +100,14 @@ class MemoryReplica:
             active_sessions=sum(session.state == "active" for session in server.sessions),
             max_connections=server.usable_connections,
             wal_timeline=server.timeline,
+            transactions=server.transactions,
         )
+
+    async def backups(self) -> Sequence[BackupProgress]:
+        """See `ReplicaLink.backups`."""
+        server = self.session.use()
+        server.questions["backups"] += 1
+        return list(server.backups)
 
     async def libraries(self) -> ServerLibraries:
         """See `ReplicaLink.libraries`."""

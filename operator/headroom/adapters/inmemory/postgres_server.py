@@ -110,7 +110,7 @@ class MemoryServer:
     refuses plain connections, one that has it False refuses encrypted ones; None takes both. `authority` is what
     verifies its certificate (PEM); None: anything. `questions` counts what guards and sets asked. `forks` are where
     each earlier timeline ended. Of what a replica received, the last `torn_bytes` are half a record, which is never
-    replayed. Without `libraries` their statements take too long.
+    replayed. Without `libraries` their statements take too long. `transactions` have ended since its statistics began.
     """
 
     host: str
@@ -126,10 +126,12 @@ class MemoryServer:
     slots: dict[str, MemorySlot] = field(default_factory=dict)
     sessions: list[MemorySession] = field(default_factory=list)
     backups: list[BackupProgress] = field(default_factory=list)
+    data_bytes: int = 32 * 1024**2
     commit_seconds: float = 0.001
     connection_limit: int | None = None
     wal_senders_used: int = 0
     lock_waiters: int = 0
+    transactions: int | None = 0
     is_down: bool = False
     is_hung: bool = False
     is_pooler: bool = False

@@ -14,7 +14,7 @@ from headroom.adapters.postgres import sql
 from headroom.adapters.postgres.dialer import Dialer
 from headroom.adapters.postgres.errors import translate_connect_error, translate_statement_error
 from headroom.adapters.postgres.turn import Turns
-from headroom.adapters.postgres.values import MALFORMED
+from headroom.adapters.postgres.values import MALFORMED, refuse_answer
 from headroom.adapters.postgres.wire.answers import MOST_ANSWER_BYTES
 from headroom.adapters.postgres.wire.local import RelayedConnection, Row
 from headroom.adapters.postgres.wire.messages import Violation
@@ -205,10 +205,8 @@ class PinnedConnection:
             raise self._translate(error, link) from error
         except MALFORMED as error:
             # Our statements have fixed columns and types: a server that answers otherwise is none of ours.
-            logger.warning("%s: an answer was not understood", self._where, exc_info=error)
-            message = f"{self._where}: the answer was not understood ({type(error).__name__})"
             await self._drop()
-            raise PrimaryUnavailable(message, reason=Reason.ANSWER_REFUSED) from error
+            raise refuse_answer(self._where, error) from error
         if link.relay.is_swollen:
             await self._drop()
         return result

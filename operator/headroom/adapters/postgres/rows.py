@@ -139,6 +139,7 @@ def parse_probe(row: Row, *, probed_at: float, answered_at: float) -> ReplicaPro
         active_sessions=read_whole(row["active_sessions"]),
         max_connections=read_whole(row["max_connections"]),
         wal_timeline=read_optional_whole(row["wal_timeline"]),
+        transactions=read_optional_whole(row["transactions"]),
     )
 
 

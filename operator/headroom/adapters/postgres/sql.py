@@ -127,6 +127,8 @@ FROM pg_stat_progress_basebackup p LEFT JOIN pg_stat_replication a USING (pid)
 ORDER BY 1 LIMIT 100
 """
 
+DATA_BYTES = "SELECT coalesce(sum(pg_database_size(oid)), 0)::bigint AS bytes FROM pg_database"
+
 # inactive_since came with 17: read through JSON, so that one statement serves all versions.
 _SLOT = """
 SELECT slot_name::text AS name, active AS is_active, restart_lsn::text AS restart_lsn, wal_status,
@@ -195,6 +197,15 @@ CASE WHEN pg_is_in_recovery() AND w.received_tli IS NULL AND has_function_privil
 END
 """
 
+# Of all databases, as sessions are. On 14 it is not known: there a statement waits for the statistics collector, for up
+# to ten seconds if that is busy, and a probe that waits takes a replica out of the Service. From 15 on they are in
+# shared memory.
+_TRANSACTIONS = """
+CASE WHEN current_setting('server_version_num')::int >= 150000 THEN
+  (SELECT sum(pg_stat_get_db_xact_commit(oid) + pg_stat_get_db_xact_rollback(oid))::bigint FROM pg_database)
+END
+"""
+
 PROBE = f"""
 SELECT current_setting('cluster_name') AS server_name,
        pg_is_in_recovery() AS is_in_recovery,
@@ -209,7 +220,8 @@ SELECT current_setting('cluster_name') AS server_name,
          AS is_replay_paused,
        s.sessions, s.active_sessions,
        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-         - coalesce(current_setting('reserved_connections', true), '0')::int AS max_connections
+         - coalesce(current_setting('reserved_connections', true), '0')::int AS max_connections,
+       {_TRANSACTIONS} AS transactions
 FROM (SELECT count(*) AS sessions, count(*) FILTER (WHERE state = 'active') AS active_sessions
       FROM pg_stat_activity
       WHERE coalesce(backend_type = 'client backend', datid IS NOT NULL) AND NOT {OURS}) s

@@ -31,9 +31,16 @@ def understood(where: str) -> Iterator[None]:
     try:
         yield
     except MALFORMED as error:
-        logger.warning("%s: an answer was not understood", where, exc_info=error)
-        message = f"{where}: the answer was not understood ({type(error).__name__})"
-        raise PrimaryUnavailable(message, reason=Reason.ANSWER_REFUSED) from error
+        raise refuse_answer(where, error) from error
+
+
+def refuse_answer(where: str, error: Exception) -> PrimaryUnavailable:
+    """The error for an answer that was not understood. A hostile server may send one each second, so that the trace is
+    only logged for who looks for it.
+    """
+    logger.debug("%s: an answer was not understood", where, exc_info=error)
+    message = f"{where}: the answer was not understood ({type(error).__name__})"
+    return PrimaryUnavailable(message, reason=Reason.ANSWER_REFUSED)
 
 
 def read_text(value: object, most: int = MOST_NAME) -> str:

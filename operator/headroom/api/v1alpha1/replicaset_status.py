@@ -34,7 +34,9 @@ class MemberStatus(StatusModel):
     method: Word | None = None
     """What its data was created from."""
     source: Name | None = None
-    """The server or snapshot it was copied from."""
+    """The server it was copied from: `primary`, or the name of a standby."""
+    source_why: Annotated[str, Field(max_length=1024)] | None = None
+    """Why that one was chosen."""
     since: datetime | None = None
     """When it took its role."""
     slot: Name | None = None
@@ -44,7 +46,13 @@ class MemberStatus(StatusModel):
     timeline: Count | None = None
     """The newest timeline of which it has WAL."""
     progress_percent: Annotated[int, Field(ge=0, le=100)] | None = None
-    """How far the copy is."""
+    """How far the copy is, of `totalBytes`."""
+    copied_bytes: Number | None = None
+    """Bytes of the copy that have come."""
+    total_bytes: Number | None = None
+    """Bytes that the copy will have, as the server estimated."""
+    remaining_seconds: Number | None = None
+    """How long the copy still takes at the rate of the last minute, without the sync to disk."""
     replay_lag_seconds: Number | None = None
     """How long ago the primary was at the position of this replica; while the primary is silent, the last that was
     known."""
@@ -72,6 +80,26 @@ class LeadTime(StatusModel):
     """From a standby."""
     base_backup_seconds: Number | None = None
     """From a base backup."""
+
+
+class MeasuredReads(StatusModel):
+    """What so many replicas did while the load pressed."""
+
+    replicas: Count
+    """Replicas that served."""
+    reads_per_second: Count
+    """Transactions per second of all of them together."""
+
+
+class ReadLimit(StatusModel):
+    """More replicas were found to add no reads, so the average of the sessions adds no more."""
+
+    measured: Annotated[tuple[MeasuredReads, ...], Field(max_length=8)]
+    """The reads by count of replicas, the fewest first."""
+    retry_at: datetime
+    """When one more is tried, if the load still presses then."""
+    pause_seconds: Count
+    """The pause before that try; it doubles after each one that adds no reads."""
 
 
 class SlotStatus(StatusModel):
@@ -111,6 +139,8 @@ class ReplicaSetStatus(CommonStatus):
     """How long it takes to add a replica, by method."""
     last_decision: ReplicaDecision | None = None
     """The last decision that changed something, and why."""
+    read_limit: ReadLimit | None = None
+    """What stopped growth; absent while nothing did."""
     slots: SlotStatus | None = None
     """Our replication slots on the primary."""
     system_identifier: Word | None = None

@@ -1,7 +1,9 @@
 """What a server measures while it is Healthy: bounds too near to that would call its normal day trouble.
 
-Once a minute a sample of a Healthy server is kept, for an hour; the median of them is its baseline. The baseline that
-bounds are compared with follows it in steps, so that a bound is not ignored one minute and obeyed the next.
+Once a minute a sample of a Healthy server is kept, for an hour; the median of them is its baseline. Only samples below
+all bounds as they are written count: a bound is ignored if the baseline is more than half of it, never because the
+server became slower than it. The baseline that bounds are compared with follows the median in steps, so that a bound is
+not ignored one minute and obeyed the next.
 """
 
 from collections.abc import Iterator

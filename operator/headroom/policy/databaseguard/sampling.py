@@ -8,7 +8,7 @@ from headroom.api.v1alpha1.thresholds import Thresholds
 from headroom.model.conditions import Finding
 from headroom.policy.databaseguard.budget import plan_connections
 from headroom.policy.databaseguard.facts import GuardFacts, Observation, ServerMemory, SharedPlan, limits_of
-from headroom.policy.databaseguard.signals import ACTIVE_PER_CORE, COMMIT_LATENCY, Level, Measurements, worst_of
+from headroom.policy.databaseguard.signals import ACTIVE_PER_CORE, COMMIT_LATENCY, Level, Measurements, judge, worst_of
 from headroom.policy.databaseguard.state import GAP_SECONDS, advance_state
 from headroom.reasons import Reason
 
@@ -76,6 +76,8 @@ def _close_sample(
     state = advance_state(before, sample, thresholds, now, ignored=ignored, baseline=memory.calm.baseline)
     present = before.level or Level.HEALTHY
     is_above = bool(state.verdicts) and state.verdicts[-1].level > present and not sample.is_blind
+    # By the bounds as they are written: one that is ignored because of the baseline must not let that rise further.
+    is_calm = not is_above and judge(sample, thresholds).level is Level.HEALTHY
     turn = memory.turn.observe(now, is_above=is_above)
     if state.level is not None and state.level > present:
         turn = turn.suspect(turns, now)
@@ -86,7 +88,7 @@ def _close_sample(
         worst=Measurements(),
         sampled_at=now,
         has_had_state=memory.has_had_state or state.level is not None,
-        calm=memory.calm.observe(sample, state.level if not is_above else None, now),
+        calm=memory.calm.observe(sample, state.level if is_calm else None, now),
         turn=turn,
     )
 

@@ -12,22 +12,17 @@ from headroom.reasons import Reason
 
 TOGETHER_SECONDS = 20.0
 """Two samples, of which each may take an observation's deadline and a pause, turn within so long of each other."""
-LEAST_SERVERS = 3
+LEAST_OTHERS = 2
 HOLD_SECONDS = 60.0
 """What holds for longer is believed: servers may share a disk, a node or a network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """When a server's samples went above its state, and since when that is not believed; times are monotonic seconds.
-
-    `turned` of `servers` had turned together then.
-    """
+    """When a server's samples went above its state, and since when that is not believed, in monotonic seconds."""
 
     turned_at: float | None = None
     held_since: float | None = None
-    turned: int = 0
-    servers: int = 0
 
     def observe(self, now: float, *, is_above: bool) -> "Turn":
         """Take one sample into account."""
@@ -37,15 +32,15 @@ class Turn:
         return Turn() if is_over else replace(self, held_since=None)
 
     def suspect(self, others: Iterable[float | None], now: float) -> "Turn":
-        """The state would rise: hold it if most servers turned together; `others` is when each of the others did."""
-        if self.held_since is not None:
-            return self
+        """The state would rise: hold it if most of the others turned with this server; `others` is when each did.
+
+        The server itself has no vote: that it turned is what is doubted.
+        """
         found = list(others)
-        turned = 1 + sum(at is not None and now - at <= TOGETHER_SECONDS for at in found)
-        servers = 1 + len(found)
-        if servers < LEAST_SERVERS or 2 * turned <= servers:
+        turned = sum(at is not None and now - at <= TOGETHER_SECONDS for at in found)
+        if self.held_since is not None or len(found) < LEAST_OTHERS or 2 * turned <= len(found):
             return self
-        return replace(self, held_since=now, turned=turned, servers=servers)
+        return replace(self, held_since=now)
 
     def is_holding(self, now: float) -> bool:
         """Whether a rise is not believed yet."""
@@ -55,8 +50,9 @@ class Turn:
         """What is reported while the state is held."""
         if not self.is_holding(now):
             return None
+        # No numbers: some of the servers may be those of other namespaces.
         message = (
-            f"{self.turned} of {self.servers} servers became slow at the same moment, which points to the operator's "
-            f"own node or network: the state holds for {HOLD_SECONDS:.0f} s; look at the operator's pod and its node"
+            "most servers of this operator became slow at the same moment, which points to its own node or network: "
+            f"the state holds for {HOLD_SECONDS:.0f} s; look at the operator's pod and its node"
         )
         return Finding(Reason.SUSPECT_OPERATOR, message)

@@ -5,7 +5,8 @@ With s sessions, a of them active, on n replicas of capacity c, a target utiliza
 * up to max(ceil(s / (u*c)), n + 1 if one replica is at 90 % of c), the latter once for each full replica (`growth`)
 * down to max(ceil(a / (u*c)), ceil(s / (u*(1+t)*c))): idle sessions must still fit, or they would ask for it back
 
-Not below what was decided on for a full replica while that is still being created.
+Not below what was decided on for a full replica while that is still being created. Once more replicas were found to
+add no reads (`read_gain`), the average asks for no more, unless one is at 90 %.
 """
 
 import math
@@ -17,6 +18,7 @@ from headroom.api.v1alpha1.autoscaling import Autoscaling, ReplicaBehavior, Sign
 from headroom.model.conditions import Finding
 from headroom.model.numbers import count_of
 from headroom.policy.replicaset.growth import FULL, PLATEAU_SECONDS, Connections, Growth
+from headroom.policy.replicaset.read_gain import ReadGain
 from headroom.reasons import Reason
 
 SATURATED = 0.95
@@ -46,17 +48,19 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What was wanted before, oldest first, since this process began; and what the sessions have shown."""
+    """What was wanted before, oldest first, since this process began; and what sessions and reads have shown."""
 
     recommendations: Sequence[Recommendation] = ()
     growth: Growth = field(default_factory=Growth)
+    reads: ReadGain = field(default_factory=ReadGain)
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
     """How many are to serve; `limit` is why it is not `wanted`, `missing` the signals that could not be read.
 
-    `relieved` names the full replicas that another one is added for, `notes` says what a signal may hide.
+    `relieved` names the full replicas that another one is added for, `notes` says what a signal may hide. `no_gain`:
+    why more replicas were found to add no reads; empty if they were not.
     """
 
     desired: int
@@ -68,6 +72,7 @@ class Goal:
     missing: tuple[Finding, ...] = ()
     relieved: tuple[str, ...] = ()
     notes: tuple[Finding, ...] = ()
+    no_gain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +103,29 @@ def decide_by_signals(
     now_monotonic: float,
 ) -> Goal:
     """The signal that wants most wins; a missing one holds; then the windows, the step and the bounds."""
-    wants, missing = _ask(scaling, sizes, readings, past.growth, now_monotonic)
+    wants, missing = _ask(scaling, sizes, readings, past, now_monotonic)
+    known = [reading for reading in readings if reading is not None and reading.capacity > 0]
+    no_gain = _describe_no_gain(past.reads, known)
     if not wants:
         message = "; ".join(signal.message for signal in missing) or "no signal can be read"
         held = Goal(sizes.desired, sizes.desired, "Hold", Reason.STALE_SIGNAL, message, None, tuple(missing))
-        return _bound(held, scaling)
+        return _bound(replace(held, no_gain=no_gain), scaling)
     want = max(wants, key=lambda want: want.count)
     wanted = max(want.count, sizes.desired) if missing else want.count
     goal = Goal(wanted, wanted, want.rule, want.reason, want.message, None, tuple(missing))
     goal = _stabilize(goal, scaling.behavior, sizes, past.recommendations, now_monotonic)
     goal = _step(goal, scaling.behavior, sizes, is_urgent=want.is_lower_bound)
-    goal = _bound(goal, scaling)
-    known = [reading for reading in readings if reading is not None and reading.capacity > 0]
+    goal = replace(_bound(goal, scaling), no_gain=no_gain)
     relieved = past.growth.find_new(known)[: max(goal.desired - sizes.desired, 0)]
     return replace(goal, relieved=tuple(reading.name for reading in relieved), notes=_find_plateau(past, now_monotonic))
+
+
+def _describe_no_gain(reads: ReadGain, known: Sequence[Connections]) -> str:
+    if reads.hold is None:
+        return ""
+    full = max((reading.used for reading in known), default=0.0)
+    beside = f"; one is at {full:.0%} of its connections, so more are added for those" if full >= FULL else ""
+    return f"{reads.hold.describe()}{beside}"
 
 
 def _find_plateau(past: Past, now: float) -> tuple[Finding, ...]:
@@ -126,7 +140,7 @@ def _find_plateau(past: Past, now: float) -> tuple[Finding, ...]:
 
 
 def _ask(
-    scaling: Autoscaling, sizes: Sizes, readings: Sequence[Connections | None], growth: Growth, now: float
+    scaling: Autoscaling, sizes: Sizes, readings: Sequence[Connections | None], past: Past, now: float
 ) -> tuple[list[Want], list[Finding]]:
     wants: list[Want] = []
     missing: list[Finding] = []
@@ -138,7 +152,7 @@ def _ask(
                 readings,
                 target=signal.connections.utilization_percent / 100,
                 tolerance=scaling.behavior.tolerance_percent / 100,
-                growth=growth,
+                past=past,
                 now=now,
             )
             if isinstance(answer, Want):
@@ -157,10 +171,11 @@ def want_by_connections(
     *,
     target: float,
     tolerance: float,
-    growth: Growth,
+    past: Past,
     now: float,
 ) -> Want | Finding:
     """What the sessions ask for; replicas without a reading only keep the count from falling."""
+    growth = past.growth
     known = [reading for reading in readings if reading is not None and reading.capacity > 0]
     if not known:
         return _miss(f"signal {name}: no serving replica could be asked for its sessions")
@@ -168,7 +183,9 @@ def want_by_connections(
     capacity = sum(reading.capacity for reading in known) / len(known)
     used = sessions / (capacity * len(known))
     asking = growth.find_asking(known, desired, now)
-    grown = max(math.ceil(sessions / (target * capacity)), len(known) + 1 if asking is not None else 0)
+    asked = max(math.ceil(sessions / (target * capacity)), len(known) + 1 if asking is not None else 0)
+    cap = _find_cap(past.reads, known, now)
+    grown = asked if cap is None else min(asked, max(cap, desired))
     usage = (
         f"{count_of(sessions, 'session', 'sessions')} on {count_of(len(known), 'replica', 'replicas')}, "
         f"{used:.0%} of {capacity * len(known):.0f}, target {target:.0%}"
@@ -185,7 +202,14 @@ def want_by_connections(
     stuck = growth.describe_stuck(known, now)
     if stuck:
         return Want(name, desired, Reason.NO_GAIN_FROM_MORE_REPLICAS, f"{stuck}; {usage}")
+    if asked > grown and past.reads.hold is not None:
+        return Want(name, desired, Reason.NO_GAIN_FROM_MORE_REPLICAS, f"{past.reads.hold.describe()}; {usage}")
     return Want(name, desired, Reason.WITHIN_TOLERANCE, usage)
+
+
+def _find_cap(reads: ReadGain, known: Sequence[Connections], now: float) -> int | None:
+    """How many replicas the average may ask for; None where connections run out: then they are what is asked for."""
+    return None if any(reading.used >= FULL for reading in known) else reads.find_cap(now)
 
 
 def _miss(message: str) -> Finding:

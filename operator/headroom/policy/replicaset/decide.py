@@ -1,7 +1,7 @@
 """From facts and memory to one decision: how many, who is where, and the steps of this pass. No reads, no writes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from headroom.api.v1alpha1.common import GROUP, Mode
@@ -14,10 +14,12 @@ from headroom.policy import Outcome
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.admission import Admission, decide_admission, decide_wal_cap
 from headroom.policy.replicaset.autoscaling import Goal, Past, Sizes, decide_by_hand, decide_by_signals
+from headroom.policy.replicaset.copies import Copies
+from headroom.policy.replicaset.copy_plan import plan_copies
 from headroom.policy.replicaset.drain import DrainLimits
 from headroom.policy.replicaset.facts import SetFacts
-from headroom.policy.replicaset.growth import Connections, Growth
 from headroom.policy.replicaset.libraries import describe_notes
+from headroom.policy.replicaset.load import count_connections, find_serving, observe_load
 from headroom.policy.replicaset.members import EvaluatedMember, Member, StageContext
 from headroom.policy.replicaset.memory import SetMemory, assemble
 from headroom.policy.replicaset.plan import Plan, decide_plan
@@ -38,7 +40,7 @@ class SetDecision:
     once it has lasted long enough to report. `unsettled` names members that another process left and that this new one
     has not measured yet, `is_settling`: it cannot evaluate the set yet. `conflict`: the installation does not
     permit its pods, or an autoscaler scales a set that scales itself. `over_cap` names members whose slots keep more
-    WAL than they may, also those that are going.
+    WAL than they may, also those that are going. `copies`: from where new members are copied, and why some wait.
     `stale_reads`: who may answer with old data while the primary answers. `library_notes`: what of the primary's
     libraries is not compared, or is wrong on the primary itself.
     """
@@ -53,6 +55,7 @@ class SetDecision:
     is_settling: bool = False
     conflict: Finding | None = None
     over_cap: frozenset[str] = frozenset()
+    copies: Copies = field(default_factory=Copies)
     stale_reads: Finding | None = None
     library_notes: str = ""
 
@@ -67,8 +70,9 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
     found = assemble(facts, memory, now.monotonic, connections=_count_configured(spec, facts))
     context = _build_context(spec, facts, found, now)
     members = tuple(EvaluatedMember(member, decide_stage(member, context)) for member in found)
-    memory = replace(memory, growth=_observe_growth(spec, members, memory, now.monotonic))
-    memory = memory.follow_start(spec)
+    memory = observe_load(spec, members, memory, now.monotonic).follow_start(spec)
+    copies = plan_copies(spec, facts, memory.copying, members)
+    members = copies.add_waits(members)
     goal = decide_goal(spec, members, memory, now.monotonic)
     refusal = _find_refusal(spec, facts, goal.desired + spec.standbys)
     is_waiting = _is_waiting(memory, now.monotonic)
@@ -76,7 +80,7 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
     unsettled = frozenset(member.name for member in found if is_young and _is_unmeasured(member, memory))
     outage = _find_lasting_outage(facts, memory, now.monotonic)
     targets = replace(
-        _set_targets(spec, facts, goal, refusal, is_waiting=is_waiting),
+        _set_targets(spec, facts, goal, refusal, copies, is_waiting=is_waiting),
         authority_made_after=now.wall - timeouts.AUTHORITY_AGE_LIMIT,
         outage_seconds=_count_outage(memory, now.monotonic) if outage is not None else None,
     )
@@ -92,6 +96,7 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
         is_settling=is_young and (facts.primary is None or bool(unsettled)),
         conflict=_find_conflict(spec, facts),
         over_cap=frozenset(member.name for member in found if is_over_cap(member, context)),
+        copies=copies,
         stale_reads=find_stale_reads(members, spec.readiness, plan.lag_panic, plan.panicked),
         library_notes=describe_notes(facts.libraries),
     )
@@ -115,9 +120,9 @@ def _build_context(spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Memb
 
 
 def _set_targets(
-    spec: ReplicaSetSpec, facts: SetFacts, goal: Goal, refusal: Finding | None, *, is_waiting: bool
+    spec: ReplicaSetSpec, facts: SetFacts, goal: Goal, refusal: Finding | None, copies: Copies, *, is_waiting: bool
 ) -> Targets:
-    can_begin = facts.template is not None and not is_waiting
+    can_begin = facts.template is not None and not is_waiting and copies.refusal is None
     return Targets(
         desired=goal.desired,
         standbys=spec.standbys,
@@ -131,6 +136,7 @@ def _set_targets(
         may_replace=(refusal is None or refusal.reason is Reason.SLOTS_EXHAUSTED) and can_begin,
         has_primary=facts.primary is not None,
         template=facts.template,
+        copies=copies,
     )
 
 
@@ -150,7 +156,7 @@ def decide_goal(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], memory
     scaling = spec.autoscaling
     if scaling is None:
         return decide_by_hand(spec.replicas, memory.desired if memory.start_replicas is not None else None)
-    serving = [member.facts for member in members if member.facts.role is Role.SERVING and member.facts.is_alive]
+    serving = find_serving(members)
     start = min(max(spec.replicas, scaling.min_replicas), scaling.max_replicas)
     sizes = Sizes(
         desired=memory.desired if memory.desired is not None else start,
@@ -159,25 +165,8 @@ def decide_goal(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], memory
             member.facts.role is Role.STANDBY and is_within(member.facts.lag, spec.readiness) for member in members
         ),
     )
-    readings = [_count_connections(member) for member in serving]
-    return decide_by_signals(scaling, sizes, readings, Past(memory.recommendations, memory.growth), now)
-
-
-def _observe_growth(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], memory: SetMemory, now: float) -> Growth:
-    signals = spec.autoscaling.signals if spec.autoscaling is not None else ()
-    targets = [signal.connections.utilization_percent / 100 for signal in signals if signal.connections is not None]
-    if not targets:
-        return Growth()
-    serving = [member.facts for member in members if member.facts.role is Role.SERVING and member.facts.is_alive]
-    confirmed = sum(member.activating_seconds is None for member in serving)
-    return memory.growth.observe(
-        map(_count_connections, serving),
-        [member.name for member in serving],
-        min(targets),
-        now,
-        count=confirmed,
-        desired=memory.desired if memory.desired is not None else confirmed,
-    )
+    past = Past(memory.recommendations, memory.growth, memory.reads)
+    return decide_by_signals(scaling, sizes, [count_connections(member) for member in serving], past, now)
 
 
 def _count_configured(spec: ReplicaSetSpec, facts: SetFacts) -> int:
@@ -186,17 +175,6 @@ def _count_configured(spec: ReplicaSetSpec, facts: SetFacts) -> int:
     known = server.settings.get("max_connections", "") if server is not None else ""
     texts = (known, spec.postgresql.parameters.get("max_connections", ""))
     return max((count for count in map(parse_count, texts) if count is not None), default=0)
-
-
-def _count_connections(member: Member) -> Connections | None:
-    """Its sessions; one that has no connection left has as many as it allows, and may be working with all of them."""
-    probe = member.probe
-    if member.is_full:
-        return Connections(member.allowed, member.allowed, member.allowed, member.name, is_estimate=True)
-    if probe is None or member.unanswered:
-        return None
-    takes_new = member.pod is not None and member.pod.is_ready
-    return Connections(probe.sessions, probe.active_sessions, probe.max_connections, member.name, takes_new)
 
 
 def _find_refusal(spec: ReplicaSetSpec, facts: SetFacts, wanted: int) -> Finding | None:

@@ -55,6 +55,8 @@ class MemberFacts:
     claim: ClaimFacts | None = None
     slot: SlotFacts | None = None
     backup: BackupProgress | None = None
+    is_copy_observed: bool = True
+    """Whether the standby that it is copied from could be asked how far that is."""
     is_listed: bool = False
     is_node_lost: bool = False
     is_published: bool = True
@@ -69,6 +71,8 @@ class PrimaryFacts:
     view: DatabaseView
     marks: tuple[Mark, ...]
     has_slot_link: bool = True
+    data_bytes: int | None = None
+    """What a copy takes; None while that was not read."""
     history: TimelineHistory | None = None
     """Of the timeline that it writes; None while that is not known, or nobody has to know."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from headroom.model.frozen import FrozenMap
 from headroom.model.numbers import count_of
+from headroom.policy.replicaset.read_rate import Counter
 
 FULL = 0.90
 """One replica this full asks for another, however low the average: kube-proxy spreads connections at random."""
@@ -32,7 +33,7 @@ class Connections:
     """Client sessions of one serving replica: all, those that run a statement, and how many it allows.
 
     `takes_new`: the Service sends it new ones. A replica that is not ready may be empty for that reason alone.
-    `is_estimate`: it has no connection left, so that nobody could count.
+    `is_estimate`: it has no connection left, so that nobody could count. `counter` has its transactions, if known.
     """
 
     sessions: int
@@ -41,6 +42,7 @@ class Connections:
     name: str = ""
     takes_new: bool = True
     is_estimate: bool = False
+    counter: Counter | None = None
 
     @property
     def used(self) -> float:

@@ -9,6 +9,7 @@ from headroom.model.conditions import Finding
 from headroom.model.database import BackupProgress, ReplicaProbe, SlotFacts
 from headroom.model.replica import ClaimFacts, MemberId, PodFacts, Role, Stage
 from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.copy_progress import CopyProgress
 from headroom.policy.replicaset.replay_lag import (
     LagVerdict,
     NotEligible,
@@ -34,6 +35,10 @@ class Member:
     claim: ClaimFacts | None = None
     slot: SlotFacts | None = None
     backup: BackupProgress | None = None
+    copy: CopyProgress | None = None
+    """Its copy, as far as this process saw it."""
+    is_copy_observed: bool = True
+    """The standby that it is copied from could be asked in this pass, or it is copied from the primary."""
     is_listed: bool = False
     is_node_lost: bool = False
     """True only if the node itself was seen not to answer."""

@@ -18,15 +18,14 @@ from headroom.model.timelines import FIRST_TIMELINE, TimelineHistory, WalPositio
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.activation import Activations
 from headroom.policy.replicaset.autoscaling import Recommendation
+from headroom.policy.replicaset.copies import CopyMemory
+from headroom.policy.replicaset.copy_progress import CopyProgress, find_copy, observe_copies
 from headroom.policy.replicaset.durations import (
-    CopyProgress,
     Drain,
     Stopwatch,
     idle_seconds,
-    observe_copies,
     observe_drains,
     observe_idle_slots,
-    still_seconds,
 )
 from headroom.policy.replicaset.facts import MemberFacts, PrimaryFacts, SetFacts
 from headroom.policy.replicaset.failover import find_divergence, may_follow, observe_positions
@@ -40,6 +39,7 @@ from headroom.policy.replicaset.member_memory import (
     count_restarts,
 )
 from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.read_gain import ReadGain
 
 LEAD_TIMES_KEPT = 20
 LONGEST_WINDOW_SECONDS = 3600.0
@@ -96,6 +96,7 @@ class SetMemory:
     inherited: FrozenMap[str, Inherited] = field(default_factory=FrozenMap)
     members: FrozenMap[str, MemberMemory] = field(default_factory=FrozenMap)
     copies: FrozenMap[str, CopyProgress] = field(default_factory=FrozenMap)
+    copying: CopyMemory = field(default_factory=CopyMemory)
     peaceful_restarts: FrozenMap[str, int] = field(default_factory=FrozenMap)
     idle_slots: FrozenMap[str, Stopwatch] = field(default_factory=FrozenMap)
     drains: FrozenMap[str, Drain] = field(default_factory=FrozenMap)
@@ -117,6 +118,7 @@ class SetMemory:
     library_faults: FrozenMap[str, LibraryFault] = field(default_factory=FrozenMap)
     activations: Activations = field(default_factory=Activations)
     growth: Growth = field(default_factory=Growth)
+    reads: ReadGain = field(default_factory=ReadGain)
 
     def follow_start(self, spec: ReplicaSetSpec) -> "SetMemory":
         """The memory of this spec: without `autoscaling`, the count that it left stays until `replicas` changes."""
@@ -136,6 +138,7 @@ class SetMemory:
         inherited = self._keep_inherited(facts.members, members)
         is_other_spec = self.generation not in (None, facts.generation)
         after = self._observe_primary(facts.primary, at)
+        copies = FrozenMap(observe_copies(self.copies, facts.members, at, has_primary=has_primary))
         positions = FrozenMap(observe_positions(self.positions, facts.members, after.system_identifier))
         # A member may follow a new primary before its guard does: an old one that still answers is not believed.
         timeline = max([after.timeline, *(position.timeline for position in positions.values())])
@@ -146,7 +149,8 @@ class SetMemory:
             timeline_since=at if timeline > self.timeline else self.timeline_since,
             inherited=inherited,
             members=members,
-            copies=FrozenMap(observe_copies(self.copies, facts.members, at, has_primary=has_primary)),
+            copies=copies,
+            copying=self.copying.observe(facts.members, copies, marks),
             peaceful_restarts=FrozenMap(
                 (pod.uid, count_peaceful(self.peaceful_restarts, pod, now.wall)) for pod in pods
             ),
@@ -268,6 +272,7 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: 
     is_newest = memory.history is not None and memory.history.timeline == memory.timeline
     history = memory.history if is_newest else None
     drain = memory.drains.get(found.pod.uid) if found.pod is not None else None
+    copy = find_copy(memory.copies, found.pod)
     member = Member(
         id=found.id,
         name=found.name,
@@ -279,7 +284,9 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: 
         is_listed=found.is_listed,
         is_node_lost=found.is_node_lost,
         is_published=found.is_published,
-        still_seconds=still_seconds(memory.copies, found.pod, now),
+        copy=copy,
+        is_copy_observed=found.is_copy_observed,
+        still_seconds=copy.still.seconds(now) if copy is not None else 0.0,
         slot_idle_seconds=idle_seconds(memory.idle_slots, found, now),
         drain_seconds=now - drain.since if drain is not None else 0.0,
         saw_drain_begin=drain is not None and drain.is_whole,

@@ -229,6 +229,10 @@ def _accept(staying: Sequence[EvaluatedMember]) -> tuple[str, ...]:
 
 
 def _is_to_be_seeded(member: EvaluatedMember, targets: Targets) -> bool:
-    """It has no pod. Its copy needs its slot first, and the slot is not known while the primary does not answer."""
+    """It has no pod, and need not wait for a source. Its copy needs its slot first, and the slot is not known while the
+    primary does not answer.
+    """
     facts = member.facts
+    if member.name in targets.copies.waits:
+        return False
     return facts.pod is None and (facts.slot is not None or not targets.has_primary)

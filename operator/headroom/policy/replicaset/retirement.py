@@ -86,6 +86,8 @@ def _keep_rank(member: EvaluatedMember, targets: Targets) -> tuple[int, bool, fl
 def recreate(remaining: Sequence[EvaluatedMember], targets: Targets, *, is_calm: bool) -> tuple[str, ...]:
     """Pods that ended are recreated on their claim; one standby of an older template at a time, when the set is whole.
 
+    A copy that has lost its source begins again from another one, as the same member.
+
     If the newer template does not start, the set is no longer whole, so no other standby is spent on it. A pod that
     cannot run, or may not serve, because of its older template is recreated at once: the template may have been
     corrected. The same holds for a standby that cannot be reached, as long as those of the present template are well;
@@ -95,7 +97,9 @@ def recreate(remaining: Sequence[EvaluatedMember], targets: Targets, *, is_calm:
     ended = [
         member.name
         for member, pod in pods
-        if pod.is_ended or (is_drifted(member, targets) and (_is_held_up(pod) or _is_useless(member)))
+        if pod.is_ended
+        or member.name in targets.copies.lost
+        or (is_drifted(member, targets) and (_is_held_up(pod) or _is_useless(member)))
     ]
     drifted = [member for member in remaining if is_drifted(member, targets)]
     cut_off = [member for member in remaining if _is_cut_off(member, is_drifted=member in drifted)]

@@ -1,7 +1,12 @@
 """Whether a member has its copy: claim, pod, then the step that fills the volume."""
 
-from headroom.model.replica import ContainerFacts, Role, Stage
+from datetime import timedelta
+
+from headroom.model.copies import is_standby
+from headroom.model.numbers import describe_bytes, describe_seconds
+from headroom.model.replica import ContainerFacts, PodFacts, Role, Stage
 from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.copy_progress import STREAMING_PHASE, SYNC_PHASE, estimate_seconds
 from headroom.policy.replicaset.members import Member, StageContext, StageVerdict
 from headroom.policy.replicaset.termination_cause import find_copy_cause
 from headroom.reasons import Reason
@@ -10,7 +15,14 @@ IMAGE_ERRORS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImag
 REGISTRY_SAID, BACK_OFF = " desc = ", "Back-off pulling image"
 """What the kubelet writes before the words of the registry, and how it begins while it pauses between two tries."""
 MOST_OF_REGISTRY = 300
-STREAMING_PHASE = "streaming database files"
+PHASE_LIMITS = {
+    "waiting for checkpoint to finish": timeouts.CHECKPOINT_LIMIT,
+    "estimating backup size": timeouts.ESTIMATE_LIMIT,
+    "waiting for wal archiving to finish": timeouts.WAL_LIMIT,
+    "transferring wal files": timeouts.WAL_LIMIT,
+    SYNC_PHASE: timeouts.SYNC_LIMIT,
+}
+"""How long a phase may last without progress, other than the files themselves, for which the spec says it."""
 LOGIN_FAILURES = ("password authentication failed", "no pg_hba.conf entry", "permission denied to start WAL sender")
 IMAGE_FAULTS = frozenset({Reason.MAJOR_VERSION_MISMATCH, Reason.IMAGE_INCOMPLETE})
 """Reasons of a seed step that no volume is the cause of."""
@@ -99,27 +111,64 @@ def check_seed(member: Member, context: StageContext) -> StageVerdict | None:
         return _seeding(_find_reason(cause), f"the copy failed repeatedly: {_add_remedy(cause)}", is_failed=True)
     if member.backup is not None:
         return _copying(member, context)
-    is_still = member.still_seconds > timeouts.PREPARE_LIMIT.total_seconds()
-    is_failed = is_copying and context.has_primary and is_still and pod.seed.is_running
+    return _unseen(member, pod, cause, is_copying=is_copying and context.has_primary)
+
+
+def _unseen(member: Member, pod: PodFacts, cause: str, *, is_copying: bool) -> StageVerdict:
+    """No server shows its copy: it has not begun, or its files have come."""
+    is_syncing = member.copy is not None and member.copy.progress[0] == SYNC_PHASE
+    is_still = member.still_seconds > _find_limit(SYNC_PHASE if is_syncing else "").total_seconds()
+    is_failed = is_copying and is_still and pod.seed.is_running
     if pod.seed.message or (pod.seed.restarts and not pod.seed.is_running):
         message = f"the copy failed and is tried again: {_add_remedy(cause)}"
         return _seeding(_find_reason(cause), message, is_failed=is_failed)
     if not pod.seed.is_running:
         return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is starting")
-    return _seeding(Reason.SEEDING, "the copy is being begun, checked, or synced to disk", is_failed=is_failed)
+    if is_standby(pod.copy_source) and not member.is_copy_observed:
+        return _seeding(Reason.SEEDING, f"the copy runs, and {pod.copy_source} was not asked how far it is")
+    what = "checked and synced to disk" if is_syncing else "begun, checked, or synced to disk"
+    return _seeding(Reason.SEEDING, f"the copy is being {what}", is_failed=is_failed)
 
 
 def _copying(member: Member, context: StageContext) -> StageVerdict:
     backup = member.backup
     assert backup is not None
     is_streaming = backup.phase == STREAMING_PHASE
-    limit = context.stall_timeout if is_streaming else timeouts.PREPARE_LIMIT
+    limit = context.stall_timeout if is_streaming else _find_limit(backup.phase)
     percent = min(backup.streamed_bytes * 100 // backup.total_bytes, 100) if backup.total_bytes else None
     if member.still_seconds > limit.total_seconds():
         message = f"the copy has made no progress at {backup.phase} for {member.still_seconds:.0f} s"
         return _seeding(Reason.SEED_STALLED, message, is_failed=True, progress_percent=percent)
-    done = backup.streamed_bytes / 1024**2
-    return _seeding(Reason.SEEDING, f"{backup.phase}: {done:.0f} MiB", progress_percent=percent)
+    return _seeding(Reason.SEEDING, f"{_describe_progress(member)}{_describe_source(member)}", progress_percent=percent)
+
+
+def _find_limit(phase: str) -> timedelta:
+    return PHASE_LIMITS.get(phase, timeouts.PREPARE_LIMIT)
+
+
+def _describe_progress(member: Member) -> str:
+    """`streaming database files: 1.2 of 4.0 GiB (30 %), about 40 s left`, as far as it is known."""
+    backup = member.backup
+    assert backup is not None
+    if not backup.streamed_bytes and backup.phase != STREAMING_PHASE:
+        return backup.phase
+    done = describe_bytes(backup.streamed_bytes)
+    if not backup.total_bytes:
+        return f"{backup.phase}: {done}"
+    total = describe_bytes(backup.total_bytes)
+    done = done.removesuffix(total[-4:]) if done[-4:] == total[-4:] else done
+    percent = min(backup.streamed_bytes * 100 // backup.total_bytes, 100)
+    left = estimate_seconds(member.copy, backup)
+    eta = f", about {describe_seconds(left)} left" if left is not None else ""
+    return f"{backup.phase}: {done} of {total} ({percent} %){eta}"
+
+
+def _describe_source(member: Member) -> str:
+    pod = member.pod
+    if pod is None or not pod.copy_source:
+        return ""
+    source = pod.copy_source if is_standby(pod.copy_source) else f"the {pod.copy_source}"
+    return f"; from {source}, since {pod.copy_why}"
 
 
 def _seeding(

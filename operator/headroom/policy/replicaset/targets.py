@@ -1,10 +1,11 @@
 """What a plan works towards, and what all parts of it ask of a member."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.replica import Role, Stage
+from headroom.policy.replicaset.copies import Copies
 from headroom.policy.replicaset.drain import DrainLimits
 from headroom.policy.replicaset.members import EvaluatedMember
 from headroom.reasons import Reason
@@ -33,6 +34,7 @@ class Targets:
     """How long the primary has not answered; None while it does, and before that counts as an outage."""
     template: str | None = None
     """The hash that a pod created now would have; None while it is not known."""
+    copies: Copies = field(default_factory=Copies)
     authority_made_after: datetime | None = None
     """Pods of before have an authority that is to be exchanged in time; None: none has."""
 

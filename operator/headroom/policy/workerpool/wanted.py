@@ -6,7 +6,7 @@ beyond what the target allows.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headroom.model.numbers import count_of
 from headroom.policy.workerpool.constants import (
@@ -88,8 +88,8 @@ def _from_rates(demand: Demand, service_rate: float, expected: float, beyond: fl
     throughput = _throughput(demand, expected, per_worker, beyond)
     steady = expected if demand.arrivals_long is None else min(expected, demand.arrivals_long)
     slots = slots_for(steady, service_rate, demand.target_lag_seconds, demand.arrivals_cv_squared)
-    slots = max(slots, _slots_for_long_batch(demand, service_rate, expected))
     workers = max(ceil(slots / demand.concurrency), _workers_for(throughput, per_worker, demand.verified))
+    workers = max(workers, _workers_for_long_batch(demand, service_rate, expected))
     workers = min(workers, int(min(most_useful(demand, expected), workers)))
     message = _describe_rates(demand, expected, per_worker, beyond)
     if demand.arrivals is None and demand.is_watched:
@@ -133,17 +133,22 @@ def _due_beyond(demand: Demand, expected: float) -> float:
     return max(0.0, demand.due_soon - expected * demand.lead_time_seconds)
 
 
-def _slots_for_long_batch(demand: Demand, service_rate: float, expected: float) -> int:
-    """The slots for a batch of jobs of which hardly any fit one after another into the target: then whole jobs count.
+def _workers_for_long_batch(demand: Demand, service_rate: float, expected: float) -> int:
+    """The workers for a batch of jobs of which hardly any fit one after another into the target: then whole jobs count.
 
     A slot takes one item, and as many more as surely fit into what is left of the target once it is there. The busy
-    slots count too, since they are free no sooner.
+    slots count too, since they are free no sooner. Idle ones that do not take it would not be helped by more. They are
+    no more than the rates ask for with a target that a new worker just misses: a longer one never wants more.
     """
-    fits = service_rate * (demand.target_lag_seconds - demand.lead_time_seconds - PROBE_SECONDS)
+    reaction = demand.lead_time_seconds + PROBE_SECONDS
+    fits = service_rate * (demand.target_lag_seconds - reaction)
     batch = min(demand.backlog, demand.batch) + _due_beyond(demand, expected)
-    if not 0 < fits < LONG_JOBS_FIT or batch <= 0:
+    if demand.has_idle_slots or not 0 < fits < LONG_JOBS_FIT or batch <= 0:
         return 0
-    return ceil((batch + (demand.in_flight or 0)) / (1 + SURE_SHARE * max(0.0, fits - 1)))
+    slots = (batch + (demand.in_flight or 0)) / (1 + SURE_SHARE * max(0.0, fits - 1))
+    edge, per_worker = replace(demand, target_lag_seconds=reaction), service_rate * demand.concurrency
+    most = _workers_for(_throughput(edge, expected, per_worker, excess(edge, expected)), per_worker, demand.verified)
+    return min(ceil(slots / demand.concurrency), most)
 
 
 def _may_wait(demand: Demand, expected: float, per_worker: float) -> float:

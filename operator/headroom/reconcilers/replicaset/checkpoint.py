@@ -15,6 +15,7 @@ from headroom.policy.replicaset.libraries import LibraryFault
 from headroom.policy.replicaset.member_memory import Inherited
 from headroom.policy.replicaset.members import LIBRARY_REASONS
 from headroom.policy.replicaset.memory import Attempts, LeadTimes, SetMemory
+from headroom.policy.replicaset.read_gain import MOST_PAUSE_SECONDS, Hold, ReadGain
 from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag
 from headroom.policy.replicaset.timeouts import ATTEMPTS_BEFORE_STALLED
 from headroom.reasons import ConditionType, Reason
@@ -30,6 +31,8 @@ def checkpoint(memory: SetMemory) -> dict[str, Any]:
 
     * readings, streams, restarts, idle slots and the progress of copies: a new process counts again, and gives nothing
       up sooner; but a replica that lagged beyond its bound is not made younger by that
+    * which volumes have no copy yet, and from which standbys a copy failed: pods and their seed steps tell it again
+    * how fast copies are and how much WAL the primary writes: both are measured again
     * wanted counts: a stabilization window begins again
     * the moment of a failed attempt: it is waited out again
     * single lead times: their 90th percentile stays
@@ -39,6 +42,7 @@ def checkpoint(memory: SetMemory) -> dict[str, Any]:
     * activations: what a new process finds in the Service is confirmed, and the rest gets its time again
     * since when the number of sessions has not changed, and since when one is full that no other was added for
     * whether the replica that was added for a full member serves, and has sessions: both are looked at again
+    * reads per second: a step is measured again, but what stopped growth is in `readLimit`
 
     Members in provisioning keep the failed attempts, and so does the condition Stalled once there are three. Each
     member names its slot. A full member says when another was decided on for it, and a member's conditions since when
@@ -75,6 +79,7 @@ def restore(status: Mapping[str, Any], now: Moment, *, name: str, uid: str, inst
         attempts=_restore_attempts(status, now.monotonic),
         library_faults=_restore_library_faults(status),
         growth=_restore_growth(status, now),
+        reads=_restore_reads(status, now),
         slot_names=_restore_slots(status, name, uid, install_id),
     )
 
@@ -140,6 +145,19 @@ def _restore_growth(status: Mapping[str, Any], now: Moment) -> Growth:
     entries = [entry for entry in status.get("members") or () if entry.get("fullAt")]
     full = {str(entry["name"]): now.to_past(entry["fullAt"]) for entry in entries}
     return Growth(FrozenMap((name, Addition(at)) for name, at in full.items()), full=FrozenMap(full))
+
+
+def _restore_reads(status: Mapping[str, Any], now: Moment) -> ReadGain:
+    """Else each new process would add two more replicas before it finds the limit again."""
+    limit = status.get("readLimit")
+    measured = [(int(entry["replicas"]), int(entry["readsPerSecond"])) for entry in (limit or {}).get("measured") or ()]
+    # A status that was edited: growth stops only where somebody served, and read.
+    if not limit or not measured or not all(count > 0 and rate > 0 for count, rate in measured):
+        return ReadGain()
+    # Not later than the longest pause: the clock of another process may have been ahead of ours.
+    retry_at = min(now.to_monotonic(limit["retryAt"]), now.monotonic + MOST_PAUSE_SECONDS)
+    pause = min(float(limit["pauseSeconds"]), MOST_PAUSE_SECONDS)
+    return ReadGain(pressed_at=now.monotonic, hold=Hold(tuple(measured), retry_at, pause))
 
 
 def _restore_library_faults(status: Mapping[str, Any]) -> FrozenMap[str, LibraryFault]:

@@ -11,6 +11,8 @@ from headroom.manifests.children import CERTIFICATE
 from headroom.manifests.pod import SEED, SERVER, SERVER_TLS_VOLUME
 from headroom.model.replica import (
     CONFIG_ANNOTATION,
+    COPY_SOURCE_ANNOTATION,
+    COPY_WHY_ANNOTATION,
     DRAINING_SINCE_ANNOTATION,
     DRAINING_WHY_ANNOTATION,
     RETIRE_ANNOTATION,
@@ -61,6 +63,8 @@ def parse_pod(manifest: Manifest) -> PodFacts:
         node=manifest.get("spec", {}).get("nodeName", ""),
         has_tls=has_given or bool(authority),
         authority=authority,
+        copy_source=annotations.get(COPY_SOURCE_ANNOTATION, ""),
+        copy_why=annotations.get(COPY_WHY_ANNOTATION, ""),
         config=annotations.get(CONFIG_ANNOTATION, ""),
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
         role_label=metadata.get("labels", {}).get(ROLE_LABEL),

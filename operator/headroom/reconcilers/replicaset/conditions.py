@@ -23,6 +23,7 @@ ONLY_A_PERSON_CAN_HELP = frozenset(
         Reason.IMAGE_NOT_PULLED,
         Reason.MAJOR_VERSION_MISMATCH,
         Reason.IMAGE_INCOMPLETE,
+        Reason.NO_COPY_SOURCE,
         Reason.POD_FAILING,
         Reason.COLLATION_MISMATCH,
         Reason.EXTENSION_MISSING,
@@ -238,6 +239,9 @@ def _stalled(context: SetContext) -> Condition:
         return Condition(kind, Truth.TRUE, Reason.SEED_ATTEMPTS_EXHAUSTED, message)
     if decision.refusal is not None and context.facts.primary is not None:
         return Condition(kind, Truth.TRUE, decision.refusal.reason, decision.refusal.message)
+    wait = decision.copies.refusal
+    if wait is not None and wait.reason in ONLY_A_PERSON_CAN_HELP and _is_short(context):
+        return Condition(kind, Truth.TRUE, wait.reason, wait.message)
     trouble = next((m.verdict for m in decision.members if m.verdict.reason in ONLY_A_PERSON_CAN_HELP), None)
     if trouble is not None:
         return Condition(kind, Truth.TRUE, trouble.reason, trouble.message)
@@ -253,6 +257,12 @@ def _stalled(context: SetContext) -> Condition:
         )
         return Condition(kind, Truth.TRUE, Reason.NOT_STREAMING, f"{message}{describe_pause(held.probe)}")
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "nothing waits for a person")
+
+
+def _is_short(context: SetContext) -> bool:
+    """Whether a member is missing that nothing was begun for."""
+    staying = [member for member in context.decision.members if not member.facts.is_going]
+    return len(staying) < context.decision.goal.desired + context.spec.standbys
 
 
 def _is_held(context: SetContext, member: EvaluatedMember) -> bool:
@@ -278,6 +288,8 @@ def _scaling_limited(context: SetContext) -> Condition:
     if wait:
         message = f"{good} serve, {goal.desired} wanted: {wait}"
         return Condition(kind, Truth.TRUE, Reason.TIMELINE_DIVERGED, message)
+    if goal.no_gain:
+        return Condition(kind, Truth.TRUE, Reason.NO_GAIN_FROM_MORE_REPLICAS, goal.no_gain)
     if goal.reason is Reason.NO_GAIN_FROM_MORE_REPLICAS:
         return Condition(kind, Truth.TRUE, goal.reason, goal.message)
     if goal.limit is None or goal.wanted <= goal.desired:
@@ -354,7 +366,7 @@ def _find_trouble(context: SetContext) -> Reason | None:
     """The problem of a member in provisioning that needs more than time."""
     verdicts = (member.verdict for member in _find_unfinished(context.decision.members))
     reason = next((verdict.reason for verdict in verdicts if verdict.reason not in CALM), None)
-    finding = context.decision.refusal or context.memory.attempts.failure
+    finding = context.decision.refusal or context.decision.copies.refusal or context.memory.attempts.failure
     return reason or (finding.reason if finding is not None else None)
 
 
@@ -363,9 +375,15 @@ def _describe_most_advanced(context: SetContext) -> str:
     unfinished = _find_unfinished(context.decision.members)
     if unfinished:
         nearest = max(unfinished, key=lambda member: STAGE_ORDER[member.verdict.stage])
-        return f"; {nearest.name}: {nearest.verdict.message}"
-    finding = context.decision.refusal or context.memory.attempts.failure
+        return f"; {nearest.name}: {nearest.verdict.message}{_describe_wait(context)}"
+    finding = context.decision.refusal or context.decision.copies.refusal or context.memory.attempts.failure
     return f"; {finding.message}" if finding is not None else ""
+
+
+def _describe_wait(context: SetContext) -> str:
+    """Why nothing is begun for a member that is missing beside the unfinished ones."""
+    wait = context.decision.copies.refusal
+    return f"; {wait.message}" if wait is not None and _is_short(context) else ""
 
 
 def _find_unfinished(members: Iterable[EvaluatedMember]) -> Sequence[EvaluatedMember]:

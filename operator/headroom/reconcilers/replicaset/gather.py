@@ -44,6 +44,7 @@ from headroom.reconcilers.replicaset.children import (
     parse_snapshot,
     parse_time,
 )
+from headroom.reconcilers.replicaset.copy_reader import add_copies
 from headroom.reconcilers.replicaset.library_reader import Library, LibraryReader
 from headroom.reconcilers.replicaset.memory import SetHandles
 from headroom.reconcilers.replicaset.permission import find_prohibition
@@ -120,7 +121,22 @@ class Gatherer:
             autoscalers=self._read_autoscalers(),
             deletion=await self._read_deletion(has_primary=remote.primary is not None),
         )
-        return self._add_libraries(await self._add_history(facts))
+        return self._add_libraries(await self._add_history(await self._add_copies(facts)))
+
+    async def _add_copies(self, facts: SetFacts) -> SetFacts:
+        """Add how far copies from standbys are, and how much there is to copy."""
+        if self.is_live:
+            return facts
+        links = {name: member.link for name, member in self.handles.members.items()}
+        facts = replace(facts, members=await add_copies(facts.members, links))
+        if facts.primary is None:
+            return facts
+        size = self.handles.size.read(
+            lambda: self.services.servers.read_data_bytes(self._guard_key),
+            self.services.clock.monotonic(),
+            is_needed=any(member.pod is None or member.pod.is_copying for member in facts.members),
+        )
+        return replace(facts, primary=replace(facts.primary, data_bytes=size))
 
     async def _find_prohibition(self, guard: Manifest | None) -> Finding | None:
         """None in a teardown, which makes nothing."""

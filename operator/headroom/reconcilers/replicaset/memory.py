@@ -16,6 +16,7 @@ from headroom.ports.kube import REPLICA_SET, ObjectRef
 from headroom.ports.postgres import ReplicaLink, SlotLink
 from headroom.reconcilers.context import ReconcileContext
 from headroom.reconcilers.logins import CachedLogin
+from headroom.reconcilers.replicaset.copy_reader import SizeTask
 from headroom.reconcilers.replicaset.library_reader import LibraryTask
 from headroom.reconcilers.replicaset.pod_template import PodTemplate
 from headroom.reconcilers.servers import GuardKey
@@ -62,6 +63,7 @@ class SetHandles:
 
     members: dict[str, MemberHandles] = field(default_factory=dict)
     libraries: LibraryTask = field(default_factory=LibraryTask)
+    size: SizeTask = field(default_factory=SizeTask)
     target: ConnectionTarget | None = None
     spec: tuple[int, ReplicaSetSpec] | None = None
     pod_template: tuple[object, PodTemplate] | None = None
@@ -79,6 +81,7 @@ class SetHandles:
     async def close(self) -> None:
         """End all connections."""
         await self.libraries.close()
+        await self.size.close()
         for member in self.members.values():
             await member.close()
 

@@ -23,6 +23,12 @@ REPLAY_BACKLOG = Metric(
     (*OBJECT, "member"),
 )
 SESSIONS = Metric("headroom_replicaset_sessions", MetricType.GAUGE, "Client sessions on a member.", (*OBJECT, "member"))
+READS = Metric(
+    "headroom_replicaset_reads_per_second",
+    MetricType.GAUGE,
+    "Transactions per second of all serving replicas together; absent while not known, as on PostgreSQL 14.",
+    OBJECT,
+)
 LEAD_TIME = Metric(
     "headroom_replicaset_lead_seconds",
     MetricType.HISTOGRAM,
@@ -41,6 +47,12 @@ EJECTIONS = Metric(
     MetricType.COUNTER,
     "Serving members taken out of the read Service against the wanted count, by reason.",
     (*OBJECT, "reason"),
+)
+COPIES = Metric(
+    "headroom_replicaset_copies_total",
+    MetricType.COUNTER,
+    "Copies that were begun for new members, by the server they are taken from: a standby, or the primary.",
+    (*OBJECT, "source"),
 )
 ATTEMPTS_FAILED = Metric(
     "headroom_replicaset_failed_attempts_total",
@@ -69,9 +81,11 @@ ALL = (
     REPLAY_LAG,
     REPLAY_BACKLOG,
     SESSIONS,
+    READS,
     LEAD_TIME,
     ACTIVATIONS,
     EJECTIONS,
+    COPIES,
     ATTEMPTS_FAILED,
     SESSIONS_ENDED,
     KEPT_WAL,
@@ -91,6 +105,11 @@ def record_metrics(context: SetContext) -> None:
     kept = count_kept_wal(context)
     if kept is not None:
         telemetry.record(KEPT_WAL, kept, **labels)
+    rate = context.memory.reads.rate
+    if rate is None:
+        telemetry.forget(READS, **labels)
+    else:
+        telemetry.record(READS, rate, **labels)
     _forget_gone(context)
     for member in members:
         lag, probe = member.facts.measured, member.facts.probe

@@ -5,10 +5,12 @@ from typing import Any
 
 from headroom.manifests.children import build_serving_labels
 from headroom.model.conditions import merge_conditions
+from headroom.model.copies import NONE, PRIMARY
 from headroom.model.moments import format_moment, format_time, keep_time
 from headroom.model.numbers import settle_above
 from headroom.model.replica import Role
-from headroom.policy.replicaset.members import EvaluatedMember
+from headroom.policy.replicaset.copy_progress import estimate_seconds
+from headroom.policy.replicaset.members import EvaluatedMember, Member
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.checkpoint import checkpoint, format_position
 from headroom.reconcilers.replicaset.conditions import (
@@ -33,6 +35,9 @@ METHOD = "BaseBackup"
 PROVISIONING = Role.PROVISIONING.value.capitalize()
 MEMBER_NUMBERS = (
     "progressPercent",
+    "copiedBytes",
+    "totalBytes",
+    "remainingSeconds",
     "replayLagSeconds",
     "replayBacklogBytes",
     "unreplayedSince",
@@ -59,6 +64,7 @@ def describe_status(context: SetContext) -> DesiredStatus:
             "selector": ",".join(f"{name}={value}" for name, value in labels.items()),
             "members": [_pick(entry, numbers=False) for entry in entries],
             "lastDecision": _describe_last_decision(context),
+            "readLimit": _describe_read_limit(context),
             "serviceName": context.service_name,
         },
         numbers={
@@ -93,7 +99,7 @@ def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[
         "role": role,
         "stage": str(member.verdict.stage),
         "method": METHOD,
-        "source": "primary",
+        **_describe_source(facts, old),
         "since": old["since"] if old.get("role") == role and "since" in old else format_time(context.now.wall),
         "slot": facts.slot_name,
         "node": facts.pod.node or None if facts.pod else None,
@@ -103,16 +109,49 @@ def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[
         "conditions": merge_conditions(
             old.get("conditions", []), describe_member_conditions(member), generation=generation, now=context.now.wall
         ),
-        "progressPercent": member.verdict.progress_percent,
+        **_describe_progress(member),
         **_describe_lag(context, member, old),
         **_describe_unreplayed(context, member, old),
         "sessions": facts.probe.sessions if facts.probe and facts.role in (Role.SERVING, Role.DRAINING) else None,
     }
 
 
+def _describe_source(facts: Member, old: Mapping[str, Any]) -> dict[str, str | None]:
+    """What a member was copied from; a pod that is recreated on a filled volume copies nothing."""
+    pod = facts.pod
+    if pod is None or pod.copy_source in ("", NONE):
+        known = PRIMARY if pod is not None and not pod.copy_source else None
+        return {"source": old.get("source", known), "sourceWhy": old.get("sourceWhy")}
+    return {"source": pod.copy_source, "sourceWhy": pod.copy_why or None}
+
+
+def _describe_progress(member: EvaluatedMember) -> dict[str, float | None]:
+    backup = member.facts.backup if member.verdict.progress_percent is not None else None
+    if backup is None:
+        return {"progressPercent": member.verdict.progress_percent}
+    return {
+        "progressPercent": member.verdict.progress_percent,
+        "copiedBytes": float(backup.streamed_bytes),
+        "totalBytes": float(backup.total_bytes),
+        "remainingSeconds": estimate_seconds(member.facts.copy, backup),
+    }
+
+
 def _format_asked(context: SetContext, name: str, old: str | None) -> str | None:
     addition = context.memory.growth.asked.get(name)
     return keep_time(context.now.to_wall(addition.at), old) if addition is not None else None
+
+
+def _describe_read_limit(context: SetContext) -> dict[str, Any] | None:
+    hold = context.memory.reads.hold
+    if hold is None:
+        return None
+    old = (context.status.get("readLimit") or {}).get("retryAt")
+    return {
+        "measured": [{"replicas": count, "readsPerSecond": rate} for count, rate in hold.measured],
+        "retryAt": keep_time(context.now.to_wall(hold.retry_at), old),
+        "pauseSeconds": round(hold.pause_seconds),
+    }
 
 
 def _describe_lag(context: SetContext, member: EvaluatedMember, old: Mapping[str, Any]) -> dict[str, float | None]:

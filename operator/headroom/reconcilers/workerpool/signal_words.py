@@ -6,12 +6,12 @@ from headroom.api.v1alpha1.common import Mode
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.model.conditions import Condition, Truth
 from headroom.model.numbers import count_of, round_number
-from headroom.model.queue import QueueSample
+from headroom.model.queue import END_PREPARED, QueueSample
 from headroom.policy.workerpool import Target
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.workerpool.memory import PoolContext
 
-END_TRANSACTION = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_xid = '{}'"
+END_TRANSACTION = "end it with SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_xid = '{}'"
 WRONG_ALTHOUGH_READ = frozenset(
     {
         Reason.CONCURRENCY_MISMATCH,
@@ -52,8 +52,8 @@ def describe_stuck(sample: QueueSample) -> str:
     others = f" ({count_of(more, 'other item is', 'other items are')} held up too)" if more > 0 else ""
     if first.holder is not None:
         return (
-            f"no worker can take item {first.id}{others}: transaction {first.holder} has locked its row; end it with "
-            f"{END_TRANSACTION.format(first.holder)}"
+            f"no worker can take item {first.id}{others}: transaction {first.holder} has locked its row; "
+            f"{(END_PREPARED if first.is_prepared else END_TRANSACTION).format(first.holder)}"
         )
     return (
         f"the workers pass over item {first.id}, the next of its queue{others}, and take others, so it is left out of "

@@ -14,7 +14,14 @@ from headroom.adapters.postgres.libraries import MOST_KEPT, NEW, _Kept
 from headroom.adapters.postgres.queues.job_times import _parse as parse_times
 from headroom.adapters.postgres.queues.procrastinate_counts import parse_flow
 from headroom.adapters.postgres.queues.sharing import SharedQuestions, SharedStatement
-from headroom.adapters.postgres.values import MOST_PLAIN, read_number, read_plain, read_text, read_whole
+from headroom.adapters.postgres.values import (
+    MOST_PLAIN,
+    read_number,
+    read_plain,
+    read_text,
+    read_whole,
+    understood,
+)
 from headroom.adapters.postgres.waits import MOST_EVENTS, WaitReader
 from headroom.errors import PrimaryUnavailable
 from headroom.model.libraries import CollationFacts, DatabaseLibraries
@@ -34,6 +41,14 @@ COUNTS: dict[str, Any] = {
     "used": 1, "active": 1, "idle_in_transaction": 0, "usable": 100, "lock_waiters": 0,
     "oldest_transaction_seconds": 0.0, "roles": None, "databases": None,
 }  # fmt: skip
+
+
+def test_an_answer_that_is_not_understood_each_second_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(100):
+        with pytest.raises(PrimaryUnavailable) as caught, understood("db:5432"):
+            read_whole(LONG)
+        assert caught.value.reason is Reason.ANSWER_REFUSED
+    assert not [record for record in caplog.records if record.levelname != "DEBUG"]
 
 
 def test_of_parameters_those_that_were_asked_are_kept_and_cut() -> None:

@@ -40,6 +40,18 @@ def test_bounds_below_twice_the_baseline_are_ignored_and_named_and_higher_ones_c
     assert world.run(60).state is GuardState.EMERGENCY
 
 
+@pytest.mark.parametrize("steps", [(0.9, 4.9, 30.0), (0.24, 0.45, 0.9, 1.8, 3.6)], ids=["in leaps", "by and by"])
+def test_a_server_that_becomes_slower_and_slower_does_not_have_its_bounds_ignored(steps: tuple[float, ...]) -> None:
+    world = make_world({}, cores=None)
+    world.commit_seconds = 0.13
+    world.run(60 * (LEAST_SAMPLES + 1))
+    assert world.decision.state is GuardState.HEALTHY
+    for step in steps:
+        world.commit_seconds = step
+        world.run(40 * 60)
+    assert world.decision.state is (GuardState.EMERGENCY if steps[-1] >= 5 else GuardState.OVERLOADED)
+
+
 def test_a_bound_of_twice_the_baseline_counts() -> None:
     world = make_world({"commitLatency": {"brownout": "8ms", "overloaded": "16ms", "emergency": "1s"}})
     world.run(60 * LEAST_SAMPLES + 10)

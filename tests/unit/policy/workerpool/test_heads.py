@@ -99,12 +99,12 @@ def test_an_answer_that_comes_late_proves_nothing_again() -> None:
 
 def test_a_locked_row_is_named_once_it_is_not_a_moment() -> None:
     def sample(at: float) -> QueueSample:
-        return make_sample(NOW + at, blocked=1, blocked_seconds=99.0, stuck=(StuckItem(8, "813"),))
+        return make_sample(NOW + at, blocked=1, blocked_seconds=99.0, stuck=(StuckItem(8, 813),))
 
     memory = see(sample(0))
     assert leave_out_stuck(sample(0), memory, TARGET).stuck == ()
-    assert leave_out_stuck(sample(HEAD_HELD_SECONDS), memory, TARGET).stuck == (StuckItem(8, "813"),)
-    moved = see(make_sample(NOW + 5, stuck=(StuckItem(9, "814"),)), memory=memory)
+    assert leave_out_stuck(sample(HEAD_HELD_SECONDS), memory, TARGET).stuck == (StuckItem(8, 813),)
+    moved = see(make_sample(NOW + 5, stuck=(StuckItem(9, 814),)), memory=memory)
     assert moved.held == ((9, NOW + 5),)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headroom.policy.workerpool.demand import Demand, VerifiedCount
@@ -91,6 +91,23 @@ def test_a_longer_target_never_wants_more(demand: Demand, factor: float) -> None
 
 
 @settings(max_examples=300)
+@example(
+    Demand(
+        lag_seconds=0.0, backlog=1, late=0, in_flight=None, due_soon=0, arrivals=0.0, service_rate=1.0,
+        arrivals_age_seconds=0.0, arrivals_growth=0.0, present=0, late_for_seconds=0.0, capacity_workers=0,
+        lead_time_seconds=1.0, target_lag_seconds=2.0, drain_within_seconds=5.0, concurrency=1, batch=1,
+        has_idle_slots=True,
+    ),
+    4.0, 0.0, 0.0,
+)  # fmt: skip
+@example(
+    Demand(
+        lag_seconds=0.0, backlog=0, late=0, in_flight=None, due_soon=2, arrivals=0.0, service_rate=1.0,
+        arrivals_age_seconds=0.0, arrivals_growth=0.0, present=0, late_for_seconds=0.0, capacity_workers=0,
+        lead_time_seconds=28.0, target_lag_seconds=25.0, drain_within_seconds=5.0, concurrency=1, batch=0,
+    ),
+    1.375, 0.0, 0.0,
+)  # fmt: skip
 @given(demands(), st.floats(1, 10), st.floats(0, 1), st.floats(0, 1))
 def test_a_longer_target_never_wants_more_of_a_late_queue_either(
     demand: Demand, factor: float, late_share: float, time_share: float

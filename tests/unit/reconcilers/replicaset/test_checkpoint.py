@@ -14,7 +14,9 @@ from headroom.model.numbers import round_tree
 from headroom.model.timelines import TimelineHistory, WalPosition
 from headroom.policy.replicaset.activation import Activations
 from headroom.policy.replicaset.autoscaling import Recommendation
-from headroom.policy.replicaset.durations import Drain, begin, begin_copy
+from headroom.policy.replicaset.copies import CopyMemory
+from headroom.policy.replicaset.copy_progress import begin_copy
+from headroom.policy.replicaset.durations import Drain, begin
 from headroom.policy.replicaset.growth import Addition, Growth
 from headroom.policy.replicaset.libraries import LibraryFault
 from headroom.policy.replicaset.member_memory import Inherited
@@ -24,6 +26,7 @@ from headroom.policy.replicaset.memory import (
     MemberMemory,
     SetMemory,
 )
+from headroom.policy.replicaset.read_gain import MOST_PAUSE_SECONDS, Hold, ReadGain
 from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag
 from headroom.ports.kube import POD, Manifest, ObjectRef
 from headroom.reasons import ConditionType, Reason
@@ -39,6 +42,7 @@ LOST_ON_PURPOSE = {
     "inherited": {},
     "members": {},
     "copies": {},
+    "copying": CopyMemory(),
     "peaceful_restarts": {},
     "idle_slots": {},
     "drains": {},
@@ -53,20 +57,24 @@ LOST_ON_PURPOSE = {
     "slot_names": frozenset(),
     "activations": Activations(),
     "growth": Growth(),
+    "reads": ReadGain(),
     "library_faults": {},
 }
-"""Fields that a new process begins with anew; slots, failed attempts and full members stand elsewhere in status."""
+"""Fields that a new process begins with anew; slots, failed attempts, full members and what stopped growth stand
+elsewhere in status."""
 FULL = SetMemory(
     began_at=1.0,
     inherited={"store-9-a": Inherited(ReplayLag(0.0, 0))},
     members={"store-0-a": MemberMemory("u", seen_since=1.0)},
     copies={"u": begin_copy(("streaming", 1), 1.0)},
+    copying=CopyMemory(frozenset({"store-0-a"}), FrozenMap({"store-0-a": frozenset({"store-1-a"})}), 1.0),
     peaceful_restarts={"u": 3},
     idle_slots={"s": begin(1.0)},
     drains={"u": Drain(1.0, is_whole=True)},
     slot_names=frozenset({"s"}),
     activations=Activations(served=frozenset({"u"})),
     growth=Growth(FrozenMap({"store-0-a": Addition(1.0, 2, 5.0)}), (30, 1.0), FrozenMap({"store-0-a": 1.0})),
+    reads=ReadGain(rate=500.0, names=frozenset({"store-0-a"}), since=1.0, hold=Hold(((2, 500), (3, 505)), 1.0)),
     system_identifier="7300000000000000001",
     timeline=3,
     timeline_since=2.0,
@@ -107,6 +115,26 @@ def test_of_lead_times_the_ninetieth_percentile_comes_back() -> None:
 def test_an_empty_status_gives_an_empty_memory() -> None:
     assert back({}) == replace(SetMemory(), began_at=900.0, timeline_since=900.0)
     assert back(checkpoint(SetMemory())) == replace(SetMemory(), began_at=900.0, timeline_since=900.0)
+
+
+@pytest.mark.parametrize("hours", [-1, 3, 24])
+def test_what_stopped_growth_comes_back_from_its_place_in_status(hours: int) -> None:
+    measured = [{"replicas": 2, "readsPerSecond": 500}, {"replicas": 3, "readsPerSecond": 505}]
+    retry_at = format_time(NOW + timedelta(hours=hours))
+    limit = {"measured": measured, "retryAt": retry_at, "pauseSeconds": 7200}
+    expected = Hold(((2, 500), (3, 505)), LATER.monotonic + hours * 3600, 7200.0)
+    assert back({"readLimit": limit}).reads == ReadGain(pressed_at=LATER.monotonic, hold=expected)
+
+
+def test_a_try_waits_no_longer_for_a_clock_that_was_ahead() -> None:
+    limit = {
+        "measured": [{"replicas": 2, "readsPerSecond": 500}],
+        "retryAt": "2036-01-01T00:00:00Z",
+        "pauseSeconds": 7200,
+    }
+    hold = back({"readLimit": limit}).reads.hold
+    assert hold is not None
+    assert hold.retry_at == LATER.monotonic + MOST_PAUSE_SECONDS
 
 
 def test_the_slots_of_members_in_status_are_known_again() -> None:

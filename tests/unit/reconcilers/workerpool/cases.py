@@ -18,7 +18,7 @@ UNKNOWN_SPEED = {"targetLag": "30s", "drainWithin": "5m"}
 HOUR_BEHIND = {"lag_seconds": 3600.0, "backlog": 500, "late": 500}
 HELD = (
     'the probe timed out while 3 sessions wait for a lock on "public"."procrastinate_jobs": the session with pid 4711 '
-    "(role shop, application psql) has held one since 2026-01-01 08:16:27 UTC; end it with "
+    '(role "shop", application "psql") has held one since 2026-01-01 08:16:27 UTC; end it with '
     "SELECT pg_terminate_backend(4711)"
 )
 IMAGE = {"reason": "ErrImagePull", "message": "localhost/commands:2.7"}
@@ -76,7 +76,7 @@ async def late_for_long_with_slots_that_do_not_exist() -> PoolWorld:
 
 async def a_head_whose_row_a_transaction_has_locked() -> PoolWorld:
     world = PoolWorld(replicas=4)
-    stuck = (StuckItem(4711, holder="80231"),)
+    stuck = (StuckItem(4711, holder=80231),)
     await Counters(world).run(90, arrive=3, end=3, in_flight=3, blocked=1, blocked_seconds=700.0, stuck=stuck)
     return world
 

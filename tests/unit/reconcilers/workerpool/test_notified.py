@@ -64,7 +64,7 @@ async def test_a_pooler_in_the_way_is_said_and_the_pool_is_polled() -> None:
 async def test_what_the_workers_pass_over_is_named_with_what_ends_it() -> None:
     world = PoolWorld()
     await world.advance(6.0)
-    held = StuckItem(17, "813")
+    held = StuckItem(17, 813)
     for _ in range(5):
         world.queue(blocked=1, blocked_seconds=900.0, stuck=(held,))
         await world.advance(6.0, rate=1.0)

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from headroom.adapters.postgres.values import WHERE, read_whole, understood
+from headroom.adapters.postgres.values import WHERE, read_text, read_whole, understood
 from headroom.errors import PrimaryUnavailable, Refused, SignalUnavailable
 from headroom.model.numbers import count_of
+from headroom.model.queue import END_PREPARED
 from headroom.ports.signals import SqlRunner
 from headroom.reasons import Reason
 
@@ -14,16 +15,21 @@ MOST_NAME = 60
 CREATE_INDEX = "CREATE INDEX CONCURRENTLY ON {table} ({columns}) WHERE status = 'todo'"
 LOCKS = """
 WITH locks AS MATERIALIZED (
-    SELECT l.pid, l.mode, l.granted
+    -- A prepared transaction has no pid; like each one it holds a lock on its own number.
+    SELECT l.pid, l.mode, l.granted, CASE WHEN l.pid IS NULL THEN (
+               SELECT min(own.transactionid::text) FROM pg_locks own
+               WHERE own.locktype = 'transactionid' AND own.granted AND own.pid IS NULL
+                 AND own.virtualtransaction = l.virtualtransaction) END AS prepared
     FROM pg_locks l
-    WHERE l.locktype = 'relation' AND l.relation = to_regclass(%(table)s) AND l.pid <> pg_backend_pid()
+    WHERE l.locktype = 'relation' AND l.relation = to_regclass(%(table)s)
+      AND l.pid IS DISTINCT FROM pg_backend_pid()
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 ), holder AS (
     -- Whoever has the whole table, or else the oldest of those that somebody waits behind who asks for all of it.
-    SELECT a.pid, a.usename::text AS role, a.application_name AS application,
+    SELECT locks.pid, locks.prepared, a.usename::text AS role, a.application_name AS application,
            extract(epoch FROM a.xact_start)::float8 AS since
     FROM locks
-    JOIN pg_stat_activity a USING (pid)
+    LEFT JOIN pg_stat_activity a USING (pid)
     WHERE locks.granted AND (
         locks.mode = 'AccessExclusiveLock'
         OR EXISTS (SELECT FROM locks waiting WHERE NOT waiting.granted AND waiting.mode = 'AccessExclusiveLock'))
@@ -68,18 +74,20 @@ async def describe_timeout(runner: SqlRunner, table: str, columns: str) -> Signa
 
 def _describe_holder(table: str, row: Mapping[str, Any]) -> str:
     holder = row["holder"]
-    pid = read_whole(holder["pid"])
-    who = f"role {_shorten(holder['role'])}, application {_shorten(holder['application']) or 'without a name'}"
     since = holder["since"]
     start = "" if since is None else f" since {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC"
     waiting = count_of(read_whole(row["waiting"]), "session waits", "sessions wait")
+    begin = f"the probe timed out while {waiting} for a lock on {table}: "
+    if holder["pid"] is None:
+        transaction = int(read_text(holder["prepared"]))
+        return f"{begin}transaction {transaction} has held one; {END_PREPARED.format(transaction)}"
+    pid = read_whole(holder["pid"])
     return (
-        f"the probe timed out while {waiting} for a lock on {table}: "
-        f"the session with pid {pid} ({who}) has held one{start}; "
-        f"end it with SELECT pg_terminate_backend({pid})"
+        f"{begin}the session with pid {pid} (role {_quote(holder['role'])}, application "
+        f"{_quote(holder['application'])}) has held one{start}; end it with SELECT pg_terminate_backend({pid})"
     )
 
 
-def _shorten(name: str | None) -> str:
-    """A name that its owner chose, on one line."""
-    return " ".join((name or "").split())[:MOST_NAME]
+def _quote(name: str | None) -> str:
+    """A name that its owner chose, on one line and in quotes: it must not read as advice of ours."""
+    return '"' + " ".join((name or "").split())[:MOST_NAME].replace('"', '""') + '"'

@@ -37,7 +37,7 @@ from headroom.adapters.postgres.queues.procrastinate_sql import (
     SOME_QUEUES,
 )
 from headroom.adapters.postgres.queues.sharing import SharedQuestions, SharedStatement
-from headroom.adapters.postgres.values import WHERE, read_plain, understood
+from headroom.adapters.postgres.values import WHERE, read_plain, read_text, read_whole, understood
 from headroom.errors import PrimaryUnavailable, Refused, SignalUnavailable
 from headroom.model.queue import QueueQuestion, QueueSample, StuckItem, WaitingItem
 from headroom.ports.signals import SqlRunner
@@ -196,7 +196,7 @@ class ProcrastinateProbe:
             hides_completions=is_hidden,
             leading=tuple(row["leaders"] or ()),
             eldest=_find_eldest(row, waits),
-            stuck=tuple(StuckItem(int(job), holder) for job, holder in parse_json(row["stuck"])),
+            stuck=tuple(_parse_stuck(entry) for entry in parse_json(row["stuck"])),
         )
 
     def _waits_of(self, heads: Sequence[tuple[int, float | None]], now: float) -> list[WaitingItem]:
@@ -226,6 +226,12 @@ class ProcrastinateProbe:
             ready, counts, seen=seen, is_behind=self._events.is_behind, is_hidden=deletions.is_hiding
         )
         return None if deletions.is_hiding and deletions.gone is None else arrived
+
+
+def _parse_stuck(entry: Sequence[Any]) -> StuckItem:
+    """Numbers alone: they are put into a statement that a person runs on the server."""
+    job, holder, is_prepared = entry
+    return StuckItem(read_whole(job), int(read_text(holder)), is_prepared=is_prepared is True)
 
 
 def _jobs_of(schema: str) -> str:

@@ -39,8 +39,8 @@ _IS_DUE = "(j.scheduled_at IS NULL OR j.scheduled_at <= now())"
 
 _STATEMENT = """
 WITH writers AS MATERIALIZED (
-    -- Transactions that may lock rows: prepared ones are only in the snapshot, the newest only among the backends.
-    SELECT xid::xid AS xid FROM pg_snapshot_xip(pg_current_snapshot()) AS xid
+    -- Transactions that may lock rows: those of sessions, and prepared ones, which have none.
+    SELECT transaction AS xid FROM pg_prepared_xact()
     UNION
     SELECT backend_xid FROM pg_stat_get_activity(NULL) WHERE backend_xid IS NOT NULL
 ), transactions AS MATERIALIZED (
@@ -132,16 +132,17 @@ WITH writers AS MATERIALIZED (
 ), looked_up AS MATERIALIZED (
     -- ready since: when it was deferred, or when it was due if that came later (retries and schedules)
     SELECT chosen.id, chosen.kind,
-           extract(epoch FROM now() - greatest(job.scheduled_at, (
+           -- since -infinity there is no age
+           extract(epoch FROM now() - nullif(greatest(job.scheduled_at, (
                SELECT min(e.at) FROM {schema}.procrastinate_events e
-               WHERE e.job_id = chosen.id AND e.type = 'deferred'::{event})))::float8 AS age
+               WHERE e.job_id = chosen.id AND e.type = 'deferred'::{event})), '-infinity'::timestamptz))::float8 AS age
     FROM (
         (SELECT id, 'oldest' AS kind FROM free ORDER BY id LIMIT 50)
         UNION ALL
         (SELECT id, 'oldest' FROM free WHERE scheduled_at IS NOT NULL ORDER BY scheduled_at LIMIT 50)
         UNION ALL
         (SELECT id, 'spread' FROM free, counted
-         WHERE abs(hashint8(id)) %% greatest(1, counted.free / 200) = 0 LIMIT 400)
+         WHERE (hashint8(id) & 2147483647) %% greatest(1, counted.free / 200) = 0 LIMIT 400)
         UNION ALL
         (SELECT id, 'next' FROM next ORDER BY id LIMIT 100)
         UNION ALL
@@ -204,7 +205,9 @@ SELECT counted.free, counted.next, counted.held, counted.locked, soon.jobs AS du
        (SELECT json_agg(id ORDER BY place)
         FROM (SELECT id, place FROM front ORDER BY place LIMIT %(leaders)s) first) AS leaders,
        (SELECT max(age) FROM looked_up WHERE kind IN ('barred', 'held')) AS oldest_barred,
-       (SELECT json_agg(json_build_array(id, holder::text) ORDER BY place) FROM stuck) AS stuck,
+       (SELECT json_agg(json_build_array(id, holder::text, EXISTS (
+            SELECT FROM pg_prepared_xact() prepared WHERE prepared.transaction = holder)) ORDER BY place)
+        FROM stuck) AS stuck,
        (SELECT json_agg(json_build_array(is_settled, type, events)) FROM flow) AS flow,
        reach.read_to, reach.last_event, transactions.open AS transactions,
        hands.in_flight, hands.phantoms, hands.ids AS running,

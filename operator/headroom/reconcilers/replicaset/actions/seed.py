@@ -3,10 +3,12 @@
 from headroom.errors import Conflict, Refused
 from headroom.manifests.children import build_claim
 from headroom.manifests.pod import build_pod
+from headroom.model.copies import FROM_NONE, NONE, CopySource
 from headroom.model.replica import SET_LABEL
 from headroom.policy.replicaset.members import Member
 from headroom.ports.kube import CLAIM, POD, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
+from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.children import is_owned
 from headroom.reconcilers.replicaset.memory import SetContext
 from headroom.reconcilers.replicaset.pod_template import PodTemplate
@@ -18,10 +20,11 @@ async def seed(context: SetContext) -> None:
     if template is None:
         return
     for name in context.decision.plan.seed:
-        await context.attempt(_seed(context, context.member(name), template))
+        source = context.decision.copies.sources.get(name, FROM_NONE)
+        await context.attempt(_seed(context, context.member(name), template, source))
 
 
-async def _seed(context: SetContext, member: Member, template: PodTemplate) -> None:
+async def _seed(context: SetContext, member: Member, template: PodTemplate, source: CopySource) -> None:
     owner, spec = context.owner, context.spec
     if member.claim is None:
         await _create(context, CLAIM, build_claim(owner, member.id, spec.storage, slot=member.slot_name))
@@ -29,9 +32,21 @@ async def _seed(context: SetContext, member: Member, template: PodTemplate) -> N
     # Before the pod: a pod whose ConfigMap is missing does not start until the kubelet tries again.
     await context.services.kube.apply(dict(template.config))
     pod = build_pod(
-        owner, member.id, spec, config=template.config_name, slot=member.slot_name, upstream=template.upstream
+        owner,
+        member.id,
+        spec,
+        config=template.config_name,
+        slot=member.slot_name,
+        upstream=template.upstream,
+        source=source,
     )
     await _create(context, POD, pod)
+    if source.name == NONE:
+        return
+    where = "standby" if source.is_standby else "primary"
+    context.services.telemetry.record(metrics.COPIES, 1, **context.labels, source=where)
+    name = source.name if source.is_standby else "the primary"
+    context.emit(Reason.SEEDING, f"{member.name} is copied from {name}, since {source.why}")
 
 
 async def _create(context: SetContext, kind: Kind, manifest: Manifest) -> None:
