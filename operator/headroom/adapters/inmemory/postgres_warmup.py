@@ -96,7 +96,7 @@ class MemoryWarmup:
         if not server.is_in_recovery:
             raise PrimaryUnavailable("it is not in recovery", reason=Reason.MEMBER_PROMOTED)
         if READS_ALL not in login.rights:
-            raise Refused(f"the login is no member of {READS_ALL}", reason=Reason.MISSING_RIGHT)
+            raise Refused(f"the login is not a member of {READS_ALL}", reason=Reason.MISSING_RIGHT)
         for extension in WARMUP_EXTENSIONS:
             if extension not in server.cache.extensions:
                 raise Refused(f"the database has no extension {extension}", reason=Reason.EXTENSION_MISSING)

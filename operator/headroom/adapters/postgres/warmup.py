@@ -1,6 +1,6 @@
 """The link that reads what is hot in one replica's cache, and reads it into another's.
 
-Each call is a transaction of its own: it is read-only, checks what it is about to call, and is rolled back.
+Each call is a separate transaction: it is read-only, checks what it is about to call, and is rolled back.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,8 +23,12 @@ WARMUP_OPTIONS: Mapping[str, str] = {**PROBE_OPTIONS, "lock_timeout": "100", "st
 """Whoever waits for a lock on a relation holds up all that come after, replay among them."""
 CALL_SECONDS = 4.0
 READ_MILLISECONDS = 15_000
+READING = f"""
+SET LOCAL statement_timeout = {READ_MILLISECONDS}; SET LOCAL work_mem = '64MB'; SET LOCAL enable_nestloop = off
+"""
+"""The planner takes a cache for 1,000 rows: a nested loop would take the product of its blocks and the relations."""
 READ_SECONDS = 20.0
-"""Reading a cache of 8 GiB takes a second or two of a processor."""
+"""Reading a cache takes about half a second of a processor for each GiB of it."""
 FETCHED_ROWS = 500
 MOST_NUMBER = 2**32
 """Above every oid and block number."""
@@ -79,7 +83,7 @@ class PinnedWarmup:
         }
 
         async def work(link: Link, schemas: _Schemas) -> tuple[BlockRange, ...]:
-            await link.execute(f"SET LOCAL statement_timeout = {READ_MILLISECONDS}")
+            await link.execute(READING)
             statement = _place(warmup_sql.READ_HOT, schemas.buffercache)
             found: list[BlockRange] = []
             async with link.cursor(name="headroom") as cursor:
@@ -128,7 +132,7 @@ class PinnedWarmup:
 
 
 def _place(statement: str, schema: str) -> str:
-    """The statement with the name of a schema in it; whatever the name, it is no placeholder."""
+    """The statement with the name of a schema in it; whatever the name, it is not a placeholder."""
     name = quoting.Identifier(schema).as_string(None).replace("%", "%%")
     return statement.replace("{schema}", name)
 
@@ -140,7 +144,7 @@ def _find_schemas(row: Row) -> _Schemas:
         raise PrimaryUnavailable(message, reason=Reason.MEMBER_PROMOTED)
     login = read_text(row["login"])
     if not row["may_read"]:
-        message = f"the login {login} is no member of pg_read_all_data: run {SCRIPT}"
+        message = f"the login {login} is not a member of pg_read_all_data: run {SCRIPT}"
         raise Refused(message, reason=Reason.MISSING_RIGHT)
     return _Schemas(
         _find_schema(row, "pg_buffercache", "buffercache", login), _find_schema(row, "pg_prewarm", "prewarm", login)
@@ -154,7 +158,7 @@ def _find_schema(row: Mapping[str, Any], extension: str, name: str, login: str) 
         raise Refused(message, reason=Reason.EXTENSION_MISSING)
     if not row[f"is_{name}_own"]:
         message = (
-            f"role {read_text(row[f'{name}_owner'])}, which is no superuser, could replace functions of extension "
+            f"role {read_text(row[f'{name}_owner'])}, which is not a superuser, could replace functions of extension "
             f"{extension}: run ALTER EXTENSION {extension} SET SCHEMA headroom, and {SCRIPT}"
         )
         raise Refused(message, reason=Reason.MISSING_RIGHT)

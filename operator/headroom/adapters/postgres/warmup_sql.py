@@ -1,9 +1,9 @@
 """The statements of the login that fills caches. They read catalogs and call two functions of PostgreSQL's own
 extensions; `{schema}` is where those are.
 
-The login may read all data, password verifiers among them, so that nothing but our own statements may run as it. A
+The login may read all data, password verifiers among them, so that only our own statements may run as it. A
 function counts as an extension's own if it is C code of that extension's library, which only superusers can make, and
-stands in a schema that no other role can rename and put another one in place of. Its arguments have exactly the types
+if its schema is one that no other role can rename and put another one in place of. Its arguments have exactly the types
 of its definition: no overloaded function in that schema can be meant. The view pg_buffercache is not read, since its
 owner can replace it.
 """
@@ -69,15 +69,16 @@ WITH here AS MATERIALIZED (
     SELECT oid, file, block, usage,
            CASE WHEN lag(block) OVER w / %(longest)s = block / %(longest)s THEN block - lag(block) OVER w - 1 END AS gap
     FROM hot WINDOW w AS (PARTITION BY oid ORDER BY block)
-), chosen AS (
+), chosen AS MATERIALIZED (
     SELECT CASE WHEN count(*) FILTER (WHERE gap <= %(small)s) >= count(*) - %(most)s THEN %(small)s
                 WHEN count(*) FILTER (WHERE gap <= %(middle)s) >= count(*) - %(most)s THEN %(middle)s
                 ELSE %(large)s END AS gap
     FROM spaced
 ), numbered AS (
     SELECT s.oid, s.file, s.block, s.usage,
-           count(*) FILTER (WHERE s.gap IS NULL OR s.gap > chosen.gap) OVER (PARTITION BY s.oid ORDER BY s.block) AS run
-    FROM spaced s, chosen
+           count(*) FILTER (WHERE s.gap IS NULL OR s.gap > (SELECT gap FROM chosen))
+             OVER (PARTITION BY s.oid ORDER BY s.block) AS run
+    FROM spaced s
 ), runs AS (
     SELECT oid, file, min(block) AS first, max(block) AS last,
            sum(usage) / (max(block) - min(block) + 1) AS heat

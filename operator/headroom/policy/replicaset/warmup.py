@@ -97,7 +97,7 @@ def _find_stop(member: EvaluatedMember, bounds: Readiness, taken: Collection[str
     if member.name in taken:
         return "it is needed in the Service"
     if not _is_standby(member):
-        return "it is no standby any more"
+        return "it is not a standby any more"
     lag, ineligible = member.facts.measured, member.facts.ineligible
     if ineligible is not None:
         return f"it may not serve: {ineligible.message}"

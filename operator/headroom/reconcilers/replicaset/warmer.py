@@ -1,6 +1,6 @@
 """Fills the caches of standbys beside the passes, each run in a task and on connections of its own.
 
-A pass takes what has ended, ends what must not continue, and begins what is due; it waits for none of it.
+A pass takes what has ended, ends what must not continue, and begins what is due; it never waits.
 """
 
 import asyncio
@@ -142,7 +142,7 @@ def _report(context: SetContext, name: str, warmed: Warmed) -> None:
 
 
 def _report_failure(context: SetContext, name: str, error: BaseException) -> None:
-    """What a person can remedy is said in the set; all else passes, and the next run may succeed."""
+    """A condition reports what a person can remedy; all else passes, and the next run may succeed."""
     is_login = isinstance(error, PrimaryUnavailable) and error.reason in LOGIN_REASONS
     if isinstance(error, Refused) or is_login:
         context.handles.warmup_note = f"caches of standbys are not filled: {name}: {error}"

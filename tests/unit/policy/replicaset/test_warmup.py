@@ -110,7 +110,7 @@ def test_a_run_ends_when_its_member_has_no_stream() -> None:
 @pytest.mark.parametrize("member", [serving(5), make_member(Role.DRAINING, 5), standby(5, claim=RETIRED)])
 def test_a_run_ends_when_its_member_is_no_standby_any_more(member: Member) -> None:
     found = plan(serving(), member, states={"store-5-a": RUNNING})
-    assert dict(found.stop) == {"store-5-a": "it is no standby any more"}
+    assert dict(found.stop) == {"store-5-a": "it is not a standby any more"}
 
 
 def test_a_reading_that_is_missing_ends_nothing() -> None:
