@@ -27,7 +27,7 @@ from headroom.reconcilers.replicaset.warmer import Place, fill_cache
 from tests.postgres_server import HBA, WARMUP, Installation, Server, ServerMaker, find_installations, local_dialer
 
 BUFFERS_MIB, DATA_MIB, HOT_MIB = 128, 768, 72
-BUFFERS = {"shared_buffers": f"{BUFFERS_MIB}MB", "max_wal_size": "2GB", "wal_keep_size": "2GB"}
+BUFFERS = {"shared_buffers": f"{BUFFERS_MIB}MB", "max_wal_size": "2GB", "wal_keep_size": "2GB", "track_io_timing": "on"}
 ROWS_OF_MIB = 1024**2 // 1024
 """One row has about 1 KiB."""
 READS_PER_SECOND, ROWS_OF_READ, CLIENTS = 40, 10, 4
@@ -69,6 +69,10 @@ class Round:
     """One activation; `warmed` is None without a warm-up, CPU seconds are those of the warm-up."""
 
     reads: Reads
+    misses: int
+    """Blocks that readers did not find in the standby's cache."""
+    missed_seconds: float
+    """How long reads waited for these."""
     warmed: Warmed | None = None
     standby_cpu: float = 0.0
     serving_cpu: float = 0.0
@@ -107,18 +111,32 @@ class Bench:
         self.standby.start()
         self.heat()
         if not is_warmed:
-            return Round(self.read())
+            return Round(*self.read_counted())
         before = [cpu_of(self.standby), cpu_of(self.serving), time.process_time()]
         warmed = asyncio.run(self.fill())
         spent = [cpu_of(self.standby), cpu_of(self.serving), time.process_time()]
         standby, serving, operator = (after - earlier for after, earlier in zip(spent, before, strict=True))
-        return Round(self.read(), warmed, standby, serving, operator)
+        return Round(*self.read_counted(), warmed, standby, serving, operator)
 
     async def fill(self) -> Warmed:
         clock = SystemClock()
         postgres = PsycopgPostgres(SessionNames("bench", "one"), OpenFence(), clock, dialer=local_dialer())
         places = [Place(name_of(server), server.target(WARMUP)) for server in (self.standby, self.serving)]
         return await fill_cache(postgres, clock, places[0], places[1], 120.0)
+
+    def read_counted(self) -> tuple[Reads, int, float]:
+        """The reads, the blocks that they missed, and the seconds that this took them."""
+        before = self.count_misses()
+        reads = self.read()
+        misses, seconds = (after - earlier for after, earlier in zip(self.count_misses(), before, strict=True))
+        return reads, int(misses), seconds
+
+    def count_misses(self) -> tuple[int, float]:
+        # A backend reports what it has counted when it ends, or a second after its last statement.
+        time.sleep(1.5)
+        statement = "SELECT blks_read, blk_read_time FROM pg_stat_database WHERE datname = current_database()"
+        [row] = self.standby.sql(statement)
+        return int(row["blks_read"]), float(row["blk_read_time"]) / 1000
 
     def read(self) -> Reads:
         """Reads of random hot rows, each due at its time however late the one before was."""
@@ -207,6 +225,10 @@ def summarise(cold: list[Round], warm: list[Round]) -> dict[str, Figure]:
             median("first_minute_p95_warmed", [each.reads.p95() for each in warm]),
             median("first_10s_p95_cold", [each.reads.p95(EARLY_SECONDS) for each in cold]),
             median("first_10s_p95_warmed", [each.reads.p95(EARLY_SECONDS) for each in warm]),
+            median("first_minute_misses_cold", [float(each.misses) for each in cold], "blocks"),
+            median("first_minute_misses_warmed", [float(each.misses) for each in warm], "blocks"),
+            median("first_minute_missed_cold", [each.missed_seconds for each in cold]),
+            median("first_minute_missed_warmed", [each.missed_seconds for each in warm]),
             median("warmup_seconds", [one.seconds for _, one in done]),
             median("warmup_bytes", [one.blocks * 8192.0 for _, one in done], "B"),
             median("standby_cpu", [each.standby_cpu for each, _ in done]),

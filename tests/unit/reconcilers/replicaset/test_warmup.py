@@ -17,6 +17,7 @@ from headroom.ports.kube import POD, SECRET, Manifest, ObjectRef
 from headroom.ports.postgres import WarmupLink
 from headroom.reconcilers.replicaset.metrics import WARMED_BLOCKS
 from headroom.reconcilers.replicaset.warmer import Place, fill_cache
+from headroom.reconcilers.replicaset.warmup_task import WarmupTask
 from tests.manifests import NAMESPACE
 from tests.unit.reconcilers.replicaset.world import SET, World
 from tests.unit.reconcilers.stepped import GUARD_REF
@@ -86,6 +87,16 @@ class WarmWorld(World):
         return [entry["name"] for entry in self.status["members"]]
 
     @property
+    def task(self) -> WarmupTask:
+        """The run that fills the standby's cache."""
+        return self.reconciler._states[self.body["metadata"]["uid"]].handles.members[self.standby].warmup
+
+    def let_pass(self, seconds: float) -> None:
+        """As if the last run had ended so much earlier."""
+        assert self.task.ended_at is not None
+        self.task.ended_at -= seconds
+
+    @property
     def note(self) -> str:
         return str(self.condition("WarmPoolReady")["message"])
 
@@ -102,7 +113,11 @@ async def test_what_is_hot_where_readers_are_comes_into_the_standbys_cache_and_a
     assert source.questions["hot"] == 1
     assert world.telemetry.value(WARMED_BLOCKS, namespace=NAMESPACE, name=SET.name, member=world.standby) == BLOCKS
     assert world.note == "1 standby is warm"
-    await world.run(REFRESH_SECONDS, step=10)
+    world.let_pass(REFRESH_SECONDS - 60)
+    await world.run(10)
+    assert source.questions["hot"] == 1
+    world.let_pass(60)
+    await world.run(10)
     assert source.questions["hot"] == 2
 
 
@@ -130,7 +145,7 @@ async def test_activation_does_not_wait_for_a_run_and_ends_it() -> None:
     await world.serve()
     HeldPostgres.is_held = True
     await world.run(4)
-    task = world.reconciler._states[world.body["metadata"]["uid"]].handles.members[world.standby].warmup
+    task = world.task
     assert task.state.is_running
     world.edit_spec(replicas=2, standbys=0)
     began = world.clock.monotonic()
@@ -149,12 +164,14 @@ async def test_a_run_ends_when_replay_falls_behind_and_comes_back_later() -> Non
     assert source.questions["hot"] == 1
     standby.is_paused = True
     await world.run(8)
-    task = world.reconciler._states[world.body["metadata"]["uid"]].handles.members[world.standby].warmup
+    task = world.task
     assert not task.state.is_running
     HeldPostgres.is_held, standby.is_paused = False, False
-    await world.run(RETRY_SECONDS - 30, step=1)
+    world.let_pass(RETRY_SECONDS - 30)
+    await world.run(10)
     assert source.questions["hot"] == 1
-    await world.run(45, step=1)
+    world.let_pass(30)
+    await world.run(10)
     assert source.questions["hot"] == 2
     assert cached(standby) == BLOCKS
 
@@ -164,7 +181,7 @@ async def test_its_budget_ends_a_run() -> None:
     await world.serve(warmup={"budget": "1s"})
     HeldPostgres.is_held = True
     await world.run(4)
-    task = world.reconciler._states[world.body["metadata"]["uid"]].handles.members[world.standby].warmup
+    task = world.task
     assert task.state.is_running
     await asyncio.sleep(1.2)  # the budget is of real seconds
     await world.run(3)
@@ -194,18 +211,22 @@ async def test_without_the_login_nothing_is_asked_and_the_set_says_once_what_to_
 async def test_a_missing_secret_an_extension_and_a_wrong_password_are_each_said_with_the_remedy() -> None:
     world = WarmWorld()
     source, standby = await world.serve()
+    await world.run(6)
     standby.cache.extensions.clear()
-    await world.run(REFRESH_SECONDS + 10, step=10)
+    world.let_pass(REFRESH_SECONDS)
+    await world.run(10)
     assert "the database has no extension pg_buffercache" in world.note
     assert world.condition("WarmPoolReady")["status"] == "True"
     standby.cache.extensions |= source.cache.extensions
-    await world.run(RETRY_SECONDS + 10, step=1)
+    world.let_pass(RETRY_SECONDS)
+    await world.run(10)
     assert world.note == "1 standby is warm"
     world.cluster.delete(ObjectRef(SECRET, NAMESPACE, "store-warmup"))
-    await world.run(80, step=2)
+    await world.run(70, step=1)
     assert "Secret store-warmup does not exist" in world.note
     world.set_secret("store-warmup", username="warmup", password="wrong")
-    await world.run(REFRESH_SECONDS + 10, step=10)
+    world.let_pass(REFRESH_SECONDS)
+    await world.run(10)
     assert "password authentication failed" in world.note
 
 
