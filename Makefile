@@ -78,7 +78,7 @@ demo: setup ## the main job with real input, to watch; KEEP=1 leaves it running
 	@echo "the cluster first (the first time takes some minutes), then the scene, then the load"
 	@$(PYTHON) -m e2e.run $(PYTHON) -m e2e.demo
 
-bench: bench-replicas bench-workers ## every benchmark
+bench: bench-replicas bench-warmup bench-workers ## every benchmark
 
 bench-replicas: setup ## warm activation and base backup beside a bare pg_basebackup; writes build/results
 	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.replicas
