@@ -148,9 +148,12 @@ async def test_activation_does_not_wait_for_a_run_and_ends_it() -> None:
     task = world.task
     assert task.state.is_running
     world.edit_spec(replicas=2, standbys=0)
+    ended: list[bool] = []
+    world.kube.on_write = lambda _: ended.append(task.is_stopping or not task.state.is_running)
     began = world.clock.monotonic()
     await world.one_pass()
     assert world.roles() == ["serving", "serving"]
+    assert ended[0], "before the label was written"
     assert world.clock.monotonic() - began < 0.5
     await world.run(2)
     assert not task.state.is_running
