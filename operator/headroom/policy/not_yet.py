@@ -60,8 +60,6 @@ TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
         NotYet("provisioning.method", "every replica starts from a base backup", (Method.BASE_BACKUP,)),
         NotYet("provisioning.snapshots", "no snapshots are taken"),
         NotYet("routing.rebalance.enabled", "clients find new replicas when they connect again"),
-        NotYet("warmup.prewarm", "the cache of a standby fills as it serves", (False,), is_default_unmet=True),
-        NotYet("warmup.budget", "the cache of a standby fills as it serves"),
     ),
     WorkerPoolSpec: (
         NotYet("workers.suspendRef", "the CronJob is never suspended"),

@@ -20,6 +20,7 @@ from headroom.model.database import (
 from headroom.model.libraries import ServerLibraries
 from headroom.model.timelines import TimelineHistory
 from headroom.model.waits import WaitSample
+from headroom.model.warmup import BlockRange
 from headroom.ports.signals import QueueTables
 
 
@@ -141,6 +142,35 @@ class ReplicaLink(Protocol):
         ...
 
 
+class WarmupLink(Protocol):
+    """A connection to one replica with the login that fills caches. It runs no code of the database's users: functions
+    of pg_buffercache and pg_prewarm themselves are called, and no relation is read by a query.
+
+    Each call raises `Refused` where the login or an extension does not serve (the message has the remedy), and
+    `PrimaryUnavailable` (MemberPromoted) on a server that is not in recovery.
+    """
+
+    async def describe(self) -> tuple[str, int]:
+        """The server's `cluster_name`, and the blocks that its shared_buffers hold."""
+        ...
+
+    async def read_hot(self, most_blocks: int) -> tuple[BlockRange, ...]:
+        """What of the connection's database is often used in this cache, the hottest first; no more than so many
+        blocks, those between hot neighbours included. It takes seconds of a large cache.
+        """
+        ...
+
+    async def warm(self, ranges: Sequence[BlockRange]) -> int | None:
+        """Read ranges of one relation into this cache; how many blocks that were. None, at once, if somebody has locked
+        the relation or waits to, and if it is gone or was rewritten.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End the connection."""
+        ...
+
+
 class QueueListener(Protocol):
     """Waits for the notifications of a queue library (LISTEN): only that they came, not what they said."""
 
@@ -203,6 +233,10 @@ class Postgres(Protocol):
 
     async def open_replica(self, target: ConnectionTarget) -> ReplicaLink:
         """Connect to one replica by its pod address."""
+        ...
+
+    async def open_warmup(self, target: ConnectionTarget) -> WarmupLink:
+        """Connect to one replica with the login that fills caches."""
         ...
 
     async def open_queue(self, target: ConnectionTarget) -> QueueLink:

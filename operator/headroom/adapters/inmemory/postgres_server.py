@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+from headroom.adapters.inmemory.postgres_warmup import MemoryCache
 from headroom.errors import PrimaryUnavailable, Refused
 from headroom.model.database import (
     NEWEST_MAJOR,
@@ -149,6 +150,7 @@ class MemoryServer:
     forks: list[tuple[int, Lsn]] = field(default_factory=list)
     notified: dict[str, int] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    cache: MemoryCache = field(default_factory=MemoryCache)
     _replayed: int = 0
     _received: int = 0
 
@@ -251,6 +253,7 @@ class MemoryServer:
         self.starts += 1
         self.started_at = start_postmaster()
         self.sessions.clear()
+        self.cache.usage.clear()
         self.lock_holder = None
         self._publish()
 

@@ -214,7 +214,9 @@ def _warm_pool(context: SetContext) -> Condition:
         message = f"{were} when it could last be measured: {outage.message}"
         return Condition(kind, Truth.UNKNOWN, outage.reason, message)
     if warm >= wanted:
-        return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, count_of(warm, "standby is warm", "standbys are warm"))
+        note = f"; {context.handles.warmup_note}" if context.handles.warmup_note else ""
+        message = f"{count_of(warm, 'standby is warm', 'standbys are warm')}{note}"
+        return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, message)
     reason = _find_trouble(context) or Reason.WARM_POOL_REFILLING
     all_warm = count_of(wanted, "standby is warm", "standbys are warm")
     return Condition(kind, Truth.FALSE, reason, f"{warm} of {all_warm}{_describe_most_advanced(context)}")

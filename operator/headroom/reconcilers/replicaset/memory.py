@@ -19,6 +19,7 @@ from headroom.reconcilers.logins import CachedLogin
 from headroom.reconcilers.replicaset.copy_reader import SizeTask
 from headroom.reconcilers.replicaset.library_reader import LibraryTask
 from headroom.reconcilers.replicaset.pod_template import PodTemplate
+from headroom.reconcilers.replicaset.warmup_task import WarmupTask
 from headroom.reconcilers.servers import GuardKey
 
 
@@ -37,9 +38,11 @@ class MemberHandles:
     unplanned: str = ""
     unended: str = ""
     libraries: LibraryTask = field(default_factory=LibraryTask)
+    warmup: WarmupTask = field(default_factory=WarmupTask)
 
     async def close(self) -> None:
-        """End the questions and the connection."""
+        """End the questions and the connections."""
+        await self.warmup.close()
         await self.libraries.close()
         if self.pending is not None:
             self.pending.cancel()
@@ -77,6 +80,8 @@ class SetHandles:
     """The certificates that verify the one of the spec's Secret, as last read; None if it names none."""
     given_authority: str = ""
     """What it found (PEM), empty if there is no Secret, or no certificate in it that verifies the others."""
+    warmup_note: str = ""
+    """Why the caches of standbys are not filled, with the remedy; empty if they are, or need not be."""
 
     async def close(self) -> None:
         """End all connections."""

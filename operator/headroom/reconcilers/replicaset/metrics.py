@@ -69,6 +69,24 @@ SESSIONS_ENDED = Metric(
 KEPT_WAL = Metric(
     "headroom_replicaset_kept_wal_bytes", MetricType.GAUGE, "WAL that the set's slots keep on the primary.", OBJECT
 )
+WARMED_AT = Metric(
+    "headroom_replicaset_warmed_timestamp_seconds",
+    MetricType.GAUGE,
+    "When the cache of a standby was last filled, in seconds since 1970.",
+    (*OBJECT, "member"),
+)
+WARMED_BLOCKS = Metric(
+    "headroom_replicaset_warmed_blocks",
+    MetricType.GAUGE,
+    "Blocks that were read into the cache of a standby then.",
+    (*OBJECT, "member"),
+)
+WARMUP_SECONDS = Metric(
+    "headroom_replicaset_warmup_seconds",
+    MetricType.GAUGE,
+    "How long the cache of a standby took to fill then.",
+    (*OBJECT, "member"),
+)
 SLOTS_LEFT = Metric(
     "headroom_replicaset_slots_left_total",
     MetricType.COUNTER,
@@ -89,6 +107,9 @@ ALL = (
     ATTEMPTS_FAILED,
     SESSIONS_ENDED,
     KEPT_WAL,
+    WARMED_AT,
+    WARMED_BLOCKS,
+    WARMUP_SECONDS,
 )
 """The metrics of one set; the slots that it left behind are counted for their guard, and outlive it."""
 

@@ -30,6 +30,7 @@ from headroom.reconcilers.replicaset.memory import SetContext, SetHandles
 from headroom.reconcilers.replicaset.routing import ensure_bundle, ensure_routing
 from headroom.reconcilers.replicaset.status import describe_status
 from headroom.reconcilers.replicaset.teardown import read_for_teardown, teardown_pass
+from headroom.reconcilers.replicaset.warmer import Warmer
 from headroom.reconcilers.reporter import DesiredStatus, NotYetEvents
 
 STARTS_WITHIN = timedelta(seconds=10)
@@ -60,6 +61,7 @@ class ReplicaSetReconciler:
     services: Services
     _states: dict[str, _SetState] = field(default_factory=dict)
     _not_yet: NotYetEvents = field(init=False)
+    _warmer: Warmer = field(default_factory=Warmer)
 
     def __post_init__(self) -> None:
         self._not_yet = NotYetEvents(self.services.telemetry)
@@ -80,6 +82,7 @@ class ReplicaSetReconciler:
         self._not_yet.emit(body, spec)
         context = await self._begin(body, spec, state)
         try:
+            self._warmer.follow(context)
             await _act(context)
         finally:
             # Also after an error: an action that took effect must be remembered.

@@ -65,7 +65,7 @@ async def test_a_warm_standby_is_as_expected_and_so_are_the_words_after_each_tur
 
 async def test_every_condition_of_a_calm_set_says_something() -> None:
     world = World()
-    world.add_set()
+    world.add_set(warmup={"prewarm": False})
     await world.run(30)
     assert [entry["type"] for entry in world.status["conditions"] if not entry["message"]] == []
     assert world.condition("WarmPoolReady")["message"] == "1 standby is warm"
