@@ -25,6 +25,7 @@ from headroom.manifests.configuration import (
 )
 from headroom.model.database import ConnectionTarget
 from headroom.model.replica import CONFIG_ANNOTATION, ROLE_LABEL, SET_LABEL, TEMPLATE_ANNOTATION, MemberId, Role
+from headroom.model.snapshot import Stamps
 
 DATA_FOLDER = "/data"
 PGDATA = f"{DATA_FOLDER}/pgdata"
@@ -86,9 +87,20 @@ class Upstream:
 
 
 def build_pod(
-    owner: Owner, member: MemberId, spec: ReplicaSetSpec, *, config: str, slot: str, upstream: Upstream
+    owner: Owner,
+    member: MemberId,
+    spec: ReplicaSetSpec,
+    *,
+    config: str,
+    slot: str,
+    upstream: Upstream,
+    restored: Stamps | None = None,
 ) -> dict[str, Any]:
-    """The pod of one member, not yet in the read Service; `config` names the ConfigMap that it reads all its life."""
+    """The pod of one member, not yet in the read Service; `config` names the ConfigMap that it reads all its life.
+
+    `restored` has the stamps of the snapshot that its volume was made of. The hash of the template leaves them out:
+    once the volume is the member's own, they do not matter.
+    """
     template = spec.template
     name = member.object_name(owner.name)
     labels = {**template.metadata.labels, **build_member_labels(member), ROLE_LABEL: Role.PROVISIONING.value}
@@ -102,7 +114,7 @@ def build_pod(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": build_metadata(owner, name, labels=labels, annotations=annotations),
-        "spec": _build_pod_spec(owner, spec, name, config=config, slot=slot, upstream=upstream),
+        "spec": _build_pod_spec(owner, spec, name, config=config, slot=slot, upstream=upstream, restored=restored),
     }
 
 
@@ -119,9 +131,16 @@ def build_template_hash(owner: Owner, spec: ReplicaSetSpec, *, config: str, upst
 
 
 def _build_pod_spec(
-    owner: Owner, spec: ReplicaSetSpec, name: str, *, config: str, slot: str, upstream: Upstream
+    owner: Owner,
+    spec: ReplicaSetSpec,
+    name: str,
+    *,
+    config: str,
+    slot: str,
+    upstream: Upstream,
+    restored: Stamps | None = None,
 ) -> dict[str, Any]:
-    environment = _environment(owner, spec, name, slot, upstream)
+    environment = _environment(owner, spec, name, slot=slot, upstream=upstream, restored=restored)
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -143,7 +162,9 @@ def _count_grace_seconds(spec: ReplicaSetSpec) -> int:
     return LAME_DUCK_SECONDS + int(spec.drain.timeout.total_seconds()) + STOP_SECONDS
 
 
-def _environment(owner: Owner, spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream) -> list[dict[str, Any]]:
+def _environment(
+    owner: Owner, spec: ReplicaSetSpec, name: str, *, slot: str, upstream: Upstream, restored: Stamps | None
+) -> list[dict[str, Any]]:
     ca_file = f"{CONFIG_FOLDER}/{CA_FILE}" if upstream.target.ca_pem is not None else None
     rate = spec.provisioning.max_rate
     values = {
@@ -166,6 +187,8 @@ def _environment(owner: Owner, spec: ReplicaSetSpec, name: str, slot: str, upstr
         "DATABASE": upstream.target.database,
         "TRIES": str(SEED_TRIES),
         "MAX_RATE_KIB": str(rate // 1024) if rate is not None else "",
+        "RESTORE": restored.consistency if restored is not None else "",
+        "RESTORED_SLOT": restored.source_slot if restored is not None else "",
         "LOCK_SECONDS": str(LOCK_SECONDS),
         "REFRESH_SECONDS": str(REFRESH_SECONDS),
         "LAME_DUCK_SECONDS": str(LAME_DUCK_SECONDS),

@@ -20,6 +20,11 @@ def describe_seconds(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 3 * 3600 else f"{seconds / 3600:.1f} h"
 
 
+def format_mebibytes(size: float) -> str:
+    """`12 MiB`, rounded."""
+    return f"{size / 1024**2:.0f} MiB"
+
+
 def round_number(value: float) -> float:
     """Two significant digits: enough for a person, and a status does not change all the time."""
     if value == 0 or not math.isfinite(value):

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -42,6 +42,9 @@ class Volume:
     certificate: tuple[str, str] | None = None
     hba: Sequence[str] = ()
     allows_plaintext: bool = True
+    slot: str = SLOT
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What its pod's environment has, beside or instead of what each pod's has."""
     port: int = field(default_factory=find_free_port)
     server: "subprocess.Popen[bytes] | None" = None
     begun: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
@@ -96,7 +99,7 @@ class Volume:
     def environment(self, **changes: str) -> dict[str, str]:
         ca_file = f"{CONFIG_FOLDER}/{CA_FILE}" if self.target.ca_pem is not None else None
         major = self.primary.installation.major
-        conninfo = build_conninfo(self.target, REPLICATION.username, SLOT, ca_file, major)
+        conninfo = build_conninfo(self.target, REPLICATION.username, self.slot, ca_file, major)
         for mounted, name in ((RUN_FOLDER, "run"), (CONFIG_FOLDER, "config")):
             conninfo = conninfo.replace(mounted, str(self.folder / name))
         values = {
@@ -104,7 +107,7 @@ class Volume:
             "PGDATA": str(self.pgdata),
             "CONFIG": str(self.folder / "config"),
             "NAME": "store-0-a",
-            "SLOT": SLOT,
+            "SLOT": self.slot,
             "SYSTEM_IDENTIFIER": self.facts.system_identifier,
             "MAJOR": str(major),
             "PRIMARY_CONNINFO": conninfo,
@@ -126,7 +129,7 @@ class Volume:
             "DRAIN_SECONDS": "5",
             "MONITOR_ROLE": MONITOR.username,
         }
-        return {**values, **changes}
+        return {**values, **self.variables, **changes}
 
     def command(self, script: str) -> list[str]:
         installed = self.primary.installation
@@ -238,6 +241,25 @@ class Volume:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
+
+    def stop_fast(self) -> None:
+        """End the server as a pod's end does, cleanly."""
+        assert self.run("stop.sh").returncode == 0
+        assert self.server is not None
+        self.server.wait(20)
+
+    def signal_all(self, what: signal.Signals) -> None:
+        """To the server and its backends, which have sessions of their own."""
+        assert self.server is not None
+        path = Path(f"/proc/{self.server.pid}/task/{self.server.pid}/children")
+        for pid in [self.server.pid, *map(int, path.read_text().split())]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, what)
+
+    def take_snapshot(self, folder: Path) -> None:
+        """Copy all that is on the volume, as a driver's snapshot of it does, over what another folder has."""
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", str(self.folder / "data"), str(folder)], check=True)
 
     def close(self) -> None:
         self.stop_at_once()

@@ -22,6 +22,7 @@ from headroom.model.replica import (
     SLOT_ANNOTATION,
     TEMPLATE_ANNOTATION,
 )
+from headroom.model.restore import RESTORED_ANNOTATIONS
 from headroom.model.snapshot import SNAPSHOT_ANNOTATION, STAMP_ANNOTATIONS
 from headroom.policy.databaseguard.identity import ACCEPT_ANNOTATION
 from headroom.ports.kube import (
@@ -51,6 +52,7 @@ KEPT_ANNOTATIONS = (
     CONFIG_ANNOTATION,
     DRAINING_SINCE_ANNOTATION,
     DRAINING_WHY_ANNOTATION,
+    *RESTORED_ANNOTATIONS,
     RETIRE_ANNOTATION,
     SEEDED_ANNOTATION,
     SLOT_ANNOTATION,

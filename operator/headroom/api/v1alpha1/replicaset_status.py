@@ -70,6 +70,8 @@ class LeadTime(StatusModel):
 
     warm_seconds: Number | None = None
     """From a standby."""
+    volume_snapshot_seconds: Number | None = None
+    """From a snapshot."""
     base_backup_seconds: Number | None = None
     """From a base backup."""
 
@@ -90,7 +92,7 @@ class ReplicaSetStatus(CommonStatus):
     """What a person should know first: the reason of Ready while it is not True, else the condition that is not as it
     should be and its reason, such as `Stalled:WALSendersExhausted`; `AsExpected` if all are."""
     method: Word | None = None
-    """What the replicas were created from."""
+    """What the replicas were created from; `Mixed` if not all from the same."""
     replicas: Count | None = None
     """Replicas that serve: pods that match `selector`."""
     selector: Annotated[str, Field(max_length=512)] | None = None

@@ -20,8 +20,10 @@ from headroom.policy.replicaset.growth import Connections, Growth
 from headroom.policy.replicaset.libraries import describe_notes
 from headroom.policy.replicaset.members import EvaluatedMember, Member, StageContext
 from headroom.policy.replicaset.memory import SetMemory, assemble
+from headroom.policy.replicaset.method import choose_method, find_history
 from headroom.policy.replicaset.plan import Plan, decide_plan
 from headroom.policy.replicaset.replay_lag import is_within
+from headroom.policy.replicaset.restores import ANY_COPY, Choice
 from headroom.policy.replicaset.stages import decide_stage, is_over_cap
 from headroom.policy.replicaset.staleness import find_stale_reads
 from headroom.policy.replicaset.stream_loss import find_streaming
@@ -34,9 +36,10 @@ from headroom.reasons import Reason
 class SetDecision:
     """All that a pass concluded. Everything a user sees comes from here.
 
-    `refusal` is why no member can be begun, `is_waiting`: a failed attempt has to be waited out first. `outage` is set
-    once it has lasted long enough to report. `unsettled` names members that another process left and that this new one
-    has not measured yet, `is_settling`: it cannot evaluate the set yet. `conflict`: the installation does not
+    `begin` is what the next member is made from, `refusal` is why none can be begun, `is_waiting`: a failed attempt has
+    to be waited out first. `outage` is set once it has lasted long enough to report. `unsettled` names members that
+    another process left and that this new one has not measured yet, `is_settling`: it cannot evaluate the set yet.
+    `conflict`: the installation does not
     permit its pods, or an autoscaler scales a set that scales itself. `over_cap` names members whose slots keep more
     WAL than they may, also those that are going.
     `stale_reads`: who may answer with old data while the primary answers. `library_notes`: what of the primary's
@@ -46,6 +49,7 @@ class SetDecision:
     goal: Goal
     members: tuple[EvaluatedMember, ...]
     plan: Plan
+    begin: Choice = ANY_COPY
     refusal: Finding | None = None
     is_waiting: bool = False
     outage: Finding | None = None
@@ -64,13 +68,15 @@ class SetDecision:
 def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment) -> Outcome[SetDecision, SetMemory]:
     """Record the facts, evaluate the members, set the goal, plan the pass."""
     memory = memory.observe(facts, spec.readiness, now)
-    found = assemble(facts, memory, now.monotonic, connections=_count_configured(spec, facts))
-    context = _build_context(spec, facts, found, now)
+    assembled = assemble(facts, memory, now.monotonic, connections=_count_configured(spec, facts))
+    found = tuple(_choose(member, spec, facts, memory) for member in assembled)
+    context = _build_context(spec, facts, found, memory, now)
     members = tuple(EvaluatedMember(member, decide_stage(member, context)) for member in found)
     memory = replace(memory, growth=_observe_growth(spec, members, memory, now.monotonic))
     memory = memory.follow_start(spec)
     goal = decide_goal(spec, members, memory, now.monotonic)
-    refusal = _find_refusal(spec, facts, goal.desired + spec.standbys)
+    begin = choose_method(spec, facts, memory)
+    refusal = _find_refusal(spec, facts, goal.desired + spec.standbys) or begin.wait
     is_waiting = _is_waiting(memory, now.monotonic)
     is_young = memory.is_young(now.monotonic)
     unsettled = frozenset(member.name for member in found if is_young and _is_unmeasured(member, memory))
@@ -85,6 +91,7 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
         goal=goal,
         members=members,
         plan=plan,
+        begin=begin,
         refusal=refusal,
         is_waiting=is_waiting,
         outage=outage,
@@ -99,7 +106,16 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
     return Outcome(decision, memory.recommend(goal.wanted, goal.desired, now.monotonic))
 
 
-def _build_context(spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Member], now: Moment) -> StageContext:
+def _choose(member: Member, spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory) -> Member:
+    """Choose what it is made from, if it is to get its claim now."""
+    if member.claim is not None or member.slot is None:
+        return member
+    return replace(member, choice=choose_method(spec, facts, memory, member.slot))
+
+
+def _build_context(
+    spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Member], memory: SetMemory, now: Moment
+) -> StageContext:
     primary = facts.primary
     server = primary.view.server if primary is not None else None
     return StageContext(
@@ -110,6 +126,9 @@ def _build_context(spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Memb
         drain_timeout=spec.drain.timeout,
         streaming=find_streaming(members),
         flush_lsn=primary.position.lsn if primary is not None else None,
+        position=primary.position if primary is not None else None,
+        history=find_history(facts, memory),
+        snapshots=None if facts.snapshots is None else frozenset(each.name for each in facts.snapshots),
         wal_cap=decide_wal_cap(server, spec.provisioning.max_slot_wal) if server is not None else None,
     )
 

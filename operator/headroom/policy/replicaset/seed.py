@@ -1,8 +1,9 @@
 """Whether a member has its copy: claim, pod, then the step that fills the volume."""
 
-from headroom.model.replica import ContainerFacts, Role, Stage
+from headroom.model.replica import ClaimFacts, ContainerFacts, PodFacts, Role, Stage
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import Member, StageContext, StageVerdict
+from headroom.policy.replicaset.snapshot_fit import find_unreached
 from headroom.policy.replicaset.termination_cause import find_copy_cause
 from headroom.reasons import Reason
 
@@ -14,6 +15,8 @@ STREAMING_PHASE = "streaming database files"
 LOGIN_FAILURES = ("password authentication failed", "no pg_hba.conf entry", "permission denied to start WAL sender")
 IMAGE_FAULTS = frozenset({Reason.MAJOR_VERSION_MISMATCH, Reason.IMAGE_INCOMPLETE})
 """Reasons of a seed step that no volume is the cause of."""
+SNAPSHOT_REFUSED = ("seed: the snapshot ", "seed: pg_controldata cannot read the snapshot")
+"""How what restore.sh finds wrong begins."""
 SEED_REFUSED = 3
 """The seed step's exit status for an error that no second try can correct."""
 SEED_VOLUME_IN_USE = 4
@@ -24,6 +27,10 @@ def check_volume(member: Member, context: StageContext) -> StageVerdict | None:
     """Past it once the claim has a volume, or while it only waits until a node takes its pod (`check_pod`)."""
     claim, pod = member.claim, member.pod
     if claim is None:
+        wait = member.choice.wait if member.choice is not None else None
+        if wait is not None:
+            # Its slot fits no snapshot, and will fit none that is made before it: another one gets a slot that does.
+            return _seeding(wait.reason, wait.message, is_failed=True)
         return _seeding(Reason.IN_PROGRESS, "its claim is being created")
     # With late binding a volume is created only once a node was chosen: until then its absence says nothing.
     if claim.is_bound or (pod is not None and pod.unschedulable and not _is_about_volumes(pod.unschedulable)):
@@ -31,6 +38,8 @@ def check_volume(member: Member, context: StageContext) -> StageVerdict | None:
     age = context.now - claim.created_at
     if age <= timeouts.CLAIM_NOTICE:
         return _seeding(Reason.IN_PROGRESS, f"claim {claim.name} waits for a volume")
+    if claim.restored_from:
+        return _check_restored_volume(claim, context)
     # The scheduler may only repeat that the claim is unbound, which the message says already.
     why = f": {pod.unschedulable}" if pod and pod.unschedulable and "unbound" not in pod.unschedulable else ""
     message = (
@@ -38,6 +47,21 @@ def check_volume(member: Member, context: StageContext) -> StageVerdict | None:
         "its provisioner and the namespace's quota"
     )
     return _seeding(Reason.VOLUME_NOT_BOUND, message, is_failed=age > timeouts.PLACE_LIMIT)
+
+
+def _check_restored_volume(claim: ClaimFacts, context: StageContext) -> StageVerdict:
+    """The driver says only in an event of the claim what it waits for, or what is wrong, and events are not read."""
+    name, age = claim.restored_from, context.now - claim.created_at
+    if context.snapshots is not None and name not in context.snapshots:
+        message = f"snapshot {name} was deleted before claim {claim.name} had its volume"
+        return _seeding(Reason.SNAPSHOT_GONE, message, is_failed=True)
+    message = (
+        f"claim {claim.name} has waited {age.total_seconds():.0f} s for a volume from snapshot {name}; "
+        f"`kubectl describe pvc {claim.name}` shows what the driver says"
+    )
+    if age <= timeouts.RESTORE_LIMIT:
+        return _seeding(Reason.SEEDING, message)
+    return _seeding(Reason.RESTORE_STALLED, message, is_failed=True)
 
 
 def _is_about_volumes(unschedulable: str) -> bool:
@@ -105,8 +129,43 @@ def check_seed(member: Member, context: StageContext) -> StageVerdict | None:
         message = f"the copy failed and is tried again: {_add_remedy(cause)}"
         return _seeding(_find_reason(cause), message, is_failed=is_failed)
     if not pod.seed.is_running:
-        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is starting")
+        return _check_mount(member, pod, context)
     return _seeding(Reason.SEEDING, "the copy is being begun, checked, or synced to disk", is_failed=is_failed)
+
+
+def _check_mount(member: Member, pod: PodFacts, context: StageContext) -> StageVerdict:
+    """A driver that cannot attach or mount what it has restored says so in an event of the pod only."""
+    restored_from = member.claim.restored_from if member.claim is not None else ""
+    is_new = pod.role is Role.PROVISIONING and pod.seed.exit_code is None
+    if not (restored_from and is_new and context.now - pod.created_at > timeouts.RESTORE_LIMIT):
+        return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is starting")
+    message = (
+        f"pod {pod.name} has not started on its volume from snapshot {restored_from}; "
+        f"`kubectl describe pod {pod.name}` shows what the driver says"
+    )
+    return _seeding(Reason.RESTORE_STALLED, message, is_failed=True)
+
+
+def check_reach(member: Member, context: StageContext) -> StageVerdict | None:
+    """Whether a restored member can still follow the primary, which may have changed since its snapshot was chosen.
+
+    Once its server has run, its own position is known, and the slot has moved on with it.
+    """
+    stamps, pod = member.restored, member.pod
+    is_new = pod is None or (pod.role is Role.PROVISIONING and not pod.seed.is_done)
+    if stamps is None or context.position is None or not (is_new and member.is_unread):
+        return None
+    if stamps.timeline < context.position.timeline and context.history is None:
+        return None  # where it forked off is being asked
+    why = find_unreached(stamps, context.position, context.history)
+    start = member.slot.restart_lsn if member.slot is not None else None
+    if not why and (start is None or start > stamps.from_lsn):
+        why = f"needs WAL from {stamps.from_lsn}, and no slot on the primary keeps it any more"
+    if not why:
+        return None
+    what = member.claim.restored_from if member.claim is not None else ""
+    message = f"the snapshot {what} {why}; the primary has changed since, and a later snapshot or a copy is taken"
+    return _seeding(Reason.SNAPSHOT_OUT_OF_REACH, message, is_failed=True)
 
 
 def _copying(member: Member, context: StageContext) -> StageVerdict:
@@ -129,6 +188,8 @@ def _seeding(
 
 
 def _find_reason(cause: str) -> Reason:
+    if cause.startswith(SNAPSHOT_REFUSED):
+        return Reason.RESTORE_REFUSED
     if "major version" in cause:
         return Reason.MAJOR_VERSION_MISMATCH
     if "the image has no" in cause:

@@ -23,6 +23,7 @@ from headroom.model.replica import (
     PodFacts,
     Role,
 )
+from headroom.model.restore import parse_restored
 from headroom.model.snapshot import SNAPSHOT_ANNOTATION, SnapshotFacts, Stamps
 from headroom.ports.kube import VOLUME_SNAPSHOT, Manifest
 from headroom.reasons import Reason
@@ -88,6 +89,13 @@ def parse_claim(manifest: Manifest) -> ClaimFacts:
         restored_from=_parse_data_source(manifest.get("spec", {})),
         snapshot=metadata.get("annotations", {}).get(SNAPSHOT_ANNOTATION, ""),
     )
+
+
+def parse_restored_stamps(manifest: Manifest) -> Stamps | None:
+    """What a claim says of the snapshot that its volume is made of; None for any other claim."""
+    if not _parse_data_source(manifest.get("spec", {})):
+        return None
+    return parse_restored(manifest["metadata"].get("annotations", {}))
 
 
 def _parse_data_source(spec: Mapping[str, Any]) -> str:

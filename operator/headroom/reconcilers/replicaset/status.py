@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from headroom.api.v1alpha1.provisioning import Method
 from headroom.manifests.children import build_serving_labels
 from headroom.model.conditions import merge_conditions
 from headroom.model.moments import format_moment, format_time, keep_time
 from headroom.model.numbers import settle_above
 from headroom.model.replica import Role
-from headroom.policy.replicaset.members import EvaluatedMember
+from headroom.policy.replicaset.members import EvaluatedMember, Member
+from headroom.policy.replicaset.restores import ANY_COPY
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.checkpoint import checkpoint, format_position
 from headroom.reconcilers.replicaset.conditions import (
@@ -29,7 +31,7 @@ BRIEF_SILENCE_SECONDS = 10.0
 BACKLOG_FLOOR_BYTES = 16 * 1024**2
 KEPT_WAL_FLOOR_BYTES = 64.0 * 1024**2
 """One segment is always kept: below this the number only shows where the primary's segments end."""
-METHOD = "BaseBackup"
+MIXED = "Mixed"
 PROVISIONING = Role.PROVISIONING.value.capitalize()
 MEMBER_NUMBERS = (
     "progressPercent",
@@ -55,7 +57,7 @@ def describe_status(context: SetContext) -> DesiredStatus:
         facts={
             **kept,
             "reason": find_foremost(conditions),
-            "method": METHOD if members else None,
+            "method": _describe_method(entries),
             "selector": ",".join(f"{name}={value}" for name, value in labels.items()),
             "members": [_pick(entry, numbers=False) for entry in entries],
             "lastDecision": _describe_last_decision(context),
@@ -92,8 +94,7 @@ def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[
         "name": member.name,
         "role": role,
         "stage": str(member.verdict.stage),
-        "method": METHOD,
-        "source": "primary",
+        **_describe_origin(facts),
         "since": old["since"] if old.get("role") == role and "since" in old else format_time(context.now.wall),
         "slot": facts.slot_name,
         "node": facts.pod.node or None if facts.pod else None,
@@ -108,6 +109,22 @@ def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[
         **_describe_unreplayed(context, member, old),
         "sessions": facts.probe.sessions if facts.probe and facts.role in (Role.SERVING, Role.DRAINING) else None,
     }
+
+
+def _describe_origin(member: Member) -> dict[str, str]:
+    """What its data were made from, by its claim; before it has one, what they are to be made from."""
+    claim, choice = member.claim, member.choice or ANY_COPY
+    if claim is None:
+        return {"method": str(choice.method), "source": choice.source}
+    if claim.restored_from:
+        return {"method": str(Method.VOLUME_SNAPSHOT), "source": claim.restored_from}
+    return {"method": str(Method.BASE_BACKUP), "source": ANY_COPY.source}
+
+
+def _describe_method(entries: Iterable[Mapping[str, Any]]) -> str | None:
+    """That of all members, if they have the same."""
+    methods = {entry["method"] for entry in entries}
+    return MIXED if len(methods) > 1 else next(iter(methods), None)
 
 
 def _format_asked(context: SetContext, name: str, old: str | None) -> str | None:

@@ -1,10 +1,11 @@
 """A claim for each member, and a pod whose first container fills it, or finds it filled already."""
 
 from headroom.errors import Conflict, Refused
-from headroom.manifests.children import build_claim
+from headroom.manifests.children import VolumeSource, build_claim
 from headroom.manifests.pod import build_pod
 from headroom.model.replica import SET_LABEL
 from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.restores import ANY_COPY, Choice
 from headroom.ports.kube import CLAIM, POD, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.children import is_owned
@@ -22,16 +23,34 @@ async def seed(context: SetContext) -> None:
 
 
 async def _seed(context: SetContext, member: Member, template: PodTemplate) -> None:
-    owner, spec = context.owner, context.spec
+    owner, spec, restored = context.owner, context.spec, member.restored
     if member.claim is None:
-        await _create(context, CLAIM, build_claim(owner, member.id, spec.storage, slot=member.slot_name))
+        choice = member.choice or ANY_COPY
+        source = _find_source(choice)
+        restored = source.stamps if source is not None else None
+        claim = build_claim(owner, member.id, spec.storage, slot=member.slot_name, source=source, why=choice.why)
+        await _create(context, CLAIM, claim)
         context.has_moved = True
+        context.emit(Reason.METHOD_CHOSEN, f"{member.name} is made by {choice.method}: {choice.why}")
     # Before the pod: a pod whose ConfigMap is missing does not start until the kubelet tries again.
     await context.services.kube.apply(dict(template.config))
     pod = build_pod(
-        owner, member.id, spec, config=template.config_name, slot=member.slot_name, upstream=template.upstream
+        owner,
+        member.id,
+        spec,
+        config=template.config_name,
+        slot=member.slot_name,
+        upstream=template.upstream,
+        restored=restored,
     )
     await _create(context, POD, pod)
+
+
+def _find_source(choice: Choice) -> VolumeSource | None:
+    snapshot = choice.snapshot
+    if snapshot is None or snapshot.stamps is None:
+        return None
+    return VolumeSource(snapshot.name, snapshot.size or 0, snapshot.stamps)
 
 
 async def _create(context: SetContext, kind: Kind, manifest: Manifest) -> None:
