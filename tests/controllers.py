@@ -16,7 +16,7 @@ from headroom.manifests.pod import SERVER_TLS_VOLUME
 from headroom.model.moments import format_time
 from headroom.policy.workerpool.victims import DELETION_COST
 from headroom.ports.clock import Clock
-from headroom.ports.kube import CLAIM, CONFIG_MAP, DEPLOYMENT, POD, SERVICE, Kind, Manifest, ObjectRef
+from headroom.ports.kube import CLAIM, CONFIG_MAP, DEPLOYMENT, POD, SERVICE, VOLUME_SNAPSHOT, Kind, Manifest, ObjectRef
 from tests.certificates import Authority
 from tests.manifests import make
 
@@ -38,7 +38,8 @@ def is_running(pod: Manifest | None) -> bool:
 class Members:
     """What a set's members need: volumes that bind, a kubelet that copies and starts servers, endpoints that follow.
 
-    `binds`, `copies` and `lists` switch these off; `ips` are the addresses that the pods of a name have had. `dead`
+    `binds`, `copies`, `restores` and `lists` switch these off; `spoiled` names snapshots whose volumes the seed step
+    refuses, and with which words. `ips` are the addresses that the pods of a name have had. `dead`
     names pods whose node is lost: their kubelet does nothing. With `makes_certificates` the image of pods that start
     can: `reports` has the authority of each, by name, which stays on its volume.
     """
@@ -48,11 +49,13 @@ class Members:
     primary: MemoryServer
     binds: bool = True
     copies: bool = True
+    restores: bool = True
     lists: bool = True
     makes_certificates: bool = False
     reports: dict[str, str] = field(default_factory=dict)
     ips: dict[str, str] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
+    spoiled: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cluster = Cluster(self.kube)
@@ -61,13 +64,21 @@ class Members:
         """One step: what was asked for since the last one happens."""
         mounted = self._find_mounted() if self.binds else ()
         for claim in find_all(self.kube, CLAIM):
-            if ref_to(CLAIM, claim) in mounted and claim.get("status", {}).get("phase") != "Bound":
+            is_free = claim.get("status", {}).get("phase") != "Bound"
+            if ref_to(CLAIM, claim) in mounted and is_free and self._has_source(claim):
                 self.cluster.bind_claim(ref_to(CLAIM, claim))
         for pod in find_all(self.kube, POD):
             self._play_pod(pod)
         for service in find_all(self.kube, SERVICE):
             if self.lists and service["spec"].get("selector"):
                 self._list_endpoints(service)
+
+    def _has_source(self, claim: Manifest) -> bool:
+        """Whether the driver has what the volume is to be made of, which may be nothing."""
+        name = _find_snapshot(claim)
+        found = self.kube.store.entries.get(ObjectRef(VOLUME_SNAPSHOT, claim["metadata"]["namespace"], name))
+        is_ready = found is not None and found.manifest.get("status", {}).get("readyToUse") is True
+        return not name or (is_ready and self.restores)
 
     def _find_mounted(self) -> set[ObjectRef]:
         """Claims with a consumer: like most storage classes, the binder waits for the first one."""
@@ -88,7 +99,11 @@ class Members:
                 self._stop(ref.name, slot)
                 self.cluster.finish_deletion(ref)
         elif slot and not is_running(pod) and self._has_volumes(pod):
-            if self.copies and slot in self.primary.slots and not self.primary.is_down:
+            source = _find_snapshot(self.kube.store.entries[ref_to(CLAIM, pod)].manifest)
+            if source in self.spoiled:
+                refusal = {"exitCode": 3, "message": f"seed: {self.spoiled[source]}"}
+                self._report_seed(ref, {"terminated": refusal})
+            elif (self.copies or source) and slot in self.primary.slots and not self.primary.is_down:
                 self._start(ref, slot)
             else:
                 self._report_seed(ref, {"running": {}})
@@ -254,6 +269,11 @@ class Deployments:
         pod = self.kube.store.entries[ref].manifest
         conditions = pod.get("status", {}).get("conditions") or ()
         return is_running(pod) and any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+
+
+def _find_snapshot(claim: Manifest) -> str:
+    """The snapshot that its volume is made of; empty if it begins empty."""
+    return str((claim["spec"].get("dataSource") or {}).get("name", ""))
 
 
 def _slot_of(pod: Manifest) -> str:

@@ -15,10 +15,10 @@ import yaml
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.manifests.children import (
     Owner,
+    VolumeSource,
     build_bundle,
     build_claim,
     build_disruption_budget,
-    VolumeSource,
     build_read_service,
 )
 from headroom.manifests.configuration import ReplicaSettings, build_config

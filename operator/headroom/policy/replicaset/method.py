@@ -56,6 +56,11 @@ def choose_method(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, slot
     ranked = _rank(facts.snapshots, memory)
     misfits = {snapshot.name: find_misfit(snapshot, fit) for snapshot in ranked}
     best = next((snapshot for snapshot in ranked if not misfits[snapshot.name]), None)
+    if best is None and slot is not None:
+        # A slot that was made for a copy fits no snapshot: what led to the copy says more than that.
+        first = choose_method(spec, facts, memory)
+        if first.snapshot is None:
+            return first
     if best is None:
         return _without(wanted, f"no snapshot fits: {ranked[0].name} {misfits[ranked[0].name]}")
     return _compare(spec, memory, best, fit.position)
@@ -129,17 +134,21 @@ def _compare(spec: ReplicaSetSpec, memory: SetMemory, snapshot: SnapshotFacts, p
     what = f"snapshot {snapshot.name} is {format_mebibytes(behind)} of WAL behind"
     if spec.provisioning.method is Method.VOLUME_SNAPSHOT:
         return Choice(Method.VOLUME_SNAPSHOT, f"provisioning.method is VolumeSnapshot; {what}", snapshot)
-    restore, copy = estimate_restore(memory, behind), estimate_copy(spec, memory)
+    copy = estimate_copy(spec, memory)
+    restore = estimate_restore(memory, behind, copy)
     times = f"{restore.describe()}, a base backup takes {copy.describe()}"
     if copy.seconds * SPARED < restore.seconds:
         return Choice(Method.BASE_BACKUP, f"{what} and takes {times}, which is less than half")
     return Choice(Method.VOLUME_SNAPSHOT, f"{what} and takes {times}; it costs the primary nothing", snapshot)
 
 
-def estimate_restore(memory: SetMemory, behind: int) -> Estimate:
-    """By the last restores, and what is to be replayed: an upper bound, since they replayed something too."""
+def estimate_restore(memory: SetMemory, behind: int, copy: Estimate) -> Estimate:
+    """By the last restores, and what is to be replayed: an upper bound, since they replayed something too.
+
+    Until one was measured it is assumed to take no longer than a copy: else none would ever be measured.
+    """
     measured = memory.volume_snapshot.p90
-    base = measured if measured is not None else ASSUMED_RESTORE_SECONDS
+    base = measured if measured is not None else min(ASSUMED_RESTORE_SECONDS, copy.seconds)
     return Estimate(base + behind / REPLAY_BYTES_PER_SECOND, measured is not None)
 
 

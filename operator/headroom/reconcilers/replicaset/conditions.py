@@ -57,6 +57,7 @@ WRONG_WHEN = {
     ConditionType.WARM_POOL_READY: Truth.FALSE,
 }
 """The status of each condition that a person should hear of, the worst first. Snapshots are an offer, not a fault."""
+SOURCES = (Stage.STANDBY, Stage.SERVING)
 NONE_SERVES = "no replica serves, as wanted"
 STALE_REASONS = (Reason.LAG_PANIC, Reason.REPLAY_LAG_ABOVE_LIMIT, Reason.REPLAY_LAG_UNKNOWN)
 """Why reads may be stale while the primary answers and every serving member has a stream."""
@@ -236,7 +237,7 @@ def _stalled(context: SetContext) -> Condition:
             f"they held was released, and another attempt follows every {again.total_seconds():.0f} s"
         )
         return Condition(kind, Truth.TRUE, Reason.SEED_ATTEMPTS_EXHAUSTED, message)
-    if decision.refusal is not None and context.facts.primary is not None:
+    if decision.refusal is not None and context.facts.primary is not None and not _has_source(context):
         return Condition(kind, Truth.TRUE, decision.refusal.reason, decision.refusal.message)
     trouble = next((m.verdict for m in decision.members if m.verdict.reason in ONLY_A_PERSON_CAN_HELP), None)
     if trouble is not None:
@@ -253,6 +254,14 @@ def _stalled(context: SetContext) -> Condition:
         )
         return Condition(kind, Truth.TRUE, Reason.NOT_STREAMING, f"{message}{describe_pause(held.probe)}")
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "nothing waits for a person")
+
+
+def _has_source(context: SetContext) -> bool:
+    """Whether the snapshot that a new member waits for can still come: one that streams may be snapshotted."""
+    refusal, stages = context.decision.refusal, [member.verdict.stage for member in context.decision.members]
+    is_about_snapshots = refusal is not None and refusal.reason is Reason.NO_SNAPSHOT_FITS
+    can_come = context.facts.snapshots is not None and any(stage in SOURCES for stage in stages)
+    return is_about_snapshots and can_come
 
 
 def _is_held(context: SetContext, member: EvaluatedMember) -> bool:

@@ -29,7 +29,7 @@ async def _seed(context: SetContext, member: Member, template: PodTemplate) -> N
         source = _find_source(choice)
         restored = source.stamps if source is not None else None
         claim = build_claim(owner, member.id, spec.storage, slot=member.slot_name, source=source, why=choice.why)
-        await _create(context, CLAIM, claim)
+        await _create_claim(context, claim, source)
         context.has_moved = True
         context.emit(Reason.METHOD_CHOSEN, f"{member.name} is made by {choice.method}: {choice.why}")
     # Before the pod: a pod whose ConfigMap is missing does not start until the kubelet tries again.
@@ -44,6 +44,17 @@ async def _seed(context: SetContext, member: Member, template: PodTemplate) -> N
         restored=restored,
     )
     await _create(context, POD, pod)
+
+
+async def _create_claim(context: SetContext, claim: Manifest, source: VolumeSource | None) -> None:
+    try:
+        await _create(context, CLAIM, claim)
+    except Refused:
+        # A quota may have room for what the spec asks for, and not for what the snapshot needs.
+        if source is not None and source.size > context.spec.storage.size:
+            present = [snapshot.name for snapshot in context.facts.snapshots or ()]
+            context.memory = context.memory.record_restore_failure(source.name, present)
+        raise
 
 
 def _find_source(choice: Choice) -> VolumeSource | None:
