@@ -151,7 +151,7 @@ def build_member_labels(member: MemberId) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class VolumeSource:
-    """The snapshot that a volume is made of: its name, the bytes that such a volume needs, and its stamps."""
+    """The snapshot that a volume is created from: its name, the bytes that such a volume needs, and its stamps."""
 
     name: str
     size: int
@@ -163,7 +163,7 @@ def build_claim(
 ) -> dict[str, Any]:
     """The claim of one member, never reused by another; it names the slot, which must go before it does.
 
-    With a `source` its volume is made of that, and else empty. `why` says why, for a person.
+    With a `source` its volume is created from that, and else empty. `why` says why, for a person.
     """
     size = max(storage.size, source.size) if source is not None else storage.size
     spec: dict[str, Any] = {

@@ -98,8 +98,8 @@ def build_pod(
 ) -> dict[str, Any]:
     """The pod of one member, not yet in the read Service; `config` names the ConfigMap that it reads all its life.
 
-    `restored` has the stamps of the snapshot that its volume was made of. The hash of the template leaves them out:
-    once the volume is the member's own, they do not matter.
+    `restored` has the stamps of the snapshot that its volume was created from. The hash of the template leaves them
+    out: once the volume is the member's own, they do not matter.
     """
     template = spec.template
     name = member.object_name(owner.name)

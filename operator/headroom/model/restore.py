@@ -1,4 +1,4 @@
-"""What a claim says of the snapshot that its volume is made of: its stamps, since the snapshot may be gone by then.
+"""What a claim says of the snapshot that its volume comes from: its stamps, since the snapshot may be gone by then.
 
 They have names of their own: a member that was restored may be the source of another snapshot later.
 """
@@ -16,7 +16,7 @@ RESTORED_ANNOTATIONS = tuple(_NAMES.values())
 
 
 def format_restored(stamps: Stamps) -> dict[str, str]:
-    """The annotations of a claim whose volume is made of a snapshot with these stamps."""
+    """The annotations of a claim whose volume is created from a snapshot with these stamps."""
     return {_NAMES[name]: text for name, text in stamps.format().items()}
 
 

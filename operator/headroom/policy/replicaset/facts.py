@@ -45,8 +45,8 @@ class MemberFacts:
     """One member as found; `reading` is None if nobody asked, since its pod has no address or has ended.
 
     `is_node_lost` is true only if the node itself was seen not to answer. `is_published`: clients can verify its server
-    by the set's ConfigMap, or there is nothing to publish. `restored` has the stamps of the snapshot that its claim is
-    made of.
+    by the set's ConfigMap, or there is nothing to publish. `restored` has the stamps of the snapshot that its volume is
+    created from.
     """
 
     id: MemberId

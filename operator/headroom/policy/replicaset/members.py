@@ -43,7 +43,7 @@ class Member:
     is_published: bool = True
     """Clients can verify its server."""
     restored: Stamps | None = None
-    """The stamps of the snapshot that its volume is made of."""
+    """The stamps of the snapshot that its volume is created from."""
     choice: Choice | None = None
     """What it is to be made from; only while it has a slot and no claim yet."""
     is_unread: bool = False

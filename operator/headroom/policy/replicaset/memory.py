@@ -235,7 +235,7 @@ class SetMemory:
         return replace(self, attempts=self.attempts.fail(failure, now))
 
     def record_restore_failure(self, snapshot: str, present: Iterable[str]) -> "SetMemory":
-        """A member that was made from this snapshot was given up; `present` names those that there are."""
+        """A member that was created from this snapshot was given up; `present` names those that there are."""
         return replace(self, restore_failures=self.restore_failures.fail(snapshot, [*present]))
 
     def record_acceptance(self, seconds: float | None, *, restored_from: str = "") -> "SetMemory":

@@ -1,8 +1,8 @@
-"""What a new member is made from: a snapshot where one fits, or a copy of the primary, by what the last ones took.
+"""What a new member is created from: a snapshot where one fits, or a copy of the primary, by what the last ones took.
 
-It is chosen twice: before the member's slot is made, which a snapshot needs to be a copy of its anchor; and again when
-its claim is created, from what is so then. Nothing has to be remembered in between: a slot that begins too late for
-every snapshot leaves the base backup.
+It is chosen twice: before the member's slot is created, which for a snapshot has to be a copy of its anchor; and again
+when its claim is created, from what is so then. Nothing has to be remembered in between: a slot that begins too late
+for every snapshot leaves the base backup.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from headroom.policy.replicaset.snapshot_fit import Fit, find_misfit
 from headroom.reasons import Reason
 
 ASSUMED_RESTORE_SECONDS = 10.0
-"""Until one was measured: volume, pod, checks and start. Drivers make a volume of a snapshot in about a second."""
+"""Until one was measured: volume, pod, checks and start. Drivers create a volume of a snapshot in about a second."""
 REPLAY_BYTES_PER_SECOND = 50 * 1024**2
 """Replay is one process: 50 to 150 MB/s are seen, the least of which is assumed."""
 ASSUMED_COPY_SECONDS = 5.0
@@ -57,7 +57,7 @@ def choose_method(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, slot
     misfits = {snapshot.name: find_misfit(snapshot, fit) for snapshot in ranked}
     best = next((snapshot for snapshot in ranked if not misfits[snapshot.name]), None)
     if best is None and slot is not None:
-        # A slot that was made for a copy fits no snapshot: what led to the copy says more than that.
+        # A slot that was created for a copy fits no snapshot: what led to the copy says more than that.
         first = choose_method(spec, facts, memory)
         if first.snapshot is None:
             return first
@@ -68,7 +68,7 @@ def choose_method(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, slot
 
 def needs_history(facts: SetFacts, primary: Mark) -> bool:
     """Whether it must be known where the primary's timeline forked off, to tell whether a snapshot can follow it, or a
-    member that is being made from one.
+    member that is being created from one.
     """
     snapshots = [snapshot.stamps for snapshot in facts.snapshots or ()]
     stamps = [*snapshots, *(member.restored for member in facts.members)]

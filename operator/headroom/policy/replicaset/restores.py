@@ -1,4 +1,4 @@
-"""What a new member is made from, and what became of the restores so far: values that memory and decision share."""
+"""What a new member is created from, and what became of the restores so far: values that memory and decision share."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from headroom.model.snapshot import SnapshotFacts
 from headroom.reasons import Reason
 
 FAILURES_OF_SNAPSHOTS = 2
-"""After so many failed restores in a row a member is made by base backup, until there is a new snapshot."""
+"""After so many failed restores in a row a member is created by base backup, until there is a new snapshot."""
 NOT_OF_SNAPSHOT = frozenset(
     {
         Reason.POD_UNSCHEDULABLE,
@@ -25,7 +25,7 @@ NOT_OF_SNAPSHOT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How a member is made, and why in words; `snapshot` is what it is restored from.
+    """How a member is created, and why in words; `snapshot` is what it is restored from.
 
     `wait`: it is not made at all now, since the spec allows one method only and that has nothing to offer.
     """

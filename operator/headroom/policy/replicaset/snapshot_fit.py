@@ -106,7 +106,7 @@ def _check_anchor(_: SnapshotFacts, stamps: Stamps, fit: Fit) -> str:
 
 
 def _check_slot(_: SnapshotFacts, stamps: Stamps, fit: Fit) -> str:
-    """A slot that was made for another source begins where the primary was then."""
+    """A slot that was created for another source begins where the primary was then."""
     if fit.slot is None:
         return ""
     start = fit.slot.restart_lsn

@@ -8,7 +8,7 @@ PLACE_LIMIT = timedelta(minutes=15)
 """Then an attempt without a volume, a node or an image ends and its slot is released: a slot nobody reads keeps WAL.
 Not sooner: a node autoscaler may take ten minutes until a node has joined, has its storage driver and pulls images."""
 RESTORE_LIMIT = timedelta(minutes=10)
-"""A driver makes a volume of a snapshot in seconds, or copies it first: then another source is faster."""
+"""A driver creates a volume of a snapshot in seconds, or copies it first: then another source is faster."""
 PREPARE_LIMIT = timedelta(minutes=10)
 """Time for each of: connecting, the primary's checkpoint, the estimate and the final fsync. None of them is a stall."""
 SEED_RUNS = 2

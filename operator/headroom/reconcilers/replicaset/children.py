@@ -92,7 +92,7 @@ def parse_claim(manifest: Manifest) -> ClaimFacts:
 
 
 def parse_restored_stamps(manifest: Manifest) -> Stamps | None:
-    """What a claim says of the snapshot that its volume is made of; None for any other claim."""
+    """What a claim says of the snapshot that its volume is created from; None for any other claim."""
     if not _parse_data_source(manifest.get("spec", {})):
         return None
     return parse_restored(manifest["metadata"].get("annotations", {}))

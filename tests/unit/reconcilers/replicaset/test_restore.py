@@ -53,7 +53,10 @@ async def test_the_pool_refills_from_a_snapshot_without_a_copy_of_the_primary() 
     assert (entry["name"], entry["source"]) == (claim, name)
     assert world.status["method"] == "Mixed"
     assert 0 < world.status["leadTime"]["volumeSnapshotSeconds"] < 10
-    assert "of WAL behind and takes about 1 s (assumed, none was measured yet), a base backup takes about 1 s (measured)" in message_of(world, Reason.METHOD_CHOSEN)
+    assert (
+        "of WAL behind and takes about 1 s (assumed, none was measured yet), a base backup takes about 1 s (measured)"
+        in message_of(world, Reason.METHOD_CHOSEN)
+    )
 
 
 async def test_its_slot_keeps_the_wal_from_the_anchor_on() -> None:

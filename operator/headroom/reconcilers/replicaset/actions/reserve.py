@@ -43,7 +43,7 @@ async def _begin_members(context: SetContext, link: SlotLink, count: int) -> Non
 
 
 async def _begin_member(context: SetContext, link: SlotLink, slot_name: str) -> None:
-    """Make its slot: that of a member from a snapshot keeps what the anchor keeps."""
+    """Create its slot: that of a member from a snapshot keeps what the anchor keeps."""
     snapshot, anchor = context.decision.begin.snapshot, context.decision.begin.anchor
     try:
         await _ensure_slot(context, link, slot_name, copied_from=anchor)
