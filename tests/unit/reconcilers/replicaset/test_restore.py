@@ -9,6 +9,7 @@ from headroom.errors import Refused
 from headroom.model.snapshot import anchor_name
 from headroom.ports.kube import CLAIM, POD, VOLUME_SNAPSHOT, ObjectRef
 from headroom.reasons import Reason
+from headroom.reconcilers.replicaset.metrics import LEAD_TIME
 from tests.failover import fail_over
 from tests.manifests import NAMESPACE
 from tests.memory_world import INSTALL
@@ -52,7 +53,10 @@ async def test_the_pool_refills_from_a_snapshot_without_a_copy_of_the_primary() 
     [entry] = new_members(world)
     assert (entry["name"], entry["source"]) == (claim, name)
     assert world.status["method"] == "Mixed"
-    assert 0 < world.status["leadTime"]["volumeSnapshotSeconds"] < 10
+    took = world.status["leadTime"]["volumeSnapshotSeconds"]
+    key = (LEAD_TIME.name, (("method", "volume_snapshot"), ("name", "store"), ("namespace", NAMESPACE)))
+    assert world.telemetry.observations[key] == [pytest.approx(took, rel=0.1)]
+    assert 0 < took < 10
     assert (
         "of WAL behind and takes about 1 s (assumed, none was measured yet), a base backup takes about 1 s (measured)"
         in message_of(world, Reason.METHOD_CHOSEN)
@@ -181,6 +185,21 @@ async def test_a_failover_in_between_ends_the_attempt_before_its_server_runs() -
     assert world.roles() == ["serving", "serving", "standby"]
     assert "store-s-b has no anchor any more: slot hr_0123abcd" in message_of(world, Reason.METHOD_CHOSEN)
     world.check_no_orphan(SET)
+
+
+async def test_a_snapshot_that_can_follow_the_new_primary_is_used_after_a_failover() -> None:
+    """Its anchor came along, as a slot that a failover keeps in step does."""
+    world = await made()
+    name = add_snapshot(world, SET)
+    anchor = anchor_name(INSTALL, world.body["metadata"]["uid"], OLDER)
+    world.primary.write(1000)
+    old = fail_over(world, ())
+    world.primary.slots[anchor] = old.slots[anchor]
+    await world.run(10)
+    world.edit_spec(replicas=2)
+    await world.run(30)
+    assert list(restored(world).values()) == [name]
+    assert world.roles() == ["serving", "serving", "standby"]
 
 
 async def test_a_failover_before_the_claim_leaves_the_snapshot_alone() -> None:
