@@ -50,9 +50,14 @@ def choose_method(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, slot
     wanted = spec.provisioning.method
     if wanted is Method.BASE_BACKUP:
         return Choice(wanted, "provisioning.method is BaseBackup")
+    if spec.provisioning.snapshots is None or not facts.snapshots:
+        return _without(wanted, _describe_none(spec, facts))
     fit = _find_fit(spec, facts, memory, slot)
-    if fit is None or spec.provisioning.snapshots is None or not facts.snapshots:
-        return _without(wanted, _describe_none(spec, facts, is_blind=fit is None))
+    if fit is None:
+        # Nothing is begun meanwhile, and that says so itself.
+        return Choice(
+            wanted if wanted is Method.VOLUME_SNAPSHOT else Method.BASE_BACKUP, "the primary is not known now"
+        )
     ranked = _rank(facts.snapshots, memory)
     misfits = {snapshot.name: find_misfit(snapshot, fit) for snapshot in ranked}
     best = next((snapshot for snapshot in ranked if not misfits[snapshot.name]), None)
@@ -102,12 +107,12 @@ def _find_fit(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, slot: Sl
     )
 
 
-def _describe_none(spec: ReplicaSetSpec, facts: SetFacts, *, is_blind: bool) -> str:
+def _describe_none(spec: ReplicaSetSpec, facts: SetFacts) -> str:
     if spec.provisioning.snapshots is None:
         return "provisioning.snapshots is not set"
     if facts.snapshots is None:
         return "the cluster has no VolumeSnapshots: install their CRDs and controller, then restart Headroom"
-    return "the primary does not answer" if is_blind else "there is no snapshot yet"
+    return "there is no snapshot yet"
 
 
 def _rank(snapshots: Sequence[SnapshotFacts], memory: SetMemory) -> list[SnapshotFacts]:

@@ -17,6 +17,8 @@ IMAGE_FAULTS = frozenset({Reason.MAJOR_VERSION_MISMATCH, Reason.IMAGE_INCOMPLETE
 """Reasons of a seed step that no volume is the cause of."""
 SNAPSHOT_REFUSED = ("seed: the snapshot ", "seed: pg_controldata cannot read the snapshot")
 """How what restore.sh finds wrong begins."""
+BEFORE_VOLUMES = ("", "ContainerCreating", "PodInitializing")
+"""What the kubelet says of a container while it attaches and mounts the pod's volumes."""
 SEED_REFUSED = 3
 """The seed step's exit status for an error that no second try can correct."""
 SEED_VOLUME_IN_USE = 4
@@ -29,7 +31,7 @@ def check_volume(member: Member, context: StageContext) -> StageVerdict | None:
     if claim is None:
         wait = member.choice.wait if member.choice is not None else None
         if wait is not None:
-            # Its slot fits no snapshot, and will fit none that is made before it: another one gets a slot that does.
+            # Its slot fits no snapshot, and none that is older: another one gets a slot that does.
             return _seeding(wait.reason, wait.message, is_failed=True)
         return _seeding(Reason.IN_PROGRESS, "its claim is being created")
     # With late binding a volume is created only once a node was chosen: until then its absence says nothing.
@@ -136,7 +138,7 @@ def check_seed(member: Member, context: StageContext) -> StageVerdict | None:
 def _check_mount(member: Member, pod: PodFacts, context: StageContext) -> StageVerdict:
     """A driver that cannot attach or mount what it has restored says so in an event of the pod only."""
     restored_from = member.claim.restored_from if member.claim is not None else ""
-    is_new = pod.role is Role.PROVISIONING and pod.seed.exit_code is None
+    is_new = pod.role is Role.PROVISIONING and pod.seed.exit_code is None and pod.seed.waiting in BEFORE_VOLUMES
     if not (restored_from and is_new and context.now - pod.created_at > timeouts.RESTORE_LIMIT):
         return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is starting")
     message = (

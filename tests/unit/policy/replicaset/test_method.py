@@ -8,6 +8,7 @@ import pytest
 
 from headroom.api.v1alpha1.provisioning import Method
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.model.conditions import Finding
 from headroom.model.database import Lsn, SlotFacts
 from headroom.model.moments import Moment
 from headroom.model.replica import ContainerFacts, MemberId, Role, Stage
@@ -170,7 +171,7 @@ def test_what_led_to_a_copy_is_said_again_once_the_slot_for_it_is_there() -> Non
         (spec_of(has_snapshots=False), {}, "provisioning.snapshots is not set"),
         (spec_of(), {"snapshots": None}, "the cluster has no VolumeSnapshots: install their CRDs and controller"),
         (spec_of(), {"snapshots": ()}, "there is no snapshot yet"),
-        (spec_of(), {"primary": None}, "the primary does not answer"),
+        (spec_of(), {"primary": None}, "the primary is not known now"),
     ],
 )
 def test_a_base_backup_is_left_where_there_is_nothing_to_choose(
@@ -355,6 +356,10 @@ def test_a_volume_that_cannot_be_mounted_ends_the_attempt(minutes: int, is_faile
     verdict = check_seed(member, near())
     assert verdict is not None
     assert verdict.is_failed is is_failed
+    waiting = replace(pod, seed=ContainerFacts(waiting="CreateContainerConfigError"))
+    verdict = check_seed(replace(member, pod=waiting), near())
+    assert verdict is not None
+    assert not verdict.is_failed, "a missing Secret says nothing about the volume"
     other = check_seed(replace(member, claim=make_claim()), near())
     assert other is not None
     assert not other.is_failed, "without a snapshot there is no other source to try"
@@ -398,6 +403,13 @@ def test_where_the_method_is_fixed_and_nothing_fits_nobody_is_begun_and_a_slot_i
     assert decision.refusal.reason is Reason.NO_SNAPSHOT_FITS
     assert decision.plan.reserve == 0
     assert [entry.name for entry in decision.plan.retire] == [MemberId(2, "a").object_name("store")]
+
+
+def test_while_the_primary_does_not_answer_that_is_said_and_nothing_of_snapshots() -> None:
+    outage = Finding(Reason.PRIMARY_UNREACHABLE, "nothing answers")
+    decision = decide(spec_of("VolumeSnapshot"), facts_of(primary=None, outage=outage), SetMemory(), MOMENT).decision
+    assert decision.refusal == outage
+    assert (decision.begin.method, decision.begin.wait) == (Method.VOLUME_SNAPSHOT, None)
 
 
 def test_limits_are_longer_than_what_is_normal() -> None:

@@ -1,5 +1,6 @@
 """A claim for each member, and a pod whose first container fills it, or finds it filled already."""
 
+from headroom.api.v1alpha1.provisioning import Method
 from headroom.errors import Conflict, Refused
 from headroom.manifests.children import VolumeSource, build_claim
 from headroom.manifests.pod import build_pod
@@ -27,6 +28,8 @@ async def _seed(context: SetContext, member: Member, template: PodTemplate) -> N
     if member.claim is None:
         choice = member.choice or ANY_COPY
         source = _find_source(choice)
+        if source is None and choice.method is Method.VOLUME_SNAPSHOT:
+            return
         restored = source.stamps if source is not None else None
         claim = build_claim(owner, member.id, spec.storage, slot=member.slot_name, source=source, why=choice.why)
         await _create_claim(context, claim, source)
