@@ -77,11 +77,12 @@ def test_a_snapshot_of_a_stopped_member_streams_on_from_the_primary(source: Volu
     clone.primary.sql("INSERT INTO goods SELECT generate_series(1001, 5000)")
     clone.primary.sql("CHECKPOINT")
     clone.primary.sql(COPY_SLOT, [ANCHOR, NEW_SLOT])
-    restored = clone.run("seed.sh")
+    # With a certificate of the user's own nothing else looks at the keys on the volume.
+    restored = clone.run("seed.sh", SERVER_TLS="/given")
     assert restored.returncode == 0, restored.stderr
     assert "restored from a snapshot" in restored.stderr
     assert (clone.pgdata / ".headroom-seeded").read_text() == f"{NEW_SLOT}\n"
-    assert not list((clone.folder / "data" / ".headroom-tls").glob(f"{SLOT}*")), "the source's keys are gone"
+    assert not (clone.folder / "data" / ".headroom-tls").exists(), "the source's keys are gone"
     clone.start()
     clone.wait_until_streaming()
     clone.primary.sql("INSERT INTO goods VALUES (5001)")
