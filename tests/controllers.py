@@ -100,9 +100,9 @@ class Members:
                 self.cluster.finish_deletion(ref)
         elif slot and not is_running(pod) and self._has_volumes(pod):
             source = _find_snapshot(self.kube.store.entries[ref_to(CLAIM, pod)].manifest)
-            if source in self.spoiled:
-                refusal = {"exitCode": 3, "message": f"seed: {self.spoiled[source]}"}
-                self._report_seed(ref, {"terminated": refusal})
+            refusal = self.spoiled.get(source) or _find_foreign_mark(pod, source)
+            if refusal:
+                self._report_seed(ref, {"terminated": {"exitCode": 3, "message": f"seed: {refusal}"}})
             elif (self.copies or source) and slot in self.primary.slots and not self.primary.is_down:
                 self._start(ref, slot)
             else:
@@ -276,6 +276,16 @@ def _find_snapshot(claim: Manifest) -> str:
     return str((claim["spec"].get("dataSource") or {}).get("name", ""))
 
 
+def _find_foreign_mark(pod: Manifest, source: str) -> str:
+    """What the seed step says of a volume from a snapshot if nobody has told it of which."""
+    is_told = bool(_variable_of(pod, "RESTORE") and _variable_of(pod, "RESTORED_SLOT"))
+    return "the volume holds the copy of another member" if source and not is_told else ""
+
+
 def _slot_of(pod: Manifest) -> str:
+    return _variable_of(pod, "SLOT")
+
+
+def _variable_of(pod: Manifest, name: str) -> str:
     containers = pod["spec"].get("containers") or ({},)
-    return next((entry["value"] for entry in containers[0].get("env", ()) if entry["name"] == "SLOT"), "")
+    return next((entry["value"] for entry in containers[0].get("env", ()) if entry["name"] == name), "")

@@ -2,11 +2,13 @@
 
 import pytest
 
+from headroom.adapters.kube.projection import project
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.manifests.children import VolumeSource, build_claim
 from headroom.manifests.pod import build_pod
 from headroom.model.restore import RESTORED_ANNOTATIONS, format_restored, parse_restored
 from headroom.model.snapshot import STAMP_ANNOTATIONS
+from headroom.ports.kube import CLAIM
 from headroom.reconcilers.replicaset.children import parse_claim, parse_restored_stamps
 from tests.unit.manifests.test_golden import MEMBER, OWNER, SLOT, SMALL, SOURCE, STAMPS, make_upstream
 
@@ -25,6 +27,10 @@ def test_a_claim_from_a_snapshot_is_read_back_with_all_that_a_restore_needs() ->
     claim = claim_of(SOURCE)
     assert (parse_claim(claim).restored_from, parse_restored_stamps(claim)) == (SOURCE.name, STAMPS)
     assert parse_claim(claim).slot == SLOT
+
+
+def test_the_watch_keeps_what_is_read_back() -> None:
+    assert parse_restored_stamps(project(CLAIM, claim_of(SOURCE))) == STAMPS
 
 
 def test_an_ordinary_claim_is_of_no_snapshot_whatever_its_annotations_say() -> None:
