@@ -38,8 +38,8 @@ async def _begin_members(context: SetContext, link: SlotLink, count: int) -> Non
     for _ in range(count):
         member = next_member(taken, format_incarnation(context.now.wall))
         taken.add(member)
-        context.has_moved = True
         await _begin_member(context, link, member.slot_name(context.services.install_id, context.uid))
+        context.has_moved = True
 
 
 async def _begin_member(context: SetContext, link: SlotLink, slot_name: str) -> None:
