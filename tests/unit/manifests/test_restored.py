@@ -8,7 +8,7 @@ from headroom.manifests.children import VolumeSource, build_claim
 from headroom.manifests.pod import build_pod
 from headroom.model.restore import RESTORED_ANNOTATIONS, format_restored, parse_restored
 from headroom.model.snapshot import STAMP_ANNOTATIONS
-from headroom.ports.kube import CLAIM
+from headroom.ports.kube import CLAIM, Manifest
 from headroom.reconcilers.replicaset.children import parse_claim, parse_restored_stamps
 from tests.unit.manifests.test_golden import MEMBER, OWNER, SLOT, SMALL, SOURCE, STAMPS, make_upstream
 
@@ -17,7 +17,7 @@ GI = 1024**3
 LIVE = {"uid": "u", "resourceVersion": "1"}
 
 
-def claim_of(source: VolumeSource | None) -> dict[str, object]:
+def claim_of(source: VolumeSource | None) -> Manifest:
     claim = build_claim(OWNER, MEMBER, SPEC.storage, slot=SLOT, source=source, why="it is newest")
     claim["metadata"] |= LIVE
     return claim
@@ -35,8 +35,8 @@ def test_the_watch_keeps_what_is_read_back() -> None:
 
 def test_an_ordinary_claim_is_of_no_snapshot_whatever_its_annotations_say() -> None:
     claim = claim_of(None)
-    assert "dataSource" not in claim["spec"]  # type: ignore[operator]
-    claim["metadata"]["annotations"] |= format_restored(STAMPS)  # type: ignore[index]
+    assert "dataSource" not in claim["spec"]
+    claim["metadata"]["annotations"] |= format_restored(STAMPS)
     assert parse_restored_stamps(claim) is None
 
 
@@ -48,7 +48,7 @@ def test_the_stamps_of_a_restored_member_are_not_taken_for_those_of_a_source() -
 @pytest.mark.parametrize(("size", "want"), [(0, 20 * GI), (5 * GI, 20 * GI), (21 * GI, 21 * GI)])
 def test_a_claim_is_as_large_as_the_spec_asks_or_the_snapshot_needs(size: int, want: int) -> None:
     claim = claim_of(VolumeSource(SOURCE.name, size, STAMPS))
-    assert claim["spec"]["resources"]["requests"]["storage"] == str(want)  # type: ignore[index]
+    assert claim["spec"]["resources"]["requests"]["storage"] == str(want)
 
 
 def test_what_a_pod_was_restored_from_does_not_change_its_template() -> None:
