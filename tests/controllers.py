@@ -18,7 +18,7 @@ from headroom.model.moments import format_time
 from headroom.model.replica import COPY_SOURCE_ANNOTATION
 from headroom.policy.workerpool.victims import DELETION_COST
 from headroom.ports.clock import Clock
-from headroom.ports.kube import CLAIM, CONFIG_MAP, DEPLOYMENT, POD, SERVICE, Kind, Manifest, ObjectRef
+from headroom.ports.kube import CLAIM, CONFIG_MAP, DEPLOYMENT, POD, SERVICE, VOLUME_SNAPSHOT, Kind, Manifest, ObjectRef
 from tests.certificates import Authority
 from tests.manifests import make
 
@@ -40,10 +40,11 @@ def is_running(pod: Manifest | None) -> bool:
 class Members:
     """What a set's members need: volumes that bind, a kubelet that copies and starts servers, endpoints that follow.
 
-    `filled` are the claims (by uid) with a complete copy, `failing` names sources from which each copy fails.
-    `binds`, `copies` and `lists` switch these off; `ips` are the addresses that the pods of a name have had. `dead`
-    names pods whose node is lost: their kubelet does nothing. With `makes_certificates` the image of pods that start
-    can: `reports` has the authority of each, by name, which stays on its volume.
+    `filled` are the claims (by uid) with a complete copy, `failing` names sources from which each copy fails. `spoiled`
+    names snapshots whose volumes the seed step refuses, and with which words. `binds`, `copies`, `restores` and `lists`
+    switch these off; `ips` are the addresses that the pods of a name have had. `dead` names pods whose node is lost:
+    their kubelet does nothing. With `makes_certificates` the image of pods that start can: `reports` has the authority
+    of each, by name, which stays on its volume.
     """
 
     kube: MemoryKube
@@ -51,6 +52,7 @@ class Members:
     primary: MemoryServer
     binds: bool = True
     copies: bool = True
+    restores: bool = True
     lists: bool = True
     makes_certificates: bool = False
     reports: dict[str, str] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class Members:
     dead: set[str] = field(default_factory=set)
     filled: set[str] = field(default_factory=set)
     failing: set[str] = field(default_factory=set)
+    spoiled: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cluster = Cluster(self.kube)
@@ -66,13 +69,21 @@ class Members:
         """One step: what was asked for since the last one happens."""
         mounted = self._find_mounted() if self.binds else ()
         for claim in find_all(self.kube, CLAIM):
-            if ref_to(CLAIM, claim) in mounted and claim.get("status", {}).get("phase") != "Bound":
+            is_free = claim.get("status", {}).get("phase") != "Bound"
+            if ref_to(CLAIM, claim) in mounted and is_free and self._has_source(claim):
                 self.cluster.bind_claim(ref_to(CLAIM, claim))
         for pod in find_all(self.kube, POD):
             self._play_pod(pod)
         for service in find_all(self.kube, SERVICE):
             if self.lists and service["spec"].get("selector"):
                 self._list_endpoints(service)
+
+    def _has_source(self, claim: Manifest) -> bool:
+        """Whether the driver has what the volume is to be made of, which may be nothing."""
+        name = _find_snapshot(claim)
+        found = self.kube.store.entries.get(ObjectRef(VOLUME_SNAPSHOT, claim["metadata"]["namespace"], name))
+        is_ready = found is not None and found.manifest.get("status", {}).get("readyToUse") is True
+        return not name or (is_ready and self.restores)
 
     def _find_mounted(self) -> set[ObjectRef]:
         """Claims with a consumer: like most storage classes, the binder waits for the first one."""
@@ -93,20 +104,25 @@ class Members:
                 self._stop(ref.name, slot)
                 self.cluster.finish_deletion(ref)
         elif slot and not is_running(pod) and self._has_volumes(pod):
-            self._play_seed(ref, slot)
+            self._play_seed(pod, slot)
 
-    def _play_seed(self, ref: ObjectRef, slot: str) -> None:
-        """The seed step: it copies what the pod names, or finds the copy, and the server starts."""
-        claim = self.kube.store.entries[ObjectRef(CLAIM, ref.namespace, ref.name)].manifest["metadata"]["uid"]
-        source = self.kube.store.entries[ref].manifest["metadata"]["annotations"][COPY_SOURCE_ANNOTATION]
-        if claim not in self.filled and source == NONE:
+    def _play_seed(self, pod: Manifest, slot: str) -> None:
+        """The seed step: it copies what the pod names, takes over what was restored, or finds its copy; then the server
+        starts.
+        """
+        ref, claim = ref_to(POD, pod), self.kube.store.entries[ref_to(CLAIM, pod)].manifest
+        uid, snapshot = claim["metadata"]["uid"], _find_snapshot(claim)
+        is_filled, source = uid in self.filled or bool(snapshot), pod["metadata"]["annotations"][COPY_SOURCE_ANNOTATION]
+        refusal = self.spoiled.get(snapshot) or _find_foreign_mark(pod, snapshot)
+        if refusal:
+            self._report_seed(ref, {"terminated": {"exitCode": 3, "message": f"seed: {refusal}"}})
+        elif not is_filled and source == NONE:
             self._report_seed(ref, {"terminated": {"exitCode": 5, "message": "seed: no source was chosen"}})
-        elif claim not in self.filled and source in self.failing:
-            self._report_seed(
-                ref, {"terminated": {"exitCode": 1, "message": f"seed: copy 1 of 1 from {source} failed"}}
-            )
-        elif self.copies and slot in self.primary.slots and not self.primary.is_down:
-            self.filled.add(claim)
+        elif not is_filled and source in self.failing:
+            message = f"seed: copy 1 of 1 from {source} failed"
+            self._report_seed(ref, {"terminated": {"exitCode": 1, "message": message}})
+        elif (self.copies or is_filled) and slot in self.primary.slots and not self.primary.is_down:
+            self.filled.add(uid)
             self._start(ref, slot)
         else:
             self._report_seed(ref, {"running": {}})
@@ -274,6 +290,22 @@ class Deployments:
         return is_running(pod) and any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
 
 
+def _find_snapshot(claim: Manifest) -> str:
+    """The snapshot that its volume is made of; empty if it begins empty."""
+    return str((claim["spec"].get("dataSource") or {}).get("name", ""))
+
+
+def _find_foreign_mark(pod: Manifest, source: str) -> str:
+    """What the seed step says of a volume from a snapshot if nobody has told it of which."""
+    is_told = bool(_variable_of(pod, "RESTORE") and _variable_of(pod, "RESTORED_SLOT"))
+    return "the volume holds the copy of another member" if source and not is_told else ""
+
+
 def _slot_of(pod: Manifest) -> str:
-    containers = pod["spec"].get("containers") or ({},)
-    return next((entry["value"] for entry in containers[0].get("env", ()) if entry["name"] == "SLOT"), "")
+    return _variable_of(pod, "SLOT")
+
+
+def _variable_of(pod: Manifest, name: str) -> str:
+    spec = pod["spec"]
+    containers = spec.get("initContainers") or spec.get("containers") or ({},)
+    return next((entry["value"] for entry in containers[0].get("env", ()) if entry["name"] == name), "")

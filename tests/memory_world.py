@@ -16,6 +16,7 @@ from headroom.adapters.inmemory.queues import MemoryQueueProbes
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.composition import Ports, build_loops
 from headroom.model.replica import ROLE_LABEL, Role, slot_prefix
+from headroom.model.snapshot import is_anchor_of
 from headroom.policy.permitted import Permitted
 from headroom.ports.clock import Clock
 from headroom.ports.kube import CLAIM, POD, SECRET, Kind, Kube, KubeCache, Manifest, ObjectRef
@@ -192,9 +193,10 @@ class MemoryWorld:
         return self.postgres.servers[self.members.ips[pod], 5432]
 
     def check_no_orphan(self, set_ref: ObjectRef) -> None:
-        """Slots, claims and pods are those of the same members, one each."""
-        prefix = slot_prefix(INSTALL, self.read(set_ref)["metadata"]["uid"])
-        names = sorted(f"{set_ref.name}-{slot.removeprefix(prefix).replace('_', '-')}" for slot in self.slots())
+        """Slots, claims and pods are those of the same members, one each; but for the anchors of snapshots."""
+        uid = self.read(set_ref)["metadata"]["uid"]
+        prefix, slots = slot_prefix(INSTALL, uid), [name for name in self.slots() if not is_anchor_of(uid, name)]
+        names = sorted(f"{set_ref.name}-{slot.removeprefix(prefix).replace('_', '-')}" for slot in slots)
         assert self.names(CLAIM) == names
         members = [pod for pod in self.children(POD) if ROLE_LABEL in pod["metadata"].get("labels", {})]
         assert sorted(pod["metadata"]["name"] for pod in members) == names

@@ -190,6 +190,17 @@ class Reason(StrEnum):
     """Standbys were taken, and new ones are being created. Fix: none."""
     NO_STANDBYS_WANTED = "NoStandbysWanted"
     """`standbys: 0`: a scale-up waits for a copy. Fix: set it to 1 or more."""
+    NO_SNAPSHOT_FITS = "NoSnapshotFits"
+    """`method: VolumeSnapshot` allows nothing else, and no snapshot can be restored. Fix: what the message says, or
+    set `provisioning.method: Auto`."""
+    SNAPSHOT_GONE = "SnapshotGone"
+    """The snapshot of a new replica was deleted before its volume was there. Fix: none; another source is tried."""
+    SNAPSHOT_OUT_OF_REACH = "SnapshotOutOfReach"
+    """The primary changed, and the snapshot of a new replica cannot follow it. Fix: none; another source is tried."""
+    RESTORE_REFUSED = "RestoreRefused"
+    """A volume from a snapshot does not hold what it should. Fix: see the message; another source is tried."""
+    RESTORE_STALLED = "RestoreStalled"
+    """No volume came of a snapshot in ten minutes. Fix: read the events of the claim or pod that the message names."""
     SNAPSHOTS_NOT_CONFIGURED = "SnapshotsNotConfigured"
     """No snapshots are taken. Fix: none; this version creates replicas by base backup only."""
 

@@ -70,6 +70,7 @@ _SPECIAL = re.compile(r"[^A-Za-z0-9_\u0080-\U0010ffff]")
 CA_FILE = "primary-ca.crt"
 SCRIPTS = (
     "seed.sh",
+    "restore.sh",
     "start.sh",
     "started.sh",
     "ready.sh",

@@ -29,6 +29,8 @@ def build_source_environment(
         "SOURCE_CONNINFO": conninfo,
         "SOURCE_CA": source.ca_pem,
         "TRIES": str(1 if source.is_standby else TRIES),
+        "RESTORE": source.restored.consistency if source.restored is not None else "",
+        "RESTORED_SLOT": source.restored.source_slot if source.restored is not None else "",
     }
 
 

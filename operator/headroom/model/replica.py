@@ -189,8 +189,8 @@ class ClaimFacts:
     """A member's claim; `retire` is set once it was decided that the member goes, `slot` names its slot.
 
     `is_seeded`: it was recorded that the volume has a complete copy, which only a set that retains volumes does.
-    `restored_from` names the VolumeSnapshot that its volume is made of, `snapshot` the one that its member was stopped
-    for.
+    `restored_from` names the VolumeSnapshot that its volume is created from, `snapshot` the one that its member was
+    stopped for. `why` says why it is made in the way it is.
     """
 
     name: str
@@ -203,4 +203,5 @@ class ClaimFacts:
     slot: str = ""
     is_seeded: bool = False
     restored_from: str = ""
+    why: str = ""
     snapshot: str = ""

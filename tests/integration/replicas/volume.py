@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -45,6 +45,8 @@ class Volume:
     hba: Sequence[str] = ()
     allows_plaintext: bool = True
     slot: str = SLOT
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What its pod's environment has, beside or instead of what each pod's has."""
     name: str = "store-0-a"
     source: CopySource = FROM_PRIMARY
     source_port: int = 0
@@ -145,7 +147,7 @@ class Volume:
             "DRAIN_SECONDS": "5",
             "MONITOR_ROLE": MONITOR.username,
         }
-        return {**values, **changes}
+        return {**values, **self.variables, **changes}
 
     def _localise(self, conninfo: str) -> str:
         """The same with the folders of this machine, and with the port of a source."""
@@ -265,6 +267,25 @@ class Volume:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
+
+    def stop_fast(self) -> None:
+        """End the server as a pod's end does, cleanly."""
+        assert self.run("stop.sh").returncode == 0
+        assert self.server is not None
+        self.server.wait(20)
+
+    def signal_all(self, what: signal.Signals) -> None:
+        """To the server and its backends, which have sessions of their own."""
+        assert self.server is not None
+        path = Path(f"/proc/{self.server.pid}/task/{self.server.pid}/children")
+        for pid in [self.server.pid, *map(int, path.read_text().split())]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, what)
+
+    def take_snapshot(self, folder: Path) -> None:
+        """Copy all that is on the volume, as a driver's snapshot of it does, over what another folder has."""
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", str(self.folder / "data"), str(folder)], check=True)
 
     def close(self) -> None:
         self.stop_at_once()

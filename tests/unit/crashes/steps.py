@@ -7,6 +7,7 @@ yields what is wrong, as a text.
 from collections.abc import Callable, Iterator
 
 from e2e.invariants.facts import Key, Observation, PodFacts, SetFacts, first
+from headroom.model.snapshot import ANCHOR_MARK
 from tests.unit.crashes.outside import Picture
 
 Step = Callable[[Picture, Picture], Iterator[str]]
@@ -91,13 +92,19 @@ def claim_goes_last(before: Picture, after: Picture) -> Iterator[str]:
 
 def no_more_than_wanted(before: Picture, after: Picture) -> Iterator[str]:
     """A member is begun only if there is room for it, also if its beginning is all that there is of another one."""
-    begun = after.slots() - before.slots()
+    begun = frozenset(slot for slot in after.slots() - before.slots() if not _is_anchor(slot))
     for one in after.seen.sets:
         mine = [claim for claim in after.seen.claims if claim.set_name == one.key[1] and claim.key[0] == one.key[0]]
         leaving = {claim.slot for claim in mine if claim.is_leaving}
-        live = {slot for slot in after.slots() if slot.startswith(_prefix_of(begun))} - leaving
+        prefix = _prefix_of(begun)
+        # An anchor belongs to a snapshot, and is no member.
+        live = {slot for slot in after.slots() if slot.startswith(prefix) and not _is_anchor(slot)} - leaving
         if begun and len(live) > after.most_members[one.key]:
             yield f"{one.key[1]} has {len(live)} members, {first(begun)} among them; it may have {after.most_members}"
+
+
+def _is_anchor(slot: str) -> bool:
+    return slot.split("_")[3:4] == [ANCHOR_MARK]
 
 
 def _prefix_of(slots: frozenset[str]) -> str:

@@ -38,11 +38,6 @@ ASKED: list[tuple[type[SpecModel], str, dict[str, Any]]] = [
     (DatabaseGuardSpec, "locks", {"locks": {"mode": "Cancel"}}),
     (DatabaseGuardSpec, "notify", {"notify": [WEBHOOK]}),
     (ReplicaSetSpec, "schedules", {"schedules": [{**SPAN, "minReplicas": 2}]}),
-    (
-        ReplicaSetSpec,
-        "provisioning.method",
-        {"provisioning": {"method": "VolumeSnapshot", "snapshots": {"className": "csi"}}},
-    ),
     (ReplicaSetSpec, "provisioning.snapshots", {"provisioning": {"snapshots": {"className": "csi"}}}),
     (ReplicaSetSpec, "routing.rebalance.enabled", {"routing": {"rebalance": {"enabled": True, "roles": ["app"]}}}),
     (

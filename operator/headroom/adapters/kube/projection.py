@@ -24,6 +24,7 @@ from headroom.model.replica import (
     SLOT_ANNOTATION,
     TEMPLATE_ANNOTATION,
 )
+from headroom.model.restore import RESTORED_ANNOTATIONS, WHY_NOTE
 from headroom.model.snapshot import SNAPSHOT_ANNOTATION, STAMP_ANNOTATIONS
 from headroom.policy.databaseguard.identity import ACCEPT_ANNOTATION
 from headroom.ports.kube import (
@@ -55,11 +56,13 @@ KEPT_ANNOTATIONS = (
     COPY_WHY_ANNOTATION,
     DRAINING_SINCE_ANNOTATION,
     DRAINING_WHY_ANNOTATION,
+    *RESTORED_ANNOTATIONS,
     RETIRE_ANNOTATION,
     SEEDED_ANNOTATION,
     SLOT_ANNOTATION,
     SNAPSHOT_ANNOTATION,
     TEMPLATE_ANNOTATION,
+    WHY_NOTE,
 )
 """All that any pass reads."""
 MAX_ANNOTATION = 1024

@@ -32,11 +32,12 @@ class MemberStatus(StatusModel):
     stage: Word | None = None
     """The stage of provisioning it is in."""
     method: Word | None = None
-    """What its data was created from."""
+    """How its data came: `VolumeSnapshot` or `BaseBackup`."""
     source: Name | None = None
-    """The server it was copied from: `primary`, or the name of a standby."""
+    """Where from: the VolumeSnapshot that was restored, or the server that was copied: `primary`, or the name of a
+    standby."""
     source_why: Annotated[str, Field(max_length=1024)] | None = None
-    """Why that one was chosen."""
+    """Why from there."""
     since: datetime | None = None
     """When it took its role."""
     slot: Name | None = None
@@ -78,6 +79,8 @@ class LeadTime(StatusModel):
 
     warm_seconds: Number | None = None
     """From a standby."""
+    volume_snapshot_seconds: Number | None = None
+    """From a snapshot."""
     base_backup_seconds: Number | None = None
     """From a base backup."""
 
@@ -118,7 +121,7 @@ class ReplicaSetStatus(CommonStatus):
     """What a person should know first: the reason of Ready while it is not True, else the condition that is not as it
     should be and its reason, such as `Stalled:WALSendersExhausted`; `AsExpected` if all are."""
     method: Word | None = None
-    """What the replicas were created from."""
+    """What the replicas were created from; `Mixed` if not all from the same."""
     replicas: Count | None = None
     """Replicas that serve: pods that match `selector`."""
     selector: Annotated[str, Field(max_length=512)] | None = None

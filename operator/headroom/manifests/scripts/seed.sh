@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fills an empty volume with a copy of the primary, taken from SOURCE, or checks the copy that is there; then the server
-# may start.
+# Fills an empty volume with a copy of the primary, taken from SOURCE, or checks the copy that is there: this member's
+# own, or that of the member whose snapshot the volume was made of (restore.sh). Then the server may start.
 #
 # SOURCE is `primary`, the name of a standby, or `none` where the volume should have its copy. The server streams from
 # the primary whatever its data was copied from.
@@ -12,8 +12,9 @@
 # why; nothing where the user gave a certificate.
 #
 # Reads: PGDATA, CONFIG (a folder), SLOT, SYSTEM_IDENTIFIER, MAJOR, SOURCE, SOURCE_CONNINFO, SOURCE_CA (certificates, may
-# be empty), TRIES, MAX_RATE_KIB (may be empty), SERVER_TLS (a folder, may be empty), REPORT (a file), and what lock.sh,
-# credentials.sh and certificate.sh read.
+# be empty), TRIES, MAX_RATE_KIB (may be empty), RESTORE and RESTORED_SLOT (both empty unless the volume came from a
+# snapshot), SERVER_TLS (a folder, may be empty), REPORT (a file), and what lock.sh, credentials.sh and certificate.sh
+# read.
 # Exit status: 0 ready, 3 cannot ever work with this volume or image, 4 another pod still uses the volume, 5 there is no
 # copy and no source, 1 try again.
 set -eu
@@ -65,8 +66,12 @@ check_image() {
 	esac
 }
 
+is_own() {
+	[ "$(cat "$PGDATA/$MARK" 2>/dev/null)" = "$SLOT" ]
+}
+
 check_seeded() {
-	[ "$(cat "$PGDATA/$MARK")" = "$SLOT" ] || refuse "the volume holds the copy of another member"
+	is_own || refuse "the volume holds the copy of another member"
 	[ -f "$PGDATA/standby.signal" ] || refuse "the copy is no standby any more: standby.signal is gone"
 	found=$(system_identifier_of "$PGDATA")
 	[ "$found" = "$SYSTEM_IDENTIFIER" ] || refuse "the copy is of system $found, the primary is $SYSTEM_IDENTIFIER"
@@ -157,7 +162,11 @@ report() {
 lock_volume seed
 sh "$CONFIG/credentials.sh"
 check_image
-if [ -f "$PGDATA/$MARK" ]; then
+# A volume from a snapshot is restored or refused: it is never filled, as an empty one would be.
+if [ -n "${RESTORE:-}" ] && ! is_own; then
+	. "$CONFIG/restore.sh"
+	restore
+elif [ -f "$PGDATA/$MARK" ]; then
 	check_seeded
 	say "the copy is there"
 else

@@ -12,6 +12,7 @@ from headroom.policy.replicaset.copy_estimate import WalHistory
 from headroom.policy.replicaset.copy_progress import CopyProgress
 from headroom.policy.replicaset.facts import MemberFacts
 from headroom.policy.replicaset.members import EvaluatedMember, StageVerdict
+from headroom.policy.replicaset.restores import ANY_COPY, Choice
 from headroom.reasons import Reason
 
 SEED_TRIES_AGAIN = 1
@@ -56,6 +57,8 @@ class CopyMemory:
         pod = member.pod
         if member.claim is None:
             return pod is None
+        if member.claim.restored_from:
+            return False
         if pod is None:
             return member.name in self.unfilled
         if pod.copy_source == NONE and pod.seed.exit_code != SEED_WITHOUT_SOURCE:
@@ -85,20 +88,25 @@ def _is_gone(source: MemberFacts, copy: PodFacts) -> bool:
 @dataclass(frozen=True, slots=True)
 class Copies:
     """What to do about the copies of a set. `sources` are of the members whose pods may be created now, `waits` say
-    why others may not, both by name. `refusal` says why no further member is begun. `lost` names the members whose
-    pods are recreated, with another source.
+    why others may not, both by name. `choices` are of the members without a claim that are restored since a copy would
+    have to wait. `begin` is what a further member is made from, `refusal` says why none is begun. `lost` names the
+    members whose pods are recreated, with another source.
     """
 
     sources: FrozenMap[str, CopySource] = field(default_factory=FrozenMap)
     waits: FrozenMap[str, Finding] = field(default_factory=FrozenMap)
+    choices: FrozenMap[str, Choice] = field(default_factory=FrozenMap)
+    begin: Choice = ANY_COPY
     refusal: Finding | None = None
     lost: frozenset[str] = frozenset()
 
-    def add_waits(self, members: Iterable[EvaluatedMember]) -> tuple[EvaluatedMember, ...]:
-        """The members, each that waits for a source with that as its verdict."""
-        return tuple(self._add_wait(member) for member in members)
+    def settle(self, members: Iterable[EvaluatedMember]) -> tuple[EvaluatedMember, ...]:
+        """The members, each with what it is made from in the end; one that waits for a source has that as verdict."""
+        return tuple(self._settle(member) for member in members)
 
-    def _add_wait(self, member: EvaluatedMember) -> EvaluatedMember:
+    def _settle(self, member: EvaluatedMember) -> EvaluatedMember:
+        if member.name in self.choices:
+            return replace(member, facts=replace(member.facts, choice=self.choices[member.name]))
         wait, verdict = self.waits.get(member.name), member.verdict
         if wait is None or verdict.stage is not Stage.SEEDED:
             return member

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from headroom.api.v1alpha1.provisioning import Method
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.model.conditions import Finding
 from headroom.model.copies import FROM_NONE, NONE, CopySource
@@ -10,18 +11,19 @@ from headroom.policy.replicaset.admission import decide_wal_cap
 from headroom.policy.replicaset.copies import SEED_WITHOUT_SOURCE, Copies, CopyMemory
 from headroom.policy.replicaset.copy_estimate import CopyEstimate, find_excess
 from headroom.policy.replicaset.facts import MemberFacts, PrimaryFacts, SetFacts
-from headroom.policy.replicaset.members import EvaluatedMember
+from headroom.policy.replicaset.members import EvaluatedMember, Member
+from headroom.policy.replicaset.restores import ANY_COPY, Choice
 from headroom.policy.replicaset.sources import NewCopy, SourceRules, choose_copy_source
 
 
 def plan_copies(
-    spec: ReplicaSetSpec, facts: SetFacts, memory: CopyMemory, members: Sequence[EvaluatedMember]
+    spec: ReplicaSetSpec, facts: SetFacts, memory: CopyMemory, members: Sequence[EvaluatedMember], begin: Choice
 ) -> Copies:
     """The copies of one pass. None is planned while the primary does not answer: no member is begun then, and no lag is
     known.
     """
     if facts.primary is None:
-        return Copies()
+        return Copies(begin=begin)
     rules = SourceRules(
         source=spec.provisioning.source,
         bounds=spec.readiness,
@@ -30,7 +32,8 @@ def plan_copies(
         given_authority=facts.given_authority,
         guard_state=facts.primary.view.state,
     )
-    return decide_copies(members, memory, rules, find_excess(_estimate(spec, facts.primary, facts.members, memory)))
+    excess = find_excess(_estimate(spec, facts.primary, facts.members, memory))
+    return decide_copies(members, memory, rules, excess, begin=begin)
 
 
 def _estimate(
@@ -49,29 +52,52 @@ def _estimate(
 
 
 def decide_copies(
-    members: Sequence[EvaluatedMember], memory: CopyMemory, rules: SourceRules, excess: Finding | None
+    members: Sequence[EvaluatedMember],
+    memory: CopyMemory,
+    rules: SourceRules,
+    excess: Finding | None,
+    *,
+    begin: Choice = ANY_COPY,
 ) -> Copies:
-    """The sources of this pass; `excess` says why no copy may begin whatever its source."""
+    """The sources of this pass; `excess` says why no copy may begin whatever its source. What is made from a snapshot
+    needs no source, and never waits for one.
+    """
     sources: dict[str, CopySource] = {}
     waits: dict[str, Finding] = {}
+    choices: dict[str, Choice] = {}
     for member in members:
         if member.facts.pod is not None or member.facts.is_going:
             continue
+        if member.name not in memory.unfilled or _is_restored(member.facts):
+            sources[member.name] = FROM_NONE
+            continue
         chosen = excess or _choose(member, members, memory, rules, [source.name for source in sources.values()])
-        if member.name not in memory.unfilled:
-            chosen = FROM_NONE
+        choice = member.facts.choice
         if isinstance(chosen, CopySource):
             sources[member.name] = chosen
+        elif choice is not None and choice.spare is not None:
+            choices[member.name], sources[member.name] = choice.avoid(chosen), FROM_NONE
         else:
             waits[member.name] = chosen
     begun = [source.name for source in sources.values()]
     new = excess or choose_copy_source(NewCopy(), members, rules, chosen=begun)
+    refusal = new if isinstance(new, Finding) else None
+    begin = begin.avoid(refusal) if refusal is not None else begin
     return Copies(
         sources=FrozenMap(sources),
         waits=FrozenMap(waits),
-        refusal=new if isinstance(new, Finding) else None,
+        choices=FrozenMap(choices),
+        begin=begin,
+        refusal=refusal if begin.method is Method.BASE_BACKUP else None,
         lost=frozenset(member.name for member in members if _has_lost_source(member, memory)),
     )
+
+
+def _is_restored(member: Member) -> bool:
+    """Its volume is made from a snapshot, or is to be, or nothing is made of it now."""
+    if member.claim is not None:
+        return bool(member.claim.restored_from)
+    return member.choice is not None and member.choice.method is Method.VOLUME_SNAPSHOT
 
 
 def _choose(
@@ -88,7 +114,7 @@ def _choose(
 
 def _has_lost_source(member: EvaluatedMember, memory: CopyMemory) -> bool:
     pod = member.facts.pod
-    if pod is None or not pod.is_copying or not member.facts.is_alive:
+    if pod is None or not pod.is_copying or not member.facts.is_alive or _is_restored(member.facts):
         return False
     if pod.copy_source == NONE:
         return pod.seed.exit_code == SEED_WITHOUT_SOURCE

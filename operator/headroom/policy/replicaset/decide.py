@@ -22,6 +22,7 @@ from headroom.policy.replicaset.libraries import describe_notes
 from headroom.policy.replicaset.load import count_connections, find_serving, observe_load
 from headroom.policy.replicaset.members import EvaluatedMember, Member, StageContext
 from headroom.policy.replicaset.memory import SetMemory, assemble
+from headroom.policy.replicaset.method import choose_method, find_history
 from headroom.policy.replicaset.plan import Plan, decide_plan
 from headroom.policy.replicaset.replay_lag import is_within
 from headroom.policy.replicaset.stages import decide_stage, is_over_cap
@@ -38,9 +39,9 @@ class SetDecision:
 
     `refusal` is why no member can be begun, `is_waiting`: a failed attempt has to be waited out first. `outage` is set
     once it has lasted long enough to report. `unsettled` names members that another process left and that this new one
-    has not measured yet, `is_settling`: it cannot evaluate the set yet. `conflict`: the installation does not
-    permit its pods, or an autoscaler scales a set that scales itself. `over_cap` names members whose slots keep more
-    WAL than they may, also those that are going. `copies`: from where new members are copied, and why some wait.
+    has not measured yet, `is_settling`: it cannot evaluate the set yet. `conflict`: the installation does not permit
+    its pods, or an autoscaler scales a set that scales itself. `over_cap` names members whose slots keep more WAL than
+    they may, also those that are going. `copies`: what new members are made from, and why some wait.
     `stale_reads`: who may answer with old data while the primary answers. `library_notes`: what of the primary's
     libraries is not compared, or is wrong on the primary itself.
     """
@@ -67,14 +68,15 @@ class SetDecision:
 def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment) -> Outcome[SetDecision, SetMemory]:
     """Record the facts, evaluate the members, set the goal, plan the pass."""
     memory = memory.observe(facts, spec.readiness, now)
-    found = assemble(facts, memory, now.monotonic, connections=_count_configured(spec, facts))
-    context = _build_context(spec, facts, found, now)
+    assembled = assemble(facts, memory, now.monotonic, connections=_count_configured(spec, facts))
+    found = tuple(_choose(member, spec, facts, memory) for member in assembled)
+    context = _build_context(spec, facts, found, memory, now)
     members = tuple(EvaluatedMember(member, decide_stage(member, context)) for member in found)
     memory = observe_load(spec, members, memory, now.monotonic).follow_start(spec)
-    copies = plan_copies(spec, facts, memory.copying, members)
-    members = copies.add_waits(members)
+    copies = plan_copies(spec, facts, memory.copying, members, choose_method(spec, facts, memory))
+    members = copies.settle(members)
     goal = decide_goal(spec, members, memory, now.monotonic)
-    refusal = _find_refusal(spec, facts, goal.desired + spec.standbys)
+    refusal = _find_refusal(spec, facts, goal.desired + spec.standbys) or copies.begin.wait
     is_waiting = _is_waiting(memory, now.monotonic)
     is_young = memory.is_young(now.monotonic)
     unsettled = frozenset(member.name for member in found if is_young and _is_unmeasured(member, memory))
@@ -104,7 +106,16 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
     return Outcome(decision, memory.recommend(goal.wanted, goal.desired, now.monotonic))
 
 
-def _build_context(spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Member], now: Moment) -> StageContext:
+def _choose(member: Member, spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory) -> Member:
+    """Choose what it is made from, if it is to get its claim now."""
+    if member.claim is not None or member.slot is None:
+        return member
+    return replace(member, choice=choose_method(spec, facts, memory, member.slot))
+
+
+def _build_context(
+    spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Member], memory: SetMemory, now: Moment
+) -> StageContext:
     primary = facts.primary
     server = primary.view.server if primary is not None else None
     return StageContext(
@@ -115,6 +126,9 @@ def _build_context(spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Memb
         drain_timeout=spec.drain.timeout,
         streaming=find_streaming(members),
         flush_lsn=primary.position.lsn if primary is not None else None,
+        position=primary.position if primary is not None else None,
+        history=find_history(facts, memory),
+        snapshots=None if facts.snapshots is None else frozenset(each.name for each in facts.snapshots),
         wal_cap=decide_wal_cap(server, spec.provisioning.max_slot_wal) if server is not None else None,
     )
 

@@ -7,7 +7,7 @@ from headroom.model.conditions import Finding
 from headroom.model.database import BackupProgress, DatabaseView, Mark, ReplicaProbe, SlotFacts
 from headroom.model.libraries import ServerLibraries
 from headroom.model.replica import ClaimFacts, MemberId, PodFacts
-from headroom.model.snapshot import SnapshotFacts
+from headroom.model.snapshot import SnapshotFacts, Stamps
 from headroom.model.timelines import TimelineHistory
 from headroom.policy.target_conflict import AutoscalerClaim
 from headroom.reasons import Reason
@@ -45,7 +45,8 @@ class MemberFacts:
     """One member as found; `reading` is None if nobody asked, since its pod has no address or has ended.
 
     `is_node_lost` is true only if the node itself was seen not to answer. `is_published`: clients can verify its server
-    by the set's ConfigMap, or there is nothing to publish.
+    by the set's ConfigMap, or there is nothing to publish. `restored` has the stamps of the snapshot that its volume is
+    created from.
     """
 
     id: MemberId
@@ -61,6 +62,7 @@ class MemberFacts:
     is_node_lost: bool = False
     is_published: bool = True
     reading: Reading | None = None
+    restored: Stamps | None = None
     libraries: LibraryReading = None
 
 

@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 
 from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.conditions import Finding
-from headroom.model.database import BackupProgress, ReplicaProbe, SlotFacts
+from headroom.model.database import BackupProgress, Mark, ReplicaProbe, SlotFacts
 from headroom.model.replica import ClaimFacts, MemberId, PodFacts, Role, Stage
+from headroom.model.snapshot import Stamps
+from headroom.model.timelines import TimelineHistory
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.copy_progress import CopyProgress
 from headroom.policy.replicaset.replay_lag import (
@@ -18,6 +20,7 @@ from headroom.policy.replicaset.replay_lag import (
     describe_lag,
     describe_pause,
 )
+from headroom.policy.replicaset.restores import Choice
 from headroom.reasons import Reason
 
 LIBRARY_REASONS = (Reason.COLLATION_MISMATCH, Reason.EXTENSION_MISSING, Reason.LIBRARY_NOT_PRELOADED)
@@ -44,6 +47,12 @@ class Member:
     """True only if the node itself was seen not to answer."""
     is_published: bool = True
     """Clients can verify its server."""
+    restored: Stamps | None = None
+    """The stamps of the snapshot that its volume is created from."""
+    choice: Choice | None = None
+    """What it is to be made from; only while it has a slot and no claim yet."""
+    is_unread: bool = False
+    """No probe of its server has told yet how far its data are."""
     probe: ReplicaProbe | None = None
     lag: LagVerdict | None = None
     within: int = 0
@@ -168,7 +177,8 @@ class StageContext:
 
     `drain_timeout` is how long a server may still run after its pod was deleted.
     `flush_lsn` is where the primary's WAL ends, `wal_cap` the bytes of it that a slot may keep; None: not known.
-    `streaming` names the members that have a stream.
+    `streaming` names the members that have a stream. `position` is that of the primary in this pass, `history` of its
+    timeline, if it is known. `snapshots` names those that there are; None if that is not known.
     """
 
     now: datetime
@@ -179,6 +189,9 @@ class StageContext:
     flush_lsn: int | None = None
     wal_cap: int | None = None
     streaming: frozenset[str] = frozenset()
+    position: Mark | None = None
+    history: TimelineHistory | None = None
+    snapshots: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from headroom.policy.replicaset.member_memory import (
 )
 from headroom.policy.replicaset.members import Member
 from headroom.policy.replicaset.read_gain import ReadGain
+from headroom.policy.replicaset.restores import RestoreFailures
 
 LEAD_TIMES_KEPT = 20
 LONGEST_WINDOW_SECONDS = 3600.0
@@ -114,6 +115,8 @@ class SetMemory:
     recommendations: tuple[Recommendation, ...] = ()
     warm: LeadTimes = LeadTimes()
     base_backup: LeadTimes = LeadTimes()
+    volume_snapshot: LeadTimes = LeadTimes()
+    restore_failures: RestoreFailures = field(default_factory=RestoreFailures)
     attempts: Attempts = Attempts()
     library_faults: FrozenMap[str, LibraryFault] = field(default_factory=FrozenMap)
     activations: Activations = field(default_factory=Activations)
@@ -159,6 +162,7 @@ class SetMemory:
             slot_names=self._observe_slots(facts),
             generation=facts.generation,
             attempts=Attempts() if is_other_spec else self.attempts,
+            restore_failures=self._observe_snapshots(facts, is_other_spec=is_other_spec),
             library_faults=FrozenMap(observe_faults(self.library_faults, facts, bounds.ignore_libraries)),
             activations=self.activations.observe(facts.members, at),
         )
@@ -213,6 +217,12 @@ class SetMemory:
                 after[member.name] = self.inherited[member.name]
         return FrozenMap(after)
 
+    def _observe_snapshots(self, facts: SetFacts, *, is_other_spec: bool) -> RestoreFailures:
+        """What is known of snapshots that are gone need not be kept; another spec may have corrected the cause."""
+        if is_other_spec:
+            return RestoreFailures()
+        return self.restore_failures.keep([snapshot.name for snapshot in facts.snapshots or ()])
+
     def _observe_slots(self, facts: SetFacts) -> frozenset[str]:
         """Names of slots for the time when pods and claims are gone: those on the primary, else every member's."""
         if facts.primary is not None:
@@ -228,10 +238,23 @@ class SetMemory:
         """An attempt to create a member was given up."""
         return replace(self, attempts=self.attempts.fail(failure, now))
 
-    def record_acceptance(self, seconds: float | None) -> "SetMemory":
-        """A new member joined the warm pool, `seconds` after its claim was created; None if that was not measured."""
-        base_backup = self.base_backup if seconds is None else self.base_backup.add(seconds)
-        return replace(self, attempts=Attempts(), base_backup=base_backup)
+    def record_restore_failure(self, snapshot: str, present: Iterable[str]) -> "SetMemory":
+        """A member that was created from this snapshot was given up; `present` names those that there are."""
+        return replace(self, restore_failures=self.restore_failures.fail(snapshot, [*present]))
+
+    def record_acceptance(self, seconds: float | None, *, restored_from: str = "") -> "SetMemory":
+        """A new member joined the warm pool, `seconds` after its claim was created; None if that was not measured.
+
+        `restored_from` is the snapshot that it was made from, if it was.
+        """
+        after = replace(self, attempts=Attempts())
+        if restored_from:
+            after = replace(after, restore_failures=self.restore_failures.succeed(restored_from))
+        if seconds is None:
+            return after
+        if restored_from:
+            return replace(after, volume_snapshot=self.volume_snapshot.add(seconds))
+        return replace(after, base_backup=self.base_backup.add(seconds))
 
     def record_activation(self, seconds: float) -> "SetMemory":
         """A standby serves, `seconds` after it was decided."""
@@ -284,6 +307,8 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: 
         is_listed=found.is_listed,
         is_node_lost=found.is_node_lost,
         is_published=found.is_published,
+        restored=found.restored,
+        is_unread=position is None,
         copy=copy,
         is_copy_observed=found.is_copy_observed,
         still_seconds=copy.still.seconds(now) if copy is not None else 0.0,

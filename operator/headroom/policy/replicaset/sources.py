@@ -11,7 +11,7 @@ from headroom.api.v1alpha1.common import GuardState
 from headroom.api.v1alpha1.provisioning import Source
 from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.conditions import Finding
-from headroom.model.copies import PRIMARY, CopySource
+from headroom.model.copies import MOST_OF_WHY, PRIMARY, CopySource
 from headroom.model.database import Lsn
 from headroom.model.replica import Role, Stage
 from headroom.model.text import clean_text
@@ -26,8 +26,6 @@ ABOVE_HEALTHY = (GuardState.BROWNOUT, GuardState.OVERLOADED, GuardState.EMERGENC
 SOURCES_TRIED = 2
 """From so many standbys one member is copied; then something else is wrong, and the primary is asked or the attempt
 has failed."""
-MOST_OF_WHY = 500
-"""Characters that are written on a pod."""
 MOST_AUTHORITIES = 64 * 1024
 """Bytes of certificates: they are handed to the seed step in a variable, which Linux limits to 128 KiB."""
 

@@ -9,7 +9,7 @@ from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.failover import has_not_followed
 from headroom.policy.replicaset.members import Check, Member, StageContext, StageVerdict
 from headroom.policy.replicaset.replay_lag import describe_lag, describe_pause, is_beyond
-from headroom.policy.replicaset.seed import check_pod, check_seed, check_volume
+from headroom.policy.replicaset.seed import check_pod, check_reach, check_seed, check_volume
 from headroom.policy.replicaset.stream_loss import find_stream_loss
 from headroom.policy.replicaset.termination_cause import describe_end
 from headroom.reasons import Reason
@@ -257,6 +257,7 @@ CHECKS: tuple[Check, ...] = (
     _check_disowned,
     _check_timeline,
     _check_deleted_claim,
+    check_reach,
     _check_slot,
     _check_lost,
     _check_stream_loss,

@@ -7,6 +7,8 @@ CLAIM_NOTICE = timedelta(seconds=15)
 PLACE_LIMIT = timedelta(minutes=15)
 """Then an attempt without a volume, a node or an image ends and its slot is released: a slot nobody reads keeps WAL.
 Not sooner: a node autoscaler may take ten minutes until a node has joined, has its storage driver and pulls images."""
+RESTORE_LIMIT = timedelta(minutes=10)
+"""A driver creates a volume of a snapshot in seconds, or copies it first: then another source is faster."""
 PREPARE_LIMIT = timedelta(minutes=10)
 """Time to connect and begin a copy, and for a phase of it without a separate limit. None of them is a stall."""
 CHECKPOINT_LIMIT = timedelta(minutes=10)

@@ -37,6 +37,7 @@ def checkpoint(memory: SetMemory) -> dict[str, Any]:
     * the moment of a failed attempt: it is waited out again
     * single lead times: their 90th percentile stays
     * whether the primary was seen
+    * which snapshots failed: they may fail twice more
     * how far each member got, and where the primary's timeline forked off: both are asked again
     * since when the primary has been on its timeline: whoever does not follow it gets its time again
     * activations: what a new process finds in the Service is confirmed, and the rest gets its time again
@@ -50,7 +51,11 @@ def checkpoint(memory: SetMemory) -> dict[str, Any]:
     lacked if it was more than it may lack to serve, and the timeline of which it had WAL: without a receiver, not every
     login can read that again.
     """
-    lead_time = {"warmSeconds": memory.warm.p90, "baseBackupSeconds": memory.base_backup.p90}
+    lead_time = {
+        "warmSeconds": memory.warm.p90,
+        "volumeSnapshotSeconds": memory.volume_snapshot.p90,
+        "baseBackupSeconds": memory.base_backup.p90,
+    }
     return {
         "desiredReplicas": memory.desired,
         "startReplicas": memory.start_replicas,
@@ -75,6 +80,7 @@ def restore(status: Mapping[str, Any], now: Moment, *, name: str, uid: str, inst
         timeline_since=now.monotonic,
         positions=FrozenMap(_restore_positions(status)),
         warm=_restore_times(lead_time.get("warmSeconds")),
+        volume_snapshot=_restore_times(lead_time.get("volumeSnapshotSeconds")),
         base_backup=_restore_times(lead_time.get("baseBackupSeconds")),
         attempts=_restore_attempts(status, now.monotonic),
         library_faults=_restore_library_faults(status),

@@ -25,6 +25,7 @@ from headroom.model.replica import (
     PodFacts,
     Role,
 )
+from headroom.model.restore import WHY_NOTE, parse_restored
 from headroom.model.snapshot import SNAPSHOT_ANNOTATION, SnapshotFacts, Stamps
 from headroom.ports.kube import VOLUME_SNAPSHOT, Manifest
 from headroom.reasons import Reason
@@ -90,8 +91,16 @@ def parse_claim(manifest: Manifest) -> ClaimFacts:
         slot=metadata.get("annotations", {}).get(SLOT_ANNOTATION, ""),
         is_seeded=metadata.get("annotations", {}).get(SEEDED_ANNOTATION) == "true",
         restored_from=_parse_data_source(manifest.get("spec", {})),
+        why=metadata.get("annotations", {}).get(WHY_NOTE, ""),
         snapshot=metadata.get("annotations", {}).get(SNAPSHOT_ANNOTATION, ""),
     )
+
+
+def parse_restored_stamps(manifest: Manifest) -> Stamps | None:
+    """What a claim says of the snapshot that its volume is created from; None for any other claim."""
+    if not _parse_data_source(manifest.get("spec", {})):
+        return None
+    return parse_restored(manifest["metadata"].get("annotations", {}))
 
 
 def _parse_data_source(spec: Mapping[str, Any]) -> str:

@@ -58,6 +58,7 @@ WRONG_WHEN = {
     ConditionType.WARM_POOL_READY: Truth.FALSE,
 }
 """The status of each condition that a person should hear of, the worst first. Snapshots are an offer, not a fault."""
+SOURCES = (Stage.STANDBY, Stage.SERVING)
 NONE_SERVES = "no replica serves, as wanted"
 STALE_REASONS = (Reason.LAG_PANIC, Reason.REPLAY_LAG_ABOVE_LIMIT, Reason.REPLAY_LAG_UNKNOWN)
 """Why reads may be stale while the primary answers and every serving member has a stream."""
@@ -239,7 +240,7 @@ def _stalled(context: SetContext) -> Condition:
             f"they held was released, and another attempt follows every {again.total_seconds():.0f} s"
         )
         return Condition(kind, Truth.TRUE, Reason.SEED_ATTEMPTS_EXHAUSTED, message)
-    if decision.refusal is not None and context.facts.primary is not None:
+    if decision.refusal is not None and context.facts.primary is not None and not _may_get_snapshot(context):
         return Condition(kind, Truth.TRUE, decision.refusal.reason, decision.refusal.message)
     wait = decision.copies.refusal
     if wait is not None and wait.reason in ONLY_A_PERSON_CAN_HELP and _is_short(context):
@@ -265,6 +266,14 @@ def _is_short(context: SetContext) -> bool:
     """Whether a member is missing that nothing was begun for."""
     staying = [member for member in context.decision.members if not member.facts.is_going]
     return len(staying) < context.decision.goal.desired + context.spec.standbys
+
+
+def _may_get_snapshot(context: SetContext) -> bool:
+    """Whether the snapshot that a new member waits for can still come: one that streams may be snapshotted."""
+    refusal, stages = context.decision.refusal, [member.verdict.stage for member in context.decision.members]
+    is_about_snapshots = refusal is not None and refusal.reason is Reason.NO_SNAPSHOT_FITS
+    can_come = context.facts.snapshots is not None and any(stage in SOURCES for stage in stages)
+    return is_about_snapshots and can_come
 
 
 def _is_held(context: SetContext, member: EvaluatedMember) -> bool:

@@ -11,11 +11,12 @@ from headroom.manifests.children import Owner, read_service_name
 from headroom.model.conditions import Finding
 from headroom.model.database import VIEW_FRESH_SECONDS, BackupProgress, ConnectionTarget, DatabaseView, Mark, SlotFacts
 from headroom.model.replica import ABANDON_ANNOTATION, SET_LABEL, ClaimFacts, MemberId, PodFacts
-from headroom.model.snapshot import SnapshotFacts, is_anchor_of
+from headroom.model.snapshot import SnapshotFacts, Stamps, is_anchor_of
 from headroom.policy.databaseguard.identity import find_identity_mismatch
 from headroom.policy.replicaset.facts import Deletion, MemberFacts, PrimaryFacts, Reading, SetFacts
 from headroom.policy.replicaset.failover import must_know_history
 from headroom.policy.replicaset.memory import SetMemory
+from headroom.policy.replicaset.method import needs_history
 from headroom.policy.replicaset.timeouts import NODE_LOST_AFTER
 from headroom.policy.target_conflict import AutoscalerClaim
 from headroom.ports.kube import (
@@ -41,6 +42,7 @@ from headroom.reconcilers.replicaset.children import (
     parse_claim,
     parse_listed,
     parse_pod,
+    parse_restored_stamps,
     parse_snapshot,
     parse_time,
 )
@@ -58,6 +60,8 @@ SERVICE_LABEL = "kubernetes.io/service-name"
 class _Children:
     pods: Mapping[str, PodFacts]
     claims: Mapping[str, ClaimFacts]
+    restored: Mapping[str, Stamps | None]
+    """What the claims say of the snapshots that they are made of, by name."""
     listed: frozenset[str]
     snapshots: tuple[SnapshotFacts, ...] | None
     guard: Manifest | None
@@ -176,6 +180,7 @@ class Gatherer:
         return _Children(
             pods={item["metadata"]["name"]: parse_pod(item) for item in pods},
             claims={item["metadata"]["name"]: parse_claim(item) for item in claims},
+            restored={item["metadata"]["name"]: parse_restored_stamps(item) for item in claims},
             snapshots=await self._read_snapshots(of_set),
             listed=parse_listed(await self._list(ENDPOINT_SLICE, of_service)),
             guard=await self._get(ObjectRef(DATABASE_GUARD, *self._guard_key)),
@@ -262,9 +267,13 @@ class Gatherer:
         return await self._prober.probe_all(pods.values(), self.handles.target, position)
 
     async def _add_history(self, facts: SetFacts) -> SetFacts:
-        """Add where the primary's timeline forked off, once a member is seen that is not on it."""
+        """Add where the primary's timeline forked off, once a member or a snapshot is seen that is not on it."""
         primary = facts.primary
-        if primary is None or not must_know_history(self.memory.positions, facts.members, primary.position):
+        if primary is None:
+            return facts
+        position = primary.position
+        is_asked = must_know_history(self.memory.positions, facts.members, position) or needs_history(facts, position)
+        if not is_asked:
             return facts
         history = await self.services.servers.read_history(self._guard_key, primary.position)
         return replace(facts, primary=replace(primary, history=history))
@@ -319,6 +328,7 @@ class Gatherer:
                 is_node_lost=pod is not None and pod.node in lost_nodes,
                 is_published=pod is None or pod.authority in ("", children.published.get(name)),
                 reading=readings.get(name),
+                restored=children.restored.get(name),
             )
 
     def _render_template(self, view: DatabaseView | None, guard: Manifest | None) -> str | None:

@@ -32,7 +32,7 @@ READS = Metric(
 LEAD_TIME = Metric(
     "headroom_replicaset_lead_seconds",
     MetricType.HISTOGRAM,
-    "From decision to capacity: warm to the first read answered, base_backup to a caught-up standby.",
+    "From decision to capacity: warm to the first read answered, base_backup and volume_snapshot to a standby.",
     (*OBJECT, "method"),
     SECONDS,
 )

@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from headroom.api.v1alpha1.provisioning import Method
 from headroom.manifests.children import build_serving_labels
 from headroom.model.conditions import merge_conditions
 from headroom.model.copies import NONE, PRIMARY
 from headroom.model.moments import format_moment, format_time, keep_time
 from headroom.model.numbers import settle_above
-from headroom.model.replica import Role
+from headroom.model.replica import PodFacts, Role
 from headroom.policy.replicaset.copy_progress import estimate_seconds
 from headroom.policy.replicaset.members import EvaluatedMember, Member
+from headroom.policy.replicaset.restores import ANY_COPY
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.checkpoint import checkpoint, format_position
 from headroom.reconcilers.replicaset.conditions import (
@@ -31,7 +33,7 @@ BRIEF_SILENCE_SECONDS = 10.0
 BACKLOG_FLOOR_BYTES = 16 * 1024**2
 KEPT_WAL_FLOOR_BYTES = 64.0 * 1024**2
 """One segment is always kept: below this the number only shows where the primary's segments end."""
-METHOD = "BaseBackup"
+MIXED = "Mixed"
 PROVISIONING = Role.PROVISIONING.value.capitalize()
 MEMBER_NUMBERS = (
     "progressPercent",
@@ -60,7 +62,7 @@ def describe_status(context: SetContext) -> DesiredStatus:
         facts={
             **kept,
             "reason": find_foremost(conditions),
-            "method": METHOD if members else None,
+            "method": _describe_method(entries),
             "selector": ",".join(f"{name}={value}" for name, value in labels.items()),
             "members": [_pick(entry, numbers=False) for entry in entries],
             "lastDecision": _describe_last_decision(context),
@@ -98,8 +100,7 @@ def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[
         "name": member.name,
         "role": role,
         "stage": str(member.verdict.stage),
-        "method": METHOD,
-        **_describe_source(facts, old),
+        **_describe_origin(facts, old),
         "since": old["since"] if old.get("role") == role and "since" in old else format_time(context.now.wall),
         "slot": facts.slot_name,
         "node": facts.pod.node or None if facts.pod else None,
@@ -116,9 +117,21 @@ def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[
     }
 
 
-def _describe_source(facts: Member, old: Mapping[str, Any]) -> dict[str, str | None]:
-    """What a member was copied from; a pod that is recreated on a filled volume copies nothing."""
-    pod = facts.pod
+def _describe_origin(member: Member, old: Mapping[str, Any]) -> dict[str, str | None]:
+    """What its data were made from and why, by its claim and pod; before it has a claim, what is planned."""
+    claim = member.claim
+    if claim is None:
+        choice = member.choice or ANY_COPY
+        source = choice.snapshot.name if choice.snapshot is not None else None
+        return {"method": str(choice.method), "source": source, "sourceWhy": choice.why or None if source else None}
+    if claim.restored_from:
+        method = str(Method.VOLUME_SNAPSHOT)
+        return {"method": method, "source": claim.restored_from, "sourceWhy": claim.why or None}
+    return {"method": str(Method.BASE_BACKUP), **_describe_source(member.pod, old)}
+
+
+def _describe_source(pod: PodFacts | None, old: Mapping[str, Any]) -> dict[str, str | None]:
+    """The server that a member was copied from; a pod that is recreated on a filled volume copies nothing."""
     if pod is None or pod.copy_source in ("", NONE):
         known = PRIMARY if pod is not None and not pod.copy_source else None
         return {"source": old.get("source", known), "sourceWhy": old.get("sourceWhy")}
@@ -135,6 +148,12 @@ def _describe_progress(member: EvaluatedMember) -> dict[str, float | None]:
         "totalBytes": float(backup.total_bytes),
         "remainingSeconds": estimate_seconds(member.facts.copy, backup),
     }
+
+
+def _describe_method(entries: Iterable[Mapping[str, Any]]) -> str | None:
+    """That of all members, if they have the same."""
+    methods = {entry["method"] for entry in entries}
+    return MIXED if len(methods) > 1 else next(iter(methods), None)
 
 
 def _format_asked(context: SetContext, name: str, old: str | None) -> str | None:

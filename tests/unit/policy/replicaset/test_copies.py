@@ -122,8 +122,26 @@ def test_only_standbys_and_all_failed_is_a_failed_attempt() -> None:
     rules = replace(RULES, source=Source.STANDBY)
     judged = judge(standby, waiting)
     copies = decide_copies(judged, memory, rules, None)
-    [verdict] = [member.verdict for member in copies.add_waits(judged) if member.name == NAME]
+    [verdict] = [member.verdict for member in copies.settle(judged) if member.name == NAME]
     assert (verdict.reason, verdict.is_failed) == (Reason.SEED_FAILED, True)
+
+
+@pytest.mark.parametrize("name", ["store-s-b", ""])
+def test_only_a_member_that_is_not_restored_waits_for_a_source(name: str) -> None:
+    memory = CopyMemory(frozenset({NAME}))
+    judged = judge(make_member(None, 1, claim=make_claim(name=NAME, restored_from=name)))
+    copies = decide_copies(judged, memory, replace(RULES, guard_state="Overloaded"), None)
+    assert (NAME in copies.sources, NAME in copies.waits) == (bool(name), not name)
+
+
+def test_a_member_that_is_restored_is_never_taken_for_one_without_a_copy() -> None:
+    claim = make_claim(name=NAME, restored_from="store-s-b")
+    pod = copying_pod("none", seed={"exit_code": 5})
+    found = make_found(1, pod=pod, claim=claim)
+    memory = CopyMemory(frozenset({NAME})).observe([found], {}, ())
+    assert memory.unfilled == frozenset()
+    copies = decide_copies(judge(make_member(Role.PROVISIONING, 1, pod=pod, claim=claim)), memory, RULES, None)
+    assert copies.lost == frozenset()
 
 
 def test_who_waits_says_why_keeps_its_slot_and_gets_no_pod() -> None:
@@ -131,7 +149,7 @@ def test_who_waits_says_why_keeps_its_slot_and_gets_no_pod() -> None:
     waiting = make_member(None, 1)
     judged = judge(waiting)
     copies = decide_copies(judged, memory, replace(RULES, guard_state="Overloaded"), None)
-    judged = list(copies.add_waits(judged))
+    judged = list(copies.settle(judged))
     assert (judged[0].verdict.stage, judged[0].verdict.reason) == (Stage.SEEDED, Reason.COPY_WAITS)
     assert not judged[0].verdict.is_failed
     plan = decide_plan(judged, make_targets(copies=copies), NOW)

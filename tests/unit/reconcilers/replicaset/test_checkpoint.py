@@ -28,6 +28,7 @@ from headroom.policy.replicaset.memory import (
 )
 from headroom.policy.replicaset.read_gain import MOST_PAUSE_SECONDS, Hold, ReadGain
 from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag
+from headroom.policy.replicaset.restores import RestoreFailures
 from headroom.ports.kube import POD, Manifest, ObjectRef
 from headroom.reasons import ConditionType, Reason
 from headroom.reconcilers.replicaset.checkpoint import checkpoint, format_position, restore
@@ -54,6 +55,7 @@ LOST_ON_PURPOSE = {
     "generation": None,
     "recommendations": (),
     "attempts": Attempts(),
+    "restore_failures": RestoreFailures(),
     "slot_names": frozenset(),
     "activations": Activations(),
     "growth": Growth(),
@@ -88,6 +90,8 @@ FULL = SetMemory(
     recommendations=(Recommendation(1.0, 3),),
     warm=LeadTimes((0.5,)),
     base_backup=LeadTimes((61.0,)),
+    volume_snapshot=LeadTimes((7.0,)),
+    restore_failures=RestoreFailures(1, frozenset({"store-s-a"})),
     attempts=Attempts(1, 2.0, Finding(Reason.SEED_FAILED, "no space left")),
     library_faults={"store-0-a": LibraryFault("u", Finding(Reason.EXTENSION_MISSING, "no postgis"))},
 )

@@ -16,6 +16,7 @@ from headroom.model.replica import (
     Role,
 )
 from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.restores import NOT_OF_SNAPSHOT
 from headroom.policy.replicaset.retirement import Retirement
 from headroom.policy.replicaset.timeouts import NODE_LOST_AFTER
 from headroom.ports.kube import CLAIM, POD, JsonOp, Manifest, ObjectRef
@@ -251,6 +252,10 @@ async def _drop_slot(context: SetContext, member: Member, *, ends_sender: bool =
 def _record_failure(context: SetContext, retirement: Retirement) -> None:
     failure = Finding(retirement.reason, retirement.message)
     context.memory = context.memory.record_failure(failure, context.now.monotonic)
+    claim = context.member(retirement.name).claim
+    if claim is not None and claim.restored_from and retirement.reason not in NOT_OF_SNAPSHOT:
+        present = [snapshot.name for snapshot in context.facts.snapshots or ()]
+        context.memory = context.memory.record_restore_failure(claim.restored_from, present)
     labels = {**context.labels, "reason": str(retirement.reason)}
     context.services.telemetry.record(metrics.ATTEMPTS_FAILED, 1, **labels)
     count = context.memory.attempts.count
