@@ -191,7 +191,25 @@ class Reason(StrEnum):
     NO_STANDBYS_WANTED = "NoStandbysWanted"
     """`standbys: 0`: a scale-up waits for a copy. Fix: set it to 1 or more."""
     SNAPSHOTS_NOT_CONFIGURED = "SnapshotsNotConfigured"
-    """No snapshots are taken. Fix: none; this version creates replicas by base backup only."""
+    """No snapshots are taken. Fix: none; set `provisioning.snapshots` to have some."""
+    SNAPSHOTS_NOT_SERVED = "SnapshotsNotServed"
+    """The cluster has no VolumeSnapshots. Fix: install the snapshot CRDs and controller, then restart Headroom."""
+    SNAPSHOT_CLASS_NOT_FOUND = "SnapshotClassNotFound"
+    """The VolumeSnapshotClass does not exist. Fix: create it or correct `snapshots.className`."""
+    SNAPSHOT_CLASS_MISMATCH = "SnapshotClassMismatch"
+    """The VolumeSnapshotClass is for volumes of another driver. Fix: set `snapshots.className` to one of the driver of
+    the volumes."""
+    SNAPSHOT_PENDING = "SnapshotPending"
+    """A snapshot is being taken, or waits for what the message names. Fix: none, unless the message names one."""
+    SNAPSHOT_TAKEN = "SnapshotTaken"
+    """A snapshot can be restored. Fix: none."""
+    SNAPSHOT_FAILED = "SnapshotFailed"
+    """A snapshot was given up and is tried again. Fix: read the error in the message."""
+    SNAPSHOT_NOT_READY = "SnapshotNotReady"
+    """A snapshot was not ready in ten minutes and is tried again. Fix: check the CSI driver and the snapshot
+    controller."""
+    SNAPSHOT_DROPPED = "SnapshotDropped"
+    """A snapshot, or the slot that kept its WAL, was deleted. Fix: none, unless the message names one."""
 
     # One member of a ReplicaSet.
     VOLUME_NOT_BOUND = "VolumeNotBound"
@@ -258,6 +276,8 @@ class Reason(StrEnum):
     """The member takes no new connections and its sessions are ending. Fix: none."""
     SESSIONS_TERMINATED = "SessionsTerminated"
     """Sessions outlived `drain.timeout` or `ejectGrace` and were ended. Fix: raise it for longer queries."""
+    SNAPSHOT_SOURCE = "SnapshotSource"
+    """The member is stopped for a snapshot of its volume; the spec does not ask for it. Fix: none."""
     RETIRED = "Retired"
     """A member was removed with its slot and claim. Fix: none."""
 

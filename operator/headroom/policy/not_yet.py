@@ -61,7 +61,6 @@ TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
         NotYet(
             "provisioning.source", "a base backup is taken from the primary", (Source.PRIMARY,), is_default_unmet=True
         ),
-        NotYet("provisioning.snapshots", "no snapshots are taken"),
         NotYet("routing.rebalance.enabled", "clients find new replicas when they connect again"),
         NotYet("warmup.prewarm", "the cache of a standby fills as it serves", (False,), is_default_unmet=True),
         NotYet("warmup.budget", "the cache of a standby fills as it serves"),

@@ -22,7 +22,7 @@ from headroom.model.replica import (
     SLOT_ANNOTATION,
     TEMPLATE_ANNOTATION,
 )
-from headroom.model.snapshot import SNAPSHOT_ANNOTATION, STAMP_ANNOTATIONS
+from headroom.model.snapshot import PROVISIONER_ANNOTATIONS, SNAPSHOT_ANNOTATION, STAMP_ANNOTATIONS
 from headroom.policy.databaseguard.identity import ACCEPT_ANNOTATION
 from headroom.ports.kube import (
     DEPLOYMENT,
@@ -47,6 +47,7 @@ KEPT_METADATA = (
 KEPT_ANNOTATIONS = (
     ABANDON_ANNOTATION,
     ACCEPT_ANNOTATION,
+    *PROVISIONER_ANNOTATIONS,
     *STAMP_ANNOTATIONS,
     CONFIG_ANNOTATION,
     DRAINING_SINCE_ANNOTATION,

@@ -89,7 +89,8 @@ class SetMemory:
     `start_replicas` is the spec's `replicas` while it is only where `autoscaling` begins, or has begun.
     `library_faults` are by name of the member, and so are `positions`: how far each of them was ever seen. `timeline`
     is the highest that the primary or a member was on, first seen at `timeline_since`; `history` is of the last one
-    whose history was asked for.
+    whose history was asked for. `snapshot_attempts` are snapshots that were given up since the last whole one,
+    `anchors_touched_at`: when the slots that keep their WAL were last touched.
     """
 
     began_at: float = 0.0
@@ -114,6 +115,8 @@ class SetMemory:
     warm: LeadTimes = LeadTimes()
     base_backup: LeadTimes = LeadTimes()
     attempts: Attempts = Attempts()
+    snapshot_attempts: Attempts = Attempts()
+    anchors_touched_at: float | None = None
     library_faults: FrozenMap[str, LibraryFault] = field(default_factory=FrozenMap)
     activations: Activations = field(default_factory=Activations)
     growth: Growth = field(default_factory=Growth)
@@ -155,6 +158,7 @@ class SetMemory:
             slot_names=self._observe_slots(facts),
             generation=facts.generation,
             attempts=Attempts() if is_other_spec else self.attempts,
+            snapshot_attempts=Attempts() if is_other_spec else self.snapshot_attempts,
             library_faults=FrozenMap(observe_faults(self.library_faults, facts, bounds.ignore_libraries)),
             activations=self.activations.observe(facts.members, at),
         )
@@ -212,7 +216,8 @@ class SetMemory:
     def _observe_slots(self, facts: SetFacts) -> frozenset[str]:
         """Names of slots for the time when pods and claims are gone: those on the primary, else every member's."""
         if facts.primary is not None:
-            return frozenset(member.slot_name for member in facts.members if member.slot is not None)
+            anchors = frozenset(anchor.name for anchor in facts.anchors)
+            return anchors | {member.slot_name for member in facts.members if member.slot is not None}
         return self.slot_names | {member.slot_name for member in facts.members}
 
     def recommend(self, count: int, desired: int, now: float) -> "SetMemory":
@@ -223,6 +228,11 @@ class SetMemory:
     def record_failure(self, failure: Finding, now: float) -> "SetMemory":
         """An attempt to create a member was given up."""
         return replace(self, attempts=self.attempts.fail(failure, now))
+
+    def record_snapshot(self, failure: Finding | None, now: float) -> "SetMemory":
+        """A snapshot became whole, or was given up."""
+        attempts = Attempts() if failure is None else self.snapshot_attempts.fail(failure, now)
+        return replace(self, snapshot_attempts=attempts)
 
     def record_acceptance(self, seconds: float | None) -> "SetMemory":
         """A new member joined the warm pool, `seconds` after its claim was created; None if that was not measured."""

@@ -29,12 +29,26 @@ class Targets:
     may_replace: bool = True
     """The primary would admit one more member once another is given up."""
     has_primary: bool = True
+    keeps_one_more: bool = False
+    """A snapshot is due, and is taken of a member that the spec does not ask for: if there is one, it is kept."""
+    begins_one_more: bool = False
+    """If there is none, it is begun."""
     outage_seconds: float | None = None
     """How long the primary has not answered; None while it does, and before that counts as an outage."""
     template: str | None = None
     """The hash that a pod created now would have; None while it is not known."""
     authority_made_after: datetime | None = None
     """Pods of before have an authority that is to be exchanged in time; None: none has."""
+
+    @property
+    def wanted(self) -> int:
+        """Members that the spec asks for."""
+        return self.desired + self.standbys
+
+    @property
+    def kept(self) -> int:
+        """Members that stay although some of them may not be asked for."""
+        return self.wanted + self.keeps_one_more
 
 
 def is_drifted(member: EvaluatedMember, targets: Targets) -> bool:

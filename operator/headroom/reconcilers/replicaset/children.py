@@ -9,6 +9,7 @@ from typing import Any
 from headroom.api.quantities import parse_quantity
 from headroom.manifests.children import CERTIFICATE
 from headroom.manifests.pod import SEED, SERVER, SERVER_TLS_VOLUME
+from headroom.model.frozen import FrozenMap
 from headroom.model.replica import (
     CONFIG_ANNOTATION,
     DRAINING_SINCE_ANNOTATION,
@@ -23,7 +24,13 @@ from headroom.model.replica import (
     PodFacts,
     Role,
 )
-from headroom.model.snapshot import SNAPSHOT_ANNOTATION, SnapshotFacts, Stamps
+from headroom.model.snapshot import (
+    PROVISIONER_ANNOTATIONS,
+    SNAPSHOT_ANNOTATION,
+    STAMP_ANNOTATIONS,
+    SnapshotFacts,
+    Stamps,
+)
 from headroom.ports.kube import VOLUME_SNAPSHOT, Manifest
 from headroom.reasons import Reason
 
@@ -75,6 +82,7 @@ def parse_pod(manifest: Manifest) -> PodFacts:
 def parse_claim(manifest: Manifest) -> ClaimFacts:
     """The facts in a claim's manifest."""
     metadata = manifest["metadata"]
+    annotations: Mapping[str, str] = metadata.get("annotations", {})
     return ClaimFacts(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -82,11 +90,13 @@ def parse_claim(manifest: Manifest) -> ClaimFacts:
         created_at=parse_time(metadata.get("creationTimestamp")) or NEVER,
         is_bound=manifest.get("status", {}).get("phase") == "Bound",
         is_deleting="deletionTimestamp" in metadata,
-        retire=parse_reason(metadata.get("annotations", {}).get(RETIRE_ANNOTATION)),
-        slot=metadata.get("annotations", {}).get(SLOT_ANNOTATION, ""),
-        is_seeded=metadata.get("annotations", {}).get(SEEDED_ANNOTATION) == "true",
+        retire=parse_reason(annotations.get(RETIRE_ANNOTATION)),
+        slot=annotations.get(SLOT_ANNOTATION, ""),
+        is_seeded=annotations.get(SEEDED_ANNOTATION) == "true",
         restored_from=_parse_data_source(manifest.get("spec", {})),
-        snapshot=metadata.get("annotations", {}).get(SNAPSHOT_ANNOTATION, ""),
+        snapshot=annotations.get(SNAPSHOT_ANNOTATION, ""),
+        stamps=FrozenMap((name, annotations[name]) for name in STAMP_ANNOTATIONS if name in annotations),
+        provisioner=next((annotations[name] for name in PROVISIONER_ANNOTATIONS if name in annotations), ""),
     )
 
 

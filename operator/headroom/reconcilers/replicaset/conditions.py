@@ -343,11 +343,8 @@ def _describe_unlisted(context: SetContext) -> str:
 
 
 def _snapshots(context: SetContext) -> Condition:
-    kind = ConditionType.SNAPSHOT_FRESH
-    message = "this version creates replicas by base backup only"
-    if context.spec.provisioning.snapshots is None:
-        return Condition(kind, Truth.FALSE, Reason.SNAPSHOTS_NOT_CONFIGURED, message)
-    return Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message)
+    known = context.decision.freshness
+    return Condition(ConditionType.SNAPSHOT_FRESH, known.status, known.finding.reason, known.finding.message)
 
 
 def _find_trouble(context: SetContext) -> Reason | None:

@@ -11,7 +11,7 @@ from headroom.manifests.children import Owner, read_service_name
 from headroom.model.conditions import Finding
 from headroom.model.database import VIEW_FRESH_SECONDS, BackupProgress, ConnectionTarget, DatabaseView, Mark, SlotFacts
 from headroom.model.replica import ABANDON_ANNOTATION, SET_LABEL, ClaimFacts, MemberId, PodFacts
-from headroom.model.snapshot import SnapshotFacts, is_anchor_of
+from headroom.model.snapshot import SnapshotClass, SnapshotFacts, is_anchor_of
 from headroom.policy.databaseguard.identity import find_identity_mismatch
 from headroom.policy.replicaset.facts import Deletion, MemberFacts, PrimaryFacts, Reading, SetFacts
 from headroom.policy.replicaset.failover import must_know_history
@@ -49,6 +49,7 @@ from headroom.reconcilers.replicaset.memory import SetHandles
 from headroom.reconcilers.replicaset.permission import find_prohibition
 from headroom.reconcilers.replicaset.pod_template import build_pod_template, build_upstream
 from headroom.reconcilers.replicaset.prober import LoopWatch, Prober, excuse
+from headroom.reconcilers.replicaset.snapshot_class import read_snapshot_class
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 
@@ -114,6 +115,7 @@ class Gatherer:
             prohibition=prohibition,
             has_guard=children.guard is not None,
             snapshots=children.snapshots,
+            snapshot_class=await self._read_snapshot_class(),
             anchors=tuple(slot for slot in remote.slots if is_anchor_of(self._owner.uid, slot.name)),
             given_authority=self.handles.given_authority,
             is_service_refused=self.handles.is_service_refused,
@@ -171,6 +173,15 @@ class Gatherer:
             return None
         found = await self._list(VOLUME_SNAPSHOT, of_set)
         return tuple(parse_snapshot(item) for item in found if is_owned(item, self._owner.uid))
+
+    async def _read_snapshot_class(self) -> SnapshotClass | Finding | None:
+        """None in a teardown, which takes none."""
+        wanted = self.spec.provisioning.snapshots
+        if wanted is None or self.is_live or VOLUME_SNAPSHOT in self.services.unserved:
+            return None
+        known = await read_snapshot_class(self.services, self.handles.snapshot_class, wanted.class_name)
+        self.handles.snapshot_class = known
+        return known.found if known is not None else None
 
     async def _list(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
         if self.is_live:
@@ -246,9 +257,13 @@ class Gatherer:
         return await self._prober.probe_all(pods.values(), self.handles.target, position)
 
     async def _add_history(self, facts: SetFacts) -> SetFacts:
-        """Add where the primary's timeline forked off, once a member is seen that is not on it."""
+        """Add where the primary's timeline forked off, once a member or a snapshot is seen that is not on it."""
         primary = facts.primary
-        if primary is None or not must_know_history(self.memory.positions, facts.members, primary.position):
+        if primary is None:
+            return facts
+        timelines = {each.stamps.timeline for each in facts.snapshots or () if each.stamps is not None}
+        is_earlier = any(timeline < primary.position.timeline for timeline in timelines)
+        if not (is_earlier or must_know_history(self.memory.positions, facts.members, primary.position)):
             return facts
         history = await self.services.servers.read_history(self._guard_key, primary.position)
         return replace(facts, primary=replace(primary, history=history))

@@ -181,8 +181,10 @@ async def _act(context: SetContext) -> None:
     await context.attempt(_take_away(context))
     await actions.end_sessions(context)
     await actions.remove(context)
+    await actions.keep_anchors(context)
     await context.attempt(ensure_bundle(context))
     await context.attempt(ensure_routing(context))
+    await context.attempt(actions.snapshot(context))
     await actions.seed(context)
     await actions.reserve(context)
 

@@ -25,7 +25,7 @@ async def restore_slots(context: SetContext) -> None:
     if link is None:
         return
     for name in context.decision.plan.restore_slots:
-        await context.attempt(_ensure_slot(context, link, context.member(name).slot_name))
+        await context.attempt(ensure_slot(context, link, context.member(name).slot_name))
 
 
 async def _begin_members(context: SetContext, link: SlotLink, count: int) -> None:
@@ -38,7 +38,7 @@ async def _begin_members(context: SetContext, link: SlotLink, count: int) -> Non
     for _ in range(count):
         member = next_member(taken, format_incarnation(context.now.wall))
         taken.add(member)
-        await _ensure_slot(context, link, member.slot_name(context.services.install_id, context.uid))
+        await ensure_slot(context, link, member.slot_name(context.services.install_id, context.uid))
         context.has_moved = True
 
 
@@ -49,7 +49,8 @@ def next_member(taken: set[MemberId], incarnation: str) -> MemberId:
     return MemberId(ordinal, incarnation)
 
 
-async def _ensure_slot(context: SetContext, link: SlotLink, name: str) -> None:
+async def ensure_slot(context: SetContext, link: SlotLink, name: str) -> None:
+    """Create a slot unless it exists; raises what the link raises."""
     # Remembered first: the answer may be lost although the slot was created.
     context.memory = context.memory.record_slot(name)
     now, before = context.services.clock.monotonic(), context.handles.unanswered

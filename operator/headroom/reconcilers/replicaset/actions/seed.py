@@ -24,17 +24,17 @@ async def seed(context: SetContext) -> None:
 async def _seed(context: SetContext, member: Member, template: PodTemplate) -> None:
     owner, spec = context.owner, context.spec
     if member.claim is None:
-        await _create(context, CLAIM, build_claim(owner, member.id, spec.storage, slot=member.slot_name))
+        await create_child(context, CLAIM, build_claim(owner, member.id, spec.storage, slot=member.slot_name))
         context.has_moved = True
     # Before the pod: a pod whose ConfigMap is missing does not start until the kubelet tries again.
     await context.services.kube.apply(dict(template.config))
     pod = build_pod(
         owner, member.id, spec, config=template.config_name, slot=member.slot_name, upstream=template.upstream
     )
-    await _create(context, POD, pod)
+    await create_child(context, POD, pod)
 
 
-async def _create(context: SetContext, kind: Kind, manifest: Manifest) -> None:
+async def create_child(context: SetContext, kind: Kind, manifest: Manifest) -> None:
     """Create it; raises Refused (NameConflict) for a name that is taken, Conflict if the next pass will see ours."""
     try:
         await context.services.kube.create(manifest)
