@@ -16,7 +16,7 @@ SNAPSHOT_ANNOTATION = "headroom.dev/snapshot"
 """On a claim: the snapshot for which its member was stopped. No pod is created for it meanwhile."""
 STAMP_PREFIX = "headroom.dev/snapshot-"
 PROVISIONER_ANNOTATIONS = ("volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner")
-"""Where Kubernetes writes on a claim which driver makes its volume; the second until Kubernetes 1.23."""
+"""Where Kubernetes writes on a claim which driver its volume comes from; the second until Kubernetes 1.23."""
 ANCHOR_MARK = "s"
 """In the name of a slot, where a member's has its ordinal."""
 SYSTEM, TIMELINE, MAJOR = f"{STAMP_PREFIX}system", f"{STAMP_PREFIX}timeline", f"{STAMP_PREFIX}major"

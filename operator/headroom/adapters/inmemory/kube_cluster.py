@@ -132,7 +132,7 @@ class Cluster:
         return self.set_status(ref, status, manager="snapshot-controller")
 
     def fail_snapshot(self, ref: ObjectRef, message: str) -> Manifest:
-        """Let it report what the driver said; it goes on trying."""
+        """Let it report what the driver said; it continues to try."""
         status = {"readyToUse": False, "error": {"message": message}}
         return self.set_status(ref, status, manager="snapshot-controller")
 

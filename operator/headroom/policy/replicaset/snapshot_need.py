@@ -23,7 +23,7 @@ from headroom.policy.replicaset.memory import SetMemory
 from headroom.policy.replicaset.replay_lag import is_within
 from headroom.policy.replicaset.retirement import find_staying, is_outdated
 from headroom.policy.replicaset.snapshot_state import Bounds, SnapshotState, find_bounds, find_due, sort_snapshots
-from headroom.policy.replicaset.targets import Targets, is_drifted, is_warm
+from headroom.policy.replicaset.targets import Targets, is_warm
 from headroom.reasons import Reason
 
 NOT_SERVED = (
@@ -122,7 +122,7 @@ def decide_need(scene: Scene, targets: Targets) -> SnapshotNeed:
     if not why or problem is not None or not targets.is_acting:
         return SnapshotNeed(why=why, problem=problem)
     wait = _find_wait(scene, targets)
-    # One that is there already takes the place of the one that is replaced.
+    # An existing one takes the place of the one that is replaced.
     keeps = scene.is_stopping and not any(_is_in_doubt(member, targets) for member in scene.staying)
     has_more = len(scene.staying) > targets.wanted
     return SnapshotNeed(why, wait, None, keeps, keeps and not wait and not has_more)
@@ -206,14 +206,14 @@ def find_warm(staying: Sequence[EvaluatedMember]) -> list[EvaluatedMember]:
 
 
 def choose_source(scene: Scene, targets: Targets, busy: Collection[str]) -> EvaluatedMember | None:
-    """The standby whose volume is taken: with a stop only one beyond those that are asked for, else any. First one of
-    an older template; `busy` names those that something else is planned for.
+    """The standby whose volume is taken: with a stop only one beyond those that are asked for, else any. `busy` names
+    those that something else is planned for: they may not be warm for long.
     """
-    warm = find_warm(scene.staying)
+    warm = [each for each in find_warm(scene.staying) if each.name not in busy]
     if scene.is_stopping and len(warm) <= targets.standbys:
         return None
-    fit = [each for each in warm if each.name not in busy and _is_fit(each, scene, targets)]
-    return min(fit, key=lambda each: (not is_drifted(each, targets), -each.facts.id.ordinal), default=None)
+    fit = [each for each in warm if _is_fit(each, scene, targets)]
+    return max(fit, key=lambda each: each.facts.id, default=None)
 
 
 def _is_fit(member: EvaluatedMember, scene: Scene, targets: Targets) -> bool:

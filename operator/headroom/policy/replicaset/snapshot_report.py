@@ -1,4 +1,4 @@
-"""What a person is told of the snapshots of a set: whether a new replica can start from one, and if not, why."""
+"""What is reported of the snapshots of a set: whether a new replica can start from one, and if not, why."""
 
 from dataclasses import dataclass
 

@@ -24,7 +24,7 @@ MOST_OF_ERROR = 300
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What makes a snapshot fresh: WAL since it was taken, in bytes, and its age; `cap` is what its slot may keep."""
+    """Within these a snapshot is fresh: WAL since it was taken, in bytes, and its age; `cap` is what its slot may keep."""
 
     wal: int
     age: timedelta
@@ -81,7 +81,7 @@ def find_problem(
     if stamps is None:
         return "its stamps cannot be read"
     if stamps.system_identifier != primary.position.system_identifier:
-        return f"it is of another server, with the system identifier {stamps.system_identifier}"
+        return f"another server wrote its data, with the system identifier {stamps.system_identifier}"
     if server is not None and stamps.major != server.major:
         return f"it is of PostgreSQL {stamps.major}, and the primary is {server.major}"
     if keeps_nothing(find_anchor(facts, stamps.anchor)):

@@ -193,7 +193,7 @@ def _find_end_of_begun(scene: Scene, snapshot: SnapshotFacts) -> Finding | None:
 
 
 def _is_read_from(scene: Scene, snapshot: str) -> bool:
-    """Whether a member that was made of it does not stream yet."""
+    """Whether a member that starts from it does not stream yet."""
     return any(
         member.facts.claim is not None
         and member.facts.claim.restored_from == snapshot

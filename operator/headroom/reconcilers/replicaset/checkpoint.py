@@ -32,6 +32,7 @@ def checkpoint(memory: SetMemory) -> dict[str, Any]:
       up sooner; but a replica that lagged beyond its bound is not made younger by that
     * wanted counts: a stabilization window begins again
     * the moment of a failed attempt: it is waited out again
+    * snapshots that failed, and when anchors were touched: the next snapshot is not waited for, nor is the next touch
     * single lead times: their 90th percentile stays
     * whether the primary was seen
     * how far each member got, and where the primary's timeline forked off: both are asked again

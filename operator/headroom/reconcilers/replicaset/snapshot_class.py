@@ -10,7 +10,7 @@ from headroom.reasons import Reason
 from headroom.reconcilers.context import Services
 
 READ_AGAIN_SECONDS = 30.0
-"""While it is missing; one that was there is not read again: a snapshot that fails tells of it."""
+"""While it is missing; an existing one is not read again: a snapshot that fails tells of it."""
 
 
 @dataclass(frozen=True, slots=True)

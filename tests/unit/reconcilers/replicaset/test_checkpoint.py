@@ -50,6 +50,8 @@ LOST_ON_PURPOSE = {
     "generation": None,
     "recommendations": (),
     "attempts": Attempts(),
+    "snapshot_attempts": Attempts(),
+    "anchors_touched_at": None,
     "slot_names": frozenset(),
     "activations": Activations(),
     "growth": Growth(),
@@ -81,6 +83,8 @@ FULL = SetMemory(
     warm=LeadTimes((0.5,)),
     base_backup=LeadTimes((61.0,)),
     attempts=Attempts(1, 2.0, Finding(Reason.SEED_FAILED, "no space left")),
+    snapshot_attempts=Attempts(1, 2.0, Finding(Reason.SNAPSHOT_FAILED, "no space left")),
+    anchors_touched_at=3.0,
     library_faults={"store-0-a": LibraryFault("u", Finding(Reason.EXTENSION_MISSING, "no postgis"))},
 )
 

@@ -1,6 +1,6 @@
 """Snapshots of members' volumes: each step that was planned, if what it was planned for is still there.
 
-What goes wrong here is told by the condition of snapshots, and nothing else of the set waits for it.
+The condition of snapshots says what goes wrong here, and nothing else of the set waits for it.
 """
 
 import logging
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 async def keep_anchors(context: SetContext) -> None:
-    """Drop anchors that keep WAL for nobody, or too much; touch the others, so that they are not given up as idle."""
+    """Drop anchors that no snapshot needs, or that keep too much; touch the others, so that they are not given up as idle."""
     link = context.slot_link
     if link is None:
         return
