@@ -187,8 +187,9 @@ class ClaimFacts:
     """A member's claim; `retire` is set once it was decided that the member goes, `slot` names its slot.
 
     `is_seeded`: it was recorded that the volume has a complete copy, which only a set that retains volumes does.
-    `restored_from` names the VolumeSnapshot that its volume was created from, `snapshot` the one that its member was stopped
-    for, with the first of its `stamps` as annotations. `provisioner` is the driver of its volume, empty if not known.
+    `restored_from` names the VolumeSnapshot that its volume was created from, `snapshot` the one that its member was
+    stopped for, with the first of its `stamps` as annotations. `provisioner` is the driver of its volume, empty if not
+    known.
     """
 
     name: str
