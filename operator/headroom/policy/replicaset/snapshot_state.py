@@ -24,7 +24,7 @@ MOST_OF_ERROR = 300
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Within these a snapshot is fresh: bytes of WAL since it was taken, and its age; `cap` is what its slot may keep."""
+    """Within these a snapshot is fresh: bytes of WAL since then, and its age; `cap` is what its slot may keep."""
 
     wal: int
     age: timedelta

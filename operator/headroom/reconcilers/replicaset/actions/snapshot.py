@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 async def keep_anchors(context: SetContext) -> None:
-    """Drop anchors that no snapshot needs, or that keep too much; touch the others, so that none is given up as idle."""
+    """Drop anchors that no snapshot needs, or that keep too much; touch the others, so that none is given up."""
     link = context.slot_link
     if link is None:
         return
