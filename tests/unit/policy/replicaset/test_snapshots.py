@@ -280,6 +280,17 @@ def test_what_a_member_has_made_of_a_copy_is_not_thrown_away_for_a_blip_of_anoth
     assert not plan.retire
 
 
+def test_a_member_that_nobody_asked_for_takes_the_place_of_one_that_is_replaced() -> None:
+    """Else no other would be begun for it, as long as snapshots fail."""
+    leaving = standby(1, claim=make_claim(name="store-1-a", is_deleting=True))
+    play = Play(make_member(Role.SERVING, 0), leaving, standby(2))
+    assert play.members[1].verdict.is_due_for_replacement
+    assert not play.need.keeps_one_more
+    plan, steps = play.plans()
+    assert "store-1-a" in [entry.name for entry in plan.retire]
+    assert (plan.reserve, steps.choose, steps.reserves) == (0, None, False)
+
+
 @pytest.mark.parametrize("mode", [Mode.PAUSED, Mode.DRY_RUN])
 def test_a_set_that_does_not_act_begins_none(mode: Mode) -> None:
     play = Play(*SPARE, anchors=(anchor(),), is_acting=False)
@@ -448,6 +459,24 @@ def test_a_source_starts_again_if_the_set_gets_short_before_its_snapshot_is_begu
     running = Play(WHOLE[0], standby(1, lag=BEYOND), source(is_running=True), anchors=(anchor(INCARNATION),)).steps
     assert [entry.member for entry in running.release] == ["store-2-a"]
     assert running.stop == ()
+
+
+@pytest.mark.parametrize("minutes", [10, 12])
+def test_a_source_that_cannot_be_stopped_in_time_starts_again(minutes: int) -> None:
+    """Ten minutes, and as long as the sessions of a pod may take to end."""
+    since = format_incarnation(NOW - timedelta(minutes=minutes))
+    steps = Play(*WHOLE, source(since, slot=make_slot(is_active=True)), anchors=(anchor(since),)).steps
+    failures = [entry.failure for entry in steps.release if entry.failure is not None]
+    assert [failure.reason for failure in failures] == ([Reason.SNAPSHOT_FAILED] if minutes > 11 else [])
+
+
+def test_a_source_whose_pod_outlives_its_end_starts_again_with_the_node_named() -> None:
+    running = source(is_running=True)
+    assert running.pod is not None
+    pod = replace(running.pod, is_deleting=True, ends_at=NOW - timedelta(seconds=61), node="node-7")
+    [release] = Play(*WHOLE, replace(running, pod=pod), anchors=(anchor(INCARNATION),)).steps.release
+    assert release.failure is not None
+    assert "check node node-7" in release.failure.message
 
 
 def test_a_source_whose_slot_keeps_too_much_is_retired_and_is_no_failed_attempt() -> None:
