@@ -44,7 +44,6 @@ ASKED: list[tuple[type[SpecModel], str, dict[str, Any]]] = [
         {"provisioning": {"method": "VolumeSnapshot", "snapshots": {"className": "csi"}}},
     ),
     (ReplicaSetSpec, "provisioning.source", {"provisioning": {"source": "Standby"}}),
-    (ReplicaSetSpec, "provisioning.snapshots", {"provisioning": {"snapshots": {"className": "csi"}}}),
     (ReplicaSetSpec, "routing.rebalance.enabled", {"routing": {"rebalance": {"enabled": True, "roles": ["app"]}}}),
     (ReplicaSetSpec, "warmup.budget", {"warmup": {"budget": "1m"}}),
     (

@@ -10,13 +10,22 @@ from dataclasses import dataclass, field, replace
 from headroom.api.v1alpha1.provisioning import Consistency
 from headroom.model.conditions import Finding
 from headroom.model.database import Lsn, SlotFacts
-from headroom.model.replica import ClaimFacts, Role, Stage, parse_incarnation
+from headroom.model.replica import ClaimFacts, parse_incarnation
 from headroom.model.snapshot import SnapshotFacts, Stamps, find_incarnation, snapshot_name
 from headroom.policy.replicaset import timeouts
-from headroom.policy.replicaset.members import STAGE_ORDER, EvaluatedMember
+from headroom.policy.replicaset.members import EvaluatedMember
 from headroom.policy.replicaset.plan import Plan
+from headroom.policy.replicaset.snapshot_anchors import (
+    Removal,
+    drop_unused,
+    find_held,
+    find_over_cap,
+    find_touched,
+    is_read_from,
+    is_recent,
+)
 from headroom.policy.replicaset.snapshot_need import Scene, SnapshotNeed, choose_source, is_whole
-from headroom.policy.replicaset.snapshot_state import count_kept, describe_error, find_anchor, keeps_nothing
+from headroom.policy.replicaset.snapshot_state import describe_error, find_anchor, keeps_nothing
 from headroom.policy.replicaset.targets import Targets
 from headroom.reasons import Reason
 
@@ -45,15 +54,6 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class Removal:
-    """A snapshot or an anchor that goes, and why; `is_failure` counts it as a snapshot that failed."""
-
-    name: str
-    why: Finding
-    is_failure: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class SnapshotPlan:
     """The steps of this pass.
 
@@ -76,9 +76,9 @@ class SnapshotPlan:
 
 def decide_snapshots(scene: Scene, need: SnapshotNeed, plan: Plan, targets: Targets) -> SnapshotPlan:
     """Plan one pass; `plan` is what the members do in it."""
-    over_cap = tuple(_find_over_cap(scene))
+    over_cap = tuple(find_over_cap(scene))
     given_up = {entry.name for entry in over_cap}
-    touch = _find_touched(scene)
+    touch = find_touched(scene)
     if not targets.is_acting:
         return SnapshotPlan(need, drop=over_cap, touch=touch)
     steps, leaving = SnapshotPlan(need, touch=touch), {entry.name for entry in plan.retire}
@@ -88,7 +88,7 @@ def decide_snapshots(scene: Scene, need: SnapshotNeed, plan: Plan, targets: Targ
     steps = replace(steps, stamp=tuple(_find_stamped(scene)), delete=tuple(_find_deleted(scene)))
     steps, held = _begin(steps, scene, plan, targets)
     unused = [slot for slot in scene.facts.anchors if slot.name not in {*held, *given_up}]
-    return replace(steps, drop=(*over_cap, *(_drop_unused(slot) for slot in unused)))
+    return replace(steps, drop=(*over_cap, *(drop_unused(slot) for slot in unused)))
 
 
 def count_returning(steps: SnapshotPlan) -> int:
@@ -163,14 +163,14 @@ def _find_deleted(scene: Scene) -> Iterator[Removal]:
     snapshots = scene.spec.provisioning.snapshots
     keep = snapshots.keep if snapshots is not None else 0
     for each, why in scene.state.unusable:
-        if not _is_read_from(scene, each.name):
+        if not is_read_from(scene, each.name):
             yield Removal(each.name, Finding(Reason.SNAPSHOT_DROPPED, f"{each.name} is deleted: {why}"))
     for each in scene.state.begun:
         why_not = _find_end_of_begun(scene, each)
         if why_not is not None:
             yield Removal(each.name, why_not, is_failure=True)
     for each in (*scene.state.usable[keep:], *(scene.state.undecided if len(scene.state.usable) >= keep else ())):
-        if not _is_read_from(scene, each.name):
+        if not is_read_from(scene, each.name):
             why = "there are newer ones" if keep else "provisioning.snapshots is not set"
             yield Removal(each.name, Finding(Reason.SNAPSHOT_DROPPED, f"{each.name} is deleted: {why}"))
 
@@ -192,22 +192,10 @@ def _find_end_of_begun(scene: Scene, snapshot: SnapshotFacts) -> Finding | None:
     return Finding(Reason.SNAPSHOT_NOT_READY, message)
 
 
-def _is_read_from(scene: Scene, snapshot: str) -> bool:
-    """Whether a member that starts from it does not stream yet."""
-    return any(
-        member.facts.claim is not None
-        and member.facts.claim.restored_from == snapshot
-        and not member.facts.is_going
-        and member.facts.role in (None, Role.PROVISIONING)
-        and STAGE_ORDER[member.verdict.stage] <= STAGE_ORDER[Stage.STREAMING]
-        for member in scene.members
-    )
-
-
 def _begin(steps: SnapshotPlan, scene: Scene, plan: Plan, targets: Targets) -> tuple[SnapshotPlan, set[str]]:
     """The next snapshot, if one is to be begun: first its anchor, then its source. Also which anchors are held."""
-    held = _find_held(scene)
-    free = [slot for slot in scene.facts.anchors if slot.name not in held and _is_fresh(slot, scene)]
+    held = find_held(scene)
+    free = [slot for slot in scene.facts.anchors if slot.name not in held and is_recent(slot, scene)]
     source = choose_source(scene, targets, _find_busy(plan)) if steps.need.is_open else None
     if source is None:
         return steps, held
@@ -242,51 +230,8 @@ def _take(scene: Scene, source: EvaluatedMember, anchor: SlotFacts) -> Taking | 
     return Taking(source.name, snapshot_name(scene.facts.name, find_incarnation(anchor.name)), stamps)
 
 
-def _find_held(scene: Scene) -> set[str]:
-    """Anchors of snapshots, of those that are being taken, and of those that members still start from."""
-    kept = [*scene.state.usable, *scene.state.begun, *scene.state.undecided, *(s for s, _ in scene.state.unusable)]
-    begun = [Stamps.parse(claim.stamps) for _, claim in scene.sources]
-    held = {stamps.anchor for stamps in (*(each.stamps for each in kept), *begun) if stamps is not None}
-    for slot in scene.facts.anchors:
-        if _is_read_from(scene, snapshot_name(scene.facts.name, find_incarnation(slot.name))):
-            held.add(slot.name)
-    return held
-
-
-def _is_fresh(slot: SlotFacts, scene: Scene) -> bool:
-    """Whether an anchor that nobody uses was reserved a moment ago; an older one keeps more WAL than is needed."""
-    begun_at = parse_incarnation(find_incarnation(slot.name))
-    is_young = begun_at is not None and scene.now.wall - begun_at <= timeouts.ANCHOR_TOUCH
-    return is_young and not keeps_nothing(slot)
-
-
 def _find_busy(plan: Plan) -> set[str]:
     named = (*plan.put_back, *plan.late, *plan.accept, *plan.pool, *plan.recreate, *plan.stop, *plan.restore_slots)
     moved = (entry.name for entry in (*plan.eject, *plan.drain))
     gone = (entry.name for entry in plan.retire)
     return {*named, *moved, *gone, *(plan.activate if plan.needed else ())}
-
-
-def _find_over_cap(scene: Scene) -> Iterator[Removal]:
-    """Anchors that keep more WAL than a slot may: they go before any member does."""
-    cap, lsn = scene.wal_cap, scene.primary.position.lsn
-    for slot in scene.facts.anchors:
-        kept = count_kept(slot, lsn)
-        if cap is not None and kept > cap:
-            message = (
-                f"slot {slot.name} of a snapshot kept {kept / 1024**2:.0f} MiB of WAL, {cap / 1024**2:.0f} MiB are "
-                "allowed: it is dropped, and the snapshot with it; raise provisioning.maxSlotWAL"
-            )
-            yield Removal(slot.name, Finding(Reason.WAL_CAP_REACHED, message))
-
-
-def _drop_unused(slot: SlotFacts) -> Removal:
-    return Removal(slot.name, Finding(Reason.SNAPSHOT_DROPPED, f"slot {slot.name} is dropped: it has no snapshot"))
-
-
-def _find_touched(scene: Scene) -> tuple[str, ...]:
-    """All anchors, once a minute, where the primary gives up slots that nobody uses."""
-    server, at = scene.primary.view.server, scene.memory.anchors_touched_at
-    setting = server.settings.get("idle_replication_slot_timeout", "0") if server is not None else "0"
-    is_due = at is None or scene.now.monotonic - at >= timeouts.ANCHOR_TOUCH.total_seconds()
-    return tuple(slot.name for slot in scene.facts.anchors if not slot.is_active) if setting != "0" and is_due else ()

@@ -14,7 +14,7 @@ from headroom.errors import InvalidSpec, Unavailable
 from headroom.model.conditions import Finding
 from headroom.model.replica import slot_prefix
 from headroom.policy.replicaset.members import Member
-from headroom.policy.replicaset.snapshots import Removal
+from headroom.policy.replicaset.snapshot_anchors import Removal
 from headroom.policy.replicaset.teardown import TeardownDecision, decide_teardown, may_have_slots
 from headroom.ports.kube import Manifest
 from headroom.reasons import ConditionType, Reason

@@ -12,7 +12,8 @@ from headroom.manifests.snapshot import build_snapshot
 from headroom.model.conditions import Finding
 from headroom.model.replica import RETIRE_ANNOTATION, SEEDED_ANNOTATION, format_incarnation
 from headroom.model.snapshot import SNAPSHOT_ANNOTATION, TO_LSN, SnapshotFacts, anchor_name
-from headroom.policy.replicaset.snapshots import Release, Removal, SnapshotPlan, Taking
+from headroom.policy.replicaset.snapshot_anchors import Removal
+from headroom.policy.replicaset.snapshots import Release, SnapshotPlan, Taking
 from headroom.ports.kube import POD, VOLUME_SNAPSHOT, JsonOp, ObjectRef
 from headroom.ports.postgres import SlotLink
 from headroom.reasons import Reason
