@@ -18,9 +18,21 @@ from headroom.model.moments import format_time
 from headroom.model.replica import COPY_SOURCE_ANNOTATION
 from headroom.policy.workerpool.victims import DELETION_COST
 from headroom.ports.clock import Clock
-from headroom.ports.kube import CLAIM, CONFIG_MAP, DEPLOYMENT, POD, SERVICE, VOLUME_SNAPSHOT, Kind, Manifest, ObjectRef
+from headroom.ports.kube import (
+    CLAIM,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    POD,
+    SERVICE,
+    VOLUME_SNAPSHOT,
+    Kind,
+    Manifest,
+    ObjectRef,
+)
 from tests.certificates import Authority
 from tests.manifests import make
+
+FINALIZER = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"
 
 
 def find_all(kube: MemoryKube, kind: Kind) -> Iterator[Manifest]:
@@ -190,6 +202,47 @@ class Members:
             if selector.items() <= (pod["metadata"].get("labels") or {}).items() and is_running(pod)
         ]
         self.cluster.publish_endpoints(service["metadata"]["namespace"], service["metadata"]["name"], names)
+
+
+@dataclass
+class Snapshots:
+    """The snapshot controller and its driver: a snapshot is ready `ready_after` seconds after it was created.
+
+    With `error` the driver says that instead. With `is_away` nothing happens, and what is deleted stays for its
+    finalizer. `of_running` names the snapshots that were cut while a pod used their volume.
+    """
+
+    kube: MemoryKube
+    clock: Clock
+    ready_after: float = 2.0
+    error: str = ""
+    is_away: bool = False
+    of_running: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.cluster = Cluster(self.kube)
+
+    def play(self) -> None:
+        """One step."""
+        for snapshot in find_all(self.kube, VOLUME_SNAPSHOT) if not self.is_away else ():
+            ref, metadata = ref_to(VOLUME_SNAPSHOT, snapshot), snapshot["metadata"]
+            if "deletionTimestamp" in metadata:
+                self.cluster.edit(ref, lambda item: item["metadata"].pop("finalizers", None))
+            elif not (snapshot.get("status") or {}).get("readyToUse"):
+                self._take(ref, snapshot)
+
+    def _take(self, ref: ObjectRef, snapshot: Manifest) -> None:
+        created_at = datetime.fromisoformat(snapshot["metadata"]["creationTimestamp"])
+        if FINALIZER not in snapshot["metadata"].get("finalizers", ()):
+            self.cluster.edit(ref, lambda item: item["metadata"].update(finalizers=[FINALIZER]))
+        if self.error:
+            if (snapshot.get("status") or {}).get("error") != {"message": self.error}:
+                self.cluster.fail_snapshot(ref, self.error)
+        elif (self.clock.now() - created_at).total_seconds() >= self.ready_after:
+            claim = snapshot["spec"]["source"]["persistentVolumeClaimName"]
+            if ObjectRef(POD, ref.namespace, claim) in self.kube.store.entries:
+                self.of_running.add(ref.name)
+            self.cluster.ready_snapshot(ref)
 
 
 @dataclass

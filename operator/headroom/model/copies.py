@@ -17,7 +17,7 @@ class CopySource:
 
     `name` is that of a standby, else one of the two above. A standby is reached at the `address` of its pod; `ca_pem`
     verifies its certificate by `tls_mode`, libpq's sslmode. Nothing is copied from `none`: the volume is only checked,
-    and made the member's own if it was created from a snapshot, whose stamps are `restored`.
+    and becomes the member's own if it was created from a snapshot, whose stamps are `restored`.
     """
 
     name: str
@@ -32,7 +32,7 @@ class CopySource:
         """It spares the primary."""
         return is_standby(self.name)
 
-    def explain(self, method_why: str) -> "CopySource":
+    def add_reason(self, method_why: str) -> "CopySource":
         """The same, which also says why it is copied and not restored."""
         return replace(self, why=f"{self.why}; {method_why}") if method_why else self
 

@@ -5,10 +5,11 @@ Names derive only from set, ordinal and incarnation, so that every step finds wh
 
 import hashlib
 import re
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from headroom.model.frozen import FrozenMap
 from headroom.model.text import parse_count
 from headroom.reasons import Reason
 
@@ -76,6 +77,14 @@ def format_incarnation(moment: datetime) -> str:
         left, digit = divmod(left, len(INCARNATION_DIGITS))
         text = INCARNATION_DIGITS[digit] + text
     return text or "0"
+
+
+def parse_incarnation(text: str) -> datetime | None:
+    """The second that an incarnation was named after; None for a text that cannot be one."""
+    try:
+        return datetime.fromtimestamp(int(text, len(INCARNATION_DIGITS)), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def slot_prefix(install_id: str, set_uid: str = "") -> str:
@@ -190,7 +199,8 @@ class ClaimFacts:
 
     `is_seeded`: it was recorded that the volume has a complete copy, which only a set that retains volumes does.
     `restored_from` names the VolumeSnapshot that its volume is created from, `snapshot` the one that its member was
-    stopped for. `why` says why it is made in the way it is.
+    stopped for, with the first of its `stamps` as annotations. `why` says why it is made in the way it is.
+    `provisioner` is the driver of its volume, empty if not known.
     """
 
     name: str
@@ -205,3 +215,5 @@ class ClaimFacts:
     restored_from: str = ""
     why: str = ""
     snapshot: str = ""
+    stamps: FrozenMap[str, str] = field(default_factory=FrozenMap)
+    provisioner: str = ""

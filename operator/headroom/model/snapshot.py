@@ -15,6 +15,8 @@ from headroom.model.text import parse_count
 SNAPSHOT_ANNOTATION = "headroom.dev/snapshot"
 """On a claim: the snapshot for which its member was stopped. No pod is created for it meanwhile."""
 STAMP_PREFIX = "headroom.dev/snapshot-"
+PROVISIONER_ANNOTATIONS = ("volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner")
+"""Where Kubernetes writes on a claim which driver its volume comes from; the second until Kubernetes 1.23."""
 ANCHOR_MARK = "s"
 """In the name of a slot, where a member's has its ordinal."""
 SYSTEM, TIMELINE, MAJOR = f"{STAMP_PREFIX}system", f"{STAMP_PREFIX}timeline", f"{STAMP_PREFIX}major"
@@ -97,6 +99,14 @@ class SnapshotFacts:
         return self.is_ready and not self.is_deleting and self.stamps is not None and self.stamps.to_lsn is not None
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotClass:
+    """A VolumeSnapshotClass, and the driver whose volumes it is for."""
+
+    name: str
+    driver: str
+
+
 def snapshot_name(set_name: str, incarnation: str) -> str:
     """Name of a VolumeSnapshot."""
     return f"{set_name}-{ANCHOR_MARK}-{incarnation}"
@@ -105,6 +115,11 @@ def snapshot_name(set_name: str, incarnation: str) -> str:
 def anchor_name(install_id: str, set_uid: str, incarnation: str) -> str:
     """Name of the slot that keeps the WAL which clones of this snapshot need."""
     return f"{slot_prefix(install_id, set_uid)}{ANCHOR_MARK}_{incarnation}"
+
+
+def find_incarnation(anchor: str) -> str:
+    """The incarnation that an anchor shares with its snapshot."""
+    return anchor.rpartition("_")[2]
 
 
 def is_anchor_of(set_uid: str, name: str) -> bool:

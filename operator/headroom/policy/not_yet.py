@@ -56,7 +56,6 @@ TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
             is_default_unmet=True,
         ),
         NotYet("schedules", "`replicas`, `standbys` or the signals hold at all times"),
-        NotYet("provisioning.snapshots", "no snapshots are taken"),
         NotYet("routing.rebalance.enabled", "clients find new replicas when they connect again"),
     ),
     WorkerPoolSpec: (

@@ -89,7 +89,7 @@ class PrimaryLink(Protocol):
 class SlotLink(Protocol):
     """Slot SQL on a primary, run as the replication role (one connection, opened when first needed).
 
-    Both changes need the lease (`Fence`); dropping also needs the installation's lock on that server, which an open
+    All changes need the lease (`Fence`); dropping also needs the installation's lock on that server, which an open
     `PrimaryLink` to it holds: without it `PrimaryUnavailable` (GuardNotReady) is raised and nothing is sent.
     """
 
@@ -106,6 +106,12 @@ class SlotLink(Protocol):
 
         It reserves WAL at once: from the present redo position on, or what the slot `copied_from` keeps. Without that
         one `PrimaryUnavailable` (SlotLost) is raised, and nothing is created.
+        """
+        ...
+
+    async def touch_slot(self, name: str) -> bool:
+        """Use a slot that nobody uses, and leave it where it is, so that the server does not give it up as idle; False
+        if it is gone, in use, or keeps no WAL.
         """
         ...
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
 
+from headroom.condition_types import ConditionType
 from headroom.errors import Conflict, KubeUnavailable, NotLeading, Refused, Unavailable
 from headroom.model.conditions import Finding
 from headroom.model.moments import Moment
@@ -16,7 +17,7 @@ from headroom.ports.kube import Kind, Kube, KubeCache, Manifest
 from headroom.ports.postgres import Postgres
 from headroom.ports.signals import QueueProbes
 from headroom.ports.telemetry import Telemetry
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.reporter import StatusReporter
 from headroom.reconcilers.servers import Servers
 

@@ -55,6 +55,36 @@ def without_guard(world: World) -> None:
     world.add_pool(replicas=1, maxWorkers=MOST_WORKERS, behavior=QUICK)
 
 
+SNAPSHOTS = {"maxSlotWAL": "1Gi", "snapshots": {"className": "csi-snap", "maxWALBehind": "64Mi", "keep": 1}}
+ATOMIC = {**SNAPSHOTS, "snapshots": {"className": "csi-snap", "consistency": "Atomic", "keep": 1}}
+
+
+def with_snapshots(*sizes: int, **spec: Any) -> Any:
+    """A set at work, in a cluster that can take snapshots."""
+
+    def scene(world: World) -> None:
+        world.add_snapshot_class()
+        with_set(*sizes, **spec)(world)
+
+    return scene
+
+
+def wants_fresh(serving: int, standbys: int) -> Any:
+    """The same, with one snapshot that is fresh, and no other."""
+    is_sized = wants(serving, standbys)
+
+    def is_so(world: World) -> bool:
+        is_fresh = world.condition(SET, "SnapshotFresh")[0] == "True"
+        return is_fresh and is_sized(world) and len(world.children(VOLUME_SNAPSHOT)) == len(world.anchors()) == 1
+
+    return is_so
+
+
+def write_much(world: World) -> None:
+    """So much that the snapshot there is has to be replaced."""
+    world.primary.write(100 << 20)
+
+
 def wants(serving: int, standbys: int) -> Any:
     """The set is Ready with so many members, and no other."""
     roles = [Role.SERVING] * serving + [Role.STANDBY] * standbys
@@ -236,6 +266,36 @@ LIVES = (
     Life(
         name="set-delete-retained",
         scene=with_set(retention={"volumes": "Retain"}),
+        happens=lambda w: w.cluster.delete(SET),
+        is_over=is_gone(SET),
+    ),
+    Life(
+        name="snapshot-first",
+        scene=with_snapshots(),
+        happens=grow(provisioning=SNAPSHOTS),
+        is_over=wants_fresh(1, 1),
+    ),
+    Life(
+        name="snapshot-next",
+        scene=with_snapshots(provisioning=SNAPSHOTS),
+        happens=write_much,
+        is_over=wants_fresh(1, 1),
+    ),
+    Life(
+        name="snapshot-no-standby",
+        scene=with_snapshots(1, 0),
+        happens=grow(provisioning=SNAPSHOTS),
+        is_over=wants_fresh(1, 0),
+    ),
+    Life(
+        name="snapshot-atomic",
+        scene=with_snapshots(),
+        happens=grow(provisioning=ATOMIC),
+        is_over=wants_fresh(1, 1),
+    ),
+    Life(
+        name="snapshot-delete",
+        scene=with_snapshots(provisioning=SNAPSHOTS),
         happens=lambda w: w.cluster.delete(SET),
         is_over=is_gone(SET),
     ),

@@ -107,6 +107,30 @@ def _is_anchor(slot: str) -> bool:
     return slot.split("_")[3:4] == [ANCHOR_MARK]
 
 
+def stops_nobody_asked_for(before: Picture, after: Picture) -> Iterator[str]:
+    """Who is stopped for a snapshot leaves as many that serve and stand by as the spec asks for."""
+    for one in after.seen.sets:
+        stopped = [
+            pod
+            for pod in before.seen.pods_of(one)
+            if pod.key in after.sources and not pod.is_deleting and not _runs(after.find_pod(pod.key))
+        ]
+        left = [pod for pod in after.seen.pods_of(one) if _runs(pod) and pod.role in ("serving", "standby")]
+        if stopped and len(left) < after.most_members[one.key] - 1:
+            yield f"{stopped[0].key[1]} is stopped for a snapshot, and {len(left)} are left"
+
+
+def _runs(pod: PodFacts | None) -> bool:
+    return pod is not None and pod.is_ready and not pod.is_deleting
+
+
+def anchor_is_first(before: Picture, after: Picture) -> Iterator[str]:
+    """A snapshot comes when its anchor is there, and its anchor stays for as long as it does."""
+    for key, anchor in after.snapshots.items():
+        if after.seen.servers and key not in before.snapshots and anchor not in after.slots():
+            yield f"snapshot {key[1]} is created without its anchor {anchor}"
+
+
 def _prefix_of(slots: frozenset[str]) -> str:
     """How the slots of one set begin."""
     return "_".join(min(slots, default="").split("_")[:3])
@@ -127,5 +151,7 @@ STEPS: tuple[Step, ...] = (
     slot_of_live_member_stays,
     claim_goes_last,
     no_more_than_wanted,
+    stops_nobody_asked_for,
+    anchor_is_first,
     workers_follow_the_queue,
 )

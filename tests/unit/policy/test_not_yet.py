@@ -38,7 +38,6 @@ ASKED: list[tuple[type[SpecModel], str, dict[str, Any]]] = [
     (DatabaseGuardSpec, "locks", {"locks": {"mode": "Cancel"}}),
     (DatabaseGuardSpec, "notify", {"notify": [WEBHOOK]}),
     (ReplicaSetSpec, "schedules", {"schedules": [{**SPAN, "minReplicas": 2}]}),
-    (ReplicaSetSpec, "provisioning.snapshots", {"provisioning": {"snapshots": {"className": "csi"}}}),
     (ReplicaSetSpec, "routing.rebalance.enabled", {"routing": {"rebalance": {"enabled": True, "roles": ["app"]}}}),
     (
         WorkerPoolSpec,
@@ -127,8 +126,8 @@ def test_nothing_reads_what_the_tables_name() -> None:
 
 
 def test_the_words_name_the_paths_in_their_order() -> None:
-    rebalance, snapshots = {"enabled": True, "roles": ["app"]}, {"className": "csi"}
-    spec = {**SET, "provisioning": {"snapshots": snapshots}, "routing": {"rebalance": rebalance}}
+    rebalance, schedules = {"enabled": True, "roles": ["app"]}, [{**SPAN, "minReplicas": 2}]
+    spec = {**SET, "routing": {"rebalance": rebalance}, "schedules": schedules}
     said = describe_not_yet(parse_spec(ReplicaSetSpec, {"spec": spec}))
-    assert said == "accepted, but not acted on yet: provisioning.snapshots, routing.rebalance.enabled"
+    assert said == "accepted, but not acted on yet: schedules, routing.rebalance.enabled"
     assert describe_not_yet(parse_spec(ReplicaSetSpec, {"spec": SET})) == ""

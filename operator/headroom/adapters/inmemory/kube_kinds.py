@@ -16,6 +16,7 @@ WITHOUT_STATUS = (
     ports.EVENT,
     ports.ENDPOINT_SLICE,
     ports.LEASE,
+    ports.VOLUME_SNAPSHOT_CLASS,
 )
 WITH_STATUS = (
     ports.POD,
@@ -33,7 +34,7 @@ WITH_STATUS = (
     CRON_JOB,
     NODE,
 )
-CLUSTER_SCOPED = frozenset({ports.NAMESPACE, NODE})
+CLUSTER_SCOPED = frozenset({ports.NAMESPACE, NODE, ports.VOLUME_SNAPSHOT_CLASS})
 
 
 @dataclass(frozen=True, slots=True)

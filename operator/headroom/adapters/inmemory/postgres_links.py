@@ -53,6 +53,17 @@ class MemorySlots:
         world.on_write(f"create slot {name}")
         return slot_facts(name, slot, now)
 
+    async def touch_slot(self, name: str) -> bool:
+        """See `SlotLink.touch_slot`."""
+        world = self.session.world
+        world.fence.check(3.0)
+        slot = self.session.use().slots.get(name)
+        if slot is None or slot.is_active or slot.wal_status == "lost":
+            return False
+        slot.inactive_since = world.clock.monotonic()
+        world.on_write(f"touch slot {name}")
+        return True
+
     async def drop_slot(self, name: str, *, ends_sender: bool = False) -> bool:
         """See `SlotLink.drop_slot`."""
         world = self.session.world

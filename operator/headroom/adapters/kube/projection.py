@@ -25,7 +25,7 @@ from headroom.model.replica import (
     TEMPLATE_ANNOTATION,
 )
 from headroom.model.restore import RESTORED_ANNOTATIONS, WHY_NOTE
-from headroom.model.snapshot import SNAPSHOT_ANNOTATION, STAMP_ANNOTATIONS
+from headroom.model.snapshot import PROVISIONER_ANNOTATIONS, SNAPSHOT_ANNOTATION, STAMP_ANNOTATIONS
 from headroom.policy.databaseguard.identity import ACCEPT_ANNOTATION
 from headroom.ports.kube import (
     DEPLOYMENT,
@@ -50,6 +50,7 @@ KEPT_METADATA = (
 KEPT_ANNOTATIONS = (
     ABANDON_ANNOTATION,
     ACCEPT_ANNOTATION,
+    *PROVISIONER_ANNOTATIONS,
     *STAMP_ANNOTATIONS,
     CONFIG_ANNOTATION,
     COPY_SOURCE_ANNOTATION,

@@ -87,6 +87,18 @@ class PinnedSlots:
 
         return await self.connection.run(work, seconds=SLOT_SECONDS)
 
+    async def touch_slot(self, name: str) -> bool:
+        """See `SlotLink.touch_slot`."""
+        self.fence.check(SLOT_SECONDS)
+
+        async def work(link: Link) -> bool:
+            try:
+                return await (await link.execute(sql.TOUCH_SLOT, {"name": name})).fetchone() is not None
+            except (pg.ObjectInUse, pg.UndefinedObject, pg.ObjectNotInPrerequisiteState):
+                return False
+
+        return await self.connection.run(work, seconds=SLOT_SECONDS)
+
     async def drop_slot(self, name: str, *, ends_sender: bool = False) -> bool:
         """See `SlotLink.drop_slot`."""
         self.fence.check(SLOT_SECONDS)

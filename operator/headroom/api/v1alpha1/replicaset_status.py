@@ -105,6 +105,21 @@ class ReadLimit(StatusModel):
     """The pause before that try; it doubles after each one that adds no reads."""
 
 
+class SnapshotStatus(StatusModel):
+    """A snapshot of a replica's volume."""
+
+    name: Name
+    """Name of the VolumeSnapshot."""
+    created_at: datetime | None = None
+    """When it was created."""
+    ready: bool = False
+    """Whether it has all that a new replica needs of it."""
+    timeline: Count | None = None
+    """The timeline of the primary that it was taken on."""
+    wal_behind_bytes: Number | None = None
+    """WAL that was written since."""
+
+
 class SlotStatus(StatusModel):
     """Our replication slots on the primary."""
 
@@ -138,6 +153,8 @@ class ReplicaSetStatus(CommonStatus):
     """Replay lag of the worst serving replica."""
     members: Annotated[tuple[MemberStatus, ...], Field(max_length=2 * MAX_MEMBERS), MapBy("name")] = ()
     """Each replica."""
+    snapshots: Annotated[tuple[SnapshotStatus, ...], Field(max_length=16), MapBy("name")] = ()
+    """Snapshots of the volumes of replicas, the newest first."""
     lead_time: LeadTime | None = None
     """How long it takes to add a replica, by method."""
     last_decision: ReplicaDecision | None = None

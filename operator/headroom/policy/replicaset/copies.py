@@ -89,7 +89,7 @@ def _is_gone(source: MemberFacts, copy: PodFacts) -> bool:
 class Copies:
     """What to do about the copies of a set. `sources` are of the members whose pods may be created now, `waits` say
     why others may not, both by name. `choices` are of the members without a claim that are restored since a copy would
-    have to wait. `begin` is what a further member is made from, `refusal` says why none is begun. `lost` names the
+    have to wait. `begin` is what a further member is created from, `refusal` says why none is begun. `lost` names the
     members whose pods are recreated, with another source.
     """
 

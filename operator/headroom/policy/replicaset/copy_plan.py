@@ -40,6 +40,7 @@ def _estimate(
     spec: ReplicaSetSpec, primary: PrimaryFacts, found: Iterable[MemberFacts], memory: CopyMemory
 ) -> CopyEstimate:
     server, flush = primary.view.server, primary.position.lsn
+    # Without the anchors of snapshots: they go before a member that copies has to.
     kept = [member.slot.restart_lsn for member in found if member.slot is not None]
     return CopyEstimate(
         wal_rate=memory.wal.rate,
@@ -66,7 +67,7 @@ def decide_copies(
     waits: dict[str, Finding] = {}
     choices: dict[str, Choice] = {}
     for member in members:
-        if member.facts.pod is not None or member.facts.is_going:
+        if member.facts.pod is not None or not member.facts.is_staying:
             continue
         if member.name not in memory.unfilled or _is_restored(member.facts):
             sources[member.name] = FROM_NONE
@@ -94,7 +95,7 @@ def decide_copies(
 
 
 def _is_restored(member: Member) -> bool:
-    """Its volume is made from a snapshot, or is to be, or nothing is made of it now."""
+    """Its volume is created from a snapshot, or is to be, or no member is created now."""
     if member.claim is not None:
         return bool(member.claim.restored_from)
     return member.choice is not None and member.choice.method is Method.VOLUME_SNAPSHOT

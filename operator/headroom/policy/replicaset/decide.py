@@ -9,6 +9,7 @@ from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.model.conditions import Finding
 from headroom.model.moments import Moment
 from headroom.model.replica import Role
+from headroom.model.snapshot import SnapshotFacts
 from headroom.model.text import parse_count
 from headroom.policy import Outcome
 from headroom.policy.replicaset import timeouts
@@ -25,6 +26,9 @@ from headroom.policy.replicaset.memory import SetMemory, assemble
 from headroom.policy.replicaset.method import choose_method, find_history
 from headroom.policy.replicaset.plan import Plan, decide_plan
 from headroom.policy.replicaset.replay_lag import is_within
+from headroom.policy.replicaset.snapshot_need import SnapshotNeed, build_scene, decide_need, may_come
+from headroom.policy.replicaset.snapshot_report import Freshness, describe_freshness
+from headroom.policy.replicaset.snapshots import SnapshotPlan, count_returning, decide_snapshots
 from headroom.policy.replicaset.stages import decide_stage, is_over_cap
 from headroom.policy.replicaset.staleness import find_stale_reads
 from headroom.policy.replicaset.stream_loss import find_streaming
@@ -42,13 +46,20 @@ class SetDecision:
     has not measured yet, `is_settling`: it cannot evaluate the set yet. `conflict`: the installation does not permit
     its pods, or an autoscaler scales a set that scales itself. `over_cap` names members whose slots keep more WAL than
     they may, also those that are going. `copies`: what new members are made from, and why some wait.
-    `stale_reads`: who may answer with old data while the primary answers. `library_notes`: what of the primary's
-    libraries is not compared, or is wrong on the primary itself.
+
+    `usable_snapshots` are those that can still follow the primary, the newest first; `freshness` is what a person is
+    told of them, `may_get_snapshot`: one can be taken of the members that there are. `stale_reads`: who may answer with
+    old data while the primary answers. `library_notes`: what of the primary's libraries is not compared, or is wrong on
+    the primary itself.
     """
 
     goal: Goal
     members: tuple[EvaluatedMember, ...]
     plan: Plan
+    freshness: Freshness
+    snapshots: SnapshotPlan = field(default_factory=SnapshotPlan)
+    usable_snapshots: tuple[SnapshotFacts, ...] = ()
+    may_get_snapshot: bool = False
     refusal: Finding | None = None
     is_waiting: bool = False
     outage: Finding | None = None
@@ -86,11 +97,20 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
         authority_made_after=now.wall - timeouts.AUTHORITY_AGE_LIMIT,
         outage_seconds=_count_outage(memory, now.monotonic) if outage is not None else None,
     )
+    scene = build_scene(spec, facts, members, memory, wal_cap=context.wal_cap, now=now)
+    need = decide_need(scene, targets) if scene is not None else SnapshotNeed()
+    targets = replace(targets, keeps_one_more=need.keeps_one_more, begins_one_more=need.begins_one_more)
     plan = decide_plan(members, targets, now.wall)
+    snapshots = decide_snapshots(scene, need, plan, targets) if scene is not None else SnapshotPlan()
+    plan = replace(plan, reserve=max(plan.reserve - count_returning(snapshots), 0))
     decision = SetDecision(
         goal=goal,
         members=members,
         plan=plan,
+        snapshots=snapshots,
+        freshness=describe_freshness(spec, facts, scene, need),
+        usable_snapshots=scene.state.usable if scene is not None else (),
+        may_get_snapshot=scene is not None and may_come(scene, need, targets),
         refusal=refusal,
         is_waiting=is_waiting,
         outage=outage,
@@ -103,6 +123,7 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
         library_notes=describe_notes(facts.libraries),
     )
     memory = replace(memory, growth=memory.growth.record_asked(goal.relieved, goal.desired, now.monotonic))
+    memory = replace(memory, anchors_touched_at=now.monotonic if snapshots.touch else memory.anchors_touched_at)
     return Outcome(decision, memory.recommend(goal.wanted, goal.desired, now.monotonic))
 
 
@@ -136,6 +157,7 @@ def _build_context(
 def _set_targets(
     spec: ReplicaSetSpec, facts: SetFacts, goal: Goal, refusal: Finding | None, copies: Copies, *, is_waiting: bool
 ) -> Targets:
+    obstacle = refusal or copies.refusal
     can_begin = facts.template is not None and not is_waiting and copies.refusal is None
     return Targets(
         desired=goal.desired,
@@ -147,6 +169,7 @@ def _set_targets(
         is_acting=spec.mode is Mode.ACTIVE,
         no_activation=_find_obstacle(spec, facts),
         may_reserve=refusal is None and can_begin,
+        obstacle=obstacle.message if obstacle is not None else "",
         may_replace=(refusal is None or refusal.reason is Reason.SLOTS_EXHAUSTED) and can_begin,
         has_primary=facts.primary is not None,
         template=facts.template,
@@ -176,7 +199,10 @@ def decide_goal(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], memory
         desired=memory.desired if memory.desired is not None else start,
         serving=len(serving),
         ready_standbys=sum(
-            member.facts.role is Role.STANDBY and is_within(member.facts.lag, spec.readiness) for member in members
+            member.facts.role is Role.STANDBY
+            and not member.facts.is_source
+            and is_within(member.facts.lag, spec.readiness)
+            for member in members
         ),
     )
     past = Past(memory.recommendations, memory.growth, memory.reads)

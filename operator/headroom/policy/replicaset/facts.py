@@ -7,7 +7,7 @@ from headroom.model.conditions import Finding
 from headroom.model.database import BackupProgress, DatabaseView, Mark, ReplicaProbe, SlotFacts
 from headroom.model.libraries import ServerLibraries
 from headroom.model.replica import ClaimFacts, MemberId, PodFacts
-from headroom.model.snapshot import SnapshotFacts, Stamps
+from headroom.model.snapshot import SnapshotClass, SnapshotFacts, Stamps
 from headroom.model.timelines import TimelineHistory
 from headroom.policy.target_conflict import AutoscalerClaim
 from headroom.reasons import Reason
@@ -119,6 +119,8 @@ class SetFacts:
     prohibition: Finding | None = None
     snapshots: tuple[SnapshotFacts, ...] | None = ()
     """Those of the set, by name; None where the cluster has no such kind."""
+    snapshot_class: SnapshotClass | Finding | None = None
+    """The one that the spec names, or why there is none; None while that is not known."""
     anchors: tuple[SlotFacts, ...] = ()
     """The slots that keep the WAL which clones of snapshots need, whether their snapshot exists or not."""
     given_authority: str = ""

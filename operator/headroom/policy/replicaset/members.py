@@ -140,9 +140,19 @@ class Member:
         return self.claim is not None and self.claim.retire is not None
 
     @property
+    def is_source(self) -> bool:
+        """It was stopped, or is to be, so that a snapshot of its volume can be taken."""
+        return self.claim is not None and bool(self.claim.snapshot) and not self.is_going
+
+    @property
+    def is_staying(self) -> bool:
+        """It is one of those that the set has: neither going nor stopped for a snapshot."""
+        return not (self.is_going or self.is_source)
+
+    @property
     def is_alive(self) -> bool:
         """It has a pod that may run, and nobody is removing it."""
-        return self.pod is not None and not (self.pod.is_ended or self.pod.is_deleting or self.is_going)
+        return self.pod is not None and not (self.pod.is_ended or self.pod.is_deleting) and self.is_staying
 
     @property
     def age(self) -> float:

@@ -90,7 +90,8 @@ class SetMemory:
     `start_replicas` is the spec's `replicas` while it is only where `autoscaling` begins, or has begun.
     `library_faults` are by name of the member, and so are `positions`: how far each of them was ever seen. `timeline`
     is the highest that the primary or a member was on, first seen at `timeline_since`; `history` is of the last one
-    whose history was asked for.
+    whose history was asked for. `snapshot_attempts` are snapshots that were given up since the last whole one,
+    `anchors_touched_at`: when the slots that keep their WAL were last touched.
     """
 
     began_at: float = 0.0
@@ -118,6 +119,8 @@ class SetMemory:
     volume_snapshot: LeadTimes = LeadTimes()
     restore_failures: RestoreFailures = field(default_factory=RestoreFailures)
     attempts: Attempts = Attempts()
+    snapshot_attempts: Attempts = Attempts()
+    anchors_touched_at: float | None = None
     library_faults: FrozenMap[str, LibraryFault] = field(default_factory=FrozenMap)
     activations: Activations = field(default_factory=Activations)
     growth: Growth = field(default_factory=Growth)
@@ -163,6 +166,7 @@ class SetMemory:
             generation=facts.generation,
             attempts=Attempts() if is_other_spec else self.attempts,
             restore_failures=self._observe_snapshots(facts, is_other_spec=is_other_spec),
+            snapshot_attempts=Attempts() if is_other_spec else self.snapshot_attempts,
             library_faults=FrozenMap(observe_faults(self.library_faults, facts, bounds.ignore_libraries)),
             activations=self.activations.observe(facts.members, at),
         )
@@ -226,7 +230,8 @@ class SetMemory:
     def _observe_slots(self, facts: SetFacts) -> frozenset[str]:
         """Names of slots for the time when pods and claims are gone: those on the primary, else every member's."""
         if facts.primary is not None:
-            return frozenset(member.slot_name for member in facts.members if member.slot is not None)
+            anchors = frozenset(anchor.name for anchor in facts.anchors)
+            return anchors | {member.slot_name for member in facts.members if member.slot is not None}
         return self.slot_names | {member.slot_name for member in facts.members}
 
     def recommend(self, count: int, desired: int, now: float) -> "SetMemory":
@@ -241,6 +246,11 @@ class SetMemory:
     def record_restore_failure(self, snapshot: str, present: Iterable[str]) -> "SetMemory":
         """A member that was created from this snapshot was given up; `present` names those that there are."""
         return replace(self, restore_failures=self.restore_failures.fail(snapshot, [*present]))
+
+    def record_snapshot(self, failure: Finding | None, now: float) -> "SetMemory":
+        """A snapshot became whole, or was given up."""
+        attempts = Attempts() if failure is None else self.snapshot_attempts.fail(failure, now)
+        return replace(self, snapshot_attempts=attempts)
 
     def record_acceptance(self, seconds: float | None, *, restored_from: str = "") -> "SetMemory":
         """A new member joined the warm pool, `seconds` after its claim was created; None if that was not measured.

@@ -21,6 +21,7 @@ from headroom.policy.replicaset.facts import SetFacts
 from headroom.policy.replicaset.memory import SetMemory
 from headroom.policy.replicaset.restores import Choice
 from headroom.policy.replicaset.snapshot_fit import Fit, find_misfit
+from headroom.policy.replicaset.snapshot_state import NOT_SERVED, measure_behind
 from headroom.reasons import Reason
 
 ASSUMED_RESTORE_SECONDS = 10.0
@@ -111,7 +112,7 @@ def _describe_none(spec: ReplicaSetSpec, facts: SetFacts) -> str:
     if spec.provisioning.snapshots is None:
         return "provisioning.snapshots is not set"
     if facts.snapshots is None:
-        return "the cluster has no VolumeSnapshots: install their CRDs and controller, then restart Headroom"
+        return NOT_SERVED
     return "there is no snapshot yet"
 
 
@@ -137,7 +138,7 @@ def _compare(
     spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, snapshot: SnapshotFacts, position: Mark
 ) -> Choice:
     assert snapshot.stamps is not None
-    behind = max(position.lsn - snapshot.stamps.from_lsn, 0)
+    behind = measure_behind(snapshot, position.lsn)
     what = f"snapshot {snapshot.name} is {describe_bytes(behind)} of WAL behind"
     if spec.provisioning.method is Method.VOLUME_SNAPSHOT:
         return Choice(Method.VOLUME_SNAPSHOT, f"provisioning.method is VolumeSnapshot; {what}", snapshot)

@@ -8,9 +8,8 @@ from headroom.model.database import Mark, SlotFacts
 from headroom.model.numbers import describe_bytes
 from headroom.model.snapshot import SnapshotFacts, Stamps
 from headroom.model.timelines import TimelineHistory
+from headroom.policy.replicaset.snapshot_state import BARRED, count_kept, find_fork_problem, keeps_nothing
 
-LOST = "lost"
-"""The state of a slot whose WAL the primary has given up."""
 SMALLEST_VOLUME = 1024**3
 """Drivers round the size of a volume up, mostly to whole GiB."""
 LARGEST_FACTOR = 2
@@ -48,18 +47,10 @@ def find_unreached(stamps: Stamps, position: Mark, history: TimelineHistory | No
     """Why a copy with these stamps cannot follow the primary at `position`; empty if it can."""
     if stamps.system_identifier != position.system_identifier:
         return f"is of system {stamps.system_identifier}, the primary is {position.system_identifier}"
-    if stamps.timeline == position.timeline:
-        return ""
-    if stamps.timeline > position.timeline:
-        return f"is of timeline {stamps.timeline}, the primary is on {position.timeline}"
-    if history is None or history.timeline != position.timeline:
+    problem = find_fork_problem(stamps, position, history)
+    if problem is None:
         return f"is of timeline {stamps.timeline}, and where the primary's {position.timeline} forked off is not known"
-    end = history.find_end(stamps.timeline)
-    if end is None:
-        return f"is of timeline {stamps.timeline}, from which the primary's {position.timeline} does not descend"
-    if stamps.to_lsn is None or stamps.to_lsn > end:
-        return f"may have WAL up to {stamps.to_lsn}, and the primary's timeline {position.timeline} forked off at {end}"
-    return ""
+    return problem
 
 
 def count_claim_bytes(storage: int, snapshot: SnapshotFacts | None) -> int:
@@ -95,11 +86,11 @@ def _check_anchor(_: SnapshotFacts, stamps: Stamps, fit: Fit) -> str:
     anchor = fit.anchors.get(stamps.anchor)
     if anchor is None:
         return f"has no anchor any more: slot {stamps.anchor} is gone, and the primary need not keep its WAL"
-    if anchor.wal_status == LOST or anchor.restart_lsn is None:
+    if keeps_nothing(anchor) or anchor.restart_lsn is None:
         return f"needs WAL that the primary has given up: slot {stamps.anchor} is lost"
     if anchor.restart_lsn > stamps.from_lsn:
         return f"needs WAL from {stamps.from_lsn}, and slot {stamps.anchor} keeps it from {anchor.restart_lsn}"
-    kept = fit.position.lsn - anchor.restart_lsn
+    kept = count_kept(anchor, fit.position.lsn)
     if fit.wal_cap is not None and kept > fit.wal_cap:
         return f"is {describe_bytes(kept)} of WAL behind, and a slot may keep {describe_bytes(fit.wal_cap)}"
     return ""
@@ -124,7 +115,7 @@ def _check_size(snapshot: SnapshotFacts, _: Stamps, fit: Fit) -> str:
 
 
 def _check_failures(snapshot: SnapshotFacts, _: Stamps, fit: Fit) -> str:
-    return "was there when two restores in a row had failed" if snapshot.name in fit.barred else ""
+    return BARRED if snapshot.name in fit.barred else ""
 
 
 Check = Callable[[SnapshotFacts, Stamps, Fit], str]

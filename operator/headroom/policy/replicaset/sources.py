@@ -107,7 +107,7 @@ def _is_named(members: Iterable[EvaluatedMember], name: str) -> bool:
 
 def _has_data(member: Member) -> bool:
     """It has been a standby, and will be there."""
-    return member.role in (Role.STANDBY, Role.SERVING, Role.DRAINING) and not member.is_going
+    return member.role in (Role.STANDBY, Role.SERVING, Role.DRAINING) and member.is_staying
 
 
 def _choose_primary(why: str, rules: SourceRules) -> CopySource | Finding:
@@ -139,7 +139,7 @@ def _find_behind(members: Iterable[EvaluatedMember]) -> EvaluatedMember | None:
     for member in members:
         seconds = member.facts.behind_seconds
         is_recent = seconds is not None and seconds <= limit
-        if is_recent and not (member.facts.is_going or is_diverged(member)):
+        if is_recent and member.facts.is_staying and not is_diverged(member):
             return member
     return None
 

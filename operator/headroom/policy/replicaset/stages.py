@@ -38,6 +38,17 @@ def _check_retired(member: Member, _: StageContext) -> StageVerdict | None:
     return None
 
 
+def _check_source(member: Member, context: StageContext) -> StageVerdict | None:
+    """While it is stopped its slot keeps WAL like any other: a volume that cannot follow any more is of no use."""
+    if not member.is_source or member.claim is None:
+        return None
+    if context.has_primary and member.slot is not None and member.slot.wal_status == "lost":
+        message = f"the primary gave up the WAL of slot {member.slot_name} while the member was stopped for a snapshot"
+        return StageVerdict(Stage.RETIRED, Reason.SLOT_LOST, message, is_failed=True)
+    message = f"it is stopped for snapshot {member.claim.snapshot}, and not one of those that the spec asks for"
+    return _check_kept_wal(member, context) or StageVerdict(Stage.RETIRED, Reason.SNAPSHOT_SOURCE, message)
+
+
 def _check_disowned(member: Member, _: StageContext) -> StageVerdict | None:
     refusal = member.ineligible
     if refusal is None:
@@ -254,6 +265,7 @@ def _describe(member: Member) -> str:
 
 CHECKS: tuple[Check, ...] = (
     _check_retired,
+    _check_source,
     _check_disowned,
     _check_timeline,
     _check_deleted_claim,

@@ -27,9 +27,15 @@ class Targets:
     """Why no standby may be put into the Service, whatever its lag; empty if one may."""
     may_reserve: bool = True
     """The primary admits one more member, and no failed attempt has to be waited out."""
+    obstacle: str = ""
+    """Why it cannot be begun, if that is not only such a pause."""
     may_replace: bool = True
     """The primary would admit one more member once another is given up."""
     has_primary: bool = True
+    keeps_one_more: bool = False
+    """A snapshot is due, and is taken of a member that the spec does not ask for: if there is one, it is kept."""
+    begins_one_more: bool = False
+    """If there is none, it is begun."""
     outage_seconds: float | None = None
     """How long the primary has not answered; None while it does, and before that counts as an outage."""
     template: str | None = None
@@ -37,6 +43,16 @@ class Targets:
     copies: Copies = field(default_factory=Copies)
     authority_made_after: datetime | None = None
     """Pods of before have an authority that is to be exchanged in time; None: none has."""
+
+    @property
+    def wanted(self) -> int:
+        """Members that the spec asks for."""
+        return self.desired + self.standbys
+
+    @property
+    def kept(self) -> int:
+        """Members that stay although some of them may not be asked for."""
+        return self.wanted + self.keeps_one_more
 
 
 def is_drifted(member: EvaluatedMember, targets: Targets) -> bool:

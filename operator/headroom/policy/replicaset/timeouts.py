@@ -77,6 +77,12 @@ NAMESPACE_PATIENCE = timedelta(seconds=30)
 POD_PATIENCE = timedelta(minutes=1)
 """A pod that outlives its grace period by this is on a node that does not answer: Kubernetes keeps it, not we."""
 
+SNAPSHOT_LIMIT = timedelta(minutes=10)
+"""A snapshot that is not ready by then is given up and taken again. Not sooner: its driver tries again by itself, and
+the controller of a driver may be away for some minutes."""
+ANCHOR_TOUCH = timedelta(minutes=1)
+"""PostgreSQL 18 may give up slots that nobody uses; the shortest time that can be set there is longer than this."""
+
 
 def retry_after(attempts: int) -> timedelta:
     """Pause before the next attempt once `attempts` have failed: 10 s, doubling, at most 10 min."""

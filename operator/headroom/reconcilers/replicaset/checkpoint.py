@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from headroom.condition_types import ConditionType
 from headroom.model.conditions import Finding, Truth
 from headroom.model.database import Lsn, Mark
 from headroom.model.frozen import FrozenMap
@@ -18,7 +19,7 @@ from headroom.policy.replicaset.memory import Attempts, LeadTimes, SetMemory
 from headroom.policy.replicaset.read_gain import MOST_PAUSE_SECONDS, Hold, ReadGain
 from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag
 from headroom.policy.replicaset.timeouts import ATTEMPTS_BEFORE_STALLED
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 
 STREAM_LOSSES = (Reason.NOT_STREAMING, Reason.TIMELINE_DIVERGED, Reason.SLOT_LOST)
 """Reasons of a member's condition Streaming with which its data age."""
@@ -35,6 +36,7 @@ def checkpoint(memory: SetMemory) -> dict[str, Any]:
     * how fast copies are and how much WAL the primary writes: both are measured again
     * wanted counts: a stabilization window begins again
     * the moment of a failed attempt: it is waited out again
+    * snapshots that failed, and when anchors were touched: the next snapshot is not waited for, nor is the next touch
     * single lead times: their 90th percentile stays
     * whether the primary was seen
     * which snapshots failed: they may fail twice more

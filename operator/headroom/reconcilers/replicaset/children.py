@@ -9,6 +9,7 @@ from typing import Any
 from headroom.api.quantities import parse_quantity
 from headroom.manifests.children import CERTIFICATE
 from headroom.manifests.pod import SEED, SERVER, SERVER_TLS_VOLUME
+from headroom.model.frozen import FrozenMap
 from headroom.model.replica import (
     CONFIG_ANNOTATION,
     COPY_SOURCE_ANNOTATION,
@@ -26,7 +27,13 @@ from headroom.model.replica import (
     Role,
 )
 from headroom.model.restore import WHY_NOTE, parse_restored
-from headroom.model.snapshot import SNAPSHOT_ANNOTATION, SnapshotFacts, Stamps
+from headroom.model.snapshot import (
+    PROVISIONER_ANNOTATIONS,
+    SNAPSHOT_ANNOTATION,
+    STAMP_ANNOTATIONS,
+    SnapshotFacts,
+    Stamps,
+)
 from headroom.ports.kube import VOLUME_SNAPSHOT, Manifest
 from headroom.reasons import Reason
 
@@ -80,6 +87,7 @@ def parse_pod(manifest: Manifest) -> PodFacts:
 def parse_claim(manifest: Manifest) -> ClaimFacts:
     """The facts in a claim's manifest."""
     metadata = manifest["metadata"]
+    annotations: Mapping[str, str] = metadata.get("annotations", {})
     return ClaimFacts(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -87,12 +95,14 @@ def parse_claim(manifest: Manifest) -> ClaimFacts:
         created_at=parse_time(metadata.get("creationTimestamp")) or NEVER,
         is_bound=manifest.get("status", {}).get("phase") == "Bound",
         is_deleting="deletionTimestamp" in metadata,
-        retire=parse_reason(metadata.get("annotations", {}).get(RETIRE_ANNOTATION)),
-        slot=metadata.get("annotations", {}).get(SLOT_ANNOTATION, ""),
-        is_seeded=metadata.get("annotations", {}).get(SEEDED_ANNOTATION) == "true",
+        retire=parse_reason(annotations.get(RETIRE_ANNOTATION)),
+        slot=annotations.get(SLOT_ANNOTATION, ""),
+        is_seeded=annotations.get(SEEDED_ANNOTATION) == "true",
         restored_from=_parse_data_source(manifest.get("spec", {})),
-        why=metadata.get("annotations", {}).get(WHY_NOTE, ""),
-        snapshot=metadata.get("annotations", {}).get(SNAPSHOT_ANNOTATION, ""),
+        why=annotations.get(WHY_NOTE, ""),
+        snapshot=annotations.get(SNAPSHOT_ANNOTATION, ""),
+        stamps=FrozenMap((name, annotations[name]) for name in STAMP_ANNOTATIONS if name in annotations),
+        provisioner=next((annotations[name] for name in PROVISIONER_ANNOTATIONS if name in annotations), ""),
     )
 
 

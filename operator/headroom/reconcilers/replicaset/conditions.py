@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from headroom.api.v1alpha1.common import Mode
+from headroom.condition_types import ConditionType
 from headroom.model.conditions import Condition, Finding, Truth
 from headroom.model.numbers import count_of
 from headroom.model.replica import Role, Stage
@@ -11,8 +12,9 @@ from headroom.policy.not_yet import describe_not_yet
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import STAGE_ORDER, EvaluatedMember
 from headroom.policy.replicaset.replay_lag import describe_pause
+from headroom.policy.replicaset.retirement import find_staying
 from headroom.policy.replicaset.staleness import describe_unstreamed, find_others
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.certificates import describe_encryption
 from headroom.reconcilers.replicaset.memory import SetContext
 
@@ -58,7 +60,6 @@ WRONG_WHEN = {
     ConditionType.WARM_POOL_READY: Truth.FALSE,
 }
 """The status of each condition that a person should hear of, the worst first. Snapshots are an offer, not a fault."""
-SOURCES = (Stage.STANDBY, Stage.SERVING)
 NONE_SERVES = "no replica serves, as wanted"
 STALE_REASONS = (Reason.LAG_PANIC, Reason.REPLAY_LAG_ABOVE_LIMIT, Reason.REPLAY_LAG_UNKNOWN)
 """Why reads may be stale while the primary answers and every serving member has a stream."""
@@ -264,16 +265,15 @@ def _stalled(context: SetContext) -> Condition:
 
 def _is_short(context: SetContext) -> bool:
     """Whether a member is missing that nothing was begun for."""
-    staying = [member for member in context.decision.members if not member.facts.is_going]
+    staying = find_staying(context.decision.members)
     return len(staying) < context.decision.goal.desired + context.spec.standbys
 
 
 def _may_get_snapshot(context: SetContext) -> bool:
-    """Whether the snapshot that a new member waits for can still come: one that streams may be snapshotted."""
-    refusal, stages = context.decision.refusal, [member.verdict.stage for member in context.decision.members]
+    """Whether the snapshot that a new member waits for can still come."""
+    refusal = context.decision.refusal
     is_about_snapshots = refusal is not None and refusal.reason is Reason.NO_SNAPSHOT_FITS
-    can_come = context.facts.snapshots is not None and any(stage in SOURCES for stage in stages)
-    return is_about_snapshots and can_come
+    return is_about_snapshots and context.decision.may_get_snapshot
 
 
 def _is_held(context: SetContext, member: EvaluatedMember) -> bool:
@@ -366,11 +366,8 @@ def _describe_unlisted(context: SetContext) -> str:
 
 
 def _snapshots(context: SetContext) -> Condition:
-    kind = ConditionType.SNAPSHOT_FRESH
-    message = "this version creates replicas by base backup only"
-    if context.spec.provisioning.snapshots is None:
-        return Condition(kind, Truth.FALSE, Reason.SNAPSHOTS_NOT_CONFIGURED, message)
-    return Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message)
+    known = context.decision.freshness
+    return Condition(ConditionType.SNAPSHOT_FRESH, known.status, known.finding.reason, known.finding.message)
 
 
 def _find_trouble(context: SetContext) -> Reason | None:

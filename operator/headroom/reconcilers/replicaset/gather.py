@@ -11,7 +11,7 @@ from headroom.manifests.children import Owner, read_service_name
 from headroom.model.conditions import Finding
 from headroom.model.database import VIEW_FRESH_SECONDS, BackupProgress, ConnectionTarget, DatabaseView, Mark, SlotFacts
 from headroom.model.replica import ABANDON_ANNOTATION, SET_LABEL, ClaimFacts, MemberId, PodFacts
-from headroom.model.snapshot import SnapshotFacts, Stamps, is_anchor_of
+from headroom.model.snapshot import SnapshotClass, SnapshotFacts, Stamps, is_anchor_of
 from headroom.policy.databaseguard.identity import find_identity_mismatch
 from headroom.policy.replicaset.facts import Deletion, MemberFacts, PrimaryFacts, Reading, SetFacts
 from headroom.policy.replicaset.failover import must_know_history
@@ -52,6 +52,7 @@ from headroom.reconcilers.replicaset.memory import SetHandles
 from headroom.reconcilers.replicaset.permission import find_prohibition
 from headroom.reconcilers.replicaset.pod_template import build_pod_template, build_upstream
 from headroom.reconcilers.replicaset.prober import LoopWatch, Prober, excuse
+from headroom.reconcilers.replicaset.snapshot_class import read_snapshot_class
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 
@@ -119,6 +120,7 @@ class Gatherer:
             prohibition=prohibition,
             has_guard=children.guard is not None,
             snapshots=children.snapshots,
+            snapshot_class=await self._read_snapshot_class(),
             anchors=tuple(slot for slot in remote.slots if is_anchor_of(self._owner.uid, slot.name)),
             given_authority=self.handles.given_authority,
             is_service_refused=self.handles.is_service_refused,
@@ -192,6 +194,15 @@ class Gatherer:
             return None
         found = await self._list(VOLUME_SNAPSHOT, of_set)
         return tuple(parse_snapshot(item) for item in found if is_owned(item, self._owner.uid))
+
+    async def _read_snapshot_class(self) -> SnapshotClass | Finding | None:
+        """None in a teardown, which takes none."""
+        wanted = self.spec.provisioning.snapshots
+        if wanted is None or self.is_live or VOLUME_SNAPSHOT in self.services.unserved:
+            return None
+        known = await read_snapshot_class(self.services, self.handles.snapshot_class, wanted.class_name)
+        self.handles.snapshot_class = known
+        return known.found if known is not None else None
 
     async def _list(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
         if self.is_live:

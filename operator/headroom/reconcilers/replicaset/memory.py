@@ -19,6 +19,7 @@ from headroom.reconcilers.logins import CachedLogin
 from headroom.reconcilers.replicaset.copy_reader import SizeTask
 from headroom.reconcilers.replicaset.library_reader import LibraryTask
 from headroom.reconcilers.replicaset.pod_template import PodTemplate
+from headroom.reconcilers.replicaset.snapshot_class import KnownClass
 from headroom.reconcilers.replicaset.warmup_task import WarmupTask
 from headroom.reconcilers.servers import GuardKey
 
@@ -78,6 +79,7 @@ class SetHandles:
     """Whether the labels of the Secrets that pods mount were permitted when last read; None without such a rule."""
     given: CachedLogin[str] | None = None
     """The certificates that verify the one of the spec's Secret, as last read; None if it names none."""
+    snapshot_class: KnownClass | None = None
     given_authority: str = ""
     """What it found (PEM), empty if there is no Secret, or no certificate in it that verifies the others."""
     warmup_note: str = ""

@@ -9,6 +9,7 @@ from typing import Any
 
 from headroom.api.v1alpha1 import parse_spec
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
+from headroom.condition_types import ConditionType
 from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition, Truth, unknown_conditions
 from headroom.model.moments import Moment
@@ -20,7 +21,7 @@ from headroom.policy.replicaset.members import EvaluatedMember
 from headroom.policy.replicaset.memory import SetMemory
 from headroom.policy.replicaset.timeouts import READINGS_TO_LEAVE
 from headroom.ports.kube import REPLICA_SET, Manifest, ObjectRef
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.context import INVALID_PAUSE, Services, carry_out, restore_memory
 from headroom.reconcilers.replicaset import actions, metrics
 from headroom.reconcilers.replicaset.checkpoint import restore
@@ -184,8 +185,10 @@ async def _act(context: SetContext) -> None:
     await context.attempt(_take_away(context))
     await actions.end_sessions(context)
     await actions.remove(context)
+    await actions.keep_anchors(context)
     await context.attempt(ensure_bundle(context))
     await context.attempt(ensure_routing(context))
+    await context.attempt(actions.snapshot(context))
     await actions.seed(context)
     await actions.reserve(context)
 

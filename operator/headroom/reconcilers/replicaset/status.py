@@ -10,9 +10,11 @@ from headroom.model.copies import NONE, PRIMARY
 from headroom.model.moments import format_moment, format_time, keep_time
 from headroom.model.numbers import settle_above
 from headroom.model.replica import PodFacts, Role
+from headroom.model.snapshot import SnapshotFacts
 from headroom.policy.replicaset.copy_progress import estimate_seconds
 from headroom.policy.replicaset.members import EvaluatedMember, Member
 from headroom.policy.replicaset.restores import ANY_COPY
+from headroom.policy.replicaset.snapshot_state import measure_behind
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.checkpoint import checkpoint, format_position
 from headroom.reconcilers.replicaset.conditions import (
@@ -33,6 +35,7 @@ BRIEF_SILENCE_SECONDS = 10.0
 BACKLOG_FLOOR_BYTES = 16 * 1024**2
 KEPT_WAL_FLOOR_BYTES = 64.0 * 1024**2
 """One segment is always kept: below this the number only shows where the primary's segments end."""
+MOST_SNAPSHOTS = 16
 MIXED = "Mixed"
 PROVISIONING = Role.PROVISIONING.value.capitalize()
 MEMBER_NUMBERS = (
@@ -65,6 +68,7 @@ def describe_status(context: SetContext) -> DesiredStatus:
             "method": _describe_method(entries),
             "selector": ",".join(f"{name}={value}" for name, value in labels.items()),
             "members": [_pick(entry, numbers=False) for entry in entries],
+            "snapshots": [_describe_snapshot(each) for each in _list_snapshots(context)] or None,
             "lastDecision": _describe_last_decision(context),
             "readLimit": _describe_read_limit(context),
             "serviceName": context.service_name,
@@ -74,11 +78,12 @@ def describe_status(context: SetContext) -> DesiredStatus:
             "maxReplayLagSeconds": _max_lag(context),
             "slots": _describe_slots(context),
             "members": [_pick(entry, numbers=True) for entry in entries],
+            "snapshots": [_measure_snapshot(context, each) for each in _list_snapshots(context)] or None,
         },
         counts={
             "replicas": sum(member.facts.role is Role.SERVING and member.facts.is_alive for member in members),
             "standbys": _count_standbys(context),
-            "provisioning": sum(member.facts.role in (None, Role.PROVISIONING) for member in members),
+            "provisioning": sum(map(_is_new, members)),
         },
     )
 
@@ -230,12 +235,35 @@ def _describe_last_decision(context: SetContext) -> Mapping[str, Any]:
     }
 
 
+def _is_new(member: EvaluatedMember) -> bool:
+    return member.facts.role in (None, Role.PROVISIONING) and not member.facts.is_source
+
+
+def _list_snapshots(context: SetContext) -> list[SnapshotFacts]:
+    """The newest first."""
+    found = sorted(context.facts.snapshots or (), key=lambda each: (each.created_at, each.name), reverse=True)
+    return found[:MOST_SNAPSHOTS]
+
+
+def _describe_snapshot(snapshot: SnapshotFacts) -> dict[str, Any]:
+    timeline = {"timeline": snapshot.stamps.timeline} if snapshot.stamps is not None else {}
+    created_at = format_time(snapshot.created_at)
+    return {"name": snapshot.name, "createdAt": created_at, "ready": snapshot.is_whole, **timeline}
+
+
+def _measure_snapshot(context: SetContext, snapshot: SnapshotFacts) -> dict[str, Any]:
+    """While the primary does not answer, how far it is behind is not known."""
+    primary = context.facts.primary
+    behind = float(measure_behind(snapshot, primary.position.lsn)) if primary is not None else None
+    return {"name": snapshot.name, "walBehindBytes": settle_above(None, behind, BACKLOG_FLOOR_BYTES)}
+
+
 def _describe_slots(context: SetContext) -> dict[str, Any] | None:
     kept = count_kept_wal(context)
     if kept is None:
         written: dict[str, Any] | None = context.status.get("slots")
         return written if context.decision.is_settling else None
-    count = sum(member.slot is not None for member in context.facts.members)
+    count = sum(member.slot is not None for member in context.facts.members) + len(context.facts.anchors)
     return {"count": count, "keptWALBytes": max(float(kept), KEPT_WAL_FLOOR_BYTES)}
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from headroom.api.v1alpha1.common import Mode
+from headroom.condition_types import ConditionType
 from headroom.errors import InvalidSpec
 from headroom.model.conditions import Condition
 from headroom.model.moments import format_moment, format_time, keep_time
@@ -14,7 +15,7 @@ from headroom.model.numbers import settle
 from headroom.model.queue import QueueSample
 from headroom.policy.workerpool import ScalingDecision, Sizing, is_spare
 from headroom.policy.workerpool.constants import RATE_WINDOW_SECONDS
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.reporter import DesiredStatus
 from headroom.reconcilers.workerpool.checkpoint import checkpoint
 from headroom.reconcilers.workerpool.conditions import first_conditions, invalid_conditions, pool_conditions

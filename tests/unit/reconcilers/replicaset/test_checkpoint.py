@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from headroom.condition_types import ConditionType
 from headroom.model.conditions import Finding
 from headroom.model.database import Lsn, Mark
 from headroom.model.frozen import FrozenMap
@@ -30,7 +31,7 @@ from headroom.policy.replicaset.read_gain import MOST_PAUSE_SECONDS, Hold, ReadG
 from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag
 from headroom.policy.replicaset.restores import RestoreFailures
 from headroom.ports.kube import POD, Manifest, ObjectRef
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.checkpoint import checkpoint, format_position, restore
 from tests.manifests import NAMESPACE
 from tests.memory_world import INSTALL
@@ -56,6 +57,8 @@ LOST_ON_PURPOSE = {
     "recommendations": (),
     "attempts": Attempts(),
     "restore_failures": RestoreFailures(),
+    "snapshot_attempts": Attempts(),
+    "anchors_touched_at": None,
     "slot_names": frozenset(),
     "activations": Activations(),
     "growth": Growth(),
@@ -93,6 +96,8 @@ FULL = SetMemory(
     volume_snapshot=LeadTimes((7.0,)),
     restore_failures=RestoreFailures(1, frozenset({"store-s-a"})),
     attempts=Attempts(1, 2.0, Finding(Reason.SEED_FAILED, "no space left")),
+    snapshot_attempts=Attempts(1, 2.0, Finding(Reason.SNAPSHOT_FAILED, "no space left")),
+    anchors_touched_at=3.0,
     library_faults={"store-0-a": LibraryFault("u", Finding(Reason.EXTENSION_MISSING, "no postgis"))},
 )
 

@@ -14,6 +14,7 @@ from tests.failover import fail_over
 from tests.manifests import NAMESPACE
 from tests.memory_world import INSTALL
 from tests.snapshots import NEWER, OLDER, SNAPSHOTS, add_snapshot, restored
+from tests.unit.reconcilers.replicaset.test_snapshots import TAKEN_IN, make
 from tests.unit.reconcilers.replicaset.world import SET, World
 
 
@@ -184,7 +185,8 @@ async def test_a_failover_in_between_ends_the_attempt_before_its_server_runs() -
     await world.run(60)
     assert restored(world) == {}
     assert world.roles() == ["serving", "serving", "standby"]
-    assert "store-s-b has no anchor any more: slot hr_0123abcd" in message_of(world, Reason.SEEDING)
+    assert "there is no snapshot yet" in message_of(world, Reason.SEEDING)
+    assert "store-s-b is deleted: the slot hr_0123abcd" in message_of(world, Reason.SNAPSHOT_DROPPED)
     world.check_no_orphan(SET)
 
 
@@ -278,12 +280,44 @@ async def test_a_fixed_method_waits_and_says_how_to_end_that() -> None:
     pool = world.condition("WarmPoolReady")
     assert pool["reason"] == Reason.NO_SNAPSHOT_FITS
     assert "none can be restored: there is no snapshot yet; Headroom waits for one, or set" in pool["message"]
-    assert world.condition("Stalled")["status"] == "False", "the replicas may be snapshotted"
+    stalled = world.condition("Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", Reason.NO_SNAPSHOT_FITS), "nobody is there to spare"
     assert len(world.slots()) == 2, "nothing is held meanwhile"
-    assert Reason.NO_SNAPSHOT_FITS not in world.telemetry.reasons("store"), "no attempt is begun, and none fails"
+    given_up = [event.message for event in world.telemetry.events if "was given up" in event.message]
+    assert given_up == [], "no attempt is begun, and none fails"
     name = add_snapshot(world, SET)
     await world.run(25)
     assert list(restored(world).values()) == [name]
+    assert world.roles() == ["serving", "serving", "standby"]
+    assert world.condition("Stalled")["status"] == "False"
+
+
+async def test_snapshots_that_are_taken_by_themselves_make_replicas_and_the_source_of_the_next_one() -> None:
+    world = await make(snapshots={"maxWALBehind": "64Mi"})
+    [first] = world.whole()
+    world.members.copies = False
+    world.edit_spec(replicas=2)
+    await world.run(30)
+    assert world.roles() == ["serving", "serving", "standby"]
+    assert list(restored(world).values()) == [first]
+    world.primary.write(60 << 20)
+    await world.until(TAKEN_IN, lambda: len(world.whole()) == 2 and len(world.names(CLAIM)) == 3)
+    world.edit_spec(replicas=3)
+    await world.run(30)
+    assert sorted(restored(world).values()) == world.whole()
+    assert world.roles() == ["serving"] * 3 + ["standby"]
+    world.check_clean(4)
+
+
+async def test_snapshots_that_cannot_be_restored_are_not_fresh_and_the_next_one_is_due() -> None:
+    world = await make()
+    [first] = world.whole()
+    world.members.spoiled = {first: "the snapshot is of system 9, the primary is 7"}
+    world.edit_spec(replicas=2)
+    await world.until(180, lambda: len(world.whole()) == 2)
+    assert world.telemetry.reasons("store").count(Reason.RESTORE_REFUSED) == 2
+    await world.run(60)
+    assert world.fresh() == ("True", "AsExpected")
     assert world.roles() == ["serving", "serving", "standby"]
 
 
@@ -303,10 +337,10 @@ async def test_a_slot_that_fits_no_snapshot_any_more_is_given_up_where_the_metho
     world.kube.faults.fail(refusal, verb="create", kind=CLAIM, times=1_000)
     world.edit_spec(replicas=2)
     await world.run(5)
-    assert len(world.slots()) == 4, "two members, the anchor, and the slot of the new one"
+    assert (len(world.slots()), len(world.anchors())) == (3, 1), "two members, and the slot of the new one"
     world.cluster.remove(ObjectRef(VOLUME_SNAPSHOT, NAMESPACE, name))
     await world.run(20)
-    assert len(world.slots()) == 3
+    assert (len(world.slots()), len(world.anchors())) == (2, 0)
     assert Reason.NO_SNAPSHOT_FITS in world.telemetry.reasons("store")
 
 

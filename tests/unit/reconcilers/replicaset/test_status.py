@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from headroom.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth
 from headroom.model.numbers import count_of, settle_above
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.conditions import SET_CONDITIONS, find_foremost
 from headroom.reconcilers.replicaset.status import BACKLOG_FLOOR_BYTES, LAG_FLOOR_SECONDS
 from tests.unit.reconcilers.replicaset.world import World

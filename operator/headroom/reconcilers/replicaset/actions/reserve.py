@@ -25,7 +25,7 @@ async def restore_slots(context: SetContext) -> None:
     if link is None:
         return
     for name in context.decision.plan.restore_slots:
-        await context.attempt(_ensure_slot(context, link, context.member(name).slot_name))
+        await context.attempt(ensure_slot(context, link, context.member(name).slot_name))
 
 
 async def _begin_members(context: SetContext, link: SlotLink, count: int) -> None:
@@ -46,7 +46,7 @@ async def _begin_member(context: SetContext, link: SlotLink, slot_name: str) -> 
     """Create its slot: that of a member from a snapshot keeps what the anchor keeps."""
     snapshot, anchor = context.decision.copies.begin.snapshot, context.decision.copies.begin.anchor
     try:
-        await _ensure_slot(context, link, slot_name, copied_from=anchor)
+        await ensure_slot(context, link, slot_name, copied_from=anchor)
     except PrimaryUnavailable as error:
         if snapshot is None or error.reason is not Reason.SLOT_LOST:
             raise
@@ -63,7 +63,8 @@ def next_member(taken: set[MemberId], incarnation: str) -> MemberId:
     return MemberId(ordinal, incarnation)
 
 
-async def _ensure_slot(context: SetContext, link: SlotLink, name: str, *, copied_from: str = "") -> None:
+async def ensure_slot(context: SetContext, link: SlotLink, name: str, *, copied_from: str = "") -> None:
+    """Create a slot unless it exists, as a copy of another one if that is named; raises what the link raises."""
     # Remembered first: the answer may be lost although the slot was created.
     context.memory = context.memory.record_slot(name)
     now, before = context.services.clock.monotonic(), context.handles.unanswered

@@ -40,7 +40,7 @@ async def _seed(context: SetContext, member: Member, template: PodTemplate) -> N
     if source.name == NONE:
         source = replace(source, restored=restored)
     elif context.spec.provisioning.snapshots is not None:
-        source = source.explain(method_why)
+        source = source.add_reason(method_why)
     # Before the pod: a pod whose ConfigMap is missing does not start until the kubelet tries again.
     await context.services.kube.apply(dict(template.config))
     pod = build_pod(
@@ -52,7 +52,7 @@ async def _seed(context: SetContext, member: Member, template: PodTemplate) -> N
         upstream=template.upstream,
         source=source,
     )
-    await _create(context, POD, pod)
+    await create_child(context, POD, pod)
     if source.name != NONE:
         _report_copy(context, member, source)
 
@@ -68,7 +68,7 @@ async def _create_claim(context: SetContext, member: Member, source: VolumeSourc
     storage = context.spec.storage
     claim = build_claim(context.owner, member.id, storage, slot=member.slot_name, source=source, why=why)
     try:
-        await _create(context, CLAIM, claim)
+        await create_child(context, CLAIM, claim)
     except Refused:
         # A quota may have room for what the spec asks for, and not for what the snapshot needs.
         if source is not None and source.size > storage.size:
@@ -87,7 +87,7 @@ def _find_source(choice: Choice) -> VolumeSource | None:
     return VolumeSource(snapshot.name, snapshot.size or 0, snapshot.stamps)
 
 
-async def _create(context: SetContext, kind: Kind, manifest: Manifest) -> None:
+async def create_child(context: SetContext, kind: Kind, manifest: Manifest) -> None:
     """Create it; raises Refused (NameConflict) for a name that is taken, Conflict if the next pass will see ours."""
     try:
         await context.services.kube.create(manifest)
