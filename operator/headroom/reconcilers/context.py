@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
 
-from headroom.condition_types import ConditionType
 from headroom.errors import Conflict, KubeUnavailable, NotLeading, Refused, Unavailable
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Finding
 from headroom.model.moments import Moment
 from headroom.policy.permitted import Permitted

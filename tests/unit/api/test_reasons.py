@@ -5,7 +5,7 @@ import re
 import pytest
 
 from headroom.api.reference import describe
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.reasons import Reason
 
 TEXTS = {**describe(ConditionType), **describe(Reason)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.reasons import Reason
 
 ROOT = Path(__file__).parents[3]

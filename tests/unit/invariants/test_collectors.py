@@ -13,9 +13,9 @@ from e2e.invariants.kube import Kube, read_lines
 from e2e.invariants.samples import Samples, build_targets
 from e2e.lab import shop
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
-from headroom.condition_types import ConditionType
 from headroom.manifests.children import Owner, build_claim
 from headroom.model import replica
+from headroom.model.condition_types import ConditionType
 from headroom.model.replica import MemberId
 from headroom.policy.replicaset.drain import BY_CHOICE
 from headroom.policy.replicaset.members import LIBRARY_REASONS

@@ -1,6 +1,6 @@
 from datetime import UTC, datetime
 
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import MAX_MESSAGE, MOST_CONDITIONS, Condition, Truth, merge_conditions
 from headroom.reasons import Reason
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from headroom.adapters.inmemory.clock import MemoryClock
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth, merge_conditions
 from headroom.model.numbers import has_moved, round_number
 from headroom.ports.kube import WORKER_POOL, Manifest, ObjectRef

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from headroom.api.v1alpha1.common import GuardState
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.moments import Moment, keep_time, parse_moment
 from headroom.model.numbers import round_number
 from headroom.policy.databaseguard.baseline import CalmSamples

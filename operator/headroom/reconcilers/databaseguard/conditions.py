@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth, unknown_conditions
 from headroom.model.database import VIEW_FRESH_SECONDS
 from headroom.policy.databaseguard.describe import StateTimes, describe_state

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth
 from headroom.model.numbers import settle
 from headroom.policy.databaseguard.signals import Level

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Finding, Truth
 from headroom.model.database import Lsn, Mark
 from headroom.model.frozen import FrozenMap

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from headroom.api.v1alpha1.common import Mode
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Finding, Truth
 from headroom.model.numbers import count_of
 from headroom.model.replica import Role, Stage

@@ -1,6 +1,6 @@
 """The conditions of one member: how far it came through the stages, and whether it serves."""
 
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth
 from headroom.model.replica import Role, Stage
 from headroom.policy.replicaset.members import STAGE_ORDER, EvaluatedMember

@@ -9,8 +9,8 @@ from typing import Any
 
 from headroom.api.v1alpha1 import parse_spec
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
-from headroom.condition_types import ConditionType
 from headroom.errors import InvalidSpec
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth, unknown_conditions
 from headroom.model.moments import Moment
 from headroom.model.numbers import count_of

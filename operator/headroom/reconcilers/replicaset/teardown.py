@@ -10,8 +10,8 @@ from typing import Any
 from headroom.api.v1alpha1 import parse_spec
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.api.v1alpha1.serving import VolumeRetention
-from headroom.condition_types import ConditionType
 from headroom.errors import InvalidSpec, Unavailable
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Finding
 from headroom.model.replica import slot_prefix
 from headroom.policy.replicaset.members import Member

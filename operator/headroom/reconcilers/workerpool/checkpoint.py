@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Truth
 from headroom.model.moments import Moment, format_time
 from headroom.policy.workerpool import ForeignWrites, Move, PoolMemory, Rule

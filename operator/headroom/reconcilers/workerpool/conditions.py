@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from headroom.api.v1alpha1.common import Mode
-from headroom.condition_types import ConditionType
 from headroom.errors import InvalidSpec
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Finding, Truth, unknown_conditions
 from headroom.model.numbers import count_of, describe_seconds, round_number
 from headroom.model.queue import QueueSample

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from headroom.api.v1alpha1.workerpool import Direction
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth
 from headroom.model.moments import Moment, keep_time
 from headroom.model.numbers import count_of, round_number, settle

@@ -2,7 +2,7 @@
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.api.v1alpha1.workerpool import Direction
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.numbers import count_of, describe_seconds, round_number
 from headroom.policy.schedules import describe_moment
 from headroom.policy.workerpool import Target

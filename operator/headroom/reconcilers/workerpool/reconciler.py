@@ -8,8 +8,8 @@ from typing import Any, Literal
 from headroom.api.v1alpha1 import parse_spec
 from headroom.api.v1alpha1.common import Mode
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
-from headroom.condition_types import ConditionType
 from headroom.errors import InvalidSpec
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth
 from headroom.model.moments import Moment
 from headroom.model.numbers import count_of

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth
 from headroom.model.numbers import count_of, round_number
 from headroom.model.queue import END_PREPARED, QueueSample

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from headroom.api.v1alpha1.common import Mode
-from headroom.condition_types import ConditionType
 from headroom.errors import InvalidSpec
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition
 from headroom.model.moments import format_moment, format_time, keep_time
 from headroom.model.numbers import settle

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Finding
 from headroom.model.database import Lsn, Mark
 from headroom.model.frozen import FrozenMap

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth
 from headroom.model.numbers import count_of, settle_above
 from headroom.reasons import Reason

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headroom.adapters.inmemory.postgres_server import MemorySession
-from headroom.condition_types import ConditionType
+from headroom.model.condition_types import ConditionType
 from headroom.model.moments import Moment
 from headroom.policy.workerpool.gain import Gain
 from headroom.policy.workerpool.gain_memory import Freeze, GainMemory, Phase, Verified
