@@ -134,6 +134,14 @@ def test_only_a_member_that_is_not_restored_waits_for_a_source(name: str) -> Non
     assert (NAME in copies.sources, NAME in copies.waits) == (bool(name), not name)
 
 
+def test_a_member_that_is_stopped_for_a_snapshot_needs_no_source_and_is_not_waited_for() -> None:
+    claim = make_claim(name=NAME, snapshot="store-s-b")
+    standby = make_member(Role.STANDBY, 0, pod=source_pod())
+    stopped = replace(make_member(None, 1, claim=claim), behind_seconds=1.0)
+    copies = decide_copies(judge(standby, stopped), CopyMemory(frozenset({NAME})), RULES, None)
+    assert (dict(copies.sources), dict(copies.waits), copies.refusal) == ({}, {}, None)
+
+
 def test_a_member_that_is_restored_is_never_taken_for_one_without_a_copy() -> None:
     claim = make_claim(name=NAME, restored_from="store-s-b")
     pod = copying_pod("none", seed={"exit_code": 5})

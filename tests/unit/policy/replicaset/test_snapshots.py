@@ -20,7 +20,8 @@ from headroom.policy.replicaset.facts import SetFacts
 from headroom.policy.replicaset.members import Member
 from headroom.policy.replicaset.memory import SetMemory
 from headroom.policy.replicaset.plan import Plan, decide_plan
-from headroom.policy.replicaset.snapshot_need import Scene, SnapshotNeed, build_scene, decide_need
+from headroom.policy.replicaset.restores import RestoreFailures
+from headroom.policy.replicaset.snapshot_need import Scene, SnapshotNeed, build_scene, decide_need, may_come
 from headroom.policy.replicaset.snapshot_report import describe_freshness
 from headroom.policy.replicaset.snapshots import SnapshotPlan, decide_snapshots
 from headroom.reasons import Reason
@@ -298,6 +299,38 @@ def test_a_set_that_does_not_act_begins_none(mode: Mode) -> None:
     steps = play.steps
     assert (steps.reserves, steps.choose, steps.drop) == (False, None, ())
     assert play.shown[1] in (Reason.PAUSED, Reason.DRY_RUN)
+
+
+def test_while_no_member_can_be_begun_that_is_said_and_one_that_is_there_is_taken() -> None:
+    waiting = Play(*WHOLE, obstacle="its copy waits", may_reserve=False)
+    assert (waiting.need.wait, waiting.need.begins_one_more) == ("no member more is begun: its copy waits", False)
+    assert waiting.shown[2].endswith("it waits, since no member more is begun: its copy waits")
+    assert Play(*SPARE, obstacle="its copy waits").need.is_open
+    assert Play(*WHOLE, obstacle="its copy waits", wanted={"consistency": "Atomic"}).need.is_open
+
+
+@pytest.mark.parametrize(
+    ("play", "may"),
+    [
+        pytest.param(Play(*WHOLE), False, id="nobody to spare"),
+        pytest.param(Play(*SPARE), True, id="one to spare"),
+        pytest.param(Play(*WHOLE, source(), snapshots=(begun(INCARNATION),)), True, id="under way"),
+        pytest.param(Play(*WHOLE, wanted={"consistency": "Atomic"}), True, id="of one that runs"),
+        pytest.param(Play(WHOLE[0], standbys=0, wanted={"consistency": "Atomic"}), False, id="no standby"),
+        pytest.param(Play(*SPARE, snapshots=None), False, id="not served"),
+        pytest.param(Play(*SPARE).without_snapshots(), False, id="not wanted"),
+    ],
+)
+def test_whether_a_snapshot_can_come_although_no_member_can_be_begun(play: Play, may: bool) -> None:
+    assert may_come(play.scene, play.need, play.targets) is may
+
+
+def test_one_that_is_not_restored_any_more_is_not_fresh_and_the_next_one_is_due() -> None:
+    barred = RestoreFailures(barred=frozenset({"store-s-a"}))
+    play = Play(*WHOLE, snapshots=(snapshot(),), anchors=(anchor(),), memory=SetMemory(restore_failures=barred))
+    assert play.need.why == "store-s-a was there when two restores in a row had failed"
+    assert play.shown[0] is Truth.FALSE
+    assert play.steps.delete == (), "it is kept until there is another"
 
 
 def test_a_failed_one_is_waited_out_and_its_member_kept() -> None:
