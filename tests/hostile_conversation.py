@@ -15,6 +15,8 @@ LOGIN = Credentials("tenant", "tenant-password")
 SALT = b"0123456789abcdef"
 PIECE = b"x" * 65536
 MEBIBYTE = 1 << 20
+TEXT = 25
+"""The type's oid."""
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from headroom.model.database import ConnectionTarget
+from tests import hostile_records
 from tests.hostile_conversation import (
     DONE,
     HELLO,
@@ -28,6 +29,7 @@ from tests.hostile_conversation import (
     PIECE,
     PREPARED,
     READY,
+    TEXT,
     Conversation,
     describe,
     message,
@@ -194,7 +196,7 @@ async def nest_deeply(talk: Conversation) -> None:
         await talk.send(PREPARED + describe(("value", 114)) + row(b"[" * 200_000) + DONE)
 
 
-TEXT, JSON, BIGINT, INT, BOOL, DOUBLE, TIME = 25, 114, 20, 23, 16, 701, 1184
+JSON, BIGINT, INT, BOOL, DOUBLE, TIME = 114, 20, 23, 16, 701, 1184
 IDENTITY = (
     ("system_identifier", TEXT), ("started_at", TIME), ("version", INT), ("is_in_recovery", BOOL), ("timeline", INT),
     ("flush_lsn", TEXT), ("settings", JSON), ("wal_senders_used", BIGINT), ("slots_used", BIGINT),
@@ -290,43 +292,11 @@ async def answer_largely(talk: Conversation) -> None:
         await talk.send(PREPARED + describe(("value", TEXT)) + row(b"y" * 100_000) + DONE)
 
 
-async def send_bytes_apart(talk: Conversation, data: bytes) -> None:
-    """Each byte in a record of TLS of its own, all at once."""
-    tls = talk.writer.get_extra_info("ssl_object")
-    for byte in data[:-1]:
-        tls.write(bytes((byte,)))
-    await talk.send(data[-1:])
-
-
-async def whisper(talk: Conversation) -> None:
-    """Notices in the login."""
-    await talk.ask(10, b"SCRAM-SHA-256\0\0")
-    await send_bytes_apart(talk, message(b"N", b"SNOTICE\0C00000\0M" + PIECE[:1900] + b"\0\0") * 3)
-
-
-async def whisper_answers(talk: Conversation) -> None:
-    """The same in an answer."""
-    await talk.log_in_and_answer_hello()
-    await talk.await_request()
-    await send_bytes_apart(talk, PREPARED + describe(("value", TEXT)) + row(b"y" * 5_000) + DONE)
-
-
 async def answer_shortly(talk: Conversation) -> None:
     await talk.log_in_and_answer_hello()
     while True:
         await talk.await_request()
         await talk.send(PREPARED + describe(("value", INT)) + row(b"1") + DONE)
-
-
-async def answer_in_small_records(talk: Conversation) -> None:
-    """As much as an answer may be, in records of 1.2 KiB, as some proxies write them; then it hangs up."""
-    await talk.log_in_and_answer_hello()
-    await talk.await_request()
-    answer = PREPARED + describe(("value", TEXT)) + row(b"y" * (MEBIBYTE - 4096)) + DONE
-    for at in range(0, len(answer), 1208):
-        await talk.send(answer[at : at + 1208])
-    talk.writer.close()
-    await talk.writer.wait_closed()
 
 
 async def greet_as_ssh(talk: Conversation) -> None:
@@ -340,8 +310,8 @@ async def greet_as_http(talk: Conversation) -> None:
 
 ATTACKS: dict[str, Handler] = {
     name: function
-    for name, function in list(globals().items())
-    if asyncio.iscoroutinefunction(function) and name not in ("row", "describe", "send_bytes_apart")
+    for name, function in (*globals().items(), *vars(hostile_records).items())
+    if asyncio.iscoroutinefunction(function) and name != "send_bytes_apart"
 }
 UNGREETED = {greet_as_ssh, greet_as_http}
 

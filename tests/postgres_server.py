@@ -5,19 +5,13 @@ major first; fixtures that take `installation` run once for each.
 """
 
 import contextlib
-import fcntl
-import itertools
 import os
-import shlex
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +23,8 @@ from headroom.adapters.network import Network
 from headroom.adapters.postgres.dialer import Dialer
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.policy.hosts import HostPolicy, parse_host_rules
+from tests.ports import find_free_port
+from tests.postgres_installation import Installation, find_installations
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SETUP_SQL = REPOSITORY / "charts" / "headroom" / "files" / "headroom-setup.sql"
@@ -42,7 +38,6 @@ MONITOR = Credentials("headroom_monitor", "monitor-password")
 REPLICATION = Credentials("headroom_replication", "replication-password")
 QUEUE = Credentials("headroom_queue", "queue-password")
 APPLICATION = Credentials("shop", "shop-password")
-FIRST_PORT, LAST_PORT, PORTS_OF_PROCESS = 12_000, 28_000, 500
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 SETTINGS: Mapping[str, str] = {
@@ -75,108 +70,6 @@ def local_dialer() -> Dialer:
     """Connects to servers of this machine too, which the operator refuses unless its administrator allows it."""
     allow = parse_host_rules(["0.0.0.0/0", "::/0", "127.0.0.0/8", "::1"], "tests")
     return Dialer(Network(HostPolicy(allow=allow)))
-
-
-@dataclass(frozen=True)
-class Installation:
-    """One major version's programs; `root` is a file system to run them in, None for this one."""
-
-    major: int
-    bin_folder: Path
-    root: Path | None = None
-
-    def __str__(self) -> str:
-        return f"postgresql-{self.major}"
-
-    @property
-    def ids(self) -> tuple[int, int]:
-        """Whom to run servers as: PostgreSQL refuses root, and wants a user that its system knows."""
-        if os.geteuid() != 0:
-            return os.geteuid(), os.getegid()
-        users = ((self.root or Path("/")) / "etc" / "passwd").read_text().splitlines()
-        known = {fields[0]: (int(fields[2]), int(fields[3])) for fields in (line.split(":") for line in users)}
-        return known.get("postgres") or known["nobody"]
-
-    def make_folder(self) -> Path:
-        """A folder that user owns; pytest's own are closed to it."""
-        folder = Path(tempfile.mkdtemp(prefix="headroom-pg-", dir=_roomy_memory() or "/tmp"))
-        if os.geteuid() == 0:
-            os.chown(folder, *self.ids)
-        return folder
-
-    def command(self, folder: Path, tool: str, *arguments: str) -> list[str]:
-        """What runs a tool as an unprivileged user who sees `folder` under its own path."""
-        uid, gid = self.ids
-        program = [str(self.bin_folder / tool), *arguments]
-        if self.root is None:
-            if os.geteuid() != 0:
-                return program
-            return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--", *program]
-        script = (
-            f"mount -t tmpfs none {self.root}/tmp && mount --rbind /dev {self.root}/dev "
-            f"&& mkdir -p {self.root}{folder} && mount --bind {folder} {self.root}{folder} "
-            f"&& exec chroot --userspec={uid}:{gid} {self.root} {shlex.join(program)}"
-        )
-        return ["unshare", "--mount", "--propagation=private", "sh", "-ec", script]
-
-
-@cache
-def _roomy_memory() -> str | None:
-    """A folder in memory with room for some servers: what is tested here is not the disk."""
-    folder = Path("/dev/shm")
-    is_roomy = folder.is_dir() and shutil.disk_usage(folder).free > 2 << 30
-    return str(folder) if is_roomy and os.access(folder, os.W_OK) else None
-
-
-@cache
-def find_installations() -> tuple[Installation, ...]:
-    """Every PostgreSQL from 14 on that this machine has, newest first, one for each major."""
-    found: dict[int, Installation] = {}
-    for root in (None, *_find_roots()):
-        base = Path("/usr/lib/postgresql")
-        for folder in sorted((base if root is None else root / base.relative_to("/")).glob("*/bin")):
-            major = int(folder.parent.name) if folder.parent.name.isdigit() else 0
-            if major >= 14 and (folder / "initdb").is_file():
-                found.setdefault(major, Installation(major, base / str(major) / "bin", root))
-    return tuple(found[major] for major in sorted(found, reverse=True))
-
-
-def _find_roots() -> list[Path]:
-    if os.geteuid() != 0:
-        return []
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cluster = Path(os.environ.get("HEADROOM_CLUSTER_CACHE") or base / "headroom" / "cluster")
-    return sorted(path for path in (cluster / "roots").glob("*") if path.is_dir() and path.suffix != ".partial")
-
-
-@cache
-def _own_ports() -> Iterator[int]:
-    """This process's own block of ports, in turn, for as long as it lives.
-
-    The kernel's pick would be free only until somebody else took it, as another test process or as the near end of a
-    connection: these are below the ports it picks from, and locked against the other processes of a test run.
-    """
-    folder = Path(tempfile.gettempdir()) / "headroom-test-ports"
-    folder.mkdir(mode=0o777, exist_ok=True)
-    for first in range(FIRST_PORT, LAST_PORT, PORTS_OF_PROCESS):
-        lock = os.open(folder / str(first), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-        else:
-            return itertools.cycle(range(first, first + PORTS_OF_PROCESS))  # the lock stays open: it is the claim
-    raise RuntimeError(f"every block of ports in {folder} is locked by a test process")
-
-
-def find_free_port() -> int:
-    """A loopback port nobody listens on now, and that no other test process takes."""
-    for port in itertools.islice(_own_ports(), PORTS_OF_PROCESS):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("no port of this process's block is free")
 
 
 @dataclass(eq=False)

@@ -6,7 +6,8 @@ import pytest
 import pytest_asyncio
 
 from tests.contract.postgres.worlds import MemoryContractWorld, RealContractWorld, World
-from tests.postgres_server import NO_SERVER, ServerMaker, find_installations
+from tests.postgres_installation import find_installations
+from tests.postgres_server import NO_SERVER, ServerMaker
 
 REAL = [pytest.param(found, id=str(found), marks=pytest.mark.postgres) for found in find_installations()]
 ABSENT = [pytest.param("absent", id="postgresql", marks=pytest.mark.postgres)]

@@ -18,8 +18,8 @@ from headroom.adapters.postgres.wire.opening import MOST_HANDSHAKE_RECORDS
 from headroom.adapters.postgres.wire.records import MOST_RECORDS
 from headroom.errors import PrimaryUnavailable
 from headroom.reasons import Reason
+from tests import hostile_records, keys
 from tests import hostile_server as hostile
-from tests import keys
 from tests.certificates import Authority
 from tests.hostile_server import HostileServer, run_apart
 from tests.integration.hostile.test_hostile_servers import ask, connect
@@ -62,7 +62,9 @@ async def ask_all(target: hostile.ConnectionTarget, dialer: Dialer) -> list[Prim
     return await asyncio.gather(*(ask(replace(target, database=f"d{number}"), dialer) for number in range(SERVERS)))
 
 
-@pytest.mark.parametrize("attack", [hostile.whisper, hostile.whisper_answers], ids=lambda attack: attack.__name__)
+@pytest.mark.parametrize(
+    "attack", [hostile_records.whisper, hostile_records.whisper_answers], ids=lambda attack: attack.__name__
+)
 async def test_records_of_one_byte_end_soon_and_hold_nobody_up(attack: hostile.Handler, certificate: Path) -> None:
     """60,000 of them from each of 16 servers held the loop for 1.4 s."""
     with run_apart(attack, certificate) as target:
@@ -87,7 +89,7 @@ async def test_what_honest_servers_send_is_read(certificate: Path) -> None:
         async with connect(replace(target, tls_mode="require")) as connection:
             for _ in range(100):
                 assert (await connection.fetch("SELECT 1"))[0]["value"] == "y" * 100_000
-    with run_apart(hostile.answer_in_small_records, certificate) as target:
+    with run_apart(hostile_records.answer_in_small_records, certificate) as target:
         async with connect(replace(target, tls_mode="require")) as connection:
             assert len((await connection.fetch("SELECT 1"))[0]["value"]) == hostile.MEBIBYTE - 4096
 

@@ -14,7 +14,8 @@ from headroom.errors import PrimaryUnavailable
 from headroom.model.database import ConnectionTarget
 from headroom.ports.postgres import Postgres
 from headroom.reasons import Reason
-from tests.postgres_server import MONITOR, Server, find_free_port
+from tests.ports import find_free_port
+from tests.postgres_server import MONITOR, Server
 
 ABSENT = "no PgBouncer on this machine: run `make setup-postgres`"
 

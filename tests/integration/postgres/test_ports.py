@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import sys
-from tests.postgres_server import find_free_port
+from tests.ports import find_free_port
 print(*(find_free_port() for _ in range(600)), flush=True)
 sys.stdin.read()
 """

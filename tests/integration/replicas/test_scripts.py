@@ -10,7 +10,7 @@ import pytest
 from headroom.model.replica import ContainerFacts
 from headroom.policy.replicaset.termination_cause import describe_end
 from tests.integration.replicas.volume import SLOT, Volume
-from tests.postgres_server import find_free_port
+from tests.ports import find_free_port
 
 pytestmark = pytest.mark.postgres
 

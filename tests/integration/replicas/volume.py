@@ -26,7 +26,8 @@ from headroom.manifests.configuration import (
 )
 from headroom.model.database import ConnectionTarget, ServerFacts
 from headroom.model.frozen import FrozenMap
-from tests.postgres_server import DATABASE, MONITOR, REPLICATION, Server, find_free_port
+from tests.ports import find_free_port
+from tests.postgres_server import DATABASE, MONITOR, REPLICATION, Server
 
 SLOT = "hr_0123abcd_4567cdef_0_a"
 SOCKETS, PORT = "/var/run/postgresql", "5432"

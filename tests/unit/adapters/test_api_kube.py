@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -18,67 +18,20 @@ from headroom.adapters.kube.transport import API_CALLS
 from headroom.errors import Conflict, HeadroomError, KubeUnavailable, NotLeading, NotServed, Refused
 from headroom.ports.kube import CONFIG_MAP, POD, Kind, Kube, ObjectRef
 from headroom.reasons import Reason
-from tests.unit.adapters.loopback import run_server
+from tests.unit.adapters.answering_server import (
+    DEPLOYMENT,
+    IMPATIENCE,
+    MANIFEST,
+    ONE,
+    PATIENCE,
+    Server,
+    kube,
+    serve,
+    server,
+    telemetry,
+)
 
-ONE = ObjectRef(CONFIG_MAP, "shop", "one")
-DEPLOYMENT = ObjectRef(Kind("apps/v1", "Deployment", "deployments"), "shop", "workers")
-MANIFEST = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "shop", "name": "one"}}
-PATIENCE = Limits(read_timeout_seconds=20, write_timeout_seconds=19)
-IMPATIENCE = Limits(read_timeout_seconds=0.3, write_timeout_seconds=0.2)
-Handler = Callable[[web.Request], "web.Response"]
-
-
-class Server:
-    """Answers every request with what `answer` returns; keeps the requests."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, str, dict[str, str], Any]] = []
-        self.answer: Handler = lambda _request: web.json_response({})
-        self.delay_seconds = 0.0
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.at_once = 0
-        self.most_at_once = 0
-
-    async def handle(self, request: web.Request) -> web.Response:
-        text = await request.text()
-        body = json.loads(text) if text else None
-        self.requests.append((request.method, request.path, dict(request.query), body))
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            await asyncio.sleep(self.delay_seconds)
-            await self.gate.wait()
-        finally:
-            self.at_once -= 1
-        return self.answer(request)
-
-    def say(self, status: int, message: str = "", headers: dict[str, str] | None = None, **more: Any) -> None:
-        body = {"kind": "Status", "status": "Failure", "message": message, "code": status, **more}
-        self.answer = lambda _request: web.json_response(body, status=status, headers=headers)
-
-
-@pytest.fixture
-async def server() -> Server:
-    return Server()
-
-
-@pytest.fixture
-def telemetry() -> MemoryTelemetry:
-    return MemoryTelemetry()
-
-
-@pytest.fixture
-async def kube(server: Server, telemetry: MemoryTelemetry) -> AsyncIterator[ApiKube]:
-    async for found in serve(server, telemetry, PATIENCE):
-        yield found
-
-
-async def serve(server: Server, telemetry: MemoryTelemetry, limits: Limits) -> AsyncIterator[ApiKube]:
-    async with run_server(server.handle) as configuration:
-        kube = ApiKube(ApiClient(configuration), clock=SystemClock(), telemetry=telemetry, limits=limits)
-        yield kube
-        await kube.close()
+__all__ = ["kube", "server", "telemetry"]
 
 
 class TestUnavailable:
@@ -161,46 +114,6 @@ class TestRefused:
         with pytest.raises(Refused, match="forbidden") as error:
             await kube.create(MANIFEST)
         assert error.value.reason is reason
-
-    @pytest.mark.parametrize(
-        ("status", "message"),
-        [
-            (422, "ValidatingAdmissionPolicy 'images' with binding 'shop' denied request: images cannot be from there"),
-            (403, "ValidatingAdmissionPolicy 'images' with binding 'shop' denied request: no maximum of memory"),
-            (401, "ValidatingAdmissionPolicy 'images' with binding 'shop' denied request: unknown registry"),
-            (400, 'admission webhook "images.example.com" denied the request: unknown registry'),
-            (403, 'admission webhook "images.example.com" denied the request: you cannot use this image'),
-            (409, 'admission webhook "images.example.com" denied the request: not now'),
-            (403, 'violates PodSecurity "restricted:latest": runAsNonRoot != true'),
-            (403, "unable to validate against any security context constraint: []"),
-        ],
-    )
-    async def test_a_policy_that_denies_is_told_from_a_spec_that_is_wrong(
-        self, kube: Kube, server: Server, status: int, message: str
-    ) -> None:
-        """Whatever status and words its author chose; neither a field of ours nor a right is what is missing."""
-        details = {"causes": [{"message": message}]}
-        server.say(status, f'pods "store-1" is forbidden: {message}', reason="Invalid", details=details)
-        with pytest.raises(Refused) as error:
-            await kube.create(MANIFEST)
-        assert error.value.reason is Reason.FORBIDDEN
-        assert message in str(error.value)
-        assert str(error.value).endswith(f"(HTTP {status}); ease the policy, or change what it names")
-
-    async def test_a_policy_that_denies_a_patch_is_no_conflict(self, kube: Kube, server: Server) -> None:
-        """A JSON patch that does not fit is one too, and is tried again without a word."""
-        server.say(422, "ValidatingAdmissionPolicy 'labels' with binding 'all' denied request: no such label")
-        with pytest.raises(Refused) as error:
-            await kube.patch(ONE, [{"op": "add", "path": "/x", "value": 1}])
-        assert error.value.reason is Reason.FORBIDDEN
-
-    @pytest.mark.parametrize("status", [429, 503])
-    async def test_a_webhook_that_asks_to_come_back_is_asked_again(
-        self, kube: Kube, server: Server, status: int
-    ) -> None:
-        server.say(status, 'admission webhook "images.example.com" denied the request: busy')
-        with pytest.raises(KubeUnavailable):
-            await kube.create(MANIFEST)
 
     async def test_a_namespace_that_ends(self, kube: Kube, server: Server) -> None:
         details = {"causes": [{"reason": "NamespaceTerminating", "message": "namespace shop is being terminated"}]}
@@ -374,8 +287,8 @@ class TestFence:
                 asked.append(server.at_once)
 
         limits = Limits(concurrency=1, read_timeout_seconds=1, write_timeout_seconds=1)
-        async for kube in serve(server, telemetry, limits):
-            way = kube._transport
+        async for api in serve(server, telemetry, limits):
+            way = api._transport
             fenced = ApiKube(way.client, clock=way.clock, fence=Watching(), limits=limits)
             server.delay_seconds = 0.05
             await asyncio.gather(*(fenced.create(MANIFEST) for _ in range(3)))
@@ -384,18 +297,18 @@ class TestFence:
 
 class TestLimits:
     async def test_no_more_calls_at_once_than_allowed(self, server: Server, telemetry: MemoryTelemetry) -> None:
-        async for kube in serve(server, telemetry, Limits(concurrency=3)):
+        async for api in serve(server, telemetry, Limits(concurrency=3)):
             server.delay_seconds = 0.02
-            await asyncio.gather(*(kube.get(ONE) for _ in range(20)))
+            await asyncio.gather(*(api.get(ONE) for _ in range(20)))
         assert server.most_at_once == 3
 
     async def test_parts_with_limits_of_their_own_do_not_wait_for_each_other(
         self, server: Server, telemetry: MemoryTelemetry
     ) -> None:
-        async for kube in serve(server, telemetry, Limits(concurrency=1)):
+        async for api in serve(server, telemetry, Limits(concurrency=1)):
             server.gate.clear()
-            slow = [asyncio.create_task(kube.get(ONE)) for _ in range(4)]
-            other = asyncio.create_task(kube.with_limits(Limits(concurrency=1)).get(ONE))
+            slow = [asyncio.create_task(api.get(ONE)) for _ in range(4)]
+            other = asyncio.create_task(api.with_limits(Limits(concurrency=1)).get(ONE))
             while server.at_once < 2:  # noqa: ASYNC110  the server tells nobody
                 await asyncio.sleep(0.01)
             assert server.at_once == 2
