@@ -133,6 +133,17 @@ def test_a_try_waits_no_longer_for_a_clock_that_was_ahead() -> None:
     assert hold.retry_at == LATER.monotonic + MOST_PAUSE_SECONDS
 
 
+@pytest.mark.parametrize(("replicas", "reads"), [(0, 0), (0, 500), (3, 0), (-1, 500)])
+def test_a_limit_that_somebody_wrote_and_nobody_measured_is_none(replicas: int, reads: int) -> None:
+    measured = [{"replicas": replicas, "readsPerSecond": reads}]
+    limit = {"measured": measured, "retryAt": format_moment(LATER.wall), "pauseSeconds": 2**30}
+    assert back({"readLimit": limit}).reads == ReadGain()
+    measured[0] = {"replicas": 2, "readsPerSecond": 500}
+    hold = back({"readLimit": limit}).reads.hold
+    assert hold is not None
+    assert hold.pause_seconds == MOST_PAUSE_SECONDS
+
+
 def test_the_slots_of_members_in_status_are_known_again() -> None:
     memory = back({"members": [{"name": "store-0-abc"}, {"name": "other"}]})
     assert memory.inherited == {"store-0-abc": Inherited(), "other": Inherited()}
