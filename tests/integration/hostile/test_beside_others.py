@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import pytest
@@ -203,9 +204,13 @@ def describe(name: str, stretch: Stretch) -> str:
 
 
 def are_undisturbed(calm: list[Stretch], beside: list[Stretch]) -> bool:
-    """Of each kind the best stretch counts: what else the machine does makes one worse, and none better."""
+    """The best stretch beside attacks counts: what else the machine does makes one worse, and none better.
+
+    Calm ones differ tenfold in their delays by themselves, as 300 pools fall due more or less together: of those it is
+    the one in the middle.
+    """
     free = [[stretch.late for stretch in kind if stretch.lost < FREE_SHARE] for kind in (calm, beside)]
-    is_late = all(free) and min(free[1]) > TIMES * min(free[0])
+    is_late = all(free) and min(free[1]) > TIMES * median(free[0])
     is_held = min(stretch.holds for stretch in beside) > TIMES * min(stretch.holds for stretch in calm)
     return not is_held and not is_late
 
