@@ -7,7 +7,7 @@ PYTEST := .venv/bin/pytest
 CODE := operator tests e2e tools
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz fuzz-specs prove-calm prove-checker prove-members prove-workers demo bench bench-replicas bench-workers bench-race simulate simulate-curve english figures changelog crds pin-images clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz fuzz-specs prove-calm prove-checker prove-members prove-workers demo bench bench-replicas bench-warmup bench-workers bench-race simulate simulate-curve english figures changelog crds pin-images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -78,10 +78,13 @@ demo: setup ## the main job with real input, to watch; KEEP=1 leaves it running
 	@echo "the cluster first (the first time takes some minutes), then the scene, then the load"
 	@$(PYTHON) -m e2e.run $(PYTHON) -m e2e.demo
 
-bench: bench-replicas bench-workers ## every benchmark
+bench: bench-replicas bench-warmup bench-workers ## every benchmark
 
 bench-replicas: setup ## warm activation and base backup beside a bare pg_basebackup; writes build/results
 	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.replicas
+
+bench-warmup: setup setup-postgres ## reads in the first minute of a standby with and without a warm-up, here and without a cluster; writes build/results
+	PYTHONPATH=operator:. $(PYTHON) -m e2e.bench.warmup
 
 bench-workers: setup ## rows in a queue to spec.replicas, notified and polled, 100 pools, and the race; writes build/results
 	@status=0; $(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.workers || status=1; \

@@ -13,12 +13,26 @@ from headroom.adapters.inmemory.kube_cluster import Cluster
 from headroom.adapters.inmemory.postgres import MemoryPostgres
 from headroom.adapters.inmemory.postgres_server import MemoryServer
 from headroom.manifests.pod import SERVER_TLS_VOLUME
+from headroom.model.copies import NONE
 from headroom.model.moments import format_time
+from headroom.model.replica import COPY_SOURCE_ANNOTATION
 from headroom.policy.workerpool.victims import DELETION_COST
 from headroom.ports.clock import Clock
-from headroom.ports.kube import CLAIM, CONFIG_MAP, DEPLOYMENT, POD, SERVICE, Kind, Manifest, ObjectRef
+from headroom.ports.kube import (
+    CLAIM,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    POD,
+    SERVICE,
+    VOLUME_SNAPSHOT,
+    Kind,
+    Manifest,
+    ObjectRef,
+)
 from tests.certificates import Authority
 from tests.manifests import make
+
+FINALIZER = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"
 
 
 def find_all(kube: MemoryKube, kind: Kind) -> Iterator[Manifest]:
@@ -38,9 +52,11 @@ def is_running(pod: Manifest | None) -> bool:
 class Members:
     """What a set's members need: volumes that bind, a kubelet that copies and starts servers, endpoints that follow.
 
-    `binds`, `copies` and `lists` switch these off; `ips` are the addresses that the pods of a name have had. `dead`
-    names pods whose node is lost: their kubelet does nothing. With `makes_certificates` the image of pods that start
-    can: `reports` has the authority of each, by name, which stays on its volume.
+    `filled` are the claims (by uid) with a complete copy, `failing` names sources from which each copy fails. `spoiled`
+    names snapshots whose volumes the seed step refuses, and with which words. `binds`, `copies`, `restores` and `lists`
+    switch these off; `ips` are the addresses that the pods of a name have had. `dead` names pods whose node is lost:
+    their kubelet does nothing. With `makes_certificates` the image of pods that start can: `reports` has the authority
+    of each, by name, which stays on its volume.
     """
 
     kube: MemoryKube
@@ -48,11 +64,15 @@ class Members:
     primary: MemoryServer
     binds: bool = True
     copies: bool = True
+    restores: bool = True
     lists: bool = True
     makes_certificates: bool = False
     reports: dict[str, str] = field(default_factory=dict)
     ips: dict[str, str] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
+    filled: set[str] = field(default_factory=set)
+    failing: set[str] = field(default_factory=set)
+    spoiled: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cluster = Cluster(self.kube)
@@ -61,13 +81,21 @@ class Members:
         """One step: what was asked for since the last one happens."""
         mounted = self._find_mounted() if self.binds else ()
         for claim in find_all(self.kube, CLAIM):
-            if ref_to(CLAIM, claim) in mounted and claim.get("status", {}).get("phase") != "Bound":
+            is_free = claim.get("status", {}).get("phase") != "Bound"
+            if ref_to(CLAIM, claim) in mounted and is_free and self._has_source(claim):
                 self.cluster.bind_claim(ref_to(CLAIM, claim))
         for pod in find_all(self.kube, POD):
             self._play_pod(pod)
         for service in find_all(self.kube, SERVICE):
             if self.lists and service["spec"].get("selector"):
                 self._list_endpoints(service)
+
+    def _has_source(self, claim: Manifest) -> bool:
+        """Whether the driver has what the volume is to be made of, which may be nothing."""
+        name = _find_snapshot(claim)
+        found = self.kube.store.entries.get(ObjectRef(VOLUME_SNAPSHOT, claim["metadata"]["namespace"], name))
+        is_ready = found is not None and found.manifest.get("status", {}).get("readyToUse") is True
+        return not name or (is_ready and self.restores)
 
     def _find_mounted(self) -> set[ObjectRef]:
         """Claims with a consumer: like most storage classes, the binder waits for the first one."""
@@ -88,10 +116,28 @@ class Members:
                 self._stop(ref.name, slot)
                 self.cluster.finish_deletion(ref)
         elif slot and not is_running(pod) and self._has_volumes(pod):
-            if self.copies and slot in self.primary.slots and not self.primary.is_down:
-                self._start(ref, slot)
-            else:
-                self._report_seed(ref, {"running": {}})
+            self._play_seed(pod, slot)
+
+    def _play_seed(self, pod: Manifest, slot: str) -> None:
+        """The seed step: it copies what the pod names, takes over what was restored, or finds its copy; then the server
+        starts.
+        """
+        ref, claim = ref_to(POD, pod), self.kube.store.entries[ref_to(CLAIM, pod)].manifest
+        uid, snapshot = claim["metadata"]["uid"], _find_snapshot(claim)
+        is_filled, source = uid in self.filled or bool(snapshot), pod["metadata"]["annotations"][COPY_SOURCE_ANNOTATION]
+        refusal = self.spoiled.get(snapshot) or _find_foreign_mark(pod, snapshot)
+        if refusal:
+            self._report_seed(ref, {"terminated": {"exitCode": 3, "message": f"seed: {refusal}"}})
+        elif not is_filled and source == NONE:
+            self._report_seed(ref, {"terminated": {"exitCode": 5, "message": "seed: no source was chosen"}})
+        elif not is_filled and source in self.failing:
+            message = f"seed: copy 1 of 1 from {source} failed"
+            self._report_seed(ref, {"terminated": {"exitCode": 1, "message": message}})
+        elif (self.copies or is_filled) and slot in self.primary.slots and not self.primary.is_down:
+            self.filled.add(uid)
+            self._start(ref, slot)
+        else:
+            self._report_seed(ref, {"running": {}})
 
     def _may_finish(self, pod: Manifest) -> bool:
         """Whether clients still run statements on a server that is to stop, and its grace period is not over."""
@@ -156,6 +202,47 @@ class Members:
             if selector.items() <= (pod["metadata"].get("labels") or {}).items() and is_running(pod)
         ]
         self.cluster.publish_endpoints(service["metadata"]["namespace"], service["metadata"]["name"], names)
+
+
+@dataclass
+class Snapshots:
+    """The snapshot controller and its driver: a snapshot is ready `ready_after` seconds after it was created.
+
+    With `error` the driver says that instead. With `is_away` nothing happens, and what is deleted stays for its
+    finalizer. `of_running` names the snapshots that were cut while a pod used their volume.
+    """
+
+    kube: MemoryKube
+    clock: Clock
+    ready_after: float = 2.0
+    error: str = ""
+    is_away: bool = False
+    of_running: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.cluster = Cluster(self.kube)
+
+    def play(self) -> None:
+        """One step."""
+        for snapshot in find_all(self.kube, VOLUME_SNAPSHOT) if not self.is_away else ():
+            ref, metadata = ref_to(VOLUME_SNAPSHOT, snapshot), snapshot["metadata"]
+            if "deletionTimestamp" in metadata:
+                self.cluster.edit(ref, lambda item: item["metadata"].pop("finalizers", None))
+            elif not (snapshot.get("status") or {}).get("readyToUse"):
+                self._take(ref, snapshot)
+
+    def _take(self, ref: ObjectRef, snapshot: Manifest) -> None:
+        created_at = datetime.fromisoformat(snapshot["metadata"]["creationTimestamp"])
+        if FINALIZER not in snapshot["metadata"].get("finalizers", ()):
+            self.cluster.edit(ref, lambda item: item["metadata"].update(finalizers=[FINALIZER]))
+        if self.error:
+            if (snapshot.get("status") or {}).get("error") != {"message": self.error}:
+                self.cluster.fail_snapshot(ref, self.error)
+        elif (self.clock.now() - created_at).total_seconds() >= self.ready_after:
+            claim = snapshot["spec"]["source"]["persistentVolumeClaimName"]
+            if ObjectRef(POD, ref.namespace, claim) in self.kube.store.entries:
+                self.of_running.add(ref.name)
+            self.cluster.ready_snapshot(ref)
 
 
 @dataclass
@@ -256,6 +343,22 @@ class Deployments:
         return is_running(pod) and any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
 
 
+def _find_snapshot(claim: Manifest) -> str:
+    """The snapshot that its volume is made of; empty if it begins empty."""
+    return str((claim["spec"].get("dataSource") or {}).get("name", ""))
+
+
+def _find_foreign_mark(pod: Manifest, source: str) -> str:
+    """What the seed step says of a volume from a snapshot if nobody has told it of which."""
+    is_told = bool(_variable_of(pod, "RESTORE") and _variable_of(pod, "RESTORED_SLOT"))
+    return "the volume holds the copy of another member" if source and not is_told else ""
+
+
 def _slot_of(pod: Manifest) -> str:
-    containers = pod["spec"].get("containers") or ({},)
-    return next((entry["value"] for entry in containers[0].get("env", ()) if entry["name"] == "SLOT"), "")
+    return _variable_of(pod, "SLOT")
+
+
+def _variable_of(pod: Manifest, name: str) -> str:
+    spec = pod["spec"]
+    containers = spec.get("initContainers") or spec.get("containers") or ({},)
+    return next((entry["value"] for entry in containers[0].get("env", ()) if entry["name"] == name), "")

@@ -16,12 +16,24 @@ from headroom.adapters.inmemory.queues import MemoryQueueProbes
 from headroom.adapters.inmemory.telemetry import MemoryTelemetry
 from headroom.composition import Ports, build_loops
 from headroom.model.replica import ROLE_LABEL, Role, slot_prefix
+from headroom.model.snapshot import ANCHOR
 from headroom.policy.permitted import Permitted
 from headroom.ports.clock import Clock
-from headroom.ports.kube import CLAIM, POD, SECRET, Kind, Kube, KubeCache, Manifest, ObjectRef
+from headroom.ports.kube import (
+    CLAIM,
+    POD,
+    SECRET,
+    VOLUME_SNAPSHOT,
+    VOLUME_SNAPSHOT_CLASS,
+    Kind,
+    Kube,
+    KubeCache,
+    Manifest,
+    ObjectRef,
+)
 from headroom.ports.postgres import Postgres
 from headroom.reconcilers.loop import LevelLoops
-from tests.controllers import Deployments, Members, find_all
+from tests.controllers import Deployments, Members, Snapshots, find_all
 from tests.manifests import NAMESPACE, PRIMARY, encode, make_guard, make_secret
 
 INSTALL = "0123abcd"
@@ -78,6 +90,8 @@ class MemoryWorld:
     """What the next process watches; empty is the whole cluster."""
     permitted: Permitted = Permitted()
     """What the administrator of the next process permits."""
+    unserved: frozenset[Kind] = frozenset()
+    """The optional kinds that the API server of the next process lacks."""
     former_ids: tuple[str, ...] = ()
     """By which the next process knows its installation from before."""
 
@@ -92,6 +106,7 @@ class MemoryWorld:
         self.primary = self.add_primary()
         self.members = Members(self.kube, self.postgres, self.primary)
         self.deployments = Deployments(self.kube, clock)
+        self.snapshots = Snapshots(self.kube, clock)
 
     def build_loops(
         self, kubes: Mapping[Kind, Kube], reader: Kube, cache: KubeCache, postgres: Postgres, install_id: str = INSTALL
@@ -109,6 +124,7 @@ class MemoryWorld:
             former_ids=self.former_ids,
             watch_namespaces=self.namespaces,
             permitted=self.permitted,
+            unserved=self.unserved,
         )
         return build_loops(ports)
 
@@ -156,6 +172,7 @@ class MemoryWorld:
             self.primary.write(1000)
         self.members.play()
         self.deployments.play()
+        self.snapshots.play()
 
     def read(self, ref: ObjectRef) -> Manifest:
         found = self.cluster.read(ref)
@@ -184,16 +201,41 @@ class MemoryWorld:
         return [pod["name"] for pod in pods if pod.get("labels", {}).get(ROLE_LABEL) == Role.SERVING]
 
     def slots(self) -> list[str]:
-        """Slots of this installation on the primary."""
-        return sorted(name for name in self.primary.slots if name.startswith(slot_prefix(INSTALL)))
+        """Slots of members of this installation on the primary."""
+        return sorted(name for name in self._our_slots() if "_s_" not in name)
+
+    def anchors(self) -> list[str]:
+        """Slots that keep the WAL of snapshots."""
+        return sorted(name for name in self._our_slots() if "_s_" in name)
+
+    def _our_slots(self) -> list[str]:
+        return [name for name in self.primary.slots if name.startswith(slot_prefix(INSTALL))]
+
+    def add_snapshot_class(self, name: str = "csi-snap", driver: str = "csi.example.com") -> ObjectRef:
+        """A class of snapshots, and nothing that says of which driver the volumes are."""
+        return self.seed(
+            {
+                "apiVersion": VOLUME_SNAPSHOT_CLASS.api_version,
+                "kind": VOLUME_SNAPSHOT_CLASS.name,
+                "metadata": {"name": name},
+                "driver": driver,
+                "deletionPolicy": "Delete",
+            }
+        )
+
+    def check_anchors(self) -> None:
+        """Each anchor has its snapshot, and each snapshot its anchor."""
+        stamps = [item["metadata"]["annotations"][ANCHOR] for item in self.children(VOLUME_SNAPSHOT)]
+        assert sorted(stamps) == self.anchors()
 
     def replica(self, pod: str) -> MemoryServer:
         """The server inside a pod."""
         return self.postgres.servers[self.members.ips[pod], 5432]
 
     def check_no_orphan(self, set_ref: ObjectRef) -> None:
-        """Slots, claims and pods are those of the same members, one each."""
-        prefix = slot_prefix(INSTALL, self.read(set_ref)["metadata"]["uid"])
+        """Slots, claims and pods are those of the same members, one each; but for the anchors of snapshots."""
+        uid = self.read(set_ref)["metadata"]["uid"]
+        prefix = slot_prefix(INSTALL, uid)
         names = sorted(f"{set_ref.name}-{slot.removeprefix(prefix).replace('_', '-')}" for slot in self.slots())
         assert self.names(CLAIM) == names
         members = [pod for pod in self.children(POD) if ROLE_LABEL in pod["metadata"].get("labels", {})]

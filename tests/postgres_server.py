@@ -36,6 +36,7 @@ NO_SERVER = (
 DATABASE = "store"
 MONITOR = Credentials("headroom_monitor", "monitor-password")
 REPLICATION = Credentials("headroom_replication", "replication-password")
+WARMUP = Credentials("headroom_warmup", "warmup-password")
 QUEUE = Credentials("headroom_queue", "queue-password")
 APPLICATION = Credentials("shop", "shop-password")
 START_SECONDS = 30.0
@@ -185,7 +186,8 @@ class Server:
 
     def run_setup_script(self, *, passwords: Mapping[str, str] | None = None, **variables: str) -> str:
         """Run headroom-setup.sql; `passwords` are by variable of the environment, and replace those of the tests."""
-        known = {"MONITOR": MONITOR.password, "QUEUE": QUEUE.password, "REPLICATION": REPLICATION.password}
+        logins = {"MONITOR": MONITOR, "QUEUE": QUEUE, "REPLICATION": REPLICATION, "WARMUP": WARMUP}
+        known = {name: login.password for name, login in logins.items()}
         given = passwords if passwords is not None else {f"{name}_PASSWORD": value for name, value in known.items()}
         return self.run_script(SETUP_SQL, environment=given, **variables)
 

@@ -12,6 +12,7 @@ from e2e.invariants.facts import ClaimFacts, Observation, SetFacts, first
 from e2e.invariants.serving import is_eligible
 from e2e.invariants.suspicion import (
     ACTIVATION_GRACE,
+    ANCHOR_MARK,
     BLIND_GRACE,
     BUSY_WAL_GRACE,
     IDLE_WAL_GRACE,
@@ -60,14 +61,15 @@ def one_pod_each(now: Observation, _tracks: Tracks) -> Iterator[Suspicion]:
 
 
 def slots_are_members(now: Observation, _tracks: Tracks) -> Iterator[Suspicion]:
-    """Every slot of ours belongs to a live member, and every live member has its slot."""
+    """Every slot of ours but anchors belongs to a live member, and every live member has its slot."""
     live = {pod.slot for pod in now.pods if pod.slot and not pod.is_ended} | {claim.slot for claim in now.claims}
     for guard in now.guards:
         server = now.server(guard.key)
         if server is None or guard.reason in MISCONFIGURED:
             continue
         for slot in server.slots:
-            if SLOT_NAME.match(slot.name) and slot.name not in live:
+            match = SLOT_NAME.match(slot.name)
+            if match is not None and match[3] != ANCHOR_MARK and slot.name not in live:
                 what = f"no pod or claim has it; it is {'in use' if slot.is_active else 'not in use'}"
                 yield Suspicion(Invariant.SLOTS_ARE_MEMBERS, f"slot {slot.name}", what, ORPHAN_GRACE, guard=guard.key)
     yield from _missing_slots(now)

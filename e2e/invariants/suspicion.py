@@ -40,8 +40,10 @@ UNSEEN_GRACE = 120.0
 takes the pods out sooner."""
 SHARE_SECONDS, SHARE = 60.0, 0.5
 """What was seen for half of the last minute is no flicker, however short each time was."""
-SLOT_NAME = re.compile(r"^hr_([0-9a-f]{8})_([0-9a-f]{8})_(0|[1-9][0-9]*)_([0-9a-z]+)$")
+SLOT_NAME = re.compile(r"^hr_([0-9a-f]{8})_([0-9a-f]{8})_(0|[1-9][0-9]*|s)_([0-9a-z]+)$")
 """What the operator calls a slot, and with it a member that streams. All else that begins so is somebody's own."""
+ANCHOR_MARK = "s"
+"""In the place of the ordinal: a slot that keeps the WAL of a snapshot, and belongs to no member."""
 BY_CHOICE = frozenset({"ReplicasSet", "UtilizationBelowTarget", "Draining"})
 """Reasons to drain a member that is fit: its queries may end by themselves until `drain.timeout`."""
 MISCONFIGURED = frozenset(

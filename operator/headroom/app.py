@@ -39,7 +39,17 @@ from headroom.handlers import build_kopf_settings, register, register_login
 from headroom.model.replica import hash8
 from headroom.policy.hosts import HostPolicy, find_api_server, find_cluster_domain, parse_host_rules
 from headroom.policy.permitted import Permitted
-from headroom.ports.kube import DATABASE_GUARD, LEASE, NAMESPACE, REPLICA_SET, WORKER_POOL, Kind, KubeReader, ObjectRef
+from headroom.ports.kube import (
+    DATABASE_GUARD,
+    LEASE,
+    NAMESPACE,
+    OPTIONAL,
+    REPLICA_SET,
+    WORKER_POOL,
+    Kind,
+    KubeReader,
+    ObjectRef,
+)
 from headroom.reconcilers.loop import LevelLoops
 from headroom.reconcilers.wakes import Wakes
 from headroom.settings import Settings
@@ -128,7 +138,8 @@ async def _lead(process: Process) -> None:
     await _put_label_on(process)
     namespaces = process.settings.watch_namespaces
     cache = WatchCache(process.clock, namespaces)
-    ports = await build_ports(process, cache)
+    unserved = await _find_unserved(process)
+    ports = await build_ports(process, cache, unserved)
     loops = build_loops(ports)
     wakes = Wakes(loops)
     audit = RelistAudit(cache, ports.reader, process.clock, wakes.hear_gone)
@@ -138,7 +149,7 @@ async def _lead(process: Process) -> None:
     ending = asyncio.create_task(_end_in_order(process.stop, loops, stop))
     registry = kopf.OperatorRegistry()
     register_login(registry)
-    register(registry, loops, cache, wakes)
+    register(registry, loops, cache, wakes, unserved)
     operator = kopf.operator(
         registry=registry,
         settings=build_kopf_settings(),
@@ -165,7 +176,7 @@ async def _end_in_order(requested: asyncio.Event, loops: LevelLoops, stop: async
         stop.set()
 
 
-async def build_ports(process: Process, cache: WatchCache) -> Ports:
+async def build_ports(process: Process, cache: WatchCache, unserved: frozenset[Kind] = frozenset()) -> Ports:
     """The real adapters: each kind has its own bulkhead, and every answer of the API server goes into the cache."""
     install_id, former_ids = await find_installation(process.settings, process.kube)
     names = SessionNames(lease=install_id, holder=uuid.uuid4().hex[:INSTALLATION_DIGITS])
@@ -186,6 +197,7 @@ async def build_ports(process: Process, cache: WatchCache) -> Ports:
         former_ids=former_ids,
         watch_namespaces=process.settings.watch_namespaces,
         permitted=build_permitted(process.settings),
+        unserved=unserved,
     )
 
 
@@ -231,6 +243,21 @@ async def _await_kinds(process: Process, kinds: Iterable[Kind]) -> None:
         while not process.stop.is_set() and not await _is_served(process.kube, kind):
             logger.warning("%s %s is not served yet: install the chart's CRDs", kind.api_version, kind.name)
             await process.clock.sleep(KINDS_EVERY_SECONDS)
+
+
+async def _find_unserved(process: Process) -> frozenset[Kind]:
+    """The optional kinds that this cluster does not have; an answer is waited for, since nobody asks again."""
+    unserved = set()
+    for kind in OPTIONAL:
+        while not process.stop.is_set():
+            try:
+                if not await process.kube.serves(kind):
+                    unserved.add(kind)
+                break
+            except HeadroomError as error:
+                logger.warning("It is not known whether %s is served: %s", kind.name, error)
+                await process.clock.sleep(KINDS_EVERY_SECONDS)
+    return frozenset(unserved)
 
 
 async def _is_served(kube: ApiKube, kind: Kind) -> bool:

@@ -36,6 +36,7 @@ class Ports:
     former_ids: tuple[str, ...] = ()
     watch_namespaces: tuple[str, ...] = ()
     permitted: Permitted = field(default_factory=Permitted)
+    unserved: frozenset[Kind] = frozenset()
 
 
 def build_loops(ports: Ports) -> LevelLoops:
@@ -64,4 +65,5 @@ def _build_services(ports: Ports, servers: Servers, kind: Kind) -> Services:
         former_ids=ports.former_ids,
         watch_namespaces=ports.watch_namespaces,
         permitted=ports.permitted,
+        unserved=ports.unserved,
     )

@@ -1,48 +1,10 @@
-"""Every condition type and every reason a user can meet; each docstring says what it means and what to do.
+"""Every reason a user can meet; each docstring says what it means and what to do.
 
 Names only: nothing of Headroom is imported. `docs/reference/reasons.md` is generated from the docstrings: the text
 before "Fix:" is the meaning, the text after it is what a person can do.
 """
 
 from enum import StrEnum
-
-
-class ConditionType(StrEnum):
-    """Types of conditions; first those of resources, then those of a ReplicaSet's members."""
-
-    READY = "Ready"
-    """True: the spec is accepted, its references work, and Headroom acts on it. Fix: read the reason."""
-    KEEPING_UP = "KeepingUp"
-    """True: the lag of the queue is within its target, or will be by the deadline. Fix: read the reason."""
-    EFFECTIVE = "Effective"
-    """True: the last workers that were added raised the throughput. Fix: read the wait events in the message."""
-    SIGNAL_AVAILABLE = "SignalAvailable"
-    """True: every signal is fresh and readable; else sizes are held. Fix: repair the source that the message names."""
-    WARM_POOL_READY = "WarmPoolReady"
-    """True: as many standbys as the spec asks for are caught up. Fix: none while it refills; else read the reason."""
-    SNAPSHOT_FRESH = "SnapshotFresh"
-    """True: a snapshot that a new replica can start from is available. Fix: read the reason."""
-    SCALING_LIMITED = "ScalingLimited"
-    """True: a limit keeps the size below what the load needs. Fix: raise the limit that the message names."""
-    SHED = "Shed"
-    """True: work is held back to protect the database. Fix: none; it resumes in steps."""
-    STALLED = "Stalled"
-    """True: only a person can help. Fix: do what the message says."""
-    READS_MAY_BE_STALE = "ReadsMayBeStale"
-    """True: reads may be older than the bound on replay lag. Fix: read the reason."""
-
-    ADMITTED = "Admitted"
-    """True: budgets, parameters and logins allow one more member. Fix: raise what the message names."""
-    SLOT_RESERVED = "SlotReserved"
-    """True: a replication slot keeps the WAL this member needs. Fix: read the reason."""
-    SEEDED = "Seeded"
-    """True: the data directory is a complete copy of the primary's. Fix: read the reason."""
-    STREAMING = "Streaming"
-    """True: the member accepts connections and streams on the primary's timeline. Fix: read the reason."""
-    CAUGHT_UP = "CaughtUp"
-    """True: replay lag is within the enter bounds. Fix: none while it falls; else read the reason."""
-    SERVING = "Serving"
-    """True: the read Service lists the member and a read through it answered. Fix: read the reason."""
 
 
 class Reason(StrEnum):
@@ -194,8 +156,37 @@ class Reason(StrEnum):
     """Standbys were taken, and new ones are being created. Fix: none."""
     NO_STANDBYS_WANTED = "NoStandbysWanted"
     """`standbys: 0`: a scale-up waits for a copy. Fix: set it to 1 or more."""
+    NO_SNAPSHOT_FITS = "NoSnapshotFits"
+    """`method: VolumeSnapshot` allows nothing else, and no snapshot can be restored. Fix: what the message says, or
+    set `provisioning.method: Auto`."""
+    SNAPSHOT_GONE = "SnapshotGone"
+    """The snapshot of a new replica was deleted before its volume was there. Fix: none; another source is tried."""
+    SNAPSHOT_OUT_OF_REACH = "SnapshotOutOfReach"
+    """The primary changed, and the snapshot of a new replica cannot follow it. Fix: none; another source is tried."""
+    RESTORE_REFUSED = "RestoreRefused"
+    """A volume from a snapshot does not hold what it should. Fix: see the message; another source is tried."""
+    RESTORE_STALLED = "RestoreStalled"
+    """No volume came of a snapshot in ten minutes. Fix: read the events of the claim or pod that the message names."""
     SNAPSHOTS_NOT_CONFIGURED = "SnapshotsNotConfigured"
-    """No snapshots are taken. Fix: none; this version creates replicas by base backup only."""
+    """No snapshots are taken. Fix: none; set `provisioning.snapshots` to have some."""
+    SNAPSHOTS_NOT_SERVED = "SnapshotsNotServed"
+    """The cluster has no VolumeSnapshots. Fix: install the snapshot CRDs and controller, then restart Headroom."""
+    SNAPSHOT_CLASS_NOT_FOUND = "SnapshotClassNotFound"
+    """The VolumeSnapshotClass does not exist. Fix: create it or correct `snapshots.className`."""
+    SNAPSHOT_CLASS_MISMATCH = "SnapshotClassMismatch"
+    """The VolumeSnapshotClass is for volumes of another driver. Fix: set `snapshots.className` to one of the driver of
+    the volumes."""
+    SNAPSHOT_PENDING = "SnapshotPending"
+    """A snapshot is being taken, or waits for what the message names. Fix: none, unless the message names one."""
+    SNAPSHOT_TAKEN = "SnapshotTaken"
+    """A snapshot can be restored. Fix: none."""
+    SNAPSHOT_FAILED = "SnapshotFailed"
+    """A snapshot was given up and is tried again. Fix: read the error in the message."""
+    SNAPSHOT_NOT_READY = "SnapshotNotReady"
+    """A snapshot was not ready in ten minutes and is tried again. Fix: check the CSI driver and the snapshot
+    controller."""
+    SNAPSHOT_DROPPED = "SnapshotDropped"
+    """A snapshot, or the slot that kept its WAL, was deleted. Fix: none, unless the message names one."""
 
     # One member of a ReplicaSet.
     VOLUME_NOT_BOUND = "VolumeNotBound"
@@ -215,6 +206,14 @@ class Reason(StrEnum):
     """The WAL that a member needs is gone, so it is seeded again. Fix: the message names what took the slot."""
     SEEDING = "Seeding"
     """The data is being copied. Fix: none; `progressPercent` shows how far."""
+    COPY_WAITS = "CopyWaits"
+    """No copy is begun: the primary is not Healthy and no standby is fit, or a failover is under way. Fix: none; or see
+    what the message says of each standby."""
+    NO_COPY_SOURCE = "NoCopySource"
+    """`provisioning.source` is Standby and no member has the data yet. Fix: set it to Auto."""
+    COPY_WOULD_EXCEED_SLOT_WAL = "CopyWouldExceedSlotWAL"
+    """By the end of a copy the slots would keep more WAL than they may. Fix: raise `provisioning.maxSlotWAL`, or wait
+    until the primary writes less."""
     SEED_FAILED = "SeedFailed"
     """A copy ended with an error and is retried. Fix: read the error in the message."""
     SEED_STALLED = "SeedStalled"
@@ -262,6 +261,8 @@ class Reason(StrEnum):
     """The member takes no new connections and its sessions are ending. Fix: none."""
     SESSIONS_TERMINATED = "SessionsTerminated"
     """Sessions outlived `drain.timeout` or `ejectGrace` and were ended. Fix: raise it for longer queries."""
+    SNAPSHOT_SOURCE = "SnapshotSource"
+    """The member is stopped for a snapshot of its volume; the spec does not ask for it. Fix: none."""
     RETIRED = "Retired"
     """A member was removed with its slot and claim. Fix: none."""
 

@@ -24,6 +24,7 @@ from headroom.ports.kube import (
     OUR_KINDS,
     REPLICA_SET,
     SERVICE,
+    VOLUME_SNAPSHOT,
     WORKER_POOL,
     Kind,
     ObjectRef,
@@ -178,10 +179,11 @@ class World(MemoryWorld):
 
     def summary(self) -> dict[str, Any]:
         """What is there and how it is judged, without what chance names."""
-        kinds: tuple[Kind, ...] = (CLAIM, CONFIG_MAP, SERVICE, DISRUPTION_BUDGET, *OUR_KINDS)
+        kinds: tuple[Kind, ...] = (CLAIM, CONFIG_MAP, SERVICE, DISRUPTION_BUDGET, VOLUME_SNAPSHOT, *OUR_KINDS)
         counts = {kind.name: len(self.children(kind)) for kind in kinds}
         workers = {item["metadata"]["name"]: item["spec"]["replicas"] for item in self.children(DEPLOYMENT)}
-        return {**counts, "roles": self.roles(), "slots": len(self.slots()), "workers": workers, **self.verdicts()}
+        slots = {"slots": len(self.slots()), "anchors": len(self.anchors())}
+        return {**counts, "roles": self.roles(), **slots, "workers": workers, **self.verdicts()}
 
     def asked_for(self, name: str = "mail") -> int:
         return int(self.read(ObjectRef(DEPLOYMENT, NAMESPACE, name))["spec"]["replicas"])

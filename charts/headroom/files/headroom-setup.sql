@@ -15,6 +15,9 @@
 -- Variables (psql -v name=value):
 --   monitor_role, queue_role, replication_role   names of the logins; default: headroom_monitor, headroom_queue,
 --                                                headroom_replication
+--   warmup                                       1: also the login that fills caches of replicas (warmup_role, default
+--                                                headroom_warmup, WARMUP_PASSWORD), with the extensions pg_buffercache
+--                                                and pg_prewarm in this database
 --   only_monitor                                 1: no replication role, as on a managed service, where only pools and
 --                                                guards are of use
 --
@@ -27,11 +30,14 @@
 --   hostssl  store        headroom_queue        10.0.0.0/8  scram-sha-256   # read the tables of queues
 --   hostssl  store        headroom_replication  10.0.0.0/8  scram-sha-256   # make and drop replication slots
 --   hostssl  replication  headroom_replication  10.0.0.0/8  scram-sha-256   # copy and stream
+-- headroom_warmup has none: it logs in to replicas only, which have a file of their own. With lines in
+-- `spec.postgresql.hba` of a ReplicaSet, add one for it there.
 
 \set ON_ERROR_STOP on
 \if :{?monitor_role} \else \set monitor_role headroom_monitor \endif
 \if :{?queue_role} \else \set queue_role headroom_queue \endif
 \if :{?replication_role} \else \set replication_role headroom_replication \endif
+\if :{?warmup_role} \else \set warmup_role headroom_warmup \endif
 
 -- Verifiers are as good as passwords for guessing, so that a superuser's session keeps them out of logs and statistics.
 SELECT set_config(name, value, false) FROM (VALUES
@@ -108,6 +114,22 @@ SELECT pg_is_in_recovery() AS is_standby,
 \set replication_made `test -n "$HEADROOM_VERIFIER" && echo 1 || echo 0`
 \if :replication_given
   \if :replication_made
+  \else
+    DO $$ BEGIN
+      RAISE 'no verifier can be made of a password on this machine' USING HINT =
+        'It needs python3 or perl, and a password in ASCII. Give no password here, and set it by \password in psql.';
+    END $$;
+  \endif
+\endif
+\if :{?warmup_password}
+  \setenv WARMUP_PASSWORD :warmup_password
+\endif
+\set warmup_given `test -n "$WARMUP_PASSWORD" && echo 1 || echo 0`
+\set warmup_verifier `test -z "$WARMUP_PASSWORD" && exit; export HEADROOM_PASSWORD="$WARMUP_PASSWORD"; python3 -c :'python' 2>/dev/null || perl -e :'perl' 2>/dev/null`
+\setenv HEADROOM_VERIFIER :warmup_verifier
+\set warmup_made `test -n "$HEADROOM_VERIFIER" && echo 1 || echo 0`
+\if :warmup_given
+  \if :warmup_made
   \else
     DO $$ BEGIN
       RAISE 'no verifier can be made of a password on this machine' USING HINT =
@@ -200,13 +222,41 @@ ALTER ROLE :"queue_role" CONNECTION LIMIT 32;
   GRANT CONNECT ON DATABASE :"database" TO :"replication_role";
 \endif
 
+-- 4. The login that reads the blocks that are hot on serving replicas into the caches of standbys, if it is asked for.
+-- pg_prewarm reads a relation only for a role that may read it. So this login may read all data, password verifiers
+-- among them: let it log in to replicas only, and use it for nothing else.
+\if :{?warmup}
+  SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'warmup_role') AS must_create \gset
+  \if :must_create
+    CREATE ROLE :"warmup_role" LOGIN;
+  \endif
+  \if :warmup_made
+    ALTER ROLE :"warmup_role" LOGIN PASSWORD :'warmup_verifier';
+  \elif :must_create
+    \warn :warmup_role 'has no password yet: set it by \\password in psql'
+  \endif
+  GRANT CONNECT ON DATABASE :"database" TO :"warmup_role";
+  GRANT pg_read_all_data TO :"warmup_role";
+  ALTER ROLE :"warmup_role" CONNECTION LIMIT 4;
+  -- In a schema of the superuser's: no other role can put functions of its own in their place.
+  CREATE SCHEMA IF NOT EXISTS headroom;
+  CREATE EXTENSION IF NOT EXISTS pg_buffercache SCHEMA headroom;
+  CREATE EXTENSION IF NOT EXISTS pg_prewarm SCHEMA headroom;
+  SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', p.oid::regprocedure, :'warmup_role')
+  FROM pg_extension x
+  JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid AND d.deptype = 'e'
+   AND d.classid = 'pg_proc'::regclass
+  JOIN pg_proc p ON p.oid = d.objid
+  WHERE (x.extname, p.proname) IN (('pg_buffercache', 'pg_buffercache_pages'), ('pg_prewarm', 'pg_prewarm')) \gexec
+\endif
+
 COMMIT;
 
--- 4. What is there now, and settings that cannot be granted.
+-- 5. What is there now, and settings that cannot be granted.
 SELECT rolname AS role, rolcanlogin AS login, rolreplication AS replication,
        ARRAY(SELECT g.rolname::text FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
              WHERE m.member = r.oid ORDER BY 1) AS member_of
-FROM pg_roles r WHERE rolname IN (:'monitor_role', :'queue_role', :'replication_role') ORDER BY 1;
+FROM pg_roles r WHERE rolname IN (:'monitor_role', :'queue_role', :'replication_role', :'warmup_role') ORDER BY 1;
 
 SELECT name, setting,
        CASE name

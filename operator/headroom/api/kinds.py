@@ -104,6 +104,9 @@ REPLICA_SET = KindDefinition(
         Column("Method", ".status.method", "string", "What the replicas were created from.", is_wide=True),
         Column("Warm-Sec", ".status.leadTime.warmSeconds", "number", "Seconds until one is confirmed.", is_wide=True),
         Column(
+            "Snapshot-Sec", ".status.leadTime.volumeSnapshotSeconds", "number", "Seconds from a snapshot.", is_wide=True
+        ),
+        Column(
             "Backup-Sec", ".status.leadTime.baseBackupSeconds", "number", "Seconds from a base backup.", is_wide=True
         ),
         Column("Decision", ".status.lastDecision.reason", "string", "Reason of the last decision.", is_wide=True),

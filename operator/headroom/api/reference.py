@@ -11,7 +11,8 @@ from headroom.api.bounds import TEXT_TYPES, describe_bounds, describe_default
 from headroom.api.kinds import KindDefinition
 from headroom.api.structural import build_schema
 from headroom.api.v1alpha1.common import GROUP, VERSION
-from headroom.reasons import ConditionType, Reason
+from headroom.model.condition_types import ConditionType
+from headroom.reasons import Reason
 
 HEADER = "<!-- Generated from operator/headroom by `make crds`. Do not edit. -->\n"
 FIX = "Fix:"

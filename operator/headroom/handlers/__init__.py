@@ -4,7 +4,7 @@ No function has more than ten lines: what happens to an object is decided elsewh
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import kopf
@@ -22,10 +22,20 @@ KOPF_LENGTHS = range(1, 4096)
 """Kopf's own notes have a few hundred characters."""
 
 
-def register(registry: kopf.OperatorRegistry, loops: LevelLoops, feed: WatchFeed, wakes: Wakes) -> None:
-    """Put the handlers of all watched kinds into a registry, and the loops of those that have a reconciler."""
+def register(
+    registry: kopf.OperatorRegistry,
+    loops: LevelLoops,
+    feed: WatchFeed,
+    wakes: Wakes,
+    unserved: Collection[Kind] = (),
+) -> None:
+    """Put the handlers of all watched kinds into a registry, and the loops of those that have a reconciler.
+
+    A kind that the API server does not serve would never be listed, and Kopf would wait for that without end.
+    """
     for kind in WATCHED:
-        register_watch(registry, feed, wakes, kind)
+        if kind not in unserved:
+            register_watch(registry, feed, wakes, kind)
     for kind in loops.reconcilers:
         register_loop(registry, loops, kind)
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from headroom.api.v1alpha1.common import API_VERSION
+from headroom.api.v1alpha1.provisioning import Method
 from headroom.api.v1alpha1.replicaset import Storage
+from headroom.model.copies import MOST_OF_WHY
 from headroom.model.replica import (
     INCARNATION_LABEL,
     ORDINAL_LABEL,
@@ -20,9 +22,13 @@ from headroom.model.replica import (
     MemberId,
     Role,
 )
+from headroom.model.restore import METHOD_NOTE, WHY_NOTE, format_restored
+from headroom.model.snapshot import Stamps
+from headroom.model.text import clean_text
 
 COMMON_LABELS = {"app.kubernetes.io/managed-by": "headroom", "app.kubernetes.io/name": "headroom-replica"}
 POSTGRES_PORT = 5432
+SNAPSHOT_GROUP = "snapshot.storage.k8s.io"
 BUNDLE_KEY, BUNDLE_MEMBERS_KEY = "ca.crt", "members"
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----")
 """One certificate (PEM) without anything beside it."""
@@ -145,12 +151,33 @@ def build_member_labels(member: MemberId) -> dict[str, str]:
     return {ORDINAL_LABEL: str(member.ordinal), INCARNATION_LABEL: member.incarnation}
 
 
-def build_claim(owner: Owner, member: MemberId, storage: Storage, *, slot: str) -> dict[str, Any]:
-    """The claim of one member, never reused by another; it names the slot, which must go before it does."""
+@dataclass(frozen=True, slots=True)
+class VolumeSource:
+    """The snapshot that a volume is created from: its name, the bytes that such a volume needs, and its stamps."""
+
+    name: str
+    size: int
+    stamps: Stamps
+
+
+def build_claim(
+    owner: Owner, member: MemberId, storage: Storage, *, slot: str, source: VolumeSource | None = None, why: str = ""
+) -> dict[str, Any]:
+    """The claim of one member, never reused by another; it names the slot, which must go before it does.
+
+    With a `source` its volume is created from that, and else empty. `why` says why, for a person.
+    """
+    size = max(storage.size, source.size) if source is not None else storage.size
     spec: dict[str, Any] = {
         "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": str(storage.size)}},
+        "resources": {"requests": {"storage": str(size)}},
     }
+    annotations = {SLOT_ANNOTATION: slot, METHOD_NOTE: str(Method.BASE_BACKUP)}
+    if source is not None:
+        spec["dataSource"] = {"apiGroup": SNAPSHOT_GROUP, "kind": "VolumeSnapshot", "name": source.name}
+        annotations |= {METHOD_NOTE: str(Method.VOLUME_SNAPSHOT), **format_restored(source.stamps)}
+    if why:
+        annotations[WHY_NOTE] = clean_text(why, MOST_OF_WHY)
     if storage.storage_class_name is not None:
         spec["storageClassName"] = storage.storage_class_name
     return {
@@ -160,7 +187,7 @@ def build_claim(owner: Owner, member: MemberId, storage: Storage, *, slot: str) 
             owner,
             member.object_name(owner.name),
             labels=build_member_labels(member),
-            annotations={SLOT_ANNOTATION: slot},
+            annotations=annotations,
         ),
         "spec": spec,
     }

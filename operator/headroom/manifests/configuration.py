@@ -70,6 +70,7 @@ _SPECIAL = re.compile(r"[^A-Za-z0-9_\u0080-\U0010ffff]")
 CA_FILE = "primary-ca.crt"
 SCRIPTS = (
     "seed.sh",
+    "restore.sh",
     "start.sh",
     "started.sh",
     "ready.sh",
@@ -94,6 +95,8 @@ class ReplicaSettings:
     eject_replay_lag: timedelta
     monitor_role: str
     monitor_method: str = SCRAM
+    replication_role: str = ""
+    """Who may copy from a replica; empty: nobody."""
     allows_plaintext: bool = False
     ignored_libraries: Sequence[str] = ()
 
@@ -164,6 +167,7 @@ def build_hba(settings: ReplicaSettings, server: ServerFacts, *, has_tls: bool) 
         f"local all {monitor} trust",
         f"local all @{SUPERUSERS_FILE} trust",
         "local replication all reject",
+        *build_copy_lines(settings, server, has_tls=has_tls),
         "host replication all all reject",
         # The kubelet's probes knock here, and show no password.
         f"host all {monitor} 127.0.0.1/32 {settings.monitor_method}",
@@ -173,6 +177,18 @@ def build_hba(settings: ReplicaSettings, server: ServerFacts, *, has_tls: bool) 
         *rest,
     )
     return "".join(f"{line}\n" for line in lines)
+
+
+def build_copy_lines(settings: ReplicaSettings, server: ServerFacts, *, has_tls: bool) -> tuple[str, ...]:
+    """Who may copy from a replica: the replication role, unless it is a superuser; plain only where clients may be."""
+    if not settings.replication_role or not (has_tls or settings.allows_plaintext):
+        return ()
+    role = quote_hba(settings.replication_role, server.version)
+    kind = "hostssl" if has_tls else "host"
+    return (
+        f"host replication @{SUPERUSERS_FILE} all reject",
+        f"{kind} replication {role} all {settings.monitor_method}",
+    )
 
 
 def build_conninfo(target: ConnectionTarget, user: str, application: str, ca_file: str | None, major: int) -> str:
@@ -194,21 +210,30 @@ def build_conninfo(target: ConnectionTarget, user: str, application: str, ca_fil
         words["sslrootcert"] = ca_file
     if target.client_certificate_pem is not None:
         words["sslcert"], words["sslkey"] = f"{RUN_FOLDER}/client.crt", f"{RUN_FOLDER}/client.key"
-    if major >= REQUIRE_AUTH_SINCE:
-        words["require_auth"] = _list_methods(target)
-    elif target.tls_mode != "disable" and _list_methods(target) == SCRAM:
-        # An older libpq has no other word for SCRAM and nothing else.
-        words["channel_binding"] = "require"
-    return " ".join(f"{name}={quote_conninfo(value)}" for name, value in words.items())
+    has_certificate = target.client_certificate_pem is not None
+    login = build_login_words(target.password_method, major, target.tls_mode, has_certificate=has_certificate)
+    return join_conninfo({**words, **login})
 
 
-def _list_methods(target: ConnectionTarget) -> str:
+def build_login_words(
+    password_method: str, major: int, tls_mode: str, *, has_certificate: bool = False, is_bound: bool = False
+) -> dict[str, str]:
     """The ways to log in that a replica answers to, the same as the operator's: the password itself is never given.
 
-    A server may let in by the client's certificate alone, and then asks for nothing.
+    A server may let in by the client's certificate alone, and then asks for nothing. `is_bound`: SCRAM has to prove
+    that the other end of the encrypted connection is the server.
     """
-    may_ask_nothing = target.client_certificate_pem is not None
-    return ",".join((SCRAM, *([MD5] if target.password_method == MD5 else ()), *(["none"] if may_ask_nothing else ())))
+    methods = ",".join((SCRAM, *([MD5] if password_method == MD5 else ()), *(["none"] if has_certificate else ())))
+    words = {"require_auth": methods} if major >= REQUIRE_AUTH_SINCE else {}
+    # An older libpq has no other word for SCRAM and nothing else.
+    if methods == SCRAM and tls_mode != "disable" and (is_bound or not words):
+        words["channel_binding"] = "require"
+    return words
+
+
+def join_conninfo(words: Mapping[str, str]) -> str:
+    """A libpq connection string of these words."""
+    return " ".join(f"{name}={quote_conninfo(value)}" for name, value in words.items())
 
 
 def quote(value: str) -> str:

@@ -23,8 +23,19 @@ from headroom.manifests.configuration import (
     RUN_FOLDER,
     build_conninfo,
 )
+from headroom.manifests.copy_source import build_source_environment
+from headroom.model.copies import FROM_PRIMARY, CopySource
 from headroom.model.database import ConnectionTarget
-from headroom.model.replica import CONFIG_ANNOTATION, ROLE_LABEL, SET_LABEL, TEMPLATE_ANNOTATION, MemberId, Role
+from headroom.model.replica import (
+    CONFIG_ANNOTATION,
+    COPY_SOURCE_ANNOTATION,
+    COPY_WHY_ANNOTATION,
+    ROLE_LABEL,
+    SET_LABEL,
+    TEMPLATE_ANNOTATION,
+    MemberId,
+    Role,
+)
 
 DATA_FOLDER = "/data"
 PGDATA = f"{DATA_FOLDER}/pgdata"
@@ -36,8 +47,6 @@ SERVER = "postgresql"
 SERVER_TLS_VOLUME = "server-tls"
 """Only a pod whose server speaks TLS has it: `spec.tls` may have changed since the pod was built."""
 
-SEED_TRIES = 3
-"""How many copies one run of the seed step begins; the reconciler limits the runs."""
 STARTUP_FAILURES = 2**31 - 1
 """Never give up: the replay of a long backlog may take hours, and a restart would not shorten it."""
 STARTUP_PERIOD_SECONDS = 1
@@ -70,7 +79,7 @@ STOP_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where a member copies and streams from, and as whom.
+    """The primary, which a member streams from, and as whom; what it copies from is a `CopySource`.
 
     `credentials_secret` holds username and password, `client_certificate_secret` the client certificate of `target`.
     Their content does not change the pod's template: the pod reads what the kubelet refreshes.
@@ -86,7 +95,14 @@ class Upstream:
 
 
 def build_pod(
-    owner: Owner, member: MemberId, spec: ReplicaSetSpec, *, config: str, slot: str, upstream: Upstream
+    owner: Owner,
+    member: MemberId,
+    spec: ReplicaSetSpec,
+    *,
+    config: str,
+    slot: str,
+    upstream: Upstream,
+    source: CopySource = FROM_PRIMARY,
 ) -> dict[str, Any]:
     """The pod of one member, not yet in the read Service; `config` names the ConfigMap that it reads all its life."""
     template = spec.template
@@ -97,31 +113,37 @@ def build_pod(
         **template.metadata.annotations,
         CONFIG_ANNOTATION: config,
         TEMPLATE_ANNOTATION: build_template_hash(owner, spec, config=config, upstream=upstream),
+        COPY_SOURCE_ANNOTATION: source.name,
+        COPY_WHY_ANNOTATION: source.why,
     }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": build_metadata(owner, name, labels=labels, annotations=annotations),
-        "spec": _build_pod_spec(owner, spec, name, config=config, slot=slot, upstream=upstream),
+        "spec": _build_pod_spec(owner, spec, name, config=config, slot=slot, upstream=upstream, source=source),
     }
 
 
 def build_template_hash(owner: Owner, spec: ReplicaSetSpec, *, config: str, upstream: Upstream) -> str:
-    """A text that changes when a new pod would run differently from an older one, the same for all members. The rate of
-    a copy is left out: it does not matter to a pod that has its copy.
+    """A text that changes when a new pod would run differently from an older one, the same for all members. The rate
+    and the source of a copy are left out: they do not matter to a pod that has its copy.
     """
     unhurried = spec.provisioning.model_copy(update={"max_rate": None})
     spec = spec.model_copy(update={"provisioning": unhurried})
-    pod_spec = _build_pod_spec(owner, spec, "member", config=config, slot="slot", upstream=upstream)
+    pod_spec = _build_pod_spec(
+        owner, spec, "member", config=config, slot="slot", upstream=upstream, source=FROM_PRIMARY
+    )
     metadata = spec.template.metadata.model_dump(mode="json")
     content = json.dumps([pod_spec, metadata], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
 def _build_pod_spec(
-    owner: Owner, spec: ReplicaSetSpec, name: str, *, config: str, slot: str, upstream: Upstream
+    owner: Owner, spec: ReplicaSetSpec, name: str, *, config: str, slot: str, upstream: Upstream, source: CopySource
 ) -> dict[str, Any]:
-    environment = _environment(owner, spec, name, slot, upstream)
+    values = _list_variables(owner, spec, name, slot, upstream)
+    copying = {**values, **_list_source(values, source, slot, upstream)}
+    environment = _write_variables(values)
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -131,7 +153,7 @@ def _build_pod_spec(
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": _count_grace_seconds(spec),
         "securityContext": _pod_security(spec),
-        "initContainers": [_container(spec, SEED, "seed.sh", environment, upstream)],
+        "initContainers": [_container(spec, SEED, "seed.sh", _write_variables(copying), upstream)],
         "containers": [_server_container(spec, environment, upstream)],
         "volumes": _volumes(spec, name, config, upstream),
         **_build_placement(owner, spec.template),
@@ -143,10 +165,10 @@ def _count_grace_seconds(spec: ReplicaSetSpec) -> int:
     return LAME_DUCK_SECONDS + int(spec.drain.timeout.total_seconds()) + STOP_SECONDS
 
 
-def _environment(owner: Owner, spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream) -> list[dict[str, Any]]:
+def _list_variables(owner: Owner, spec: ReplicaSetSpec, name: str, slot: str, upstream: Upstream) -> dict[str, str]:
     ca_file = f"{CONFIG_FOLDER}/{CA_FILE}" if upstream.target.ca_pem is not None else None
     rate = spec.provisioning.max_rate
-    values = {
+    return {
         "PGDATA": PGDATA,
         "CONFIG": CONFIG_FOLDER,
         "NAME": name,
@@ -164,7 +186,6 @@ def _environment(owner: Owner, spec: ReplicaSetSpec, name: str, slot: str, upstr
         "CERTIFICATE_DAYS": str(CERTIFICATE_DAYS),
         "REPORT": REPORT_FILE,
         "DATABASE": upstream.target.database,
-        "TRIES": str(SEED_TRIES),
         "MAX_RATE_KIB": str(rate // 1024) if rate is not None else "",
         "LOCK_SECONDS": str(LOCK_SECONDS),
         "REFRESH_SECONDS": str(REFRESH_SECONDS),
@@ -172,6 +193,20 @@ def _environment(owner: Owner, spec: ReplicaSetSpec, name: str, slot: str, upstr
         "DRAIN_SECONDS": str(int(spec.drain.timeout.total_seconds())),
         "MONITOR_ROLE": upstream.monitor_role,
     }
+
+
+def _list_source(values: Mapping[str, str], source: CopySource, slot: str, upstream: Upstream) -> dict[str, str]:
+    return build_source_environment(
+        source,
+        upstream.target,
+        user=upstream.user,
+        slot=slot,
+        major=upstream.major,
+        primary_conninfo=values["PRIMARY_CONNINFO"],
+    )
+
+
+def _write_variables(values: Mapping[str, str]) -> list[dict[str, Any]]:
     # A role's name may contain a `$`, which the kubelet would read as the start of a reference.
     return [{"name": key, "value": value.replace("$", "$$")} for key, value in values.items()]
 

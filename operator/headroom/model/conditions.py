@@ -8,8 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from headroom.model.condition_types import ConditionType
 from headroom.model.moments import format_time
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 
 MAX_MESSAGE = 1024
 MOST_CONDITIONS = 32

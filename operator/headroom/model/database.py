@@ -307,11 +307,11 @@ class DatabaseView:
     """What is known of a guard's server, for the pools and sets that refer to it; a value without links.
 
     `finding` is the guard's own Ready condition; while `is_ready` is false nothing may be decided on the rest, and
-    `connections`, `budget` and `allocations` are the last ones there were. `target` is the login of the Secret, whether
-    or not it was tried. `queue` is the login that reads the tables of queues, or why there is none. `observed_at` is
-    monotonic seconds; `marks` are the newest canary rounds, oldest first;
-    `allocations` are by pool uid. `state` is the guard's, as status has it; `are_commits_slow` is true while commits
-    take as long as in a Brownout or longer.
+    `connections`, `budget` and `allocations` are the last ones there were. `target` is the login of the Secret,
+    whether or not it was tried. `queue` is the login that reads the tables of queues, or why there is none; `warmup`
+    the same of the one that fills the caches of standbys. `observed_at` is monotonic seconds; `marks` are the newest
+    canary rounds, oldest first; `allocations` are by pool uid. `state` is the guard's, as status has it;
+    `are_commits_slow` is true while commits take as long as in a Brownout or longer.
     """
 
     guard_uid: str
@@ -321,6 +321,7 @@ class DatabaseView:
     target: ConnectionTarget | None = None
     replication: Credentials | None = None
     queue: Credentials | Finding | None = None
+    warmup: Credentials | Finding | None = None
     server: ServerFacts | None = None
     connections: ConnectionCounts | None = None
     budget: ConnectionBudget | None = None

@@ -20,6 +20,16 @@ def describe_seconds(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 3 * 3600 else f"{seconds / 3600:.1f} h"
 
 
+def describe_bytes(size: float) -> str:
+    """`640 MiB`, `1.2 GiB`, `35 TiB`: a size as one reads it; from a GiB on with one decimal below ten."""
+    value, unit = size / 1024**2, "MiB"
+    for larger in ("GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.1f} {unit}" if value < 10 and unit != "MiB" else f"{value:.0f} {unit}"
+
+
 def round_number(value: float) -> float:
     """Two significant digits: enough for a person, and a status does not change all the time."""
     if value == 0 or not math.isfinite(value):

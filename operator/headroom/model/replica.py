@@ -5,10 +5,11 @@ Names derive only from set, ordinal and incarnation, so that every step finds wh
 
 import hashlib
 import re
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from headroom.model.frozen import FrozenMap
 from headroom.model.text import parse_count
 from headroom.reasons import Reason
 
@@ -27,7 +28,11 @@ RETAINED_LABEL = "headroom.dev/retained-from"
 SEEDED_ANNOTATION = "headroom.dev/seeded"
 """On a claim whose volume has a complete copy, which a set that retains volumes keeps."""
 
-SLOT_PATTERN = re.compile(r"^hr_([0-9a-f]{8})_([0-9a-f]{8})_(0|[1-9][0-9]*)_([0-9a-z]+)$")
+COPY_SOURCE_ANNOTATION = "headroom.dev/copy-source"
+COPY_WHY_ANNOTATION = "headroom.dev/copy-why"
+
+SLOT_PATTERN = re.compile(r"^hr_([0-9a-f]{8})_([0-9a-f]{8})_(0|[1-9][0-9]*|s)_([0-9a-z]+)$")
+"""Installation, set, ordinal (or `s`: the anchor of a snapshot) and incarnation."""
 MEMBER_PATTERN = re.compile(r"^(.+)-(0|[1-9][0-9]*)-([0-9a-z]+)$")
 ANY_SLOT_PREFIX = "hr_"
 INCARNATION_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -72,6 +77,14 @@ def format_incarnation(moment: datetime) -> str:
         left, digit = divmod(left, len(INCARNATION_DIGITS))
         text = INCARNATION_DIGITS[digit] + text
     return text or "0"
+
+
+def parse_incarnation(text: str) -> datetime | None:
+    """The second that an incarnation was named after; None for a text that cannot be one."""
+    try:
+        return datetime.fromtimestamp(int(text, len(INCARNATION_DIGITS)), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def slot_prefix(install_id: str, set_uid: str = "") -> str:
@@ -142,6 +155,7 @@ class PodFacts:
     `ends_at`: when the grace period of a pod that is being deleted is over. `role_label` is the text on the pod,
     which anybody can write; `role` is what it means. `has_tls`: its server was started with a certificate. `authority`
     is the certificate (PEM) that verifies it, which its seed step made and reported; empty where the user gave one.
+    `copy_source` names what its seed step copies from, and `copy_why` says why; empty on a pod of an earlier version.
     """
 
     name: str
@@ -160,11 +174,18 @@ class PodFacts:
     role_label: str | None = None
     has_tls: bool = False
     authority: str = ""
+    copy_source: str = ""
+    copy_why: str = ""
     unschedulable: str = ""
     seed: ContainerFacts = ContainerFacts()
     server: ContainerFacts = ContainerFacts()
     draining_since: datetime | None = None
     why: Reason | None = None
+
+    @property
+    def is_copying(self) -> bool:
+        """Its volume has no complete copy yet, as far as it tells."""
+        return self.role is Role.PROVISIONING and not self.seed.is_done
 
     @property
     def is_ended(self) -> bool:
@@ -177,6 +198,9 @@ class ClaimFacts:
     """A member's claim; `retire` is set once it was decided that the member goes, `slot` names its slot.
 
     `is_seeded`: it was recorded that the volume has a complete copy, which only a set that retains volumes does.
+    `restored_from` names the VolumeSnapshot that its volume is created from, `snapshot` the one that its member was
+    stopped for, with the first of its `stamps` as annotations. `why` says why it is made in the way it is.
+    `provisioner` is the driver of its volume, empty if not known.
     """
 
     name: str
@@ -188,3 +212,8 @@ class ClaimFacts:
     retire: Reason | None = None
     slot: str = ""
     is_seeded: bool = False
+    restored_from: str = ""
+    why: str = ""
+    snapshot: str = ""
+    stamps: FrozenMap[str, str] = field(default_factory=FrozenMap)
+    provisioner: str = ""

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from headroom.api.base import SpecModel
 from headroom.api.v1alpha1.autoscaling import Horizon
 from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
-from headroom.api.v1alpha1.provisioning import Method, Source
 from headroom.api.v1alpha1.queue import Claims
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
@@ -57,14 +56,7 @@ TABLES: Mapping[type[SpecModel], Sequence[NotYet]] = {
             is_default_unmet=True,
         ),
         NotYet("schedules", "`replicas`, `standbys` or the signals hold at all times"),
-        NotYet("provisioning.method", "every replica starts from a base backup", (Method.BASE_BACKUP,)),
-        NotYet(
-            "provisioning.source", "a base backup is taken from the primary", (Source.PRIMARY,), is_default_unmet=True
-        ),
-        NotYet("provisioning.snapshots", "no snapshots are taken"),
         NotYet("routing.rebalance.enabled", "clients find new replicas when they connect again"),
-        NotYet("warmup.prewarm", "the cache of a standby fills as it serves", (False,), is_default_unmet=True),
-        NotYet("warmup.budget", "the cache of a standby fills as it serves"),
     ),
     WorkerPoolSpec: (
         NotYet("workers.suspendRef", "the CronJob is never suspended"),

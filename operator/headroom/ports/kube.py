@@ -48,6 +48,8 @@ ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets")
 NODE = Kind("v1", "Node", "nodes")
+VOLUME_SNAPSHOT = Kind("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "volumesnapshots")
+VOLUME_SNAPSHOT_CLASS = Kind("snapshot.storage.k8s.io/v1", "VolumeSnapshotClass", "volumesnapshotclasses")
 DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 HORIZONTAL_POD_AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
@@ -58,8 +60,10 @@ REPLICA_SET = Kind("headroom.dev/v1alpha1", "ReplicaSet", "replicasets")
 DATABASE_GUARD = Kind("headroom.dev/v1alpha1", "DatabaseGuard", "databaseguards")
 
 OUR_KINDS = (DATABASE_GUARD, REPLICA_SET, WORKER_POOL)
-SET_CHILDREN = (POD, CLAIM, ENDPOINT_SLICE, SERVICE, CONFIG_MAP, DISRUPTION_BUDGET)
+SET_CHILDREN = (POD, CLAIM, ENDPOINT_SLICE, SERVICE, CONFIG_MAP, DISRUPTION_BUDGET, VOLUME_SNAPSHOT)
 """Watched only with the label of a set, so that no other pod or ConfigMap of the cluster is kept."""
+OPTIONAL = (VOLUME_SNAPSHOT,)
+"""Kinds that a cluster may lack; whether it has them is found out once, at the start."""
 WORKLOADS = (DEPLOYMENT, STATEFUL_SET)
 WATCHED = (*OUR_KINDS, *SET_CHILDREN, *WORKLOADS, HORIZONTAL_POD_AUTOSCALER)
 """What the cache holds; any other kind is read live."""

@@ -20,6 +20,7 @@ from headroom.model.database import (
 from headroom.model.libraries import ServerLibraries
 from headroom.model.timelines import TimelineHistory
 from headroom.model.waits import WaitSample
+from headroom.model.warmup import BlockRange
 from headroom.ports.signals import QueueTables
 
 
@@ -60,6 +61,10 @@ class PrimaryLink(Protocol):
         """Base backups that stream now."""
         ...
 
+    async def data_bytes(self) -> int:
+        """What all databases take on disk, and so a copy; takes a short connection, since it looks at each file."""
+        ...
+
     async def slots(self, prefix: str) -> Sequence[SlotFacts]:
         """Physical slots whose name starts with `prefix`."""
         ...
@@ -84,7 +89,7 @@ class PrimaryLink(Protocol):
 class SlotLink(Protocol):
     """Slot SQL on a primary, run as the replication role (one connection, opened when first needed).
 
-    Both changes need the lease (`Fence`); dropping also needs the installation's lock on that server, which an open
+    All changes need the lease (`Fence`); dropping also needs the installation's lock on that server, which an open
     `PrimaryLink` to it holds: without it `PrimaryUnavailable` (GuardNotReady) is raised and nothing is sent.
     """
 
@@ -96,8 +101,18 @@ class SlotLink(Protocol):
         """The timelines that led to the one that this server writes; `PrimaryUnavailable` if another server answers."""
         ...
 
-    async def ensure_slot(self, name: str) -> SlotFacts:
-        """Create the physical slot with immediately_reserve unless it exists; return the slot."""
+    async def ensure_slot(self, name: str, *, copied_from: str = "") -> SlotFacts:
+        """Create the physical slot unless it exists; return the slot.
+
+        It reserves WAL at once: from the present redo position on, or what the slot `copied_from` keeps. Without that
+        one `PrimaryUnavailable` (SlotLost) is raised, and nothing is created.
+        """
+        ...
+
+    async def touch_slot(self, name: str) -> bool:
+        """Use a slot that nobody uses, and leave it where it is, so that the server does not give it up as idle; False
+        if it is gone, in use, or keeps no WAL.
+        """
         ...
 
     async def drop_slot(self, name: str, *, ends_sender: bool = False) -> bool:
@@ -116,12 +131,45 @@ class ReplicaLink(Protocol):
         """Role, replay position, walreceiver and sessions in one statement."""
         ...
 
+    async def backups(self) -> Sequence[BackupProgress]:
+        """Base backups that this replica sends now, on the same connection."""
+        ...
+
     async def libraries(self) -> ServerLibraries:
         """As `PrimaryLink.libraries`, of this replica; it may take seconds, and no probe waits for it."""
         ...
 
     async def end_sessions(self, *, only_idle: bool) -> int:
         """Terminate client sessions other than ours; returns how many were asked to end."""
+        ...
+
+    async def close(self) -> None:
+        """End the connection."""
+        ...
+
+
+class WarmupLink(Protocol):
+    """A connection to one replica with the login that fills caches. It runs no code of the database's users: functions
+    of pg_buffercache and pg_prewarm themselves are called, and no relation is read by a query.
+
+    Each call raises `Refused` where the login or an extension does not serve (the message has the remedy), and
+    `PrimaryUnavailable` (MemberPromoted) on a server that is not in recovery.
+    """
+
+    async def describe(self) -> tuple[str, int]:
+        """The server's `cluster_name`, and the blocks that its shared_buffers hold."""
+        ...
+
+    async def read_hot(self, most_blocks: int) -> tuple[BlockRange, ...]:
+        """What of the connection's database is often used in this cache, the hottest first; no more than so many
+        blocks, those between hot neighbours included. It takes seconds of a large cache.
+        """
+        ...
+
+    async def warm(self, ranges: Sequence[BlockRange]) -> int | None:
+        """Read ranges of one relation into this cache; how many blocks that were. None, at once, if somebody has locked
+        the relation or waits to, and if it is gone or was rewritten.
+        """
         ...
 
     async def close(self) -> None:
@@ -191,6 +239,10 @@ class Postgres(Protocol):
 
     async def open_replica(self, target: ConnectionTarget) -> ReplicaLink:
         """Connect to one replica by its pod address."""
+        ...
+
+    async def open_warmup(self, target: ConnectionTarget) -> WarmupLink:
+        """Connect to one replica with the login that fills caches."""
         ...
 
     async def open_queue(self, target: ConnectionTarget) -> QueueLink:

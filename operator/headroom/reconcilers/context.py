@@ -8,15 +8,16 @@ from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
 
 from headroom.errors import Conflict, KubeUnavailable, NotLeading, Refused, Unavailable
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Finding
 from headroom.model.moments import Moment
 from headroom.policy.permitted import Permitted
 from headroom.ports.clock import Clock
-from headroom.ports.kube import Kube, KubeCache, Manifest
+from headroom.ports.kube import Kind, Kube, KubeCache, Manifest
 from headroom.ports.postgres import Postgres
 from headroom.ports.signals import QueueProbes
 from headroom.ports.telemetry import Telemetry
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.reporter import StatusReporter
 from headroom.reconcilers.servers import Servers
 
@@ -51,6 +52,8 @@ class Services:
     watch_namespaces: tuple[str, ...] = ()
     permitted: Permitted = field(default_factory=Permitted)
     """The images and Secrets that specs may name."""
+    unserved: frozenset[Kind] = frozenset()
+    """The optional kinds that the cluster does not have."""
 
     @property
     def swept_ids(self) -> tuple[str, ...]:

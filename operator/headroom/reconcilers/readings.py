@@ -27,6 +27,8 @@ SLOTS_AGE_SECONDS = 1.0
 BACKUPS_AGE_SECONDS = 1.0
 LIBRARIES_AGE_SECONDS = 25.0
 """They are asked for every 30 s at most, by each set in its own turn, and a reading walks through all databases."""
+SIZE_AGE_SECONDS = 600.0
+"""The server looks at each file of each database for it, and nothing changes fast enough to matter to a copy."""
 HISTORY_WAIT_SECONDS = 0.3
 """Longer than the answer of a server that is well; no ejection waits for one that is not."""
 HISTORY_RETRY_SECONDS = 5.0
@@ -135,6 +137,7 @@ class ServerReadings:
     slots: SharedReading[Sequence[SlotFacts]]
     backups: SharedReading[Sequence[BackupProgress]]
     libraries: SharedReading[ServerLibraries]
+    data_bytes: SharedReading[int]
 
     @classmethod
     def over(cls, link: PrimaryLink, clock: Clock) -> "ServerReadings":
@@ -144,4 +147,5 @@ class ServerReadings:
             SharedReading(clock, lambda: link.slots(ANY_SLOT_PREFIX), SLOTS_AGE_SECONDS),
             SharedReading(clock, link.backups, BACKUPS_AGE_SECONDS),
             SharedReading(clock, link.libraries, LIBRARIES_AGE_SECONDS),
+            SharedReading(clock, link.data_bytes, SIZE_AGE_SECONDS),
         )

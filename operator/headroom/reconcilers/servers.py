@@ -140,6 +140,10 @@ class Servers:
         """Base backups that stream now; raises PrimaryUnavailable."""
         return await self._readings(guard).backups.read()
 
+    async def read_data_bytes(self, guard: GuardKey) -> int:
+        """What the primary's databases take on disk, as of the last ten minutes; raises PrimaryUnavailable."""
+        return await self._readings(guard).data_bytes.read()
+
     async def read_libraries(self, guard: GuardKey, version: object) -> ServerLibraries:
         """What the primary's image has and its databases need; may take seconds. Raises PrimaryUnavailable.
 

@@ -104,6 +104,11 @@ async def test_connections_are_counted_by_role_and_database_with_their_limits(wo
     assert (counts.roles[APPLICATION.username].limit, counts.databases[DATABASE].limit) == (None, None)
 
 
+async def test_what_there_is_to_copy_is_known(world: World) -> None:
+    link = await world.postgres.open_primary(world.target())
+    assert 10 * 1024**2 < await link.data_bytes() < 1024**3
+
+
 async def test_no_backup_streams(world: World) -> None:
     link = await world.postgres.open_primary(world.target())
     assert list(await link.backups()) == []

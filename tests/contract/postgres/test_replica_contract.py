@@ -62,6 +62,11 @@ async def test_lag_is_small_while_replay_runs_and_grows_while_it_is_paused(world
     await world.eventually(is_caught_up)
 
 
+async def test_a_replica_sends_no_copy_unless_one_is_made(world: World) -> None:
+    _, replica = await open_both(world)
+    assert list(await replica.backups()) == []
+
+
 async def test_a_promoted_replica_is_never_eligible(world: World) -> None:
     primary, replica = await open_both(world)
     mark = await primary.mark()

@@ -22,6 +22,44 @@ async def test_a_slot_is_made_once_and_reserves_wal_at_once(world: World) -> Non
     assert (await primary.identify()).slots_used == 1
 
 
+async def test_a_copy_keeps_what_its_source_keeps(world: World) -> None:
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    anchor = await slots.ensure_slot("hr_aaaa_bbbb_s_1")
+    world.write()
+    copy = await slots.ensure_slot("hr_aaaa_bbbb_1_1", copied_from="hr_aaaa_bbbb_s_1")
+    assert (copy.restart_lsn, copy.has_xmin, copy.is_active) == (anchor.restart_lsn, False, False)
+    again = await slots.ensure_slot("hr_aaaa_bbbb_1_1", copied_from="hr_gone")
+    assert again.restart_lsn == copy.restart_lsn, "one that exists is taken as it is"
+
+
+async def test_a_copy_of_nothing_is_not_made(world: World) -> None:
+    primary = await world.postgres.open_primary(world.target())
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    with pytest.raises(PrimaryUnavailable) as caught:
+        await slots.ensure_slot("hr_aaaa_bbbb_1_1", copied_from="hr_aaaa_bbbb_s_1")
+    assert caught.value.reason is Reason.SLOT_LOST
+    assert list(await primary.slots("hr_")) == []
+
+
+async def test_a_slot_that_was_touched_stays_where_it_is(world: World) -> None:
+    primary = await world.postgres.open_primary(world.target())
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    before = await slots.ensure_slot("hr_aaaa_bbbb_s_1")
+    world.write()
+    assert await slots.touch_slot("hr_aaaa_bbbb_s_1")
+    (after,) = await primary.slots("hr_aaaa_bbbb_s_1")
+    assert (after.restart_lsn, after.wal_status, after.is_active) == (before.restart_lsn, "reserved", False)
+    assert after.inactive_seconds is None or after.inactive_seconds < 5
+
+
+async def test_a_slot_that_is_gone_or_in_use_is_not_touched(world: World) -> None:
+    slots = await world.postgres.open_slots(world.target(), REPLICATION)
+    assert not await slots.touch_slot("hr_gone")
+    await slots.ensure_slot("hr_used")
+    world.use_slot("hr_used")
+    assert not await slots.touch_slot("hr_used")
+
+
 async def test_slots_are_listed_by_prefix(world: World) -> None:
     primary = await world.postgres.open_primary(world.target())
     slots = await world.postgres.open_slots(world.target(), REPLICATION)
@@ -90,6 +128,8 @@ async def test_without_the_lease_nothing_is_made_or_dropped(world: World) -> Non
         await slots.ensure_slot("hr_b")
     with pytest.raises(NotLeading):
         await slots.drop_slot("hr_a")
+    with pytest.raises(NotLeading):
+        await slots.touch_slot("hr_a")
     assert [slot.name for slot in await primary.slots("hr_")] == ["hr_a"]
 
 

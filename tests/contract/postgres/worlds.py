@@ -12,16 +12,18 @@ from headroom.adapters.clock import SystemClock
 from headroom.adapters.inmemory.clock import MemoryClock
 from headroom.adapters.inmemory.postgres import MemoryPostgres
 from headroom.adapters.inmemory.postgres_server import DEFAULT_LIBRARIES, MemoryRole, MemoryServer, MemorySession
+from headroom.adapters.inmemory.postgres_warmup import READS_ALL
 from headroom.adapters.postgres import PsycopgPostgres, SessionNames
 from headroom.errors import NotLeading
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.model.libraries import DEFAULT_COLLATION, CollationFacts, DatabaseLibraries
-from headroom.ports.postgres import Postgres, PrimaryLink, QueueLink, ReplicaLink, SlotLink
-from tests.postgres_server import APPLICATION, DATABASE, MONITOR, REPLICATION, Server, ServerMaker, local_dialer
+from headroom.ports.postgres import Postgres, PrimaryLink, QueueLink, ReplicaLink, SlotLink, WarmupLink
+from tests.postgres_server import APPLICATION, DATABASE, MONITOR, REPLICATION, WARMUP, Server, ServerMaker, local_dialer
 
 CLOSED_DATABASE = "closed"
 REPLICA_NAME = "store-0-a"
 """The replica's cluster_name."""
+HOT_BLOCKS = 300
 
 
 @dataclass
@@ -55,6 +57,9 @@ class TrackedPostgres:
     async def open_replica(self, target: ConnectionTarget) -> ReplicaLink:
         return self._keep(await self.inner.open_replica(target))
 
+    async def open_warmup(self, target: ConnectionTarget) -> WarmupLink:
+        return self._keep(await self.inner.open_warmup(target))
+
     async def open_queue(self, target: ConnectionTarget) -> QueueLink:
         return self._keep(await self.inner.open_queue(target))
 
@@ -81,7 +86,7 @@ class World(ABC):
     def target(self, credentials: Credentials = MONITOR, **changes: Any) -> ConnectionTarget: ...
 
     @abstractmethod
-    def replica_target(self) -> ConnectionTarget: ...
+    def replica_target(self, credentials: Credentials = MONITOR) -> ConnectionTarget: ...
 
     @abstractmethod
     def other_process(self) -> Postgres:
@@ -140,6 +145,33 @@ class World(ABC):
     def need_libraries(self) -> None:
         """An extension (pg_trgm), an index in the ICU collation public.german, and a database that shuts us out."""
 
+    @abstractmethod
+    def allow_warmup(self) -> None:
+        """The login for caches and its extensions, as headroom-setup.sql makes them."""
+
+    @abstractmethod
+    def heat(self) -> tuple[int, int]:
+        """A relation of HOT_BLOCKS blocks, all of them often read on the replica: its oid and its file."""
+
+    @abstractmethod
+    def restart_replica(self) -> None:
+        """Its cache is empty afterwards."""
+
+    @abstractmethod
+    def lock_relation(self) -> None:
+        """Somebody keeps the hot relation from all others, on the replica too."""
+
+    @abstractmethod
+    def rewrite_relation(self) -> None:
+        """The hot relation gets another file."""
+
+    @abstractmethod
+    def drop_extension(self, name: str) -> None: ...
+
+    @abstractmethod
+    def revoke_reading(self) -> None:
+        """The login for caches may read nothing any more."""
+
     async def eventually(self, look: Callable[[], Awaitable[bool]]) -> None:
         """Wait for something the other side does in its own time."""
         end = time.monotonic() + 10
@@ -174,8 +206,8 @@ class MemoryContractWorld(World):
             **{"host": "primary", "port": 5432, "database": DATABASE, **changes}, credentials=credentials
         )
 
-    def replica_target(self) -> ConnectionTarget:
-        return self.target(host="replica")
+    def replica_target(self, credentials: Credentials = MONITOR) -> ConnectionTarget:
+        return self.target(credentials, host="replica")
 
     def other_process(self) -> Postgres:
         return self.track(MemoryPostgres(self.clock, self.fence, holder="headroom-2", servers=self.memory.servers))
@@ -243,6 +275,30 @@ class MemoryContractWorld(World):
         for server in (self.primary, self.replica):
             server.libraries = replace(DEFAULT_LIBRARIES, databases=databases)
 
+    def allow_warmup(self) -> None:
+        self.primary.roles[WARMUP.username] = MemoryRole(WARMUP.password, frozenset({READS_ALL}))
+
+    def heat(self) -> tuple[int, int]:
+        self.replica.cache.sizes[16_400, 16_400] = HOT_BLOCKS
+        for _ in range(3):
+            self.replica.cache.read(16_400, 0, HOT_BLOCKS - 1)
+        return 16_400, 16_400
+
+    def restart_replica(self) -> None:
+        self.replica.restart()
+
+    def lock_relation(self) -> None:
+        self.replica.cache.locked.add(16_400)
+
+    def rewrite_relation(self) -> None:
+        self.replica.cache.sizes = {(16_400, 16_500): HOT_BLOCKS}
+
+    def drop_extension(self, name: str) -> None:
+        self.replica.cache.extensions.remove(name)
+
+    def revoke_reading(self) -> None:
+        self.replica.roles[WARMUP.username].rights = frozenset()
+
 
 @dataclass
 class RealContractWorld(World):
@@ -272,8 +328,8 @@ class RealContractWorld(World):
     def target(self, credentials: Credentials = MONITOR, **changes: Any) -> ConnectionTarget:
         return self.primary.target(credentials, **changes)
 
-    def replica_target(self) -> ConnectionTarget:
-        return self.replica.target()
+    def replica_target(self, credentials: Credentials = MONITOR) -> ConnectionTarget:
+        return self.replica.target(credentials)
 
     def other_process(self) -> Postgres:
         return self._adapter("two")
@@ -375,6 +431,43 @@ class RealContractWorld(World):
         self.primary.sql("CREATE TABLE names (name text COLLATE german PRIMARY KEY)")
         self.primary.sql(f"CREATE DATABASE {CLOSED_DATABASE}")
         self.primary.sql(f"REVOKE CONNECT ON DATABASE {CLOSED_DATABASE} FROM PUBLIC")
+        self.replica.wait_for_replay(self.primary)
+
+    def allow_warmup(self) -> None:
+        self.primary.run_setup_script(warmup="1")
+
+    def heat(self) -> tuple[int, int]:
+        self.primary.sql("CREATE TABLE hot (id int, filler text) WITH (fillfactor = 10)")  # one row a block
+        rows = "SELECT number, repeat('x', 600) FROM generate_series(1, %s) AS number"
+        self.primary.sql(f"INSERT INTO hot {rows}", [HOT_BLOCKS])
+        self.replica.wait_for_replay(self.primary)
+        for _ in range(3):
+            self.replica.sql("SELECT sum(length(filler)) FROM hot")
+        [row] = self.replica.sql("SELECT 'hot'::regclass::oid::int AS oid, pg_relation_filenode('hot')::int AS file")
+        return row["oid"], row["file"]
+
+    def restart_replica(self) -> None:
+        self.replica.restart()
+
+    def lock_relation(self) -> None:
+        client = self.primary.connect()
+        self._clients.append(client)
+        client.execute("BEGIN")
+        client.execute("LOCK TABLE hot IN ACCESS EXCLUSIVE MODE")
+        # Replay takes the lock with the next record that the primary flushes.
+        self.write()
+        self.replica.wait_for_replay(self.primary)
+
+    def rewrite_relation(self) -> None:
+        self.primary.sql("VACUUM FULL hot")
+        self.replica.wait_for_replay(self.primary)
+
+    def drop_extension(self, name: str) -> None:
+        self.primary.sql(f"DROP EXTENSION {name}")
+        self.replica.wait_for_replay(self.primary)
+
+    def revoke_reading(self) -> None:
+        self.primary.sql(f"REVOKE pg_read_all_data FROM {WARMUP.username}")
         self.replica.wait_for_replay(self.primary)
 
     def close(self) -> None:

@@ -10,7 +10,17 @@ import pytest
 
 from headroom.model.database import Credentials
 from headroom.ports.postgres import Postgres
-from tests.postgres_server import APPLICATION, DATABASE, MONITOR, QUEUE, REPLICATION, SETUP_SQL, Server, ServerMaker
+from tests.postgres_server import (
+    APPLICATION,
+    DATABASE,
+    MONITOR,
+    QUEUE,
+    REPLICATION,
+    SETUP_SQL,
+    WARMUP,
+    Server,
+    ServerMaker,
+)
 
 
 def fresh(primary: Server) -> Server:
@@ -77,6 +87,29 @@ def test_a_standby_is_refused_with_a_sentence(primary: Server, servers: ServerMa
         replica.run_setup_script()
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_login_for_caches_is_made_when_it_is_asked_for(primary: Server, times: int) -> None:
+    assert primary.sql("SELECT 1 FROM pg_roles WHERE rolname = %s", [WARMUP.username]) == []
+    assert primary.sql("SELECT 1 FROM pg_extension WHERE extname IN ('pg_buffercache', 'pg_prewarm')") == []
+    for _ in range(times):
+        primary.run_setup_script(warmup="1")
+    found = primary.sql(
+        "SELECT ARRAY(SELECT g.rolname::text FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid"
+        "             WHERE m.member = r.oid) AS member_of, rolsuper OR rolcreaterole OR rolreplication AS is_more,"
+        " (SELECT rolpassword LIKE 'SCRAM-SHA-256$%%' FROM pg_authid a WHERE a.oid = r.oid) AS is_scram"
+        " FROM pg_roles r WHERE rolname = %s",
+        [WARMUP.username],
+    )
+    assert found == [{"member_of": ["pg_read_all_data"], "is_more": False, "is_scram": True}]
+    made = primary.sql(
+        "SELECT extname::text AS name, extnamespace::regnamespace::text AS schema FROM pg_extension"
+        " WHERE extname LIKE 'pg%%' ORDER BY 1"
+    )
+    assert made == [{"name": "pg_buffercache", "schema": "headroom"}, {"name": "pg_prewarm", "schema": "headroom"}]
+    with primary.connect(WARMUP.username, WARMUP.password) as client:
+        assert client.execute("SELECT 1 AS one").fetchall() == [{"one": 1}]
+
+
 @pytest.mark.parametrize("login", [MONITOR, QUEUE, REPLICATION], ids=lambda login: login.username)
 def test_no_login_owns_or_reads_or_writes_a_table(primary: Server, login: Credentials) -> None:
     primary.sql("CREATE TABLE public.accounts (id int)")
@@ -121,9 +154,9 @@ def test_no_password_reaches_the_server_or_a_command_line(servers: ServerMaker) 
         **{"pg_stat_statements.track": "all", "pg_stat_statements.track_utility": "on"},
     )
     server.sql("CREATE EXTENSION pg_stat_statements")
-    passwords = {f"{name}_PASSWORD": f"do-not-log-{name}" for name in ("MONITOR", "QUEUE", "REPLICATION")}
+    passwords = {f"{name}_PASSWORD": f"do-not-log-{name}" for name in ("MONITOR", "QUEUE", "REPLICATION", "WARMUP")}
     with seen_arguments() as arguments:
-        server.run_setup_script(passwords=passwords)
+        server.run_setup_script(passwords=passwords, warmup="1")
     assert any("headroom-setup.sql" in line for line in arguments), "psql was seen"
     assert not [line for line in arguments if "do-not-log" in line]
     kept = [row["query"] for row in server.sql("SELECT query FROM pg_stat_statements")]

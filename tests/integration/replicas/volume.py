@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,8 @@ from headroom.manifests.configuration import (
     build_postgresql_conf,
     load_scripts,
 )
+from headroom.manifests.copy_source import build_source_environment
+from headroom.model.copies import FROM_PRIMARY, CopySource
 from headroom.model.database import ConnectionTarget, ServerFacts
 from headroom.model.frozen import FrozenMap
 from tests.ports import find_free_port
@@ -43,6 +45,12 @@ class Volume:
     certificate: tuple[str, str] | None = None
     hba: Sequence[str] = ()
     allows_plaintext: bool = True
+    slot: str = SLOT
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What its pod's environment has, beside or instead of what each pod's has."""
+    name: str = "store-0-a"
+    source: CopySource = FROM_PRIMARY
+    source_port: int = 0
     port: int = field(default_factory=find_free_port)
     server: "subprocess.Popen[bytes] | None" = None
     begun: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
@@ -54,7 +62,13 @@ class Volume:
             here = text.replace(SOCKETS, str(self.folder / "run")).replace(f"-p {PORT}", f"-p {self.port}")
             (self.folder / "config" / name).write_text(here)
         settings = ReplicaSettings(
-            {}, self.hba, True, timedelta(seconds=10), MONITOR.username, allows_plaintext=self.allows_plaintext
+            {},
+            self.hba,
+            True,
+            timedelta(seconds=10),
+            MONITOR.username,
+            replication_role=REPLICATION.username,
+            allows_plaintext=self.allows_plaintext,
         )
         conf = build_postgresql_conf(settings, self.facts).replace(SOCKETS, str(self.folder / "run"))
         (self.folder / "config" / "postgresql.conf").write_text(conf.replace(f"'{PORT}'", f"'{self.port}'"))
@@ -97,15 +111,21 @@ class Volume:
     def environment(self, **changes: str) -> dict[str, str]:
         ca_file = f"{CONFIG_FOLDER}/{CA_FILE}" if self.target.ca_pem is not None else None
         major = self.primary.installation.major
-        conninfo = build_conninfo(self.target, REPLICATION.username, SLOT, ca_file, major)
-        for mounted, name in ((RUN_FOLDER, "run"), (CONFIG_FOLDER, "config")):
-            conninfo = conninfo.replace(mounted, str(self.folder / name))
+        conninfo = self._localise(build_conninfo(self.target, REPLICATION.username, self.slot, ca_file, major))
+        copying = build_source_environment(
+            self.source,
+            self.target,
+            user=REPLICATION.username,
+            slot=self.slot,
+            major=major,
+            primary_conninfo=conninfo,
+        )
         values = {
             "PATH": f"{self.primary.installation.bin_folder}:/usr/sbin:/usr/bin:/sbin:/bin",
             "PGDATA": str(self.pgdata),
             "CONFIG": str(self.folder / "config"),
-            "NAME": "store-0-a",
-            "SLOT": SLOT,
+            "NAME": self.name,
+            "SLOT": self.slot,
             "SYSTEM_IDENTIFIER": self.facts.system_identifier,
             "MAJOR": str(major),
             "PRIMARY_CONNINFO": conninfo,
@@ -114,11 +134,12 @@ class Volume:
             "REPLICATION_USER": REPLICATION.username,
             "CLIENT_TLS": str(self.folder / "client-tls") if self.target.client_certificate_pem is not None else "",
             "SERVER_TLS": str(self.folder / "server-tls") if self.certificate is not None else "",
-            "SERVER_NAMES": "store-read store-read.shop store-read.shop.svc store-0-a localhost",
+            "SERVER_NAMES": f"store-read store-read.shop store-read.shop.svc {self.name} localhost",
             "AUTHORITY_DAYS": "3650",
             "CERTIFICATE_DAYS": "90",
             "REPORT": str(self.folder / "run" / "report"),
             "DATABASE": DATABASE,
+            **{name: self._localise(text) for name, text in copying.items()},
             "TRIES": "1",
             "MAX_RATE_KIB": "",
             "LOCK_SECONDS": "1",
@@ -127,7 +148,15 @@ class Volume:
             "DRAIN_SECONDS": "5",
             "MONITOR_ROLE": MONITOR.username,
         }
-        return {**values, **changes}
+        return {**values, **self.variables, **changes}
+
+    def _localise(self, conninfo: str) -> str:
+        """The same with the folders of this machine, and with the port of a source."""
+        for mounted, name in ((RUN_FOLDER, "run"), (CONFIG_FOLDER, "config")):
+            conninfo = conninfo.replace(mounted, str(self.folder / name))
+        if not self.source.is_standby:
+            return conninfo
+        return conninfo.replace(f"hostaddr=127.0.0.1 port={PORT}", f"hostaddr=127.0.0.1 port={self.source_port}")
 
     def command(self, script: str) -> list[str]:
         installed = self.primary.installation
@@ -239,6 +268,25 @@ class Volume:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
+
+    def stop_fast(self) -> None:
+        """End the server as a pod's end does, cleanly."""
+        assert self.run("stop.sh").returncode == 0
+        assert self.server is not None
+        self.server.wait(20)
+
+    def signal_all(self, what: signal.Signals) -> None:
+        """To the server and its backends, which have sessions of their own."""
+        assert self.server is not None
+        path = Path(f"/proc/{self.server.pid}/task/{self.server.pid}/children")
+        for pid in [self.server.pid, *map(int, path.read_text().split())]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, what)
+
+    def take_snapshot(self, folder: Path) -> None:
+        """Copy all that is on the volume, as a driver's snapshot of it does, over what another folder has."""
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", str(self.folder / "data"), str(folder)], check=True)
 
     def close(self) -> None:
         self.stop_at_once()

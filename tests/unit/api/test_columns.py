@@ -42,7 +42,7 @@ def test_why_ready_is_false_is_beside_it(kind: KindDefinition) -> None:
 
 def test_what_nothing_fills_is_not_shown() -> None:
     names = {column.name for kind in KINDS for column in kind.columns}
-    assert not names & {"Pin", "Snapshot-Sec", "Snapshot(s)"}
+    assert not names & {"Pin", "Snapshot(s)"}
 
 
 def test_failed_jobs_are_a_column_of_the_wide_screen() -> None:

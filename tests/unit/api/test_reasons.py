@@ -5,7 +5,8 @@ import re
 import pytest
 
 from headroom.api.reference import describe
-from headroom.reasons import ConditionType, Reason
+from headroom.model.condition_types import ConditionType
+from headroom.reasons import Reason
 
 TEXTS = {**describe(ConditionType), **describe(Reason)}
 ACRONYMS = ("CPU", "TLS", "WAL", "DB")

@@ -11,7 +11,8 @@ from typing import Any
 
 from e2e.invariants.checker import Checker
 from e2e.invariants.suspicion import Invariant
-from headroom.ports.kube import CLAIM, POD, REPLICA_SET, Kind
+from headroom.model.snapshot import ANCHOR, CONSISTENCY, SNAPSHOT_ANNOTATION
+from headroom.ports.kube import CLAIM, POD, REPLICA_SET, VOLUME_SNAPSHOT, Kind
 from tests.controllers import ref_to
 from tests.memory_world import CrashFence
 from tests.unit.crashes.outside import Outside, Picture
@@ -220,8 +221,18 @@ def find_orphans(world: World) -> Iterator[str]:
             world.check_no_orphan(ref)
         except AssertionError:
             yield f"slots {world.slots()}, claims {world.names(CLAIM)}, pods {world.names(POD)} are not the same"
-    if not sets and world.slots():
-        yield f"no set is left, and these slots are: {world.slots()}"
+    if not sets and (world.slots() or world.anchors()):
+        yield f"no set is left, and these slots are: {world.slots()}, {world.anchors()}"
+    snapshots = {item["metadata"]["annotations"][ANCHOR]: item for item in world.children(VOLUME_SNAPSHOT)}
+    if sets and sorted(snapshots) != world.anchors():
+        yield f"anchors {world.anchors()} are not those of the snapshots {sorted(snapshots)}"
+    for anchor, item in snapshots.items():
+        name = item["metadata"]["name"]
+        if name in world.snapshots.of_running and item["metadata"]["annotations"][CONSISTENCY] == "Stopped":
+            yield f"{name} ({anchor}) was taken of a server that ran"
+    for item in world.children(CLAIM):
+        if SNAPSHOT_ANNOTATION in item["metadata"]["annotations"]:
+            yield f"{item['metadata']['name']} is still stopped for a snapshot"
 
 
 def find_crashes(writes: list[Write]) -> list[Crash]:

@@ -6,10 +6,11 @@ from typing import Any
 from e2e.invariants.suspicion import Invariant
 from headroom.adapters.inmemory.postgres_server import MemorySession
 from headroom.model.replica import MemberId, Role, hash8
-from headroom.ports.kube import CLAIM, POD, ObjectRef
+from headroom.ports.kube import CLAIM, POD, VOLUME_SNAPSHOT, ObjectRef
 from tests.failover import fail_over
 from tests.manifests import NAMESPACE
 from tests.memory_world import INSTALL, LATE
+from tests.snapshots import SNAPSHOTS, add_snapshot, restored
 from tests.unit.crashes.enumerator import Life
 from tests.unit.world import GUARD, POOL, SET, World
 
@@ -18,6 +19,9 @@ LEFT_BEHIND = {Invariant.SLOTS_ARE_MEMBERS: "what a set left behind stays until 
 QUICK = {"scaleDown": {"stabilizationWindow": "5s", "maxStepPercent": 100}}
 MOST_WORKERS = 12
 STALE_SECONDS = 8.0
+RESTORES = {"method": "Auto", "snapshots": SNAPSHOTS}
+ANCHOR_SEEN_SECONDS = 3.0
+"""Until every pass knows of a new slot: they share what one of them has read."""
 NEW_IMAGE = "postgres:17.1"
 QUERY_SECONDS = 3.0
 
@@ -49,6 +53,36 @@ def without_guard(world: World) -> None:
     world.add_guard()
     world.cluster.remove(GUARD)
     world.add_pool(replicas=1, maxWorkers=MOST_WORKERS, behavior=QUICK)
+
+
+SNAPSHOTS = {"maxSlotWAL": "1Gi", "snapshots": {"className": "csi-snap", "maxWALBehind": "64Mi", "keep": 1}}
+ATOMIC = {**SNAPSHOTS, "snapshots": {"className": "csi-snap", "consistency": "Atomic", "keep": 1}}
+
+
+def with_snapshots(*sizes: int, **spec: Any) -> Any:
+    """A set at work, in a cluster that can take snapshots."""
+
+    def scene(world: World) -> None:
+        world.add_snapshot_class()
+        with_set(*sizes, **spec)(world)
+
+    return scene
+
+
+def wants_fresh(serving: int, standbys: int) -> Any:
+    """The same, with one snapshot that is fresh, and no other."""
+    is_sized = wants(serving, standbys)
+
+    def is_so(world: World) -> bool:
+        is_fresh = world.condition(SET, "SnapshotFresh")[0] == "True"
+        return is_fresh and is_sized(world) and len(world.children(VOLUME_SNAPSHOT)) == len(world.anchors()) == 1
+
+    return is_so
+
+
+def write_much(world: World) -> None:
+    """So much that the snapshot there is has to be replaced."""
+    world.primary.write(100 << 20)
 
 
 def wants(serving: int, standbys: int) -> Any:
@@ -84,6 +118,28 @@ def lose_slot(world: World) -> None:
     member = MemberId.parse_object(SET.name, world.serving()[0])
     assert member is not None
     world.primary.slots[member.slot_name(INSTALL, world.read(SET)["metadata"]["uid"])].wal_status = "lost"
+
+
+def restore_one(world: World) -> str:
+    """A snapshot is there, and a little later one more is wanted: the pool refills from it. Returns its name."""
+    name = add_snapshot(world, SET)
+    asyncio.get_running_loop().call_later(ANCHOR_SEEN_SECONDS, lambda: world.edit_spec(SET, replicas=2))
+    return name
+
+
+def lose_snapshot(world: World) -> None:
+    """The same, but the driver makes no volume of the snapshot, and somebody deletes it after a while.
+
+    Then a copy of the primary is left.
+    """
+    world.members.restores = False
+    lost = ObjectRef(VOLUME_SNAPSHOT, NAMESPACE, restore_one(world))
+    asyncio.get_running_loop().call_later(STALE_SECONDS, world.cluster.remove, lost)
+
+
+def has_restored(count: int) -> Any:
+    """So many members are made of a snapshot, in a set of two that serve and one standby."""
+    return lambda world: len(restored(world)) == count and wants(2, 1)(world)
 
 
 def promote(world: World) -> None:
@@ -179,6 +235,10 @@ LIVES = (
     ),
     Life(name="set-to-pool", scene=with_set(2, 0), happens=grow(replicas=1, standbys=1), is_over=wants(1, 1)),
     Life(name="set-reseed", scene=with_set(), happens=lose_slot, is_over=wants(1, 1)),
+    Life(name="set-restore", scene=with_set(provisioning=RESTORES), happens=restore_one, is_over=has_restored(1)),
+    Life(
+        name="set-restore-lost", scene=with_set(provisioning=RESTORES), happens=lose_snapshot, is_over=has_restored(0)
+    ),
     Life(name="set-promoted", scene=with_set(), happens=promote, is_over=wants(1, 1)),
     Life(name="set-roll", scene=with_set(), happens=grow(image=NEW_IMAGE), is_over=is_rolled),
     Life(
@@ -206,6 +266,36 @@ LIVES = (
     Life(
         name="set-delete-retained",
         scene=with_set(retention={"volumes": "Retain"}),
+        happens=lambda w: w.cluster.delete(SET),
+        is_over=is_gone(SET),
+    ),
+    Life(
+        name="snapshot-first",
+        scene=with_snapshots(),
+        happens=grow(provisioning=SNAPSHOTS),
+        is_over=wants_fresh(1, 1),
+    ),
+    Life(
+        name="snapshot-next",
+        scene=with_snapshots(provisioning=SNAPSHOTS),
+        happens=write_much,
+        is_over=wants_fresh(1, 1),
+    ),
+    Life(
+        name="snapshot-no-standby",
+        scene=with_snapshots(1, 0),
+        happens=grow(provisioning=SNAPSHOTS),
+        is_over=wants_fresh(1, 0),
+    ),
+    Life(
+        name="snapshot-atomic",
+        scene=with_snapshots(),
+        happens=grow(provisioning=ATOMIC),
+        is_over=wants_fresh(1, 1),
+    ),
+    Life(
+        name="snapshot-delete",
+        scene=with_snapshots(provisioning=SNAPSHOTS),
         happens=lambda w: w.cluster.delete(SET),
         is_over=is_gone(SET),
     ),

@@ -23,6 +23,7 @@ from headroom.adapters.inmemory.kube_store import copy_json
 from headroom.adapters.inmemory.postgres_server import MemoryServer
 from headroom.api.crdgen import build_crd
 from headroom.api.kinds import KINDS
+from headroom.model.snapshot import ANCHOR, SNAPSHOT_ANNOTATION
 from headroom.ports.kube import (
     CLAIM,
     DATABASE_GUARD,
@@ -30,6 +31,7 @@ from headroom.ports.kube import (
     ENDPOINT_SLICE,
     POD,
     REPLICA_SET,
+    VOLUME_SNAPSHOT,
     Manifest,
 )
 from tests.unit.world import World
@@ -41,7 +43,9 @@ KEPT_POSITIONS = 400
 @dataclass(frozen=True, slots=True)
 class Picture:
     """What the rules about single writes compare. `most_members`: as many may a set have that are not on their way
-    out, one more than wanted while it replaces another. `is_late`: the queues are behind, so that workers are needed.
+    out, one more than wanted while it replaces another, or is made for a snapshot. `sources` are members that were
+    chosen for a snapshot, `snapshots` has the anchor of each. `is_late`: the queues are behind, so that workers are
+    needed.
     """
 
     seen: Observation
@@ -49,6 +53,8 @@ class Picture:
     most_members: Mapping[Key, int]
     workers: Mapping[Key, int]
     is_late: bool
+    sources: frozenset[Key] = frozenset()
+    snapshots: Mapping[Key, str] = field(default_factory=dict)
 
     def find_pod(self, key: Key) -> PodFacts | None:
         return next((pod for pod in self.seen.pods if pod.key == key), None)
@@ -73,8 +79,16 @@ class Outside:
         sets = [self._fill_defaults(item) for item in self.world.children(REPLICA_SET)]
         workers = {key_of(item): int(item["spec"]["replicas"]) for item in self.world.children(DEPLOYMENT)}
         most = {key_of(item): item["spec"]["replicas"] + item["spec"]["standbys"] + 1 for item in sets}
-        volumes = frozenset(key_of(item) for item in self.world.children(CLAIM))
-        return Picture(self._observe([parse_set(item) for item in sets]), volumes, most, workers, self._is_late())
+        claims = self.world.children(CLAIM)
+        return Picture(
+            self._observe([parse_set(item) for item in sets]),
+            frozenset(map(key_of, claims)),
+            most,
+            workers,
+            self._is_late(),
+            frozenset(key_of(item) for item in claims if SNAPSHOT_ANNOTATION in item["metadata"]["annotations"]),
+            {key_of(item): item["metadata"]["annotations"][ANCHOR] for item in self.world.children(VOLUME_SNAPSHOT)},
+        )
 
     def _fill_defaults(self, item: Manifest) -> Manifest:
         """Once for each version: it costs more than all else here."""

@@ -7,6 +7,7 @@ yields what is wrong, as a text.
 from collections.abc import Callable, Iterator
 
 from e2e.invariants.facts import Key, Observation, PodFacts, SetFacts, first
+from headroom.model.snapshot import ANCHOR_MARK
 from tests.unit.crashes.outside import Picture
 
 Step = Callable[[Picture, Picture], Iterator[str]]
@@ -91,13 +92,43 @@ def claim_goes_last(before: Picture, after: Picture) -> Iterator[str]:
 
 def no_more_than_wanted(before: Picture, after: Picture) -> Iterator[str]:
     """A member is begun only if there is room for it, also if its beginning is all that there is of another one."""
-    begun = after.slots() - before.slots()
+    begun = frozenset(slot for slot in after.slots() - before.slots() if not _is_anchor(slot))
     for one in after.seen.sets:
         mine = [claim for claim in after.seen.claims if claim.set_name == one.key[1] and claim.key[0] == one.key[0]]
         leaving = {claim.slot for claim in mine if claim.is_leaving}
-        live = {slot for slot in after.slots() if slot.startswith(_prefix_of(begun))} - leaving
+        prefix = _prefix_of(begun)
+        # An anchor belongs to a snapshot, and is no member.
+        live = {slot for slot in after.slots() if slot.startswith(prefix) and not _is_anchor(slot)} - leaving
         if begun and len(live) > after.most_members[one.key]:
             yield f"{one.key[1]} has {len(live)} members, {first(begun)} among them; it may have {after.most_members}"
+
+
+def _is_anchor(slot: str) -> bool:
+    return slot.split("_")[3:4] == [ANCHOR_MARK]
+
+
+def stops_nobody_asked_for(before: Picture, after: Picture) -> Iterator[str]:
+    """Who is stopped for a snapshot leaves as many that serve and stand by as the spec asks for."""
+    for one in after.seen.sets:
+        stopped = [
+            pod
+            for pod in before.seen.pods_of(one)
+            if pod.key in after.sources and not pod.is_deleting and not _runs(after.find_pod(pod.key))
+        ]
+        left = [pod for pod in after.seen.pods_of(one) if _runs(pod) and pod.role in ("serving", "standby")]
+        if stopped and len(left) < after.most_members[one.key] - 1:
+            yield f"{stopped[0].key[1]} is stopped for a snapshot, and {len(left)} are left"
+
+
+def _runs(pod: PodFacts | None) -> bool:
+    return pod is not None and pod.is_ready and not pod.is_deleting
+
+
+def anchor_is_first(before: Picture, after: Picture) -> Iterator[str]:
+    """A snapshot comes when its anchor is there, and its anchor stays for as long as it does."""
+    for key, anchor in after.snapshots.items():
+        if after.seen.servers and key not in before.snapshots and anchor not in after.slots():
+            yield f"snapshot {key[1]} is created without its anchor {anchor}"
 
 
 def _prefix_of(slots: frozenset[str]) -> str:
@@ -120,5 +151,7 @@ STEPS: tuple[Step, ...] = (
     slot_of_live_member_stays,
     claim_goes_last,
     no_more_than_wanted,
+    stops_nobody_asked_for,
+    anchor_is_first,
     workers_follow_the_queue,
 )

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from headroom.model.replica import RETIRE_ANNOTATION, ROLE_LABEL
-from headroom.ports.kube import CLAIM, DEPLOYMENT, POD, Manifest, ObjectRef
-from tests.manifests import NAMESPACE
+from headroom.model.snapshot import ANCHOR, CONSISTENCY, SNAPSHOT_ANNOTATION, anchor_name
+from headroom.ports.kube import CLAIM, DEPLOYMENT, POD, VOLUME_SNAPSHOT, Manifest, ObjectRef
+from tests.manifests import NAMESPACE, make
 from tests.memory_world import INSTALL
 from tests.unit.crashes import steps
 from tests.unit.crashes.enumerator import WatchedWorld, find_orphans
@@ -84,6 +85,18 @@ def take_workers(world: WatchedWorld) -> None:
     world.cluster.edit(ObjectRef(DEPLOYMENT, NAMESPACE, "mail"), lambda item: item["spec"].update(replicas=7))
 
 
+def stop_the_only_standby(world: WatchedWorld) -> None:
+    ref = standby(world)
+    chosen = {SNAPSHOT_ANNOTATION: "store-s-a"}
+    world.cluster.edit(ObjectRef(CLAIM, NAMESPACE, ref.name), lambda c: c["metadata"]["annotations"].update(chosen))
+    world.cluster.delete(ref)
+
+
+def take_without_anchor(world: WatchedWorld) -> None:
+    metadata = {"annotations": {ANCHOR: f"hr_{INSTALL}_4567cdef_s_a", CONSISTENCY: "Stopped"}}
+    world.cluster.seed(make(VOLUME_SNAPSHOT, "store-s-a", metadata=metadata, spec={}))
+
+
 BREAKS: tuple[tuple[Step, Break], ...] = (
     (steps.activates_who_is_fit, activate_promoted),
     (steps.takes_nobody_needed, take_last),
@@ -91,6 +104,8 @@ BREAKS: tuple[tuple[Step, Break], ...] = (
     (steps.slot_of_live_member_stays, drop_live_slot),
     (steps.claim_goes_last, remove_claim),
     (steps.no_more_than_wanted, begin_too_many),
+    (steps.stops_nobody_asked_for, stop_the_only_standby),
+    (steps.anchor_is_first, take_without_anchor),
     (steps.workers_follow_the_queue, take_workers),
 )
 
@@ -122,6 +137,17 @@ async def test_a_slot_that_no_member_has_is_an_orphan() -> None:
     async with left_alone() as world:
         assert not list(find_orphans(world))
         remove_claim(world)
+        assert list(find_orphans(world))
+
+
+async def test_an_anchor_without_its_snapshot_is_an_orphan_and_so_is_a_snapshot_without_its_anchor() -> None:
+    async with left_alone() as world:
+        name = anchor_name(INSTALL, world.read(SET)["metadata"]["uid"], "a")
+        world.primary.create_slot(name, world.primary.roles["replication"], 0.0)
+        assert list(find_orphans(world))
+        del world.primary.slots[name]
+        assert not list(find_orphans(world))
+        take_without_anchor(world)
         assert list(find_orphans(world))
 
 

@@ -18,6 +18,7 @@ from headroom.handlers import KOPF_ANNOTATIONS, Endless, NothingStored, build_ko
 from headroom.ports.kube import (
     FINALIZER,
     HORIZONTAL_POD_AUTOSCALER,
+    OPTIONAL,
     OUR_KINDS,
     REPLICA_SET,
     SET_CHILDREN,
@@ -52,7 +53,7 @@ def test_nothing_of_kopfs_own_reaches_the_objects() -> None:
 def test_children_are_filtered_by_the_server() -> None:
     selectors = build_kopf_settings().watching.label_selectors
     assert {child.plural for child in SET_CHILDREN} == {"pods", "persistentvolumeclaims", "endpointslices", "services",
-        "configmaps", "poddisruptionbudgets"}  # fmt: skip
+        "configmaps", "poddisruptionbudgets", "volumesnapshots"}  # fmt: skip
     assert all(selectors[child.plural] == "headroom.dev/replica-set" for child in SET_CHILDREN)
     assert not any(kind.plural in selectors for kind in (*OUR_KINDS, *WORKLOADS, HORIZONTAL_POD_AUTOSCALER))
 
@@ -130,6 +131,15 @@ def test_each_kind_has_a_loop_and_a_teardown_and_each_watched_one_an_index(regis
     assert {(selector.group, selector.any_name) for selector in indexed if selector} == wanted
     assert {(selector.group, selector.any_name) for selector in heard if selector} == wanted
     assert all(inspect.iscoroutinefunction(handler.fn) for handler in registry._indexing.get_all_handlers())
+
+
+def test_a_kind_that_the_cluster_lacks_is_not_waited_for() -> None:
+    registry, clock, kube = kopf.OperatorRegistry(), MemoryClock(), MemoryKube()
+    cache = MemoryCache(kube.store)
+    loops = LevelLoops(dict.fromkeys(OUR_KINDS, Nobody()), kube, cache, clock, MemoryTelemetry(), Servers(clock))
+    register(registry, loops, Feed(), Wakes(loops), OPTIONAL)
+    indexed = {handler.selector.any_name for handler in registry._indexing.get_all_handlers() if handler.selector}
+    assert indexed == {kind.plural for kind in WATCHED if kind not in OPTIONAL}
 
 
 async def test_an_event_is_observed_then_heard(registered: Registered) -> None:

@@ -15,10 +15,11 @@ from e2e.lab import shop
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.manifests.children import Owner, build_claim
 from headroom.model import replica
+from headroom.model.condition_types import ConditionType
 from headroom.model.replica import MemberId
 from headroom.policy.replicaset.drain import BY_CHOICE
 from headroom.policy.replicaset.members import LIBRARY_REASONS
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from tests.unit.invariants.scene import GUARD, SERVICE, Scene
 
 OWNER = ("tests.headroom.dev/process", "main")

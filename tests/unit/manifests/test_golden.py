@@ -15,6 +15,7 @@ import yaml
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.manifests.children import (
     Owner,
+    VolumeSource,
     build_bundle,
     build_claim,
     build_disruption_budget,
@@ -22,8 +23,10 @@ from headroom.manifests.children import (
 )
 from headroom.manifests.configuration import ReplicaSettings, build_config
 from headroom.manifests.pod import Upstream, build_pod
-from headroom.model.database import ConnectionTarget, Credentials, ServerFacts
+from headroom.model.copies import FROM_NONE
+from headroom.model.database import ConnectionTarget, Credentials, Lsn, ServerFacts
 from headroom.model.replica import MemberId
+from headroom.model.snapshot import Stamps
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "manifests"
 OWNER = Owner("store", "shop", "2b5e0b1c-6a4e-4b57-9d2f-0c1f6f1f3c55")
@@ -94,6 +97,7 @@ def build_all(spec: ReplicaSetSpec, upstream: Upstream) -> list[dict[str, Any]]:
         has_hot_standby_feedback=spec.postgresql.hot_standby_feedback,
         eject_replay_lag=timedelta(seconds=10),
         monitor_role="monitor",
+        replication_role="replica's role",
         allows_plaintext=spec.tls.allow_plaintext,
     )
     config = build_config(OWNER, settings, SERVER, upstream.target.ca_pem)
@@ -109,6 +113,28 @@ def build_all(spec: ReplicaSetSpec, upstream: Upstream) -> list[dict[str, Any]]:
     ]
 
 
+STAMPS = Stamps(
+    SERVER.system_identifier,
+    1,
+    17,
+    "Stopped",
+    MemberId(3, "t3a000").slot_name("0123abcd", OWNER.uid),
+    "hr_0123abcd_11111111_s_t3b111",
+    Lsn.parse("0/5000000"),
+    Lsn.parse("0/6000000"),
+)
+SOURCE = VolumeSource("store-s-t3b111", 150 * 1024**3, STAMPS)
+
+
+def build_restored(spec: ReplicaSetSpec, upstream: Upstream) -> list[dict[str, Any]]:
+    """What differs for a member that is made from a snapshot."""
+    why, origin = "snapshot store-s-t3b111 is 12 MiB of WAL behind", replace(FROM_NONE, restored=STAMPS)
+    return [
+        build_claim(OWNER, MEMBER, spec.storage, slot=SLOT, source=SOURCE, why=why),
+        build_pod(OWNER, MEMBER, spec, config="store-0123abcd", slot=SLOT, upstream=upstream, source=origin),
+    ]
+
+
 CASES = {
     "small": (SMALL, make_upstream("disable", None)),
     "large": (LARGE, make_upstream("verify-full", "-----BEGIN CERTIFICATE-----\n...\n", "store-client")),
@@ -118,7 +144,16 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_manifests_equal_their_golden_file(name: str) -> None:
     spec, upstream = CASES[name]
-    built = yaml.safe_dump_all(build_all(ReplicaSetSpec.model_validate(spec), upstream), sort_keys=True, width=120)
+    check_golden(name, build_all(ReplicaSetSpec.model_validate(spec), upstream))
+
+
+def test_claim_and_pod_of_a_restored_member_equal_their_golden_file() -> None:
+    spec, upstream = CASES["large"]
+    check_golden("restored", build_restored(ReplicaSetSpec.model_validate(spec), upstream))
+
+
+def check_golden(name: str, manifests: list[dict[str, Any]]) -> None:
+    built = yaml.safe_dump_all(manifests, sort_keys=True, width=120)
     path = GOLDEN / f"{name}.yaml"
     if os.environ.get("HEADROOM_UPDATE_GOLDEN"):
         path.parent.mkdir(parents=True, exist_ok=True)

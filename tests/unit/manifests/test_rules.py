@@ -22,7 +22,8 @@ from headroom.manifests.configuration import (
     load_scripts,
     quote_hba,
 )
-from headroom.manifests.pod import SERVER_TLS_VOLUME, build_pod, build_template_hash
+from headroom.manifests.pod import SERVER_TLS_VOLUME, Upstream, build_pod, build_template_hash
+from headroom.model.copies import FROM_NONE, FROM_PRIMARY, CopySource
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.model.replica import MemberId
 from tests.unit.manifests.test_golden import LARGE, MEMBER, OWNER, SERVER, SLOT, SMALL, make_upstream
@@ -172,6 +173,101 @@ def test_connections_are_reserved_where_the_server_can_and_others_keep_most(
     conf = build_postgresql_conf(make_settings(parameters=parameters), replace(SERVER, version=version))
     found = [line for line in conf.splitlines() if line.startswith("reserved_connections")]
     assert found == ([want] if want is not None else [])
+
+
+STANDBY = CopySource("store-0-a", "it is warm", "10.0.0.9", "verify-full", "AUTHORITY")
+
+
+def read_environment(pod: dict[str, Any], container: str) -> dict[str, str]:
+    found = [*pod["spec"]["initContainers"], *pod["spec"]["containers"]]
+    [box] = [box for box in found if box["name"] == container]
+    return {entry["name"]: entry["value"] for entry in box["env"]}
+
+
+def make_pod_from(source: CopySource, upstream: Upstream = UPSTREAM) -> dict[str, Any]:
+    spec = ReplicaSetSpec.model_validate(SMALL)
+    return build_pod(OWNER, MEMBER, spec, config="c", slot=SLOT, upstream=upstream, source=source)
+
+
+def test_the_source_of_a_copy_is_on_the_pod_and_changes_no_template() -> None:
+    pods = {source.name: make_pod_from(source) for source in (STANDBY, FROM_PRIMARY, FROM_NONE)}
+    annotations = {name: pod["metadata"]["annotations"] for name, pod in pods.items()}
+    assert {name: found["headroom.dev/copy-source"] for name, found in annotations.items()} == {
+        name: name for name in pods
+    }
+    assert annotations["store-0-a"]["headroom.dev/copy-why"] == "it is warm"
+    assert len({found["headroom.dev/template"] for found in annotations.values()}) == 1
+    servers = [pod["spec"]["containers"] for pod in pods.values()]
+    assert servers[0] == servers[1] == servers[2], "the server itself does not know where its data came from"
+
+
+def test_a_copy_from_a_standby_is_verified_by_its_own_authority_and_the_stream_is_the_primarys() -> None:
+    seed = read_environment(make_pod_from(STANDBY), "seed")
+    source, primary = (conninfo_to_dict(seed[name]) for name in ("SOURCE_CONNINFO", "PRIMARY_CONNINFO"))
+    assert {name: source[name] for name in ("host", "hostaddr", "port", "sslmode", "sslrootcert")} == {
+        "host": "store-0-a",
+        "hostaddr": "10.0.0.9",
+        "port": "5432",
+        "sslmode": "verify-full",
+        "sslrootcert": "/run/headroom/source-ca.crt",
+    }
+    assert (source["user"], source["application_name"]) == (UPSTREAM.user, SLOT)
+    assert source["require_auth"] == "scram-sha-256"
+    assert primary["host"] == "store-primary"
+    assert (seed["SOURCE"], seed["SOURCE_CA"], seed["TRIES"]) == ("store-0-a", "AUTHORITY", "1")
+    assert "SOURCE_CONNINFO" not in read_environment(make_pod_from(STANDBY), "postgresql")
+
+
+def test_a_copy_from_the_primary_goes_where_the_stream_goes() -> None:
+    seed = read_environment(make_pod_from(FROM_PRIMARY), "seed")
+    assert seed["SOURCE_CONNINFO"] == seed["PRIMARY_CONNINFO"]
+    assert (seed["SOURCE"], seed["SOURCE_CA"], seed["TRIES"]) == ("primary", "", "3")
+    assert read_environment(make_pod_from(FROM_NONE), "seed")["SOURCE_CONNINFO"] == ""
+
+
+@pytest.mark.parametrize(
+    ("major", "mode", "want"),
+    [
+        (17, "verify-full", {"require_auth": "scram-sha-256"}),
+        (17, "verify-ca", {"require_auth": "scram-sha-256", "channel_binding": "require"}),
+        (17, "disable", {"require_auth": "scram-sha-256"}),
+        (15, "verify-full", {"channel_binding": "require"}),
+        (15, "disable", {}),
+    ],
+)
+def test_a_source_gets_no_more_than_scram(major: int, mode: str, want: dict[str, str]) -> None:
+    """One that only the authority of a Secret verifies has to prove by SCRAM that it has the role's verifier."""
+    source, upstream = replace(STANDBY, tls_mode=mode), replace(UPSTREAM, major=major)
+    words = conninfo_to_dict(read_environment(make_pod_from(source, upstream), "seed")["SOURCE_CONNINFO"])
+    assert {name: words[name] for name in ("require_auth", "channel_binding") if name in words} == want
+    certificate = replace(UPSTREAM.target, client_certificate_pem="CERTIFICATE", client_key_pem="KEY")
+    upstream = replace(upstream, target=certificate, client_certificate_secret="store-client")
+    again = conninfo_to_dict(read_environment(make_pod_from(source, upstream), "seed")["SOURCE_CONNINFO"])
+    assert again == words, "a member asks for no certificate, and never for nothing"
+
+
+@pytest.mark.parametrize(
+    ("has_tls", "allows_plaintext", "want"),
+    [(True, False, "hostssl"), (True, True, "hostssl"), (False, True, "host"), (False, False, None)],
+)
+def test_the_replication_role_may_copy_and_nobody_else(
+    want: str | None, *, has_tls: bool, allows_plaintext: bool
+) -> None:
+    settings = make_settings(
+        replication_role="replicator", allows_plaintext=allows_plaintext, hba=["host all all all md5"]
+    )
+    lines = build_hba(settings, SERVER, has_tls=has_tls).splitlines()
+    copies = [line for line in lines if " replication " in line]
+    ours = (
+        []
+        if want is None
+        else [
+            "host replication @/run/headroom/superusers all reject",
+            f'{want} replication "replicator" all scram-sha-256',
+        ]
+    )
+    assert copies == ["local replication all reject", *ours, "host replication all all reject"]
+    assert lines.index(copies[-1]) < lines.index("host all all all md5")
 
 
 def test_a_users_parameter_cannot_undo_ours() -> None:

@@ -30,6 +30,9 @@ TOOLS = {
 }
 
 
+SLOT = "hr_0123abcd_4567cdef_0_a"
+
+
 @dataclass(frozen=True)
 class Pod:
     """The folders of a pod; the tools write down in `log` what they were called for."""
@@ -85,7 +88,7 @@ class Pod:
             "STATE": "in archive recovery",
             "ANSWER": "0",
             "NAME": "store-0-a",
-            "SLOT": "hr_0123abcd_4567cdef_0_a",
+            "SLOT": SLOT,
             "PRIMARY_CONNINFO": "host=primary",
             "LOCK_SECONDS": "1",
             "REFRESH_SECONDS": "1",
@@ -282,7 +285,7 @@ def test_a_refresh_is_repeated_and_its_problem_reported_once(pod: Pod) -> None:
     for name, text in (("sleep", "exec /usr/bin/env -i PATH=/usr/bin:/bin sleep 0.02"), ("postgres", SERVER)):
         (pod.folder / "tools" / name).write_text(f"#!/bin/sh\n{text}\n")
         (pod.folder / "tools" / name).chmod(0o755)
-    (pod.folder / "pgdata" / ".headroom-seeded").write_text("")
+    (pod.folder / "pgdata" / ".headroom-seeded").write_text(f"{SLOT}\n")
     done = pod.run("start.sh")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("the login to the primary could not be refreshed") == 1, done.stderr

@@ -1,7 +1,8 @@
 from datetime import UTC, datetime
 
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import MAX_MESSAGE, MOST_CONDITIONS, Condition, Truth, merge_conditions
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 
 THEN, NOW = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
 

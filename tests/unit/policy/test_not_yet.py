@@ -38,15 +38,7 @@ ASKED: list[tuple[type[SpecModel], str, dict[str, Any]]] = [
     (DatabaseGuardSpec, "locks", {"locks": {"mode": "Cancel"}}),
     (DatabaseGuardSpec, "notify", {"notify": [WEBHOOK]}),
     (ReplicaSetSpec, "schedules", {"schedules": [{**SPAN, "minReplicas": 2}]}),
-    (
-        ReplicaSetSpec,
-        "provisioning.method",
-        {"provisioning": {"method": "VolumeSnapshot", "snapshots": {"className": "csi"}}},
-    ),
-    (ReplicaSetSpec, "provisioning.source", {"provisioning": {"source": "Standby"}}),
-    (ReplicaSetSpec, "provisioning.snapshots", {"provisioning": {"snapshots": {"className": "csi"}}}),
     (ReplicaSetSpec, "routing.rebalance.enabled", {"routing": {"rebalance": {"enabled": True, "roles": ["app"]}}}),
-    (ReplicaSetSpec, "warmup.budget", {"warmup": {"budget": "1m"}}),
     (
         WorkerPoolSpec,
         "workers.suspendRef",
@@ -60,7 +52,7 @@ ASKED: list[tuple[type[SpecModel], str, dict[str, Any]]] = [
 MET: list[tuple[type[SpecModel], dict[str, Any]]] = [
     (DatabaseGuardSpec, {"mode": "Observe", "locks": {"mode": "Observe"}, "cores": 8, "canary": {"interval": "2s"}}),
     (ReplicaSetSpec, {"provisioning": {"method": "BaseBackup", "source": "Primary", "maxRate": "100Mi"}}),
-    (ReplicaSetSpec, {"warmup": {"prewarm": False}, "mode": "Paused", "drain": {"timeout": "5m"}}),
+    (ReplicaSetSpec, {"warmup": {"prewarm": False, "budget": "1m"}, "mode": "Paused", "drain": {"timeout": "5m"}}),
     (ReplicaSetSpec, {"autoscaling": {**SCALING, "forecast": {"horizon": "Off"}}}),
     (ReplicaSetSpec, {"autoscaling": SCALING, "retention": {"volumes": "Retain"}}),
     (WorkerPoolSpec, {"effectiveness": {"enabled": False}, "schedules": [{**SPAN, "minWorkers": 1}]}),
@@ -91,7 +83,7 @@ def test_what_is_done_anyway_is_not_named(model: type[SpecModel], changes: dict[
 def test_each_field_of_the_tables_is_asked_for_above_or_only_by_its_default() -> None:
     asked = {(model, path) for model, path, _ in ASKED}
     rest = {field.path for model, fields in TABLES.items() for field in fields if (model, field.path) not in asked}
-    assert rest == {"autoscaling.forecast.horizon", "warmup.prewarm", "priority"}
+    assert rest == {"autoscaling.forecast.horizon", "priority"}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +112,7 @@ def test_a_required_field_is_no_news() -> None:
 
 UNREAD = {
     "max_deferral", "poll_interval", "suspend_ref", "rebalance",
-    "warmup", "may_end", "notify", "forecast", "shedding",
+    "may_end", "notify", "forecast", "shedding",
 }  # fmt: skip
 
 
@@ -134,7 +126,8 @@ def test_nothing_reads_what_the_tables_name() -> None:
 
 
 def test_the_words_name_the_paths_in_their_order() -> None:
-    spec = {**SET, "provisioning": {"source": "Standby"}, "warmup": {"budget": "1m"}}
+    rebalance, schedules = {"enabled": True, "roles": ["app"]}, [{**SPAN, "minReplicas": 2}]
+    spec = {**SET, "routing": {"rebalance": rebalance}, "schedules": schedules}
     said = describe_not_yet(parse_spec(ReplicaSetSpec, {"spec": spec}))
-    assert said == "accepted, but not acted on yet: provisioning.source, warmup.budget"
+    assert said == "accepted, but not acted on yet: schedules, routing.rebalance.enabled"
     assert describe_not_yet(parse_spec(ReplicaSetSpec, {"spec": SET})) == ""

@@ -3,10 +3,11 @@ from typing import Any
 import pytest
 
 from headroom.adapters.inmemory.clock import MemoryClock
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth, merge_conditions
 from headroom.model.numbers import has_moved, round_number
 from headroom.ports.kube import WORKER_POOL, Manifest, ObjectRef
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.reporter import CROWD, NUMBERS_AT_MOST_EVERY, DesiredStatus, StatusReporter
 
 

@@ -126,6 +126,16 @@ class Cluster:
             raise ValueError(f"{ref} is not a claim")
         return self.edit(ref, bind, manager="kube-controller-manager")
 
+    def ready_snapshot(self, ref: ObjectRef, *, size: str = "1Gi") -> Manifest:
+        """Let the snapshot controller report that a snapshot can be restored, into a volume of this size at least."""
+        status = {"readyToUse": True, "restoreSize": size, "error": None, "creationTime": self._store.timestamp()}
+        return self.set_status(ref, status, manager="snapshot-controller")
+
+    def fail_snapshot(self, ref: ObjectRef, message: str) -> Manifest:
+        """Let it report what the driver said; it continues to try."""
+        status = {"readyToUse": False, "error": {"message": message}}
+        return self.set_status(ref, status, manager="snapshot-controller")
+
     def publish_endpoints(self, namespace: str, service: str, pods: Sequence[str]) -> Manifest:
         """Write the Service's EndpointSlice with these pods, in the state their Ready condition gives.
 

@@ -16,6 +16,7 @@ WITHOUT_STATUS = (
     ports.EVENT,
     ports.ENDPOINT_SLICE,
     ports.LEASE,
+    ports.VOLUME_SNAPSHOT_CLASS,
 )
 WITH_STATUS = (
     ports.POD,
@@ -23,6 +24,7 @@ WITH_STATUS = (
     ports.SERVICE,
     ports.NAMESPACE,
     ports.DISRUPTION_BUDGET,
+    ports.VOLUME_SNAPSHOT,
     ports.HORIZONTAL_POD_AUTOSCALER,
     ports.WORKER_POOL,
     ports.REPLICA_SET,
@@ -32,7 +34,7 @@ WITH_STATUS = (
     CRON_JOB,
     NODE,
 )
-CLUSTER_SCOPED = frozenset({ports.NAMESPACE, NODE})
+CLUSTER_SCOPED = frozenset({ports.NAMESPACE, NODE, ports.VOLUME_SNAPSHOT_CLASS})
 
 
 @dataclass(frozen=True, slots=True)

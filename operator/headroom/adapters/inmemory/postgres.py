@@ -6,9 +6,10 @@ from headroom.adapters.inmemory.postgres_links import MemoryQueue, MemoryReplica
 from headroom.adapters.inmemory.postgres_primary import MemoryPrimary
 from headroom.adapters.inmemory.postgres_server import MemoryServer
 from headroom.adapters.inmemory.postgres_session import MemoryLinkSession, MemoryWorld
+from headroom.adapters.inmemory.postgres_warmup import MemoryWarmup
 from headroom.errors import PrimaryUnavailable
 from headroom.model.database import ConnectionTarget, Credentials
-from headroom.ports.postgres import PrimaryLink, QueueLink, ReplicaLink, SlotLink
+from headroom.ports.postgres import PrimaryLink, QueueLink, ReplicaLink, SlotLink, WarmupLink
 from headroom.reasons import Reason
 
 
@@ -50,6 +51,12 @@ class MemoryPostgres(MemoryWorld):
         session = self._session("member", target)
         session.use()
         return MemoryReplica(session)
+
+    async def open_warmup(self, target: ConnectionTarget) -> WarmupLink:
+        """See `Postgres.open_warmup`."""
+        session = self._session("warmup", target)
+        session.use()
+        return MemoryWarmup(session)
 
     async def open_queue(self, target: ConnectionTarget) -> QueueLink:
         """See `Postgres.open_queue`."""

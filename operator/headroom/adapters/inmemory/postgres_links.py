@@ -1,6 +1,6 @@
 """The links to slots, replicas and queues in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from headroom.adapters.inmemory.postgres_listener import MemoryListener
 from headroom.adapters.inmemory.postgres_server import MemoryServer
 from headroom.adapters.inmemory.postgres_session import MemoryLinkSession, slot_facts
 from headroom.errors import PrimaryUnavailable, Refused
-from headroom.model.database import ReplicaProbe, SlotFacts
+from headroom.model.database import BackupProgress, ReplicaProbe, SlotFacts
 from headroom.model.libraries import ServerLibraries
 from headroom.model.timelines import FIRST_TIMELINE, TimelineHistory
 from headroom.ports.postgres import QueueListener
@@ -44,14 +44,25 @@ class MemorySlots:
             raise PrimaryUnavailable(f"there is no history of timeline {timeline}", reason=Reason.QUERY_FAILED)
         return TimelineHistory(timeline, tuple(server.forks))
 
-    async def ensure_slot(self, name: str) -> SlotFacts:
+    async def ensure_slot(self, name: str, *, copied_from: str = "") -> SlotFacts:
         """See `SlotLink.ensure_slot`."""
         world = self.session.world
         world.fence.check(3.0)
         now = world.clock.monotonic()
-        slot = self.session.use().create_slot(name, self.session.login(), now)
+        slot = self.session.use().create_slot(name, self.session.login(), now, copied_from=copied_from)
         world.on_write(f"create slot {name}")
         return slot_facts(name, slot, now)
+
+    async def touch_slot(self, name: str) -> bool:
+        """See `SlotLink.touch_slot`."""
+        world = self.session.world
+        world.fence.check(3.0)
+        slot = self.session.use().slots.get(name)
+        if slot is None or slot.is_active or slot.wal_status == "lost":
+            return False
+        slot.inactive_since = world.clock.monotonic()
+        world.on_write(f"touch slot {name}")
+        return True
 
     async def drop_slot(self, name: str, *, ends_sender: bool = False) -> bool:
         """See `SlotLink.drop_slot`."""
@@ -102,6 +113,12 @@ class MemoryReplica:
             wal_timeline=server.timeline,
             transactions=server.transactions,
         )
+
+    async def backups(self) -> Sequence[BackupProgress]:
+        """See `ReplicaLink.backups`."""
+        server = self.session.use()
+        server.questions["backups"] += 1
+        return list(server.backups)
 
     async def libraries(self) -> ServerLibraries:
         """See `ReplicaLink.libraries`."""

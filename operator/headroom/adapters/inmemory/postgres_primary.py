@@ -118,6 +118,12 @@ class MemoryPrimary:
         """See `PrimaryLink.backups`."""
         return list(self.session.use().backups)
 
+    async def data_bytes(self) -> int:
+        """See `PrimaryLink.data_bytes`."""
+        server = self.session.use()
+        server.questions["data_bytes"] += 1
+        return server.data_bytes
+
     async def slots(self, prefix: str) -> Sequence[SlotFacts]:
         """See `PrimaryLink.slots`."""
         server, now = self.session.use(), self.session.world.clock.monotonic()

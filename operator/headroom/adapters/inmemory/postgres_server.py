@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+from headroom.adapters.inmemory.postgres_warmup import MemoryCache
 from headroom.errors import PrimaryUnavailable, Refused
 from headroom.model.database import (
     NEWEST_MAJOR,
@@ -126,6 +127,7 @@ class MemoryServer:
     slots: dict[str, MemorySlot] = field(default_factory=dict)
     sessions: list[MemorySession] = field(default_factory=list)
     backups: list[BackupProgress] = field(default_factory=list)
+    data_bytes: int = 32 * 1024**2
     commit_seconds: float = 0.001
     connection_limit: int | None = None
     wal_senders_used: int = 0
@@ -148,6 +150,7 @@ class MemoryServer:
     forks: list[tuple[int, Lsn]] = field(default_factory=list)
     notified: dict[str, int] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    cache: MemoryCache = field(default_factory=MemoryCache)
     _replayed: int = 0
     _received: int = 0
 
@@ -250,6 +253,7 @@ class MemoryServer:
         self.starts += 1
         self.started_at = start_postmaster()
         self.sessions.clear()
+        self.cache.usage.clear()
         self.lock_holder = None
         self._publish()
 
@@ -303,12 +307,16 @@ class MemoryServer:
             return self.usable_connections
         return self.usable_connections + int(self.settings.get("reserved_connections", "0"))
 
-    def create_slot(self, name: str, role: MemoryRole, now: float) -> MemorySlot:
+    def create_slot(self, name: str, role: MemoryRole, now: float, *, copied_from: str = "") -> MemorySlot:
         """Reserve WAL under a name unless that is done; raises Refused or PrimaryUnavailable."""
         if not role.may_replicate:
             raise Refused("permission denied to use replication slots", reason=Reason.MISSING_RIGHT)
         if name not in self.slots:
             if len(self.slots) >= int(self.settings["max_replication_slots"]):
                 raise PrimaryUnavailable("all replication slots are in use", reason=Reason.SLOTS_EXHAUSTED)
-            self.slots[name] = MemorySlot(Lsn(self.lsn), inactive_since=now)
+            source = self.slots.get(copied_from)
+            if copied_from and (source is None or source.wal_status == "lost"):
+                raise PrimaryUnavailable(f"slot {copied_from} is gone, or keeps no WAL", reason=Reason.SLOT_LOST)
+            begin = source.restart_lsn if source is not None else Lsn(self.lsn)
+            self.slots[name] = MemorySlot(begin, inactive_since=now)
         return self.slots[name]

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from headroom.adapters.postgres import rows, sql
 from headroom.adapters.postgres.connection import PROBE_OPTIONS, Link, PinnedConnection, fetch_one
-from headroom.adapters.postgres.values import read_entries, read_text
+from headroom.adapters.postgres.values import read_entries, read_text, read_whole
 from headroom.errors import PrimaryUnavailable, Refused
 from headroom.model.libraries import DEFAULT_COLLATION, CollationFacts, DatabaseLibraries, ServerLibraries
 from headroom.reasons import Reason
@@ -50,6 +50,19 @@ async def read_libraries(pin: Pin, home: str) -> ServerLibraries:
         if any(database.unread for database in found):
             await connection.fetch(sql.HELLO)
         return replace(server, databases=tuple(found))
+    finally:
+        await connection.close()
+
+
+async def read_data_bytes(pin: Pin, home: str) -> int:
+    """What all databases take on disk; raises PrimaryUnavailable or Refused, also where counting takes long."""
+    connection = pin(home)
+
+    async def work(link: Link) -> int:
+        return read_whole((await fetch_one(link, sql.DATA_BYTES))["bytes"])
+
+    try:
+        return await connection.run(work, seconds=HOME_SECONDS)
     finally:
         await connection.close()
 

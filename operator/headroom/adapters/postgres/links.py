@@ -22,7 +22,7 @@ from headroom.adapters.postgres.tables import read as read_tables
 from headroom.adapters.postgres.values import read_whole
 from headroom.adapters.postgres.wire.local import Row
 from headroom.errors import HeadroomError, PrimaryUnavailable, SignalUnavailable
-from headroom.model.database import ReplicaProbe
+from headroom.model.database import BackupProgress, ReplicaProbe
 from headroom.model.libraries import ServerLibraries
 from headroom.ports.clock import Clock, Fence
 from headroom.ports.postgres import QueueListener
@@ -102,6 +102,10 @@ class PinnedReplica:
             return rows.parse_probe(row, probed_at=probed_at, answered_at=self.clock.monotonic())
 
         return await self.connection.run(work)
+
+    async def backups(self) -> Sequence[BackupProgress]:
+        """See `ReplicaLink.backups`."""
+        return await self.connection.read(sql.BACKUPS, rows.parse_backup)
 
     async def libraries(self) -> ServerLibraries:
         """See `ReplicaLink.libraries`; on connections of its own, so that no probe waits for it."""

@@ -9,7 +9,7 @@ from psycopg import errors as pg
 from headroom.adapters.postgres import rows, sql
 from headroom.adapters.postgres.connection import WRITE_OPTIONS, Link, PinnedConnection, fetch_one, find_address
 from headroom.adapters.postgres.guard import GuardSession, ServerKey, end_older_holders, hold_parameters
-from headroom.adapters.postgres.libraries import Pin, read_libraries
+from headroom.adapters.postgres.libraries import Pin, read_data_bytes, read_libraries
 from headroom.adapters.postgres.links import SharedQueries
 from headroom.adapters.postgres.waits import WaitReader
 from headroom.errors import PrimaryUnavailable
@@ -142,6 +142,10 @@ class PinnedPrimary:
     async def backups(self) -> Sequence[BackupProgress]:
         """See `PrimaryLink.backups`."""
         return await self.probes.read(sql.BACKUPS, rows.parse_backup)
+
+    async def data_bytes(self) -> int:
+        """See `PrimaryLink.data_bytes`."""
+        return await read_data_bytes(self.pin_database, self.probes.target.database)
 
     async def slots(self, prefix: str) -> Sequence[SlotFacts]:
         """See `PrimaryLink.slots`."""

@@ -18,10 +18,11 @@ from headroom.adapters.postgres.links import (
 from headroom.adapters.postgres.listener import PinnedListener
 from headroom.adapters.postgres.primary import CANARY_OPTIONS, PROBES_MAX_AGE_SECONDS, PinnedPrimary
 from headroom.adapters.postgres.slots import PinnedSlots
+from headroom.adapters.postgres.warmup import WARMUP_OPTIONS, PinnedWarmup
 from headroom.adapters.postgres.wire.answers import MOST_ANSWER_BYTES, OWN_ANSWER_BYTES
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.ports.clock import Clock, Fence
-from headroom.ports.postgres import PrimaryLink, QueueLink, QueueListener, ReplicaLink, SlotLink
+from headroom.ports.postgres import PrimaryLink, QueueLink, QueueListener, ReplicaLink, SlotLink, WarmupLink
 
 
 @dataclass(slots=True)
@@ -76,6 +77,12 @@ class PsycopgPostgres:
         connection.grant = f'GRANT pg_signal_backend TO "{target.credentials.username}"'
         await connection.open()
         return PinnedReplica(connection, self.fence, self.clock, self._pin_database(target))
+
+    async def open_warmup(self, target: ConnectionTarget) -> WarmupLink:
+        """See `Postgres.open_warmup`."""
+        connection = self._pin(target, "warmup", WARMUP_OPTIONS)
+        await connection.open()
+        return PinnedWarmup(connection)
 
     async def open_queue(self, target: ConnectionTarget) -> QueueLink:
         """See `Postgres.open_queue`."""

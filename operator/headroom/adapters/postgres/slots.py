@@ -74,16 +74,28 @@ class PinnedSlots:
         finally:
             await link.close()
 
-    async def ensure_slot(self, name: str) -> SlotFacts:
+    async def ensure_slot(self, name: str, *, copied_from: str = "") -> SlotFacts:
         """See `SlotLink.ensure_slot`."""
         self.fence.check(SLOT_SECONDS)
 
         async def work(link: Link) -> SlotFacts:
             found = await (await link.execute(sql.SLOT, {"name": name})).fetchone()
             if found is None:
-                await self._create(link, name)
+                await self._create(link, name, copied_from)
                 found = await fetch_one(link, sql.SLOT, {"name": name})
             return rows.parse_slot(found)
+
+        return await self.connection.run(work, seconds=SLOT_SECONDS)
+
+    async def touch_slot(self, name: str) -> bool:
+        """See `SlotLink.touch_slot`."""
+        self.fence.check(SLOT_SECONDS)
+
+        async def work(link: Link) -> bool:
+            try:
+                return await (await link.execute(sql.TOUCH_SLOT, {"name": name})).fetchone() is not None
+            except (pg.ObjectInUse, pg.UndefinedObject, pg.ObjectNotInPrerequisiteState):
+                return False
 
         return await self.connection.run(work, seconds=SLOT_SECONDS)
 
@@ -94,13 +106,21 @@ class PinnedSlots:
             lambda link: self._drop(link, name, ends_sender=ends_sender), seconds=SLOT_SECONDS
         )
 
-    async def _create(self, link: Link, name: str) -> None:
+    async def _create(self, link: Link, name: str, copied_from: str) -> None:
         # Turn, connect and query may have taken seconds, in which a process that was frozen lost its lease.
         self.fence.check(SLOT_SECONDS)
         try:
-            await link.execute(sql.CREATE_SLOT, {"name": name})
+            if copied_from:
+                await link.execute(sql.COPY_SLOT, {"name": name, "source": copied_from})
+            else:
+                await link.execute(sql.CREATE_SLOT, {"name": name})
         except pg.DuplicateObject:
             return  # created between our query and our call: what exists counts
+        except (pg.UndefinedObject, pg.FeatureNotSupported, pg.ObjectNotInPrerequisiteState) as error:
+            if not copied_from:
+                raise
+            message = f"slot {copied_from} is gone, or keeps no WAL: {quote(error)}"
+            raise PrimaryUnavailable(message, reason=Reason.SLOT_LOST) from error
 
     async def _drop(self, link: Link, name: str, *, ends_sender: bool) -> bool:
         # Any session of the guard's login: one that only follows another guard has no canary and no guard session.

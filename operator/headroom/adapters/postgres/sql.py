@@ -127,6 +127,8 @@ FROM pg_stat_progress_basebackup p LEFT JOIN pg_stat_replication a USING (pid)
 ORDER BY 1 LIMIT 100
 """
 
+DATA_BYTES = "SELECT coalesce(sum(pg_database_size(oid)), 0)::bigint AS bytes FROM pg_database"
+
 # inactive_since came with 17: read through JSON, so that one statement serves all versions.
 _SLOT = """
 SELECT slot_name::text AS name, active AS is_active, restart_lsn::text AS restart_lsn, wal_status,
@@ -141,6 +143,12 @@ SLOTS = (
 )
 SLOT = f"{_SLOT} WHERE slot_type = 'physical' AND slot_name = %(name)s"
 CREATE_SLOT = "SELECT pg_create_physical_replication_slot(%(name)s, true, false)"
+COPY_SLOT = "SELECT pg_copy_physical_replication_slot(%(source)s, %(name)s, false)"
+TOUCH_SLOT = """
+SELECT pg_replication_slot_advance(slot_name, restart_lsn) FROM pg_replication_slots
+WHERE slot_name = %(name)s AND slot_type = 'physical' AND NOT active AND restart_lsn IS NOT NULL
+"""
+"""To where it is: that only resets since when nobody has used it."""
 # usesysid is who has logged in: no role can make that up, as it can an application_name or a lock.
 _SESSIONS = """
 SELECT pid, application_name FROM pg_stat_activity

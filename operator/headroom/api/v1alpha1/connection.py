@@ -74,7 +74,7 @@ class Pooler(SpecModel):
 
 class PrimaryConnection(PostgresConnection):
     """A primary: the database to watch, and a login for each purpose: one that watches it and reads no table, one that
-    reads the tables of queues, and one that replicas stream with.
+    reads the tables of queues, one that replicas stream with, and one that fills the caches of standbys.
     """
 
     replication_secret_ref: LocalRef | None = None
@@ -82,5 +82,8 @@ class PrimaryConnection(PostgresConnection):
     queue_secret_ref: LocalRef | None = None
     """A Secret with the keys `username` and `password` of a role that may read the tables of queues in `database`, and
     nothing else; only WorkerPools with a preset and without a separate connection need it."""
+    warmup_secret_ref: LocalRef | None = None
+    """A Secret with the keys `username` and `password` of a role with pg_read_all_data. It is used on replicas only, to
+    fill the caches of standbys; without it they start to serve with cold caches."""
     via: Pooler | None = None
     """The pooler in front of the workers, if there is one. Headroom itself always connects to `host`."""

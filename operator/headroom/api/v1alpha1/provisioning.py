@@ -54,7 +54,8 @@ class Provisioning(SpecModel):
     """How a new replica gets its data."""
 
     method: Method = Method.AUTO
-    """`Auto` takes the fastest safe method by measurement; `VolumeSnapshot` and `BaseBackup` are fixed."""
+    """`Auto` restores a snapshot that fits, since that spares the primary, unless a base backup takes less than half as
+    long by measurement. `VolumeSnapshot` and `BaseBackup` are fixed: with the first, a replica waits for a snapshot."""
     source: Source = Source.AUTO
     """The server a base backup is taken from. `Auto` prefers a standby, to spare the primary."""
     max_concurrent: Annotated[int, Field(ge=1, le=8)] = 1

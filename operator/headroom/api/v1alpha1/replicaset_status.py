@@ -32,9 +32,12 @@ class MemberStatus(StatusModel):
     stage: Word | None = None
     """The stage of provisioning it is in."""
     method: Word | None = None
-    """What its data was created from."""
+    """How its data came: `VolumeSnapshot` or `BaseBackup`."""
     source: Name | None = None
-    """The server or snapshot it was copied from."""
+    """Where from: the VolumeSnapshot that was restored, or the server that was copied: `primary`, or the name of a
+    standby."""
+    source_why: Annotated[str, Field(max_length=1024)] | None = None
+    """Why from there."""
     since: datetime | None = None
     """When it took its role."""
     slot: Name | None = None
@@ -44,7 +47,13 @@ class MemberStatus(StatusModel):
     timeline: Count | None = None
     """The newest timeline of which it has WAL."""
     progress_percent: Annotated[int, Field(ge=0, le=100)] | None = None
-    """How far the copy is."""
+    """How far the copy is, of `totalBytes`."""
+    copied_bytes: Number | None = None
+    """Bytes of the copy that have come."""
+    total_bytes: Number | None = None
+    """Bytes that the copy will have, as the server estimated."""
+    remaining_seconds: Number | None = None
+    """How long the copy still takes at the rate of the last minute, without the sync to disk."""
     replay_lag_seconds: Number | None = None
     """How long ago the primary was at the position of this replica; while the primary is silent, the last that was
     known."""
@@ -70,6 +79,8 @@ class LeadTime(StatusModel):
 
     warm_seconds: Number | None = None
     """From a standby."""
+    volume_snapshot_seconds: Number | None = None
+    """From a snapshot."""
     base_backup_seconds: Number | None = None
     """From a base backup."""
 
@@ -94,6 +105,21 @@ class ReadLimit(StatusModel):
     """The pause before that try; it doubles after each one that adds no reads."""
 
 
+class SnapshotStatus(StatusModel):
+    """A snapshot of a replica's volume."""
+
+    name: Name
+    """Name of the VolumeSnapshot."""
+    created_at: datetime | None = None
+    """When it was created."""
+    ready: bool = False
+    """Whether it has all that a new replica needs of it."""
+    timeline: Count | None = None
+    """The timeline of the primary that it was taken on."""
+    wal_behind_bytes: Number | None = None
+    """WAL that was written since."""
+
+
 class SlotStatus(StatusModel):
     """Our replication slots on the primary."""
 
@@ -111,7 +137,7 @@ class ReplicaSetStatus(CommonStatus):
     should be and its reason, such as `Stalled:WALSendersExhausted`; `AsExpected` if all are. If too few serve, the
     cause follows: `ServingBelowMinimum:ImageNotPulled`."""
     method: Word | None = None
-    """What the replicas were created from."""
+    """What the replicas were created from; `Mixed` if not all from the same."""
     replicas: Count | None = None
     """Replicas that serve: pods that match `selector`."""
     selector: Annotated[str, Field(max_length=512)] | None = None
@@ -128,6 +154,8 @@ class ReplicaSetStatus(CommonStatus):
     """Replay lag of the worst serving replica."""
     members: Annotated[tuple[MemberStatus, ...], Field(max_length=2 * MAX_MEMBERS), MapBy("name")] = ()
     """Each replica."""
+    snapshots: Annotated[tuple[SnapshotStatus, ...], Field(max_length=16), MapBy("name")] = ()
+    """Snapshots of the volumes of replicas, the newest first."""
     lead_time: LeadTime | None = None
     """How long it takes to add a replica, by method."""
     last_decision: ReplicaDecision | None = None

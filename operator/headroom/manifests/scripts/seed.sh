@@ -1,5 +1,9 @@
 #!/bin/sh
-# Fills an empty volume with a copy of the primary, or checks the copy that is there; then the server may start.
+# Fills an empty volume with a copy of the primary, taken from SOURCE, or checks the copy that is there: this member's
+# own, or that of the member whose snapshot the volume was made of (restore.sh). Then the server may start.
+#
+# SOURCE is `primary`, the name of a standby, or `none` where the volume should have its copy. The server streams from
+# the primary whatever its data was copied from.
 #
 # A copy is complete when $PGDATA/.headroom-seeded says for which slot it was made. It is made beside $PGDATA and
 # renamed as the last step, so a run that is killed at any point leaves nothing that a later run could take for a copy.
@@ -7,9 +11,12 @@
 # At last it reports to Kubernetes how the server will be known: by the certificate of its authority, else `no TLS: ` and
 # why; nothing where the user gave a certificate.
 #
-# Reads: PGDATA, CONFIG (a folder), SLOT, SYSTEM_IDENTIFIER, MAJOR, PRIMARY_CONNINFO, TRIES, MAX_RATE_KIB (may be
-# empty), SERVER_TLS (a folder, may be empty), REPORT (a file), and what lock.sh, credentials.sh and certificate.sh read.
-# Exit status: 0 ready, 3 cannot ever work with this volume or image, 4 another pod still uses the volume, 1 try again.
+# Reads: PGDATA, CONFIG (a folder), SLOT, SYSTEM_IDENTIFIER, MAJOR, SOURCE, SOURCE_CONNINFO, SOURCE_CA (certificates, may
+# be empty), TRIES, MAX_RATE_KIB (may be empty), RESTORE and RESTORED_SLOT (both empty unless the volume came from a
+# snapshot), SERVER_TLS (a folder, may be empty), REPORT (a file), and what lock.sh, credentials.sh and certificate.sh
+# read.
+# Exit status: 0 ready, 3 cannot ever work with this volume or image, 4 another pod still uses the volume, 5 there is no
+# copy and no source, 1 try again.
 set -eu
 umask 077
 
@@ -59,8 +66,12 @@ check_image() {
 	esac
 }
 
+is_own() {
+	[ "$(cat "$PGDATA/$MARK" 2>/dev/null)" = "$SLOT" ]
+}
+
 check_seeded() {
-	[ "$(cat "$PGDATA/$MARK")" = "$SLOT" ] || refuse "the volume holds the copy of another member"
+	is_own || refuse "the volume holds the copy of another member"
 	[ -f "$PGDATA/standby.signal" ] || refuse "the copy is no standby any more: standby.signal is gone"
 	found=$(system_identifier_of "$PGDATA")
 	[ "$found" = "$SYSTEM_IDENTIFIER" ] || refuse "the copy is of system $found, the primary is $SYSTEM_IDENTIFIER"
@@ -70,7 +81,11 @@ check_seeded() {
 copy() {
 	rm -rf "$NEW"
 	# The file system is synced as a whole below, which is what --sync-method=syncfs does on the versions that have it.
-	set -- -D "$NEW" -d "$PRIMARY_CONNINFO" -X stream --slot="$SLOT" --checkpoint=fast --no-password --no-sync
+	# A standby makes no checkpoint, and this ends its wait for a restartpoint: neither costs the primary anything there.
+	set -- -D "$NEW" -d "$SOURCE_CONNINFO" -X stream --checkpoint=fast --no-password --no-sync
+	# A standby has no slot of ours: pg_basebackup makes one for as long as it copies, and ours on the primary keeps what
+	# the server needs next.
+	[ "$SOURCE" != primary ] || set -- "$@" --slot="$SLOT"
 	# Nobody would verify the copy by it, and the primary would have to sum up every byte.
 	set -- "$@" --no-manifest
 	if [ -n "${MAX_RATE_KIB:-}" ]; then
@@ -94,15 +109,25 @@ check_copy() {
 	[ -f "$NEW/backup_label" ] || refuse "the copy has no backup_label"
 	found=$(system_identifier_of "$NEW")
 	[ "$found" = "$SYSTEM_IDENTIFIER" ] || refuse "the copy is of system $found, expected $SYSTEM_IDENTIFIER"
+	# Whoever was promoted before the copy began may hold what the primary never had.
+	if [ "$SOURCE" != primary ] && ! grep -q '^BACKUP FROM: standby' "$NEW/backup_label"; then
+		say "$SOURCE is no standby any more: its copy is not used"
+		exit 1
+	fi
 	if [ -n "$(ls -A "$NEW/pg_tblspc" 2>/dev/null)" ]; then
 		refuse "the primary has user tablespaces, which a replica here has no volume for"
 	fi
 }
 
 seed() {
+	if [ "$SOURCE" = none ]; then
+		say "the volume has no copy, and no source was chosen for one"
+		exit 5
+	fi
+	printf '%s\n' "${SOURCE_CA:-}" >"${PASSFILE%/*}/source-ca.crt"
 	try=1
 	until copy; do
-		say "copy $try of $TRIES failed"
+		say "copy $try of $TRIES from $SOURCE failed"
 		[ "$try" -lt "$TRIES" ] || exit 1
 		run sleep "$((try * 2))" || true
 		try=$((try + 1))
@@ -137,7 +162,11 @@ report() {
 lock_volume seed
 sh "$CONFIG/credentials.sh"
 check_image
-if [ -f "$PGDATA/$MARK" ]; then
+# A volume from a snapshot is restored or refused: it is never filled, as an empty one would be.
+if [ -n "${RESTORE:-}" ] && ! is_own; then
+	. "$CONFIG/restore.sh"
+	restore
+elif [ -f "$PGDATA/$MARK" ]; then
 	check_seeded
 	say "the copy is there"
 else

@@ -39,6 +39,8 @@ lock_volume start
 for file in standby.signal .headroom-seeded; do
 	[ -f "$PGDATA/$file" ] || refuse "$PGDATA/$file is missing: this is no standby of ours, so it must not run"
 done
+# A volume from a snapshot bears the mark of its source until it was checked and cleaned.
+[ "$(cat "$PGDATA/.headroom-seeded")" = "$SLOT" ] || refuse "$PGDATA is the copy of another member, so it must not run"
 check_system
 # Whoever wrote it has ended, since the volume is ours, and a process of this pod may have its id by now.
 rm -f "$PGDATA/postmaster.pid"

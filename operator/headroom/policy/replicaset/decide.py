@@ -1,7 +1,7 @@
 """From facts and memory to one decision: how many, who is where, and the steps of this pass. No reads, no writes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from headroom.api.v1alpha1.common import GROUP, Mode
@@ -9,19 +9,26 @@ from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.model.conditions import Finding
 from headroom.model.moments import Moment
 from headroom.model.replica import Role
+from headroom.model.snapshot import SnapshotFacts
 from headroom.model.text import parse_count
 from headroom.policy import Outcome
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.admission import Admission, decide_admission, decide_wal_cap
 from headroom.policy.replicaset.autoscaling import Goal, Past, Sizes, decide_by_hand, decide_by_signals
+from headroom.policy.replicaset.copies import Copies
+from headroom.policy.replicaset.copy_plan import plan_copies
 from headroom.policy.replicaset.drain import DrainLimits
 from headroom.policy.replicaset.facts import SetFacts
 from headroom.policy.replicaset.libraries import describe_notes
 from headroom.policy.replicaset.load import count_connections, find_serving, observe_load
 from headroom.policy.replicaset.members import EvaluatedMember, Member, StageContext
 from headroom.policy.replicaset.memory import SetMemory, assemble
+from headroom.policy.replicaset.method import choose_method, find_history
 from headroom.policy.replicaset.plan import Plan, decide_plan
 from headroom.policy.replicaset.replay_lag import is_within
+from headroom.policy.replicaset.snapshot_need import SnapshotNeed, build_scene, decide_need, may_come
+from headroom.policy.replicaset.snapshot_report import Freshness, describe_freshness
+from headroom.policy.replicaset.snapshots import SnapshotPlan, count_returning, decide_snapshots
 from headroom.policy.replicaset.stages import decide_stage, is_over_cap
 from headroom.policy.replicaset.staleness import find_stale_reads
 from headroom.policy.replicaset.stream_loss import find_streaming
@@ -36,16 +43,23 @@ class SetDecision:
 
     `refusal` is why no member can be begun, `is_waiting`: a failed attempt has to be waited out first. `outage` is set
     once it has lasted long enough to report. `unsettled` names members that another process left and that this new one
-    has not measured yet, `is_settling`: it cannot evaluate the set yet. `conflict`: the installation does not
-    permit its pods, or an autoscaler scales a set that scales itself. `over_cap` names members whose slots keep more
-    WAL than they may, also those that are going.
-    `stale_reads`: who may answer with old data while the primary answers. `library_notes`: what of the primary's
-    libraries is not compared, or is wrong on the primary itself.
+    has not measured yet, `is_settling`: it cannot evaluate the set yet. `conflict`: the installation does not permit
+    its pods, or an autoscaler scales a set that scales itself. `over_cap` names members whose slots keep more WAL than
+    they may, also those that are going. `copies`: what new members are made from, and why some wait.
+
+    `usable_snapshots` are those that can still follow the primary, the newest first; `freshness` is what a person is
+    told of them, `may_get_snapshot`: one can be taken of the members that there are. `stale_reads`: who may answer with
+    old data while the primary answers. `library_notes`: what of the primary's libraries is not compared, or is wrong on
+    the primary itself.
     """
 
     goal: Goal
     members: tuple[EvaluatedMember, ...]
     plan: Plan
+    freshness: Freshness
+    snapshots: SnapshotPlan = field(default_factory=SnapshotPlan)
+    usable_snapshots: tuple[SnapshotFacts, ...] = ()
+    may_get_snapshot: bool = False
     refusal: Finding | None = None
     is_waiting: bool = False
     outage: Finding | None = None
@@ -53,6 +67,7 @@ class SetDecision:
     is_settling: bool = False
     conflict: Finding | None = None
     over_cap: frozenset[str] = frozenset()
+    copies: Copies = field(default_factory=Copies)
     stale_reads: Finding | None = None
     library_notes: str = ""
 
@@ -64,26 +79,38 @@ class SetDecision:
 def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment) -> Outcome[SetDecision, SetMemory]:
     """Record the facts, evaluate the members, set the goal, plan the pass."""
     memory = memory.observe(facts, spec.readiness, now)
-    found = assemble(facts, memory, now.monotonic, connections=_count_configured(spec, facts))
-    context = _build_context(spec, facts, found, now)
+    assembled = assemble(facts, memory, now.monotonic, connections=_count_configured(spec, facts))
+    found = tuple(_choose(member, spec, facts, memory) for member in assembled)
+    context = _build_context(spec, facts, found, memory, now)
     members = tuple(EvaluatedMember(member, decide_stage(member, context)) for member in found)
     memory = observe_load(spec, members, memory, now.monotonic).follow_start(spec)
+    copies = plan_copies(spec, facts, memory.copying, members, choose_method(spec, facts, memory))
+    members = copies.settle(members)
     goal = decide_goal(spec, members, memory, now.monotonic)
-    refusal = _find_refusal(spec, facts, goal.desired + spec.standbys)
+    refusal = _find_refusal(spec, facts, goal.desired + spec.standbys) or copies.begin.wait
     is_waiting = _is_waiting(memory, now.monotonic)
     is_young = memory.is_young(now.monotonic)
     unsettled = frozenset(member.name for member in found if is_young and _is_unmeasured(member, memory))
     outage = _find_lasting_outage(facts, memory, now.monotonic)
     targets = replace(
-        _set_targets(spec, facts, goal, refusal, is_waiting=is_waiting),
+        _set_targets(spec, facts, goal, refusal, copies, is_waiting=is_waiting),
         authority_made_after=now.wall - timeouts.AUTHORITY_AGE_LIMIT,
         outage_seconds=_count_outage(memory, now.monotonic) if outage is not None else None,
     )
+    scene = build_scene(spec, facts, members, memory, wal_cap=context.wal_cap, now=now)
+    need = decide_need(scene, targets) if scene is not None else SnapshotNeed()
+    targets = replace(targets, keeps_one_more=need.keeps_one_more, begins_one_more=need.begins_one_more)
     plan = decide_plan(members, targets, now.wall)
+    snapshots = decide_snapshots(scene, need, plan, targets) if scene is not None else SnapshotPlan()
+    plan = replace(plan, reserve=max(plan.reserve - count_returning(snapshots), 0))
     decision = SetDecision(
         goal=goal,
         members=members,
         plan=plan,
+        snapshots=snapshots,
+        freshness=describe_freshness(spec, facts, scene, need),
+        usable_snapshots=scene.state.usable if scene is not None else (),
+        may_get_snapshot=scene is not None and may_come(scene, need, targets),
         refusal=refusal,
         is_waiting=is_waiting,
         outage=outage,
@@ -91,14 +118,25 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
         is_settling=is_young and (facts.primary is None or bool(unsettled)),
         conflict=_find_conflict(spec, facts),
         over_cap=frozenset(member.name for member in found if is_over_cap(member, context)),
+        copies=copies,
         stale_reads=find_stale_reads(members, spec.readiness, plan.lag_panic, plan.panicked),
         library_notes=describe_notes(facts.libraries),
     )
     memory = replace(memory, growth=memory.growth.record_asked(goal.relieved, goal.desired, now.monotonic))
+    memory = replace(memory, anchors_touched_at=now.monotonic if snapshots.touch else memory.anchors_touched_at)
     return Outcome(decision, memory.recommend(goal.wanted, goal.desired, now.monotonic))
 
 
-def _build_context(spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Member], now: Moment) -> StageContext:
+def _choose(member: Member, spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory) -> Member:
+    """Choose what it is made from, if it is to get its claim now."""
+    if member.claim is not None or member.slot is None:
+        return member
+    return replace(member, choice=choose_method(spec, facts, memory, member.slot))
+
+
+def _build_context(
+    spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Member], memory: SetMemory, now: Moment
+) -> StageContext:
     primary = facts.primary
     server = primary.view.server if primary is not None else None
     return StageContext(
@@ -109,14 +147,18 @@ def _build_context(spec: ReplicaSetSpec, facts: SetFacts, members: Sequence[Memb
         drain_timeout=spec.drain.timeout,
         streaming=find_streaming(members),
         flush_lsn=primary.position.lsn if primary is not None else None,
+        position=primary.position if primary is not None else None,
+        history=find_history(facts, memory),
+        snapshots=None if facts.snapshots is None else frozenset(each.name for each in facts.snapshots),
         wal_cap=decide_wal_cap(server, spec.provisioning.max_slot_wal) if server is not None else None,
     )
 
 
 def _set_targets(
-    spec: ReplicaSetSpec, facts: SetFacts, goal: Goal, refusal: Finding | None, *, is_waiting: bool
+    spec: ReplicaSetSpec, facts: SetFacts, goal: Goal, refusal: Finding | None, copies: Copies, *, is_waiting: bool
 ) -> Targets:
-    can_begin = facts.template is not None and not is_waiting
+    obstacle = refusal or copies.refusal
+    can_begin = facts.template is not None and not is_waiting and copies.refusal is None
     return Targets(
         desired=goal.desired,
         standbys=spec.standbys,
@@ -127,9 +169,11 @@ def _set_targets(
         is_acting=spec.mode is Mode.ACTIVE,
         no_activation=_find_obstacle(spec, facts),
         may_reserve=refusal is None and can_begin,
+        obstacle=obstacle.message if obstacle is not None else "",
         may_replace=(refusal is None or refusal.reason is Reason.SLOTS_EXHAUSTED) and can_begin,
         has_primary=facts.primary is not None,
         template=facts.template,
+        copies=copies,
     )
 
 
@@ -155,7 +199,10 @@ def decide_goal(spec: ReplicaSetSpec, members: Sequence[EvaluatedMember], memory
         desired=memory.desired if memory.desired is not None else start,
         serving=len(serving),
         ready_standbys=sum(
-            member.facts.role is Role.STANDBY and is_within(member.facts.lag, spec.readiness) for member in members
+            member.facts.role is Role.STANDBY
+            and not member.facts.is_source
+            and is_within(member.facts.lag, spec.readiness)
+            for member in members
         ),
     )
     past = Past(memory.recommendations, memory.growth, memory.reads)

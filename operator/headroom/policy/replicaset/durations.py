@@ -6,9 +6,8 @@ ends it nor adds to it. All times are monotonic seconds.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from headroom.model.database import BackupProgress
 from headroom.model.replica import PodFacts, Role
 from headroom.policy.replicaset.facts import MemberFacts
 
@@ -38,51 +37,6 @@ class Stopwatch:
 def begin(now: float, counted: float = 0.0) -> Stopwatch:
     """One that runs from now on."""
     return Stopwatch(counted, now, is_running=True)
-
-
-@dataclass(frozen=True, slots=True)
-class CopyProgress:
-    """How far a copy was, and for how long it has made no progress."""
-
-    progress: tuple[str, int]
-    still: Stopwatch
-
-    def observe(self, progress: tuple[str, int], now: float) -> "CopyProgress":
-        """Take up one pass."""
-        return replace(self, still=self.still.run(now)) if progress == self.progress else begin_copy(progress, now)
-
-
-def begin_copy(progress: tuple[str, int], now: float) -> CopyProgress:
-    """A copy that has come so far just now."""
-    return CopyProgress(progress, begin(now))
-
-
-def observe_copies(
-    before: Mapping[str, CopyProgress], found: Iterable[MemberFacts], now: float, *, has_primary: bool
-) -> dict[str, CopyProgress]:
-    """The copies under way, by uid of the pod, as one pass found them; only the primary knows how far they are."""
-    after = {}
-    for member in found:
-        pod = member.pod
-        if pod is None or pod.seed.is_done:
-            continue
-        known = before.get(pod.uid)
-        if not has_primary and known is not None:
-            after[pod.uid] = replace(known, still=known.still.pause(now))
-            continue
-        progress = _measure_progress(pod, member.backup)
-        after[pod.uid] = known.observe(progress, now) if known is not None else begin_copy(progress, now)
-    return after
-
-
-def _measure_progress(pod: PodFacts, backup: BackupProgress | None) -> tuple[str, int]:
-    return (backup.phase, backup.streamed_bytes) if backup is not None else ("", pod.seed.restarts)
-
-
-def still_seconds(copies: Mapping[str, CopyProgress], pod: PodFacts | None, now: float) -> float:
-    """How long a copy has made no progress, as far as this process saw it."""
-    known = copies.get(pod.uid) if pod is not None else None
-    return known.still.seconds(now) if known is not None else 0.0
 
 
 def observe_idle_slots(

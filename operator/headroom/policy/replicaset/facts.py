@@ -7,6 +7,7 @@ from headroom.model.conditions import Finding
 from headroom.model.database import BackupProgress, DatabaseView, Mark, ReplicaProbe, SlotFacts
 from headroom.model.libraries import ServerLibraries
 from headroom.model.replica import ClaimFacts, MemberId, PodFacts
+from headroom.model.snapshot import SnapshotClass, SnapshotFacts, Stamps
 from headroom.model.timelines import TimelineHistory
 from headroom.policy.target_conflict import AutoscalerClaim
 from headroom.reasons import Reason
@@ -44,7 +45,8 @@ class MemberFacts:
     """One member as found; `reading` is None if nobody asked, since its pod has no address or has ended.
 
     `is_node_lost` is true only if the node itself was seen not to answer. `is_published`: clients can verify its server
-    by the set's ConfigMap, or there is nothing to publish.
+    by the set's ConfigMap, or there is nothing to publish. `restored` has the stamps of the snapshot that its volume is
+    created from.
     """
 
     id: MemberId
@@ -54,10 +56,13 @@ class MemberFacts:
     claim: ClaimFacts | None = None
     slot: SlotFacts | None = None
     backup: BackupProgress | None = None
+    is_copy_observed: bool = True
+    """Whether the standby that it is copied from could be asked how far that is."""
     is_listed: bool = False
     is_node_lost: bool = False
     is_published: bool = True
     reading: Reading | None = None
+    restored: Stamps | None = None
     libraries: LibraryReading = None
 
 
@@ -68,6 +73,8 @@ class PrimaryFacts:
     view: DatabaseView
     marks: tuple[Mark, ...]
     has_slot_link: bool = True
+    data_bytes: int | None = None
+    """What a copy takes; None while that was not read."""
     history: TimelineHistory | None = None
     """Of the timeline that it writes; None while that is not known, or nobody has to know."""
 
@@ -110,5 +117,11 @@ class SetFacts:
     deletion: Deletion | None = None
     libraries: LibraryReading = None
     prohibition: Finding | None = None
+    snapshots: tuple[SnapshotFacts, ...] | None = ()
+    """Those of the set, by name; None where the cluster has no such kind."""
+    snapshot_class: SnapshotClass | Finding | None = None
+    """The one that the spec names, or why there is none; None while that is not known."""
+    anchors: tuple[SlotFacts, ...] = ()
+    """The slots that keep the WAL which clones of snapshots need, whether their snapshot exists or not."""
     given_authority: str = ""
     """What verifies the certificate of the spec's Secret (PEM); empty without a Secret, or if it does not say."""

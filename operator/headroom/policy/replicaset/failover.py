@@ -127,7 +127,7 @@ def choose_diverged(staying: Sequence[EvaluatedMember], targets: Targets) -> Eva
         return None
     diverged = [member for member in staying if is_diverged(member) and member.facts.role is not Role.SERVING]
     new = [member for member in staying if member.facts.role in (None, Role.PROVISIONING)]
-    if new or len(staying) < targets.desired + targets.standbys:
+    if new or len(staying) < targets.wanted:
         return next((member for member in diverged if member in new), None)
     return min(diverged, key=lambda member: (member.facts.role is Role.DRAINING, member.facts.id), default=None)
 

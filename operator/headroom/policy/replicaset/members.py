@@ -6,9 +6,12 @@ from datetime import datetime, timedelta
 
 from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.conditions import Finding
-from headroom.model.database import BackupProgress, ReplicaProbe, SlotFacts
+from headroom.model.database import BackupProgress, Mark, ReplicaProbe, SlotFacts
 from headroom.model.replica import ClaimFacts, MemberId, PodFacts, Role, Stage
+from headroom.model.snapshot import Stamps
+from headroom.model.timelines import TimelineHistory
 from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.copy_progress import CopyProgress
 from headroom.policy.replicaset.replay_lag import (
     LagVerdict,
     NotEligible,
@@ -17,6 +20,7 @@ from headroom.policy.replicaset.replay_lag import (
     describe_lag,
     describe_pause,
 )
+from headroom.policy.replicaset.restores import Choice
 from headroom.reasons import Reason
 
 LIBRARY_REASONS = (Reason.COLLATION_MISMATCH, Reason.EXTENSION_MISSING, Reason.LIBRARY_NOT_PRELOADED)
@@ -34,11 +38,21 @@ class Member:
     claim: ClaimFacts | None = None
     slot: SlotFacts | None = None
     backup: BackupProgress | None = None
+    copy: CopyProgress | None = None
+    """Its copy, as far as this process saw it."""
+    is_copy_observed: bool = True
+    """The standby that it is copied from could be asked in this pass, or it is copied from the primary."""
     is_listed: bool = False
     is_node_lost: bool = False
     """True only if the node itself was seen not to answer."""
     is_published: bool = True
     """Clients can verify its server."""
+    restored: Stamps | None = None
+    """The stamps of the snapshot that its volume is created from."""
+    choice: Choice | None = None
+    """What it is to be made from; only while it has a slot and no claim yet."""
+    is_unread: bool = False
+    """No probe of its server has told yet how far its data are."""
     probe: ReplicaProbe | None = None
     lag: LagVerdict | None = None
     within: int = 0
@@ -126,9 +140,19 @@ class Member:
         return self.claim is not None and self.claim.retire is not None
 
     @property
+    def is_source(self) -> bool:
+        """It was stopped, or is to be, so that a snapshot of its volume can be taken."""
+        return self.claim is not None and bool(self.claim.snapshot) and not self.is_going
+
+    @property
+    def is_staying(self) -> bool:
+        """It is one of those that the set has: neither going nor stopped for a snapshot."""
+        return not (self.is_going or self.is_source)
+
+    @property
     def is_alive(self) -> bool:
         """It has a pod that may run, and nobody is removing it."""
-        return self.pod is not None and not (self.pod.is_ended or self.pod.is_deleting or self.is_going)
+        return self.pod is not None and not (self.pod.is_ended or self.pod.is_deleting) and self.is_staying
 
     @property
     def age(self) -> float:
@@ -163,7 +187,8 @@ class StageContext:
 
     `drain_timeout` is how long a server may still run after its pod was deleted.
     `flush_lsn` is where the primary's WAL ends, `wal_cap` the bytes of it that a slot may keep; None: not known.
-    `streaming` names the members that have a stream.
+    `streaming` names the members that have a stream. `position` is that of the primary in this pass, `history` of its
+    timeline, if it is known. `snapshots` names those that there are; None if that is not known.
     """
 
     now: datetime
@@ -174,6 +199,9 @@ class StageContext:
     flush_lsn: int | None = None
     wal_cap: int | None = None
     streaming: frozenset[str] = frozenset()
+    position: Mark | None = None
+    history: TimelineHistory | None = None
+    snapshots: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,14 @@ from headroom.model.timelines import FIRST_TIMELINE, TimelineHistory, WalPositio
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.activation import Activations
 from headroom.policy.replicaset.autoscaling import Recommendation
+from headroom.policy.replicaset.copies import CopyMemory
+from headroom.policy.replicaset.copy_progress import CopyProgress, find_copy, observe_copies
 from headroom.policy.replicaset.durations import (
-    CopyProgress,
     Drain,
     Stopwatch,
     idle_seconds,
-    observe_copies,
     observe_drains,
     observe_idle_slots,
-    still_seconds,
 )
 from headroom.policy.replicaset.facts import MemberFacts, PrimaryFacts, SetFacts
 from headroom.policy.replicaset.failover import find_divergence, may_follow, observe_positions
@@ -41,6 +40,7 @@ from headroom.policy.replicaset.member_memory import (
 )
 from headroom.policy.replicaset.members import Member
 from headroom.policy.replicaset.read_gain import ReadGain
+from headroom.policy.replicaset.restores import RestoreFailures
 
 LEAD_TIMES_KEPT = 20
 LONGEST_WINDOW_SECONDS = 3600.0
@@ -90,13 +90,15 @@ class SetMemory:
     `start_replicas` is the spec's `replicas` while it is only where `autoscaling` begins, or has begun.
     `library_faults` are by name of the member, and so are `positions`: how far each of them was ever seen. `timeline`
     is the highest that the primary or a member was on, first seen at `timeline_since`; `history` is of the last one
-    whose history was asked for.
+    whose history was asked for. `snapshot_attempts` are snapshots that were given up since the last whole one,
+    `anchors_touched_at`: when the slots that keep their WAL were last touched.
     """
 
     began_at: float = 0.0
     inherited: FrozenMap[str, Inherited] = field(default_factory=FrozenMap)
     members: FrozenMap[str, MemberMemory] = field(default_factory=FrozenMap)
     copies: FrozenMap[str, CopyProgress] = field(default_factory=FrozenMap)
+    copying: CopyMemory = field(default_factory=CopyMemory)
     peaceful_restarts: FrozenMap[str, int] = field(default_factory=FrozenMap)
     idle_slots: FrozenMap[str, Stopwatch] = field(default_factory=FrozenMap)
     drains: FrozenMap[str, Drain] = field(default_factory=FrozenMap)
@@ -114,7 +116,11 @@ class SetMemory:
     recommendations: tuple[Recommendation, ...] = ()
     warm: LeadTimes = LeadTimes()
     base_backup: LeadTimes = LeadTimes()
+    volume_snapshot: LeadTimes = LeadTimes()
+    restore_failures: RestoreFailures = field(default_factory=RestoreFailures)
     attempts: Attempts = Attempts()
+    snapshot_attempts: Attempts = Attempts()
+    anchors_touched_at: float | None = None
     library_faults: FrozenMap[str, LibraryFault] = field(default_factory=FrozenMap)
     activations: Activations = field(default_factory=Activations)
     growth: Growth = field(default_factory=Growth)
@@ -138,6 +144,7 @@ class SetMemory:
         inherited = self._keep_inherited(facts.members, members)
         is_other_spec = self.generation not in (None, facts.generation)
         after = self._observe_primary(facts.primary, at)
+        copies = FrozenMap(observe_copies(self.copies, facts.members, at, has_primary=has_primary))
         positions = FrozenMap(observe_positions(self.positions, facts.members, after.system_identifier))
         # A member may follow a new primary before its guard does: an old one that still answers is not believed.
         timeline = max([after.timeline, *(position.timeline for position in positions.values())])
@@ -148,7 +155,8 @@ class SetMemory:
             timeline_since=at if timeline > self.timeline else self.timeline_since,
             inherited=inherited,
             members=members,
-            copies=FrozenMap(observe_copies(self.copies, facts.members, at, has_primary=has_primary)),
+            copies=copies,
+            copying=self.copying.observe(facts.members, copies, marks),
             peaceful_restarts=FrozenMap(
                 (pod.uid, count_peaceful(self.peaceful_restarts, pod, now.wall)) for pod in pods
             ),
@@ -157,6 +165,8 @@ class SetMemory:
             slot_names=self._observe_slots(facts),
             generation=facts.generation,
             attempts=Attempts() if is_other_spec else self.attempts,
+            restore_failures=self._observe_snapshots(facts, is_other_spec=is_other_spec),
+            snapshot_attempts=Attempts() if is_other_spec else self.snapshot_attempts,
             library_faults=FrozenMap(observe_faults(self.library_faults, facts, bounds.ignore_libraries)),
             activations=self.activations.observe(facts.members, at),
         )
@@ -211,10 +221,17 @@ class SetMemory:
                 after[member.name] = self.inherited[member.name]
         return FrozenMap(after)
 
+    def _observe_snapshots(self, facts: SetFacts, *, is_other_spec: bool) -> RestoreFailures:
+        """What is known of snapshots that are gone need not be kept; another spec may have corrected the cause."""
+        if is_other_spec:
+            return RestoreFailures()
+        return self.restore_failures.keep([snapshot.name for snapshot in facts.snapshots or ()])
+
     def _observe_slots(self, facts: SetFacts) -> frozenset[str]:
         """Names of slots for the time when pods and claims are gone: those on the primary, else every member's."""
         if facts.primary is not None:
-            return frozenset(member.slot_name for member in facts.members if member.slot is not None)
+            anchors = frozenset(anchor.name for anchor in facts.anchors)
+            return anchors | {member.slot_name for member in facts.members if member.slot is not None}
         return self.slot_names | {member.slot_name for member in facts.members}
 
     def recommend(self, count: int, desired: int, now: float) -> "SetMemory":
@@ -226,10 +243,28 @@ class SetMemory:
         """An attempt to create a member was given up."""
         return replace(self, attempts=self.attempts.fail(failure, now))
 
-    def record_acceptance(self, seconds: float | None) -> "SetMemory":
-        """A new member joined the warm pool, `seconds` after its claim was created; None if that was not measured."""
-        base_backup = self.base_backup if seconds is None else self.base_backup.add(seconds)
-        return replace(self, attempts=Attempts(), base_backup=base_backup)
+    def record_restore_failure(self, snapshot: str, present: Iterable[str]) -> "SetMemory":
+        """A member that was created from this snapshot was given up; `present` names those that there are."""
+        return replace(self, restore_failures=self.restore_failures.fail(snapshot, [*present]))
+
+    def record_snapshot(self, failure: Finding | None, now: float) -> "SetMemory":
+        """A snapshot became whole, or was given up."""
+        attempts = Attempts() if failure is None else self.snapshot_attempts.fail(failure, now)
+        return replace(self, snapshot_attempts=attempts)
+
+    def record_acceptance(self, seconds: float | None, *, restored_from: str = "") -> "SetMemory":
+        """A new member joined the warm pool, `seconds` after its claim was created; None if that was not measured.
+
+        `restored_from` is the snapshot that it was made from, if it was.
+        """
+        after = replace(self, attempts=Attempts())
+        if restored_from:
+            after = replace(after, restore_failures=self.restore_failures.succeed(restored_from))
+        if seconds is None:
+            return after
+        if restored_from:
+            return replace(after, volume_snapshot=self.volume_snapshot.add(seconds))
+        return replace(after, base_backup=self.base_backup.add(seconds))
 
     def record_activation(self, seconds: float) -> "SetMemory":
         """A standby serves, `seconds` after it was decided."""
@@ -270,6 +305,7 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: 
     is_newest = memory.history is not None and memory.history.timeline == memory.timeline
     history = memory.history if is_newest else None
     drain = memory.drains.get(found.pod.uid) if found.pod is not None else None
+    copy = find_copy(memory.copies, found.pod)
     member = Member(
         id=found.id,
         name=found.name,
@@ -281,7 +317,11 @@ def _assemble(found: MemberFacts, memory: SetMemory, now: float, library_fault: 
         is_listed=found.is_listed,
         is_node_lost=found.is_node_lost,
         is_published=found.is_published,
-        still_seconds=still_seconds(memory.copies, found.pod, now),
+        restored=found.restored,
+        is_unread=position is None,
+        copy=copy,
+        is_copy_observed=found.is_copy_observed,
+        still_seconds=copy.still.seconds(now) if copy is not None else 0.0,
         slot_idle_seconds=idle_seconds(memory.idle_slots, found, now),
         drain_seconds=now - drain.since if drain is not None else 0.0,
         saw_drain_begin=drain is not None and drain.is_whole,

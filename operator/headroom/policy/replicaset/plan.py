@@ -25,10 +25,12 @@ from headroom.policy.replicaset.retirement import (
     Retirement,
     choose_replacement,
     count_missing,
+    find_staying,
     recreate,
     retire,
     retire_excess,
     retire_failed,
+    retire_sources,
     retire_unneeded,
 )
 from headroom.policy.replicaset.scale_in import (
@@ -86,16 +88,17 @@ class Plan:
 
 
 def decide_plan(members: Sequence[EvaluatedMember], targets: Targets, now: datetime) -> Plan:
-    """Plan one pass over all members, including those that are going."""
+    """Plan one pass over all members, including those that are going.
+
+    One that is stopped for a snapshot is neither there nor missing: only `snapshots` says what becomes of it, unless
+    its volume is of no use any more.
+    """
     is_rebuilding = any(is_being_rebuilt(member.facts, now) for member in members)
-    staying = [member for member in members if not member.facts.is_going]
+    staying = find_staying(members)
     plan = _plan_moves(staying, targets, now, is_rebuilding=is_rebuilding)
+    plan = replace(plan, retire=(*plan.retire, *retire_sources(members)))
     leaving = {entry.name for entry in plan.retire}
-    staying = [
-        member
-        for member in members
-        if not (member.facts.is_going or member.name in leaving or member.verdict.is_failed)
-    ]
+    staying = [member for member in staying if not (member.name in leaving or member.verdict.is_failed)]
     recalled = {*plan.pool, *(plan.activate if plan.needed else ())}
     return replace(
         plan,
@@ -229,6 +232,10 @@ def _accept(staying: Sequence[EvaluatedMember]) -> tuple[str, ...]:
 
 
 def _is_to_be_seeded(member: EvaluatedMember, targets: Targets) -> bool:
-    """It has no pod. Its copy needs its slot first, and the slot is not known while the primary does not answer."""
+    """It has no pod, and need not wait for a source. Its copy needs its slot first, and the slot is not known while the
+    primary does not answer.
+    """
     facts = member.facts
+    if member.name in targets.copies.waits:
+        return False
     return facts.pod is None and (facts.slot is not None or not targets.has_primary)

@@ -32,6 +32,19 @@ def retire_unneeded(name: str) -> Retirement:
     return Retirement(name, Reason.RETIRED, "it is not needed any more")
 
 
+def find_staying(members: Sequence[EvaluatedMember]) -> list[EvaluatedMember]:
+    """Members that are neither going nor stopped for a snapshot."""
+    return [member for member in members if member.facts.is_staying]
+
+
+def retire_sources(members: Sequence[EvaluatedMember]) -> list[Retirement]:
+    """Members that were stopped for a snapshot and cannot follow the primary any more: no attempt to create one failed
+    by that.
+    """
+    failed = [member for member in members if member.facts.is_source and member.verdict.is_failed]
+    return [Retirement(member.name, member.verdict.reason, member.verdict.message) for member in failed]
+
+
 def retire_failed(staying: Sequence[EvaluatedMember]) -> list[Retirement]:
     """Members that are given up; one that still serves leaves the Service first, and diverged ones wait their turn."""
     failed = [member for member in staying if member.verdict.is_failed and not is_diverged(member)]
@@ -50,8 +63,8 @@ def choose_replacement(
     """
     if not (targets.may_replace and targets.has_primary):
         return None
-    wanted = targets.desired + targets.standbys
-    outdated = [member for member in staying if _is_outdated(member, targets)]
+    wanted = targets.wanted
+    outdated = [member for member in staying if is_outdated(member, targets)]
     due = [member for member in staying if member.verdict.is_due_for_replacement or member in outdated]
     due.sort(key=lambda member: member.facts.id)
     new = [member for member in staying if member.facts.role in (None, Role.PROVISIONING)]
@@ -71,7 +84,7 @@ def retire_excess(
     if not targets.has_primary:
         return []
     movable = [member for member in remaining if member.facts.role not in (Role.SERVING, Role.DRAINING)]
-    surplus = len(movable) - targets.standbys - max(targets.desired - good, 0)
+    surplus = len(movable) - targets.standbys - targets.keeps_one_more - max(targets.desired - good, 0)
     free = [member for member in movable if member.name not in called]
     goers = sorted(free, key=lambda member: _keep_rank(member, targets))[: max(surplus, 0)]
     return [retire_unneeded(member.name) for member in goers]
@@ -86,6 +99,8 @@ def _keep_rank(member: EvaluatedMember, targets: Targets) -> tuple[int, bool, fl
 def recreate(remaining: Sequence[EvaluatedMember], targets: Targets, *, is_calm: bool) -> tuple[str, ...]:
     """Pods that ended are recreated on their claim; one standby of an older template at a time, when the set is whole.
 
+    A copy that has lost its source begins again from another one, as the same member.
+
     If the newer template does not start, the set is no longer whole, so no other standby is spent on it. A pod that
     cannot run, or may not serve, because of its older template is recreated at once: the template may have been
     corrected. The same holds for a standby that cannot be reached, as long as those of the present template are well;
@@ -95,14 +110,16 @@ def recreate(remaining: Sequence[EvaluatedMember], targets: Targets, *, is_calm:
     ended = [
         member.name
         for member, pod in pods
-        if pod.is_ended or (is_drifted(member, targets) and (_is_held_up(pod) or _is_useless(member)))
+        if pod.is_ended
+        or member.name in targets.copies.lost
+        or (is_drifted(member, targets) and (_is_held_up(pod) or _is_useless(member)))
     ]
     drifted = [member for member in remaining if is_drifted(member, targets)]
     cut_off = [member for member in remaining if _is_cut_off(member, is_drifted=member in drifted)]
     if all(_is_well(member) for member in remaining if member not in (*drifted, *cut_off)):
         ended += [member.name for member in cut_off[:1] if targets.has_primary]
     is_calm = is_calm and all(map(_is_well, remaining))
-    is_calm = is_calm and len(remaining) >= targets.desired + targets.standbys
+    is_calm = is_calm and len(remaining) >= targets.wanted
     old = [
         member.name
         for member in remaining
@@ -129,7 +146,7 @@ def _is_useless(member: EvaluatedMember) -> bool:
     return facts.is_alive and facts.has_other_libraries and facts.role in (Role.PROVISIONING, Role.STANDBY)
 
 
-def _is_outdated(member: EvaluatedMember, targets: Targets) -> bool:
+def is_outdated(member: EvaluatedMember, targets: Targets) -> bool:
     """It serves with the libraries of an image that the spec has replaced since."""
     return member.facts.has_other_libraries and member.facts.role is Role.SERVING and is_drifted(member, targets)
 
@@ -144,6 +161,6 @@ def count_missing(remaining: Sequence[EvaluatedMember], targets: Targets, succes
     """Members to begin now: what is missing, within what may be created at once."""
     if not targets.may_reserve:
         return 0
-    missing = targets.desired + targets.standbys - len(remaining) + successors
+    missing = targets.wanted + targets.begins_one_more - len(remaining) + successors
     unfinished = sum(member.facts.role in (None, Role.PROVISIONING) for member in remaining)
     return max(min(missing, targets.max_concurrent - unfinished), 0)

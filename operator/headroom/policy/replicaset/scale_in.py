@@ -69,7 +69,9 @@ def _drain_rank(member: EvaluatedMember, targets: Targets) -> tuple[bool, bool, 
 def settle_drained(
     staying: Sequence[EvaluatedMember], called: Collection[str], targets: Targets, now: datetime
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of drained members that go back to the pool, since standbys are missing; and of those that go for good."""
+    """Names of drained members that go back to the pool, since standbys are missing or a snapshot is due; and of those
+    that go for good.
+    """
     drained = [
         member
         for member in staying
@@ -79,7 +81,7 @@ def settle_drained(
         and decide_drain(member.facts, targets.drain, now) is DrainStep.DONE
     ]
     warm = sum(is_warm(member) or member.name in called for member in staying)
-    room = max(targets.desired + targets.standbys - warm, 0)
+    room = max(targets.kept - warm, 0)
     names = tuple(member.name for member in drained)
     # A pod that is being deleted ends first, and its successor has to catch up.
     alive = {member.name for member in drained if member.facts.is_alive}

@@ -9,7 +9,7 @@ from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.failover import has_not_followed
 from headroom.policy.replicaset.members import Check, Member, StageContext, StageVerdict
 from headroom.policy.replicaset.replay_lag import describe_lag, describe_pause, is_beyond
-from headroom.policy.replicaset.seed import check_pod, check_seed, check_volume
+from headroom.policy.replicaset.seed import check_pod, check_reach, check_seed, check_volume
 from headroom.policy.replicaset.stream_loss import find_stream_loss
 from headroom.policy.replicaset.termination_cause import describe_end
 from headroom.reasons import Reason
@@ -36,6 +36,17 @@ def _check_retired(member: Member, _: StageContext) -> StageVerdict | None:
     if claim is not None and claim.retire is not None:
         return StageVerdict(Stage.RETIRED, claim.retire, f"it is being removed: {claim.retire}")
     return None
+
+
+def _check_source(member: Member, context: StageContext) -> StageVerdict | None:
+    """While it is stopped its slot keeps WAL like any other: a volume that cannot follow any more is of no use."""
+    if not member.is_source or member.claim is None:
+        return None
+    if context.has_primary and member.slot is not None and member.slot.wal_status == "lost":
+        message = f"the primary gave up the WAL of slot {member.slot_name} while the member was stopped for a snapshot"
+        return StageVerdict(Stage.RETIRED, Reason.SLOT_LOST, message, is_failed=True)
+    message = f"it is stopped for snapshot {member.claim.snapshot}, and not one of those that the spec asks for"
+    return _check_kept_wal(member, context) or StageVerdict(Stage.RETIRED, Reason.SNAPSHOT_SOURCE, message)
 
 
 def _check_disowned(member: Member, _: StageContext) -> StageVerdict | None:
@@ -254,9 +265,11 @@ def _describe(member: Member) -> str:
 
 CHECKS: tuple[Check, ...] = (
     _check_retired,
+    _check_source,
     _check_disowned,
     _check_timeline,
     _check_deleted_claim,
+    check_reach,
     _check_slot,
     _check_lost,
     _check_stream_loss,

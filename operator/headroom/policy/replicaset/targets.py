@@ -1,10 +1,11 @@
 """What a plan works towards, and what all parts of it ask of a member."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from headroom.api.v1alpha1.serving import Readiness
 from headroom.model.replica import Role, Stage
+from headroom.policy.replicaset.copies import Copies
 from headroom.policy.replicaset.drain import DrainLimits
 from headroom.policy.replicaset.members import EvaluatedMember
 from headroom.reasons import Reason
@@ -26,15 +27,32 @@ class Targets:
     """Why no standby may be put into the Service, whatever its lag; empty if one may."""
     may_reserve: bool = True
     """The primary admits one more member, and no failed attempt has to be waited out."""
+    obstacle: str = ""
+    """Why it cannot be begun, if that is not only such a pause."""
     may_replace: bool = True
     """The primary would admit one more member once another is given up."""
     has_primary: bool = True
+    keeps_one_more: bool = False
+    """A snapshot is due, and is taken of a member that the spec does not ask for: if there is one, it is kept."""
+    begins_one_more: bool = False
+    """If there is none, it is begun."""
     outage_seconds: float | None = None
     """How long the primary has not answered; None while it does, and before that counts as an outage."""
     template: str | None = None
     """The hash that a pod created now would have; None while it is not known."""
+    copies: Copies = field(default_factory=Copies)
     authority_made_after: datetime | None = None
     """Pods of before have an authority that is to be exchanged in time; None: none has."""
+
+    @property
+    def wanted(self) -> int:
+        """Members that the spec asks for."""
+        return self.desired + self.standbys
+
+    @property
+    def kept(self) -> int:
+        """Members that stay although some of them may not be asked for."""
+        return self.wanted + self.keeps_one_more
 
 
 def is_drifted(member: EvaluatedMember, targets: Targets) -> bool:

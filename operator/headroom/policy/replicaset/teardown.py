@@ -51,7 +51,9 @@ def may_have_slots(memory: SetMemory) -> bool:
 
 
 def _is_nothing_left(facts: SetFacts, memory: SetMemory) -> bool:
-    return not facts.members and (facts.primary is not None or not may_have_slots(memory))
+    has_snapshots = any(not each.is_deleting for each in facts.snapshots or ())
+    has_children = bool(facts.members or facts.anchors) or has_snapshots
+    return not has_children and (facts.primary is not None or not may_have_slots(memory))
 
 
 def _find_hold(facts: SetFacts, now: Moment) -> Finding | None:
@@ -111,10 +113,14 @@ def _find_obstacle(facts: SetFacts) -> Finding | None:
     primary = facts.primary
     if primary is None:
         return facts.outage or Finding(Reason.GUARD_NOT_READY, "the primary does not answer")
-    if primary.has_slot_link or all(member.slot is None for member in facts.members):
+    if primary.has_slot_link or not _has_slots(facts):
         return None
     message = primary.view.finding.message or "the DatabaseGuard has no replication login"
     return Finding(primary.view.finding.reason, message)
+
+
+def _has_slots(facts: SetFacts) -> bool:
+    return bool(facts.anchors) or any(member.slot is not None for member in facts.members)
 
 
 def _describe(facts: SetFacts) -> str:
@@ -133,8 +139,7 @@ def _describe(facts: SetFacts) -> str:
 
 def _is_left_to_kubernetes(spec: ReplicaSetSpec, facts: SetFacts, now: Moment) -> bool:
     """No slot is left, and the remaining pods outlived their grace period, or nobody asks to wait for it."""
-    has_slots = any(member.slot is not None for member in facts.members)
-    if facts.deletion is None or facts.primary is None or has_slots:
+    if facts.deletion is None or facts.primary is None or _has_slots(facts):
         return False
     grace = spec.drain.timeout + timedelta(minutes=1)
     is_asked = all(member.pod is None or member.pod.is_deleting for member in facts.members)

@@ -37,7 +37,7 @@ _SEED_REFUSAL = re.compile(r"seed: (?!copy \d)")
 """What the seed step reports when it gives up, unlike the count of its tries."""
 _START_REFUSAL = re.compile(r"start: (.*)")
 """What start.sh reports when it starts no server: it is the last to write."""
-_COPY_FAILURE = re.compile(r": FATAL: +(?!the database system is |terminating )")
+_COPY_FAILURE = re.compile(r": (?:FATAL|ERROR): +(?!the database system is |terminating )")
 
 
 def describe_end(server: ContainerFacts) -> str:

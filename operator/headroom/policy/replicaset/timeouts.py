@@ -7,8 +7,18 @@ CLAIM_NOTICE = timedelta(seconds=15)
 PLACE_LIMIT = timedelta(minutes=15)
 """Then an attempt without a volume, a node or an image ends and its slot is released: a slot nobody reads keeps WAL.
 Not sooner: a node autoscaler may take ten minutes until a node has joined, has its storage driver and pulls images."""
+RESTORE_LIMIT = timedelta(minutes=10)
+"""A driver creates a volume of a snapshot in seconds, or copies it first: then another source is faster."""
 PREPARE_LIMIT = timedelta(minutes=10)
-"""Time for each of: connecting, the primary's checkpoint, the estimate and the final fsync. None of them is a stall."""
+"""Time to connect and begin a copy, and for a phase of it without a separate limit. None of them is a stall."""
+CHECKPOINT_LIMIT = timedelta(minutes=10)
+"""A copy asks for a fast one: it takes what is left to write, and one that is under way is sped up."""
+ESTIMATE_LIMIT = timedelta(minutes=10)
+"""The server looks at each file once: some million of them on a slow disk."""
+WAL_LIMIT = timedelta(minutes=10)
+"""For the last WAL: what is left when the files are copied was written in that time, and most of it has been sent."""
+SYNC_LIMIT = timedelta(minutes=30)
+"""What the page cache holds is written to the volume: 64 GiB at 40 MiB/s. It cannot be seen how far that is."""
 SEED_RUNS = 2
 """Restarts of the seed step that are waited for while it copies; each run tries more than once."""
 SERVER_RESTARTS_NOTICE = 3
@@ -66,6 +76,12 @@ NAMESPACE_PATIENCE = timedelta(seconds=30)
 """A primary that does not answer for so long in a namespace that ends has probably ended with it."""
 POD_PATIENCE = timedelta(minutes=1)
 """A pod that outlives its grace period by this is on a node that does not answer: Kubernetes keeps it, not we."""
+
+SNAPSHOT_LIMIT = timedelta(minutes=10)
+"""A snapshot that is not ready by then is given up and taken again. Not sooner: its driver tries again by itself, and
+the controller of a driver may be away for some minutes."""
+ANCHOR_TOUCH = timedelta(minutes=1)
+"""PostgreSQL 18 may give up slots that nobody uses; the shortest time that can be set there is longer than this."""
 
 
 def retry_after(attempts: int) -> timedelta:

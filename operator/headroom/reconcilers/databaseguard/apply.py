@@ -44,8 +44,8 @@ async def apply(context: GuardContext) -> None:
 async def _repair_links(context: GuardContext) -> None:
     """Close links that lead astray, read Secrets again that do not serve, let another guard measure."""
     handles, decision, facts = context.handles, context.decision, context.facts
-    queue = handles.access.queue if handles.access is not None else None
-    problems = (decision.finding, facts.replication_problem, queue)
+    others = (handles.access.queue, handles.access.warmup) if handles.access is not None else ()
+    problems = (decision.finding, facts.replication_problem, *others)
     reasons = {problem.reason for problem in problems if isinstance(problem, Finding)}
     handles.login.read_again(is_due=bool(reasons & (LOGIN_REASONS | SECRET_REASONS)))
     if decision.must_disconnect:
@@ -93,6 +93,7 @@ def build_view(context: GuardContext) -> DatabaseView:
         view,
         replication=access.replication,
         queue=access.queue,
+        warmup=access.warmup,
         server=context.facts.server,
         marks=decision.marks,
     )

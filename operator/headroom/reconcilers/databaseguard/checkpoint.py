@@ -5,13 +5,14 @@ from datetime import datetime
 from typing import Any
 
 from headroom.api.v1alpha1.common import GuardState
+from headroom.model.condition_types import ConditionType
 from headroom.model.moments import Moment, keep_time, parse_moment
 from headroom.model.numbers import round_number
 from headroom.policy.databaseguard.baseline import CalmSamples
 from headroom.policy.databaseguard.facts import GuardMemory, ServerMemory
 from headroom.policy.databaseguard.signals import BASED_SIGNALS, Baseline, Level
 from headroom.policy.databaseguard.state import LEAVE_AFTER_SECONDS, StateMemory
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 
 LONGEST_CALM_SECONDS = LEAVE_AFTER_SECONDS / 2
 """Nobody watched between two processes: of the calm an earlier one saw, at most so much counts."""

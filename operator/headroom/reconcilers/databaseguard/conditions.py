@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth, unknown_conditions
 from headroom.model.database import VIEW_FRESH_SECONDS
 from headroom.policy.databaseguard.describe import StateTimes, describe_state
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard.apply import GuardContext
 from headroom.reconcilers.databaseguard.checkpoint import read_time
 from headroom.reconcilers.logins import SECRET_REASONS

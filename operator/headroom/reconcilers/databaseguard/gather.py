@@ -98,8 +98,9 @@ async def _read_access(services: Services, handles: GuardHandles, connection: Pr
     target = await secrets.target(connection, FIELD)
     replication = await _read_login(secrets, connection.replication_secret_ref, f"{FIELD}.replicationSecretRef")
     queue = await _read_login(secrets, connection.queue_secret_ref, f"{FIELD}.queueSecretRef")
+    warmup = await _read_login(secrets, connection.warmup_secret_ref, f"{FIELD}.warmupSecretRef")
     changed_at = secrets.changed.get(connection.credentials_secret_ref.name)
-    access = Access(target, queue=queue, changed_at=changed_at)
+    access = Access(target, queue=queue, warmup=warmup, changed_at=changed_at)
     if isinstance(replication, Finding):
         return replace(access, replication_problem=replication)
     return replace(access, replication=replication)

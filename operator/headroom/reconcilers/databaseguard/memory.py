@@ -23,7 +23,7 @@ missing."""
 @dataclass(frozen=True, slots=True)
 class Access:
     """The logins as the Secrets have them; `replication_problem` says why the second is missing. `queue` is the login
-    for the tables of queues, why it cannot be read, or None if the spec names none.
+    for the tables of queues, why it cannot be read, or None if the spec names none; `warmup` the same for caches.
 
     The Secret of the first was last written at `changed_at`; None where the API server does not tell.
     """
@@ -32,6 +32,7 @@ class Access:
     replication: Credentials | None = None
     replication_problem: Finding | None = None
     queue: Credentials | Finding | None = None
+    warmup: Credentials | Finding | None = None
     changed_at: datetime | None = None
 
 

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth
 from headroom.model.numbers import settle
 from headroom.policy.databaseguard.signals import Level
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.databaseguard.apply import GuardContext
 from headroom.reconcilers.databaseguard.checkpoint import checkpoint
 from headroom.reconcilers.databaseguard.conditions import UNKNOWN, build_conditions

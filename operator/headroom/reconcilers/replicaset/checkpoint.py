@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Finding, Truth
 from headroom.model.database import Lsn, Mark
 from headroom.model.frozen import FrozenMap
@@ -18,7 +19,7 @@ from headroom.policy.replicaset.memory import Attempts, LeadTimes, SetMemory
 from headroom.policy.replicaset.read_gain import MOST_PAUSE_SECONDS, Hold, ReadGain
 from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag
 from headroom.policy.replicaset.timeouts import ATTEMPTS_BEFORE_STALLED
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 
 STREAM_LOSSES = (Reason.NOT_STREAMING, Reason.TIMELINE_DIVERGED, Reason.SLOT_LOST)
 """Reasons of a member's condition Streaming with which its data age."""
@@ -31,10 +32,14 @@ def checkpoint(memory: SetMemory) -> dict[str, Any]:
 
     * readings, streams, restarts, idle slots and the progress of copies: a new process counts again, and gives nothing
       up sooner; but a replica that lagged beyond its bound is not made younger by that
+    * which volumes have no copy yet, and from which standbys a copy failed: pods and their seed steps tell it again
+    * how fast copies are and how much WAL the primary writes: both are measured again
     * wanted counts: a stabilization window begins again
     * the moment of a failed attempt: it is waited out again
+    * snapshots that failed, and when anchors were touched: the next snapshot is not waited for, nor is the next touch
     * single lead times: their 90th percentile stays
     * whether the primary was seen
+    * which snapshots failed: they may fail twice more
     * how far each member got, and where the primary's timeline forked off: both are asked again
     * since when the primary has been on its timeline: whoever does not follow it gets its time again
     * activations: what a new process finds in the Service is confirmed, and the rest gets its time again
@@ -48,7 +53,11 @@ def checkpoint(memory: SetMemory) -> dict[str, Any]:
     lacked if it was more than it may lack to serve, and the timeline of which it had WAL: without a receiver, not every
     login can read that again.
     """
-    lead_time = {"warmSeconds": memory.warm.p90, "baseBackupSeconds": memory.base_backup.p90}
+    lead_time = {
+        "warmSeconds": memory.warm.p90,
+        "volumeSnapshotSeconds": memory.volume_snapshot.p90,
+        "baseBackupSeconds": memory.base_backup.p90,
+    }
     return {
         "desiredReplicas": memory.desired,
         "startReplicas": memory.start_replicas,
@@ -73,6 +82,7 @@ def restore(status: Mapping[str, Any], now: Moment, *, name: str, uid: str, inst
         timeline_since=now.monotonic,
         positions=FrozenMap(_restore_positions(status)),
         warm=_restore_times(lead_time.get("warmSeconds")),
+        volume_snapshot=_restore_times(lead_time.get("volumeSnapshotSeconds")),
         base_backup=_restore_times(lead_time.get("baseBackupSeconds")),
         attempts=_restore_attempts(status, now.monotonic),
         library_faults=_restore_library_faults(status),

@@ -6,10 +6,14 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from headroom.api.quantities import parse_quantity
 from headroom.manifests.children import CERTIFICATE
 from headroom.manifests.pod import SEED, SERVER, SERVER_TLS_VOLUME
+from headroom.model.frozen import FrozenMap
 from headroom.model.replica import (
     CONFIG_ANNOTATION,
+    COPY_SOURCE_ANNOTATION,
+    COPY_WHY_ANNOTATION,
     DRAINING_SINCE_ANNOTATION,
     DRAINING_WHY_ANNOTATION,
     RETIRE_ANNOTATION,
@@ -22,7 +26,15 @@ from headroom.model.replica import (
     PodFacts,
     Role,
 )
-from headroom.ports.kube import Manifest
+from headroom.model.restore import WHY_NOTE, parse_restored
+from headroom.model.snapshot import (
+    PROVISIONER_ANNOTATIONS,
+    SNAPSHOT_ANNOTATION,
+    STAMP_ANNOTATIONS,
+    SnapshotFacts,
+    Stamps,
+)
+from headroom.ports.kube import VOLUME_SNAPSHOT, Manifest
 from headroom.reasons import Reason
 
 MOST_REPORTS = 1024
@@ -59,6 +71,8 @@ def parse_pod(manifest: Manifest) -> PodFacts:
         node=manifest.get("spec", {}).get("nodeName", ""),
         has_tls=has_given or bool(authority),
         authority=authority,
+        copy_source=annotations.get(COPY_SOURCE_ANNOTATION, ""),
+        copy_why=annotations.get(COPY_WHY_ANNOTATION, ""),
         config=annotations.get(CONFIG_ANNOTATION, ""),
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
         role_label=metadata.get("labels", {}).get(ROLE_LABEL),
@@ -73,6 +87,7 @@ def parse_pod(manifest: Manifest) -> PodFacts:
 def parse_claim(manifest: Manifest) -> ClaimFacts:
     """The facts in a claim's manifest."""
     metadata = manifest["metadata"]
+    annotations: Mapping[str, str] = metadata.get("annotations", {})
     return ClaimFacts(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -80,10 +95,52 @@ def parse_claim(manifest: Manifest) -> ClaimFacts:
         created_at=parse_time(metadata.get("creationTimestamp")) or NEVER,
         is_bound=manifest.get("status", {}).get("phase") == "Bound",
         is_deleting="deletionTimestamp" in metadata,
-        retire=parse_reason(metadata.get("annotations", {}).get(RETIRE_ANNOTATION)),
-        slot=metadata.get("annotations", {}).get(SLOT_ANNOTATION, ""),
-        is_seeded=metadata.get("annotations", {}).get(SEEDED_ANNOTATION) == "true",
+        retire=parse_reason(annotations.get(RETIRE_ANNOTATION)),
+        slot=annotations.get(SLOT_ANNOTATION, ""),
+        is_seeded=annotations.get(SEEDED_ANNOTATION) == "true",
+        restored_from=_parse_data_source(manifest.get("spec", {})),
+        why=annotations.get(WHY_NOTE, ""),
+        snapshot=annotations.get(SNAPSHOT_ANNOTATION, ""),
+        stamps=FrozenMap((name, annotations[name]) for name in STAMP_ANNOTATIONS if name in annotations),
+        provisioner=next((annotations[name] for name in PROVISIONER_ANNOTATIONS if name in annotations), ""),
     )
+
+
+def parse_restored_stamps(manifest: Manifest) -> Stamps | None:
+    """What a claim says of the snapshot that its volume is created from; None for any other claim."""
+    if not _parse_data_source(manifest.get("spec", {})):
+        return None
+    return parse_restored(manifest["metadata"].get("annotations", {}))
+
+
+def _parse_data_source(spec: Mapping[str, Any]) -> str:
+    source = spec.get("dataSource") or {}
+    return str(source.get("name", "")) if source.get("kind") == VOLUME_SNAPSHOT.name else ""
+
+
+def parse_snapshot(manifest: Manifest) -> SnapshotFacts:
+    """The facts in a VolumeSnapshot's manifest."""
+    metadata, status = manifest["metadata"], manifest.get("status") or {}
+    return SnapshotFacts(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        created_at=parse_time(metadata.get("creationTimestamp")) or NEVER,
+        claim=(manifest.get("spec", {}).get("source") or {}).get("persistentVolumeClaimName") or "",
+        is_ready=status.get("readyToUse") is True,
+        is_deleting="deletionTimestamp" in metadata,
+        size=_parse_size(status.get("restoreSize")),
+        error=(status.get("error") or {}).get("message") or "",
+        stamps=Stamps.parse(metadata.get("annotations", {})),
+    )
+
+
+def _parse_size(text: object) -> int | None:
+    """Bytes; a driver may leave the size out, or report 0 for unknown."""
+    try:
+        return int(parse_quantity(str(text))) or None if text is not None else None
+    except ValueError:
+        return None
 
 
 def parse_listed(slices: Iterable[Manifest]) -> frozenset[str]:

@@ -1,10 +1,11 @@
 """The conditions of a set and of each member. A tired person must understand them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.errors import InvalidSpec
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Finding, Truth
 from headroom.model.numbers import count_of
 from headroom.model.replica import Role, Stage
@@ -12,8 +13,9 @@ from headroom.policy.not_yet import describe_not_yet
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import STAGE_ORDER, EvaluatedMember
 from headroom.policy.replicaset.replay_lag import describe_pause
+from headroom.policy.replicaset.retirement import find_staying
 from headroom.policy.replicaset.staleness import describe_unstreamed, find_others
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.certificates import describe_encryption
 from headroom.reconcilers.replicaset.memory import SetContext
 
@@ -24,6 +26,7 @@ ONLY_A_PERSON_CAN_HELP = frozenset(
         Reason.IMAGE_NOT_PULLED,
         Reason.MAJOR_VERSION_MISMATCH,
         Reason.IMAGE_INCOMPLETE,
+        Reason.NO_COPY_SOURCE,
         Reason.POD_FAILING,
         Reason.COLLATION_MISMATCH,
         Reason.EXTENSION_MISSING,
@@ -196,7 +199,9 @@ def _warm_pool(context: SetContext) -> Condition:
         message = f"{were} when it could last be measured: {outage.message}"
         return Condition(kind, Truth.UNKNOWN, outage.reason, message)
     if warm >= wanted:
-        return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, count_of(warm, "standby is warm", "standbys are warm"))
+        note = f"; {context.handles.warmup_note}" if context.handles.warmup_note else ""
+        message = f"{count_of(warm, 'standby is warm', 'standbys are warm')}{note}"
+        return Condition(kind, Truth.TRUE, Reason.AS_EXPECTED, message)
     reason = _find_trouble(context) or Reason.WARM_POOL_REFILLING
     all_warm = count_of(wanted, "standby is warm", "standbys are warm")
     return Condition(kind, Truth.FALSE, reason, f"{warm} of {all_warm}{_describe_most_advanced(context)}")
@@ -219,14 +224,9 @@ def _stalled(context: SetContext) -> Condition:
             f"they held was released, and another attempt follows every {again.total_seconds():.0f} s"
         )
         return Condition(kind, Truth.TRUE, Reason.SEED_ATTEMPTS_EXHAUSTED, message)
-    refused = next((finding for finding in context.findings if finding.reason in REFUSED), None)
-    if refused is not None:
-        return Condition(kind, Truth.TRUE, refused.reason, refused.message)
-    if decision.refusal is not None and context.facts.primary is not None:
-        return Condition(kind, Truth.TRUE, decision.refusal.reason, decision.refusal.message)
-    trouble = next((m.verdict for m in decision.members if m.verdict.reason in ONLY_A_PERSON_CAN_HELP), None)
-    if trouble is not None:
-        return Condition(kind, Truth.TRUE, trouble.reason, trouble.message)
+    obstacle = next(_find_obstacles(context), None)
+    if obstacle is not None:
+        return Condition(kind, Truth.TRUE, obstacle.reason, obstacle.message)
     if decision.outage is not None:
         message = f"not known now: see dbg/{context.spec.database_ref.name}"
         return Condition(kind, Truth.UNKNOWN, decision.outage.reason, message)
@@ -239,6 +239,32 @@ def _stalled(context: SetContext) -> Condition:
         )
         return Condition(kind, Truth.TRUE, Reason.NOT_STREAMING, f"{message}{describe_pause(held.probe)}")
     return Condition(kind, Truth.FALSE, Reason.AS_EXPECTED, "nothing waits for a person")
+
+
+def _find_obstacles(context: SetContext) -> Iterator[Finding]:
+    """What no further attempt overcomes, the most telling first."""
+    decision = context.decision
+    yield from (finding for finding in context.findings if finding.reason in REFUSED)
+    if decision.refusal is not None and context.facts.primary is not None and not _may_get_snapshot(context):
+        yield decision.refusal
+    wait = decision.copies.refusal
+    if wait is not None and wait.reason in ONLY_A_PERSON_CAN_HELP and _is_short(context):
+        yield wait
+    verdicts = (member.verdict for member in decision.members)
+    yield from (Finding(one.reason, one.message) for one in verdicts if one.reason in ONLY_A_PERSON_CAN_HELP)
+
+
+def _is_short(context: SetContext) -> bool:
+    """Whether a member is missing that nothing was begun for."""
+    staying = find_staying(context.decision.members)
+    return len(staying) < context.decision.goal.desired + context.spec.standbys
+
+
+def _may_get_snapshot(context: SetContext) -> bool:
+    """Whether the snapshot that a new member waits for can still come."""
+    refusal = context.decision.refusal
+    is_about_snapshots = refusal is not None and refusal.reason is Reason.NO_SNAPSHOT_FITS
+    return is_about_snapshots and context.decision.may_get_snapshot
 
 
 def _is_held(context: SetContext, member: EvaluatedMember) -> bool:
@@ -331,18 +357,15 @@ def _describe_unlisted(context: SetContext) -> str:
 
 
 def _snapshots(context: SetContext) -> Condition:
-    kind = ConditionType.SNAPSHOT_FRESH
-    message = "this version creates replicas by base backup only"
-    if context.spec.provisioning.snapshots is None:
-        return Condition(kind, Truth.FALSE, Reason.SNAPSHOTS_NOT_CONFIGURED, message)
-    return Condition(kind, Truth.UNKNOWN, Reason.NOT_YET_OBSERVED, message)
+    known = context.decision.freshness
+    return Condition(ConditionType.SNAPSHOT_FRESH, known.status, known.finding.reason, known.finding.message)
 
 
 def _find_trouble(context: SetContext) -> Reason | None:
     """The problem of a member in provisioning that needs more than time."""
     verdicts = (member.verdict for member in _find_unfinished(context.decision.members))
     reason = next((verdict.reason for verdict in verdicts if verdict.reason not in CALM), None)
-    finding = context.decision.refusal or context.memory.attempts.failure
+    finding = context.decision.refusal or context.decision.copies.refusal or context.memory.attempts.failure
     return reason or (finding.reason if finding is not None else None)
 
 
@@ -351,9 +374,15 @@ def _describe_most_advanced(context: SetContext) -> str:
     unfinished = _find_unfinished(context.decision.members)
     if unfinished:
         nearest = max(unfinished, key=lambda member: STAGE_ORDER[member.verdict.stage])
-        return f"; {nearest.name}: {nearest.verdict.message}"
-    finding = context.decision.refusal or context.memory.attempts.failure
+        return f"; {nearest.name}: {nearest.verdict.message}{_describe_wait(context)}"
+    finding = context.decision.refusal or context.decision.copies.refusal or context.memory.attempts.failure
     return f"; {finding.message}" if finding is not None else ""
+
+
+def _describe_wait(context: SetContext) -> str:
+    """Why nothing is begun for a member that is missing beside the unfinished ones."""
+    wait = context.decision.copies.refusal
+    return f"; {wait.message}" if wait is not None and _is_short(context) else ""
 
 
 def _find_unfinished(members: Iterable[EvaluatedMember]) -> Sequence[EvaluatedMember]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 
 URGENT = ((ConditionType.STALLED, Truth.TRUE), (ConditionType.READS_MAY_BE_STALE, Truth.TRUE))
 WRONG_WHEN = {

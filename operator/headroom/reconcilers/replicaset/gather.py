@@ -11,13 +11,26 @@ from headroom.manifests.children import Owner, read_service_name
 from headroom.model.conditions import Finding
 from headroom.model.database import VIEW_FRESH_SECONDS, BackupProgress, ConnectionTarget, DatabaseView, Mark, SlotFacts
 from headroom.model.replica import ABANDON_ANNOTATION, SET_LABEL, ClaimFacts, MemberId, PodFacts
+from headroom.model.snapshot import SnapshotClass, SnapshotFacts, Stamps, is_anchor_of
 from headroom.policy.databaseguard.identity import find_identity_mismatch
 from headroom.policy.replicaset.facts import Deletion, MemberFacts, PrimaryFacts, Reading, SetFacts
 from headroom.policy.replicaset.failover import must_know_history
 from headroom.policy.replicaset.memory import SetMemory
+from headroom.policy.replicaset.method import needs_history
 from headroom.policy.replicaset.timeouts import NODE_LOST_AFTER
 from headroom.policy.target_conflict import AutoscalerClaim
-from headroom.ports.kube import CLAIM, DATABASE_GUARD, ENDPOINT_SLICE, NAMESPACE, NODE, POD, Kind, Manifest, ObjectRef
+from headroom.ports.kube import (
+    CLAIM,
+    DATABASE_GUARD,
+    ENDPOINT_SLICE,
+    NAMESPACE,
+    NODE,
+    POD,
+    VOLUME_SNAPSHOT,
+    Kind,
+    Manifest,
+    ObjectRef,
+)
 from headroom.reasons import Reason
 from headroom.reconcilers.context import Services
 from headroom.reconcilers.namespace_view import read_autoscalers
@@ -29,13 +42,17 @@ from headroom.reconcilers.replicaset.children import (
     parse_claim,
     parse_listed,
     parse_pod,
+    parse_restored_stamps,
+    parse_snapshot,
     parse_time,
 )
+from headroom.reconcilers.replicaset.copy_reader import add_copies
 from headroom.reconcilers.replicaset.library_reader import Library, LibraryReader
 from headroom.reconcilers.replicaset.memory import SetHandles
 from headroom.reconcilers.replicaset.permission import find_prohibition
 from headroom.reconcilers.replicaset.pod_template import build_pod_template, build_upstream
 from headroom.reconcilers.replicaset.prober import LoopWatch, Prober, excuse
+from headroom.reconcilers.replicaset.snapshot_class import read_snapshot_class
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 
@@ -44,7 +61,10 @@ SERVICE_LABEL = "kubernetes.io/service-name"
 class _Children:
     pods: Mapping[str, PodFacts]
     claims: Mapping[str, ClaimFacts]
+    restored: Mapping[str, Stamps | None]
+    """What the claims say of the snapshots that they are made of, by name."""
     listed: frozenset[str]
+    snapshots: tuple[SnapshotFacts, ...] | None
     guard: Manifest | None
     published: Mapping[str, str]
     """By which authority clients verify each member, by its name."""
@@ -99,12 +119,30 @@ class Gatherer:
             template=self._render_template(view, children.guard) if prohibition is None else None,
             prohibition=prohibition,
             has_guard=children.guard is not None,
+            snapshots=children.snapshots,
+            snapshot_class=await self._read_snapshot_class(),
+            anchors=tuple(slot for slot in remote.slots if is_anchor_of(self._owner.uid, slot.name)),
             given_authority=self.handles.given_authority,
             is_service_refused=self.handles.is_service_refused,
             autoscalers=self._read_autoscalers(),
             deletion=await self._read_deletion(has_primary=remote.primary is not None),
         )
-        return self._add_libraries(await self._add_history(facts))
+        return self._add_libraries(await self._add_history(await self._add_copies(facts)))
+
+    async def _add_copies(self, facts: SetFacts) -> SetFacts:
+        """Add how far copies from standbys are, and how much there is to copy."""
+        if self.is_live:
+            return facts
+        links = {name: member.link for name, member in self.handles.members.items()}
+        facts = replace(facts, members=await add_copies(facts.members, links))
+        if facts.primary is None:
+            return facts
+        size = self.handles.size.read(
+            lambda: self.services.servers.read_data_bytes(self._guard_key),
+            self.services.clock.monotonic(),
+            is_needed=any(member.pod is None or member.pod.is_copying for member in facts.members),
+        )
+        return replace(facts, primary=replace(facts.primary, data_bytes=size))
 
     async def _find_prohibition(self, guard: Manifest | None) -> Finding | None:
         """None in a teardown, which makes nothing."""
@@ -144,10 +182,27 @@ class Gatherer:
         return _Children(
             pods={item["metadata"]["name"]: parse_pod(item) for item in pods},
             claims={item["metadata"]["name"]: parse_claim(item) for item in claims},
+            restored={item["metadata"]["name"]: parse_restored_stamps(item) for item in claims},
+            snapshots=await self._read_snapshots(of_set),
             listed=parse_listed(await self._list(ENDPOINT_SLICE, of_service)),
             guard=await self._get(ObjectRef(DATABASE_GUARD, *self._guard_key)),
             published=read_bundle(self.services.cache, owner),
         )
+
+    async def _read_snapshots(self, of_set: Mapping[str, str]) -> tuple[SnapshotFacts, ...] | None:
+        if VOLUME_SNAPSHOT in self.services.unserved:
+            return None
+        found = await self._list(VOLUME_SNAPSHOT, of_set)
+        return tuple(parse_snapshot(item) for item in found if is_owned(item, self._owner.uid))
+
+    async def _read_snapshot_class(self) -> SnapshotClass | Finding | None:
+        """None in a teardown, which takes none."""
+        wanted = self.spec.provisioning.snapshots
+        if wanted is None or self.is_live or VOLUME_SNAPSHOT in self.services.unserved:
+            return None
+        known = await read_snapshot_class(self.services, self.handles.snapshot_class, wanted.class_name)
+        self.handles.snapshot_class = known
+        return known.found if known is not None else None
 
     async def _list(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
         if self.is_live:
@@ -223,9 +278,13 @@ class Gatherer:
         return await self._prober.probe_all(pods.values(), self.handles.target, position)
 
     async def _add_history(self, facts: SetFacts) -> SetFacts:
-        """Add where the primary's timeline forked off, once a member is seen that is not on it."""
+        """Add where the primary's timeline forked off, once a member or a snapshot is seen that is not on it."""
         primary = facts.primary
-        if primary is None or not must_know_history(self.memory.positions, facts.members, primary.position):
+        if primary is None:
+            return facts
+        position = primary.position
+        is_asked = must_know_history(self.memory.positions, facts.members, position) or needs_history(facts, position)
+        if not is_asked:
             return facts
         history = await self.services.servers.read_history(self._guard_key, primary.position)
         return replace(facts, primary=replace(primary, history=history))
@@ -280,6 +339,7 @@ class Gatherer:
                 is_node_lost=pod is not None and pod.node in lost_nodes,
                 is_published=pod is None or pod.authority in ("", children.published.get(name)),
                 reading=readings.get(name),
+                restored=children.restored.get(name),
             )
 
     def _render_template(self, view: DatabaseView | None, guard: Manifest | None) -> str | None:

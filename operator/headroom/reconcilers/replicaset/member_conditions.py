@@ -1,9 +1,10 @@
 """The conditions of one member: how far it came through the stages, and whether it serves."""
 
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth
 from headroom.model.replica import Role, Stage
 from headroom.policy.replicaset.members import STAGE_ORDER, EvaluatedMember
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 
 STAGE_CONDITIONS = {
     Stage.ADMITTED: ConditionType.ADMITTED,

@@ -16,8 +16,11 @@ from headroom.ports.kube import REPLICA_SET, ObjectRef
 from headroom.ports.postgres import ReplicaLink, SlotLink
 from headroom.reconcilers.context import ReconcileContext
 from headroom.reconcilers.logins import CachedLogin
+from headroom.reconcilers.replicaset.copy_reader import SizeTask
 from headroom.reconcilers.replicaset.library_reader import LibraryTask
 from headroom.reconcilers.replicaset.pod_template import PodTemplate
+from headroom.reconcilers.replicaset.snapshot_class import KnownClass
+from headroom.reconcilers.replicaset.warmup_task import WarmupTask
 from headroom.reconcilers.servers import GuardKey
 
 
@@ -36,9 +39,11 @@ class MemberHandles:
     unplanned: str = ""
     unended: str = ""
     libraries: LibraryTask = field(default_factory=LibraryTask)
+    warmup: WarmupTask = field(default_factory=WarmupTask)
 
     async def close(self) -> None:
-        """End the questions and the connection."""
+        """End the questions and the connections."""
+        await self.warmup.close()
         await self.libraries.close()
         if self.pending is not None:
             self.pending.cancel()
@@ -62,6 +67,7 @@ class SetHandles:
 
     members: dict[str, MemberHandles] = field(default_factory=dict)
     libraries: LibraryTask = field(default_factory=LibraryTask)
+    size: SizeTask = field(default_factory=SizeTask)
     target: ConnectionTarget | None = None
     spec: tuple[int, ReplicaSetSpec] | None = None
     pod_template: tuple[object, PodTemplate] | None = None
@@ -73,12 +79,16 @@ class SetHandles:
     """Whether the labels of the Secrets that pods mount were permitted when last read; None without such a rule."""
     given: CachedLogin[str] | None = None
     """The certificates that verify the one of the spec's Secret, as last read; None if it names none."""
+    snapshot_class: KnownClass | None = None
     given_authority: str = ""
     """What it found (PEM), empty if there is no Secret, or no certificate in it that verifies the others."""
+    warmup_note: str = ""
+    """Why the caches of standbys are not filled, with the remedy; empty if they are, or need not be."""
 
     async def close(self) -> None:
         """End all connections."""
         await self.libraries.close()
+        await self.size.close()
         for member in self.members.values():
             await member.close()
 

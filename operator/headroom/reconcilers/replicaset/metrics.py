@@ -2,6 +2,7 @@
 
 from headroom.model.replica import Role
 from headroom.policy.replicaset.members import EvaluatedMember
+from headroom.policy.replicaset.snapshot_state import measure_behind
 from headroom.ports.telemetry import Metric, MetricType
 from headroom.reconcilers.replicaset.memory import SetContext
 
@@ -32,7 +33,7 @@ READS = Metric(
 LEAD_TIME = Metric(
     "headroom_replicaset_lead_seconds",
     MetricType.HISTOGRAM,
-    "From decision to capacity: warm to the first read answered, base_backup to a caught-up standby.",
+    "From decision to capacity: warm to the first read answered, base_backup and volume_snapshot to a standby.",
     (*OBJECT, "method"),
     SECONDS,
 )
@@ -48,6 +49,12 @@ EJECTIONS = Metric(
     "Serving members taken out of the read Service against the wanted count, by reason.",
     (*OBJECT, "reason"),
 )
+COPIES = Metric(
+    "headroom_replicaset_copies_total",
+    MetricType.COUNTER,
+    "Copies that were begun for new members, by the server they are taken from: a standby, or the primary.",
+    (*OBJECT, "source"),
+)
 ATTEMPTS_FAILED = Metric(
     "headroom_replicaset_failed_attempts_total",
     MetricType.COUNTER,
@@ -62,6 +69,42 @@ SESSIONS_ENDED = Metric(
 )
 KEPT_WAL = Metric(
     "headroom_replicaset_kept_wal_bytes", MetricType.GAUGE, "WAL that the set's slots keep on the primary.", OBJECT
+)
+WARMED_AT = Metric(
+    "headroom_replicaset_warmed_timestamp_seconds",
+    MetricType.GAUGE,
+    "When the cache of a standby was last filled, in seconds since 1970.",
+    (*OBJECT, "member"),
+)
+WARMED_BLOCKS = Metric(
+    "headroom_replicaset_warmed_blocks",
+    MetricType.GAUGE,
+    "Blocks that were read into the cache of a standby then.",
+    (*OBJECT, "member"),
+)
+WARMUP_SECONDS = Metric(
+    "headroom_replicaset_warmup_seconds",
+    MetricType.GAUGE,
+    "How long the cache of a standby took to fill then.",
+    (*OBJECT, "member"),
+)
+SNAPSHOTS = Metric(
+    "headroom_replicaset_snapshots_total",
+    MetricType.COUNTER,
+    "Snapshots that were to be taken, by outcome: taken, failed.",
+    (*OBJECT, "outcome"),
+)
+SNAPSHOT_AGE = Metric(
+    "headroom_replicaset_snapshot_age_seconds",
+    MetricType.GAUGE,
+    "Age of the newest snapshot that a replica can start from.",
+    OBJECT,
+)
+SNAPSHOT_BEHIND = Metric(
+    "headroom_replicaset_snapshot_behind_bytes",
+    MetricType.GAUGE,
+    "WAL that was written since that snapshot.",
+    OBJECT,
 )
 SLOTS_LEFT = Metric(
     "headroom_replicaset_slots_left_total",
@@ -79,9 +122,16 @@ ALL = (
     LEAD_TIME,
     ACTIVATIONS,
     EJECTIONS,
+    COPIES,
     ATTEMPTS_FAILED,
     SESSIONS_ENDED,
     KEPT_WAL,
+    WARMED_AT,
+    WARMED_BLOCKS,
+    WARMUP_SECONDS,
+    SNAPSHOTS,
+    SNAPSHOT_AGE,
+    SNAPSHOT_BEHIND,
 )
 """The metrics of one set; the slots that it left behind are counted for their guard, and outlive it."""
 
@@ -103,6 +153,7 @@ def record_metrics(context: SetContext) -> None:
         telemetry.forget(READS, **labels)
     else:
         telemetry.record(READS, rate, **labels)
+    _record_snapshot(context)
     _forget_gone(context)
     for member in members:
         lag, probe = member.facts.measured, member.facts.probe
@@ -114,8 +165,8 @@ def record_metrics(context: SetContext) -> None:
 
 
 def role_of(member: EvaluatedMember) -> str:
-    """The state of a member in one word: its role, or that it is being removed."""
-    if member.facts.is_going:
+    """The state of a member in one word: its role, or that it leaves, as does one that is stopped for a snapshot."""
+    if not member.facts.is_staying:
         return RETIRING
     return str(member.facts.role or Role.PROVISIONING)
 
@@ -125,9 +176,23 @@ def count_kept_wal(context: SetContext) -> int | None:
     primary = context.facts.primary
     if primary is None:
         return None
-    slots = [member.slot for member in context.facts.members if member.slot is not None]
+    slots = [*(member.slot for member in context.facts.members if member.slot is not None), *context.facts.anchors]
     kept = [int(slot.restart_lsn) for slot in slots if slot.restart_lsn is not None]
     return max(int(primary.position.lsn) - min(kept), 0) if kept else 0
+
+
+def _record_snapshot(context: SetContext) -> None:
+    """Nothing while no snapshot can be restored: an old age would read as a snapshot that is still there."""
+    telemetry, primary = context.services.telemetry, context.facts.primary
+    if primary is None:
+        return
+    newest = next(iter(context.decision.usable_snapshots), None)
+    if newest is None:
+        telemetry.forget(SNAPSHOT_AGE, SNAPSHOT_BEHIND, **context.labels)
+        return
+    age = context.now.wall - newest.created_at
+    telemetry.record(SNAPSHOT_AGE, max(age.total_seconds(), 0.0), **context.labels)
+    telemetry.record(SNAPSHOT_BEHIND, measure_behind(newest, primary.position.lsn), **context.labels)
 
 
 def _forget_gone(context: SetContext) -> None:

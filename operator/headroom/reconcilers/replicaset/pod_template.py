@@ -60,6 +60,7 @@ def build_pod_template(owner: Owner, spec: ReplicaSetSpec, server: ServerFacts, 
         eject_replay_lag=spec.readiness.eject_replay_lag,
         monitor_role=upstream.monitor_role,
         monitor_method=upstream.target.password_method,
+        replication_role=upstream.user,
         allows_plaintext=spec.tls.allow_plaintext,
         ignored_libraries=spec.readiness.ignore_libraries,
     )

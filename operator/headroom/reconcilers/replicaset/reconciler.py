@@ -10,6 +10,7 @@ from typing import Any
 from headroom.api.v1alpha1 import parse_spec
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.errors import InvalidSpec
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth, unknown_conditions
 from headroom.model.moments import Moment
 from headroom.model.numbers import count_of
@@ -20,7 +21,7 @@ from headroom.policy.replicaset.members import EvaluatedMember
 from headroom.policy.replicaset.memory import SetMemory
 from headroom.policy.replicaset.timeouts import READINGS_TO_LEAVE
 from headroom.ports.kube import REPLICA_SET, Manifest, ObjectRef
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.context import INVALID_PAUSE, Services, carry_out, restore_memory
 from headroom.reconcilers.replicaset import actions, metrics
 from headroom.reconcilers.replicaset.checkpoint import restore
@@ -35,6 +36,7 @@ from headroom.reconcilers.replicaset.memory import SetContext, SetHandles
 from headroom.reconcilers.replicaset.routing import ensure_bundle, ensure_routing
 from headroom.reconcilers.replicaset.status import describe_status
 from headroom.reconcilers.replicaset.teardown import read_for_teardown, teardown_pass
+from headroom.reconcilers.replicaset.warmer import Warmer
 from headroom.reconcilers.reporter import DesiredStatus, NotYetEvents
 
 STARTS_WITHIN = timedelta(seconds=10)
@@ -65,6 +67,7 @@ class ReplicaSetReconciler:
     services: Services
     _states: dict[str, _SetState] = field(default_factory=dict)
     _not_yet: NotYetEvents = field(init=False)
+    _warmer: Warmer = field(default_factory=Warmer)
 
     def __post_init__(self) -> None:
         self._not_yet = NotYetEvents(self.services.telemetry)
@@ -85,6 +88,7 @@ class ReplicaSetReconciler:
         self._not_yet.emit(body, spec)
         context = await self._begin(body, spec, state)
         try:
+            self._warmer.follow(context)
             await _act(context)
         finally:
             # Also after an error: an action that took effect must be remembered.
@@ -186,8 +190,10 @@ async def _act(context: SetContext) -> None:
     await context.attempt(_take_away(context))
     await actions.end_sessions(context)
     await actions.remove(context)
+    await actions.keep_anchors(context)
     await context.attempt(ensure_bundle(context))
     await context.attempt(ensure_routing(context))
+    await context.attempt(actions.snapshot(context))
     await actions.seed(context)
     await actions.reserve(context)
 

@@ -3,12 +3,18 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from headroom.api.v1alpha1.provisioning import Method
 from headroom.manifests.children import build_serving_labels
 from headroom.model.conditions import merge_conditions
+from headroom.model.copies import NONE, PRIMARY
 from headroom.model.moments import format_moment, format_time, keep_time
 from headroom.model.numbers import settle_above
-from headroom.model.replica import Role
-from headroom.policy.replicaset.members import EvaluatedMember
+from headroom.model.replica import PodFacts, Role
+from headroom.model.snapshot import SnapshotFacts
+from headroom.policy.replicaset.copy_progress import estimate_seconds
+from headroom.policy.replicaset.members import EvaluatedMember, Member
+from headroom.policy.replicaset.restores import ANY_COPY
+from headroom.policy.replicaset.snapshot_state import measure_behind
 from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.checkpoint import checkpoint, format_position
 from headroom.reconcilers.replicaset.conditions import (
@@ -29,10 +35,14 @@ BRIEF_SILENCE_SECONDS = 10.0
 BACKLOG_FLOOR_BYTES = 16 * 1024**2
 KEPT_WAL_FLOOR_BYTES = 64.0 * 1024**2
 """One segment is always kept: below this the number only shows where the primary's segments end."""
-METHOD = "BaseBackup"
+MOST_SNAPSHOTS = 16
+MIXED = "Mixed"
 PROVISIONING = Role.PROVISIONING.value.capitalize()
 MEMBER_NUMBERS = (
     "progressPercent",
+    "copiedBytes",
+    "totalBytes",
+    "remainingSeconds",
     "replayLagSeconds",
     "replayBacklogBytes",
     "unreplayedSince",
@@ -55,9 +65,10 @@ def describe_status(context: SetContext) -> DesiredStatus:
         facts={
             **kept,
             "reason": find_foremost(conditions),
-            "method": METHOD if members else None,
+            "method": _describe_method(entries),
             "selector": ",".join(f"{name}={value}" for name, value in labels.items()),
             "members": [_pick(entry, numbers=False) for entry in entries],
+            "snapshots": [_describe_snapshot(each) for each in _list_snapshots(context)] or None,
             "lastDecision": _describe_last_decision(context),
             "readLimit": _describe_read_limit(context),
             "serviceName": context.service_name,
@@ -67,11 +78,12 @@ def describe_status(context: SetContext) -> DesiredStatus:
             "maxReplayLagSeconds": _max_lag(context),
             "slots": _describe_slots(context),
             "members": [_pick(entry, numbers=True) for entry in entries],
+            "snapshots": [_measure_snapshot(context, each) for each in _list_snapshots(context)] or None,
         },
         counts={
             "replicas": sum(member.facts.role is Role.SERVING and member.facts.is_alive for member in members),
             "standbys": _count_standbys(context),
-            "provisioning": sum(member.facts.role in (None, Role.PROVISIONING) for member in members),
+            "provisioning": sum(map(_is_new, members)),
         },
     )
 
@@ -93,8 +105,7 @@ def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[
         "name": member.name,
         "role": role,
         "stage": str(member.verdict.stage),
-        "method": METHOD,
-        "source": "primary",
+        **_describe_origin(facts, old),
         "since": old["since"] if old.get("role") == role and "since" in old else format_time(context.now.wall),
         "slot": facts.slot_name,
         "node": facts.pod.node or None if facts.pod else None,
@@ -104,11 +115,50 @@ def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[
         "conditions": merge_conditions(
             old.get("conditions", []), describe_member_conditions(member), generation=generation, now=context.now.wall
         ),
-        "progressPercent": member.verdict.progress_percent,
+        **_describe_progress(member),
         **_describe_lag(context, member, old),
         **_describe_unreplayed(context, member, old),
         "sessions": facts.probe.sessions if facts.probe and facts.role in (Role.SERVING, Role.DRAINING) else None,
     }
+
+
+def _describe_origin(member: Member, old: Mapping[str, Any]) -> dict[str, str | None]:
+    """What its data were made from and why, by its claim and pod; before it has a claim, what is planned."""
+    claim = member.claim
+    if claim is None:
+        choice = member.choice or ANY_COPY
+        source = choice.snapshot.name if choice.snapshot is not None else None
+        return {"method": str(choice.method), "source": source, "sourceWhy": choice.why or None if source else None}
+    if claim.restored_from:
+        method = str(Method.VOLUME_SNAPSHOT)
+        return {"method": method, "source": claim.restored_from, "sourceWhy": claim.why or None}
+    return {"method": str(Method.BASE_BACKUP), **_describe_source(member.pod, old)}
+
+
+def _describe_source(pod: PodFacts | None, old: Mapping[str, Any]) -> dict[str, str | None]:
+    """The server that a member was copied from; a pod that is recreated on a filled volume copies nothing."""
+    if pod is None or pod.copy_source in ("", NONE):
+        known = PRIMARY if pod is not None and not pod.copy_source else None
+        return {"source": old.get("source", known), "sourceWhy": old.get("sourceWhy")}
+    return {"source": pod.copy_source, "sourceWhy": pod.copy_why or None}
+
+
+def _describe_progress(member: EvaluatedMember) -> dict[str, float | None]:
+    backup = member.facts.backup if member.verdict.progress_percent is not None else None
+    if backup is None:
+        return {"progressPercent": member.verdict.progress_percent}
+    return {
+        "progressPercent": member.verdict.progress_percent,
+        "copiedBytes": float(backup.streamed_bytes),
+        "totalBytes": float(backup.total_bytes),
+        "remainingSeconds": estimate_seconds(member.facts.copy, backup),
+    }
+
+
+def _describe_method(entries: Iterable[Mapping[str, Any]]) -> str | None:
+    """That of all members, if they have the same."""
+    methods = {entry["method"] for entry in entries}
+    return MIXED if len(methods) > 1 else next(iter(methods), None)
 
 
 def _format_asked(context: SetContext, name: str, old: str | None) -> str | None:
@@ -185,12 +235,35 @@ def _describe_last_decision(context: SetContext) -> Mapping[str, Any]:
     }
 
 
+def _is_new(member: EvaluatedMember) -> bool:
+    return member.facts.role in (None, Role.PROVISIONING) and not member.facts.is_source
+
+
+def _list_snapshots(context: SetContext) -> list[SnapshotFacts]:
+    """The newest first."""
+    found = sorted(context.facts.snapshots or (), key=lambda each: (each.created_at, each.name), reverse=True)
+    return found[:MOST_SNAPSHOTS]
+
+
+def _describe_snapshot(snapshot: SnapshotFacts) -> dict[str, Any]:
+    timeline = {"timeline": snapshot.stamps.timeline} if snapshot.stamps is not None else {}
+    created_at = format_time(snapshot.created_at)
+    return {"name": snapshot.name, "createdAt": created_at, "ready": snapshot.is_whole, **timeline}
+
+
+def _measure_snapshot(context: SetContext, snapshot: SnapshotFacts) -> dict[str, Any]:
+    """While the primary does not answer, how far it is behind is not known."""
+    primary = context.facts.primary
+    behind = float(measure_behind(snapshot, primary.position.lsn)) if primary is not None else None
+    return {"name": snapshot.name, "walBehindBytes": settle_above(None, behind, BACKLOG_FLOOR_BYTES)}
+
+
 def _describe_slots(context: SetContext) -> dict[str, Any] | None:
     kept = count_kept_wal(context)
     if kept is None:
         written: dict[str, Any] | None = context.status.get("slots")
         return written if context.decision.is_settling else None
-    count = sum(member.slot is not None for member in context.facts.members)
+    count = sum(member.slot is not None for member in context.facts.members) + len(context.facts.anchors)
     return {"count": count, "keptWALBytes": max(float(kept), KEPT_WAL_FLOOR_BYTES)}
 
 

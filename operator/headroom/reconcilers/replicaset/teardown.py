@@ -1,4 +1,4 @@
-"""The deletion of a set: pods, slots and claims go; what cannot go in time is reported and abandoned."""
+"""The deletion of a set: pods, slots, claims and snapshots go; what cannot go in time is reported and abandoned."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,14 +11,18 @@ from headroom.api.v1alpha1 import parse_spec
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.api.v1alpha1.serving import VolumeRetention
 from headroom.errors import InvalidSpec, Unavailable
+from headroom.model.condition_types import ConditionType
+from headroom.model.conditions import Finding
 from headroom.model.replica import slot_prefix
 from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.snapshot_anchors import Removal
 from headroom.policy.replicaset.teardown import TeardownDecision, decide_teardown, may_have_slots
 from headroom.ports.kube import Manifest
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.actions.reserve import LATE_SECONDS
 from headroom.reconcilers.replicaset.actions.retire import has_copy, mark_claim, release_claim, remove_member
+from headroom.reconcilers.replicaset.actions.snapshot import drop_anchor, release_snapshot
 from headroom.reconcilers.replicaset.memory import SetContext
 
 logger = logging.getLogger(__name__)
@@ -69,6 +73,7 @@ async def teardown_pass(context: SetContext) -> tuple[timedelta | None, Teardown
         return COME_BACK, decision
     for member in context.decision.members:
         await context.attempt(_remove(context, member.facts, decision))
+    await context.attempt(_remove_snapshots(context))
     if decision.is_over:
         return (COME_BACK if _is_awaited(context) else None), decision
     if decision.gives_up:
@@ -93,6 +98,19 @@ async def _remove(context: SetContext, member: Member, decision: TeardownDecisio
     if member.claim is not None and member.claim.retire is None and not member.claim.is_deleting:
         await mark_claim(context, member, Reason.DELETING, is_kept=False)
     await remove_member(context, member, must_drop_slot=not gives_up and not is_blind)
+
+
+async def _remove_snapshots(context: SetContext) -> None:
+    """Those that can be restored are retained if volumes are; their WAL is not."""
+    is_retained = context.spec.retention.volumes is VolumeRetention.RETAIN
+    for snapshot in context.facts.snapshots or ():
+        if not snapshot.is_deleting:
+            await release_snapshot(context, snapshot, is_kept=is_retained and snapshot.is_whole)
+    link = context.slot_link
+    if link is None:
+        return
+    for anchor in context.facts.anchors:
+        await drop_anchor(context, link, Removal(anchor.name, Finding(Reason.DELETING, "its set is being deleted")))
 
 
 def _is_awaited(context: SetContext) -> bool:

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Truth
 from headroom.model.moments import Moment, format_time
 from headroom.policy.workerpool import ForeignWrites, Move, PoolMemory, Rule
 from headroom.policy.workerpool.constants import FOREIGN_HOLD_SECONDS
 from headroom.policy.workerpool.memory import Lateness, Wants
 from headroom.policy.workerpool.occupancy import Occupancy
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.workerpool.effectiveness import restore_gain
 
 LATE_REASONS = frozenset(

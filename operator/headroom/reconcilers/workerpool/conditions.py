@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.errors import InvalidSpec
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Finding, Truth, unknown_conditions
 from headroom.model.numbers import count_of, describe_seconds, round_number
 from headroom.model.queue import QueueSample
 from headroom.policy.not_yet import describe_not_yet
 from headroom.policy.workerpool import Rule, is_spare
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.workerpool.effectiveness import effective_condition
 from headroom.reconcilers.workerpool.memory import PoolContext
 from headroom.reconcilers.workerpool.readiness import describe_hang, describe_start_trouble, describe_work

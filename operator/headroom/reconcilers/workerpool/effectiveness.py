@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from headroom.api.v1alpha1.workerpool import Direction
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth
 from headroom.model.moments import Moment, keep_time
 from headroom.model.numbers import count_of, round_number, settle
@@ -17,7 +18,7 @@ from headroom.policy.workerpool.gain import Gain
 from headroom.policy.workerpool.gain_memory import Freeze, GainMemory, Lift, Phase, Verified
 from headroom.policy.workerpool.growth import describe_freeze
 from headroom.policy.workerpool.passing import is_estimated
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.workerpool import metrics
 from headroom.reconcilers.workerpool.growth_words import (
     ESTIMATED,

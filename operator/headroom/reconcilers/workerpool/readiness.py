@@ -2,13 +2,14 @@
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.api.v1alpha1.workerpool import Direction
+from headroom.model.condition_types import ConditionType
 from headroom.model.numbers import count_of, describe_seconds, round_number
 from headroom.policy.schedules import describe_moment
 from headroom.policy.workerpool import Target
 from headroom.policy.workerpool.hang import Hang
 from headroom.policy.workerpool.jobs import JobsInHand
 from headroom.policy.workerpool.victims import GRACE_SPARE, describe_remedy
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.workerpool.growth_words import RESTART
 from headroom.reconcilers.workerpool.memory import PoolContext
 

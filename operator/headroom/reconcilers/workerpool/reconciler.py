@@ -9,12 +9,13 @@ from headroom.api.v1alpha1 import parse_spec
 from headroom.api.v1alpha1.common import Mode
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
 from headroom.errors import InvalidSpec
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth
 from headroom.model.moments import Moment
 from headroom.model.numbers import count_of
 from headroom.policy.workerpool import PoolMemory, decide
 from headroom.ports.kube import WORKER_POOL, Manifest, ObjectRef
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.context import INVALID_PAUSE, Services, restore_memory
 from headroom.reconcilers.notifications import QueueNotifications
 from headroom.reconcilers.reporter import NotYetEvents

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.api.v1alpha1.workerpool import WorkerPoolSpec
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth
 from headroom.model.numbers import count_of, round_number
 from headroom.model.queue import END_PREPARED, QueueSample
 from headroom.policy.workerpool import Target
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.workerpool.memory import PoolContext
 
 END_TRANSACTION = "end it with SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_xid = '{}'"

@@ -8,13 +8,14 @@ from typing import Any
 
 from headroom.api.v1alpha1.common import Mode
 from headroom.errors import InvalidSpec
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition
 from headroom.model.moments import format_moment, format_time, keep_time
 from headroom.model.numbers import settle
 from headroom.model.queue import QueueSample
 from headroom.policy.workerpool import ScalingDecision, Sizing, is_spare
 from headroom.policy.workerpool.constants import RATE_WINDOW_SECONDS
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.reporter import DesiredStatus
 from headroom.reconcilers.workerpool.checkpoint import checkpoint
 from headroom.reconcilers.workerpool.conditions import first_conditions, invalid_conditions, pool_conditions

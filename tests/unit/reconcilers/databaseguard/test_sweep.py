@@ -50,6 +50,16 @@ async def test_the_slot_of_the_last_set_is_swept_though_no_set_is_left(world: Gu
     assert [(event.kind, GONE in event.message) for event in swept] == [("DatabaseGuard", True)]
 
 
+async def test_anchors_of_a_set_that_is_gone_are_swept_and_those_of_others_are_left(world: GuardWorld) -> None:
+    gone, other = hash8("a set that is gone"), hash8("a set of another installation")
+    anchor, foreign = make_slot(world, f"hr_{INSTALL}_{gone}_s_a"), make_slot(world, f"hr_ffffffff_{other}_s_a")
+    live = make_slot(world, add_set(world, "one", NAMESPACE).replace("_0_a", "_s_a"))
+    await wait(world, 580)
+    await wait(world, 61)
+    assert anchor not in world.primary.slots
+    assert {foreign, live} <= set(world.primary.slots)
+
+
 async def test_slots_of_live_sets_of_others_and_in_use_are_left(world: GuardWorld) -> None:
     foreign = f"hr_ffffffff_{hash8('a set of another installation')}_0_a"
     ours_by_prefix_only = f"hr_{INSTALL}_something_else"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Finding
 from headroom.model.database import Lsn, Mark
 from headroom.model.frozen import FrozenMap
@@ -14,7 +15,9 @@ from headroom.model.numbers import round_tree
 from headroom.model.timelines import TimelineHistory, WalPosition
 from headroom.policy.replicaset.activation import Activations
 from headroom.policy.replicaset.autoscaling import Recommendation
-from headroom.policy.replicaset.durations import Drain, begin, begin_copy
+from headroom.policy.replicaset.copies import CopyMemory
+from headroom.policy.replicaset.copy_progress import begin_copy
+from headroom.policy.replicaset.durations import Drain, begin
 from headroom.policy.replicaset.growth import Addition, Growth
 from headroom.policy.replicaset.libraries import LibraryFault
 from headroom.policy.replicaset.member_memory import Inherited
@@ -26,8 +29,9 @@ from headroom.policy.replicaset.memory import (
 )
 from headroom.policy.replicaset.read_gain import MOST_PAUSE_SECONDS, Hold, ReadGain
 from headroom.policy.replicaset.replay_lag import NotEligible, ReplayLag
+from headroom.policy.replicaset.restores import RestoreFailures
 from headroom.ports.kube import POD, Manifest, ObjectRef
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.checkpoint import checkpoint, format_position, restore
 from tests.manifests import NAMESPACE
 from tests.memory_world import INSTALL
@@ -40,6 +44,7 @@ LOST_ON_PURPOSE = {
     "inherited": {},
     "members": {},
     "copies": {},
+    "copying": CopyMemory(),
     "peaceful_restarts": {},
     "idle_slots": {},
     "drains": {},
@@ -51,6 +56,9 @@ LOST_ON_PURPOSE = {
     "generation": None,
     "recommendations": (),
     "attempts": Attempts(),
+    "restore_failures": RestoreFailures(),
+    "snapshot_attempts": Attempts(),
+    "anchors_touched_at": None,
     "slot_names": frozenset(),
     "activations": Activations(),
     "growth": Growth(),
@@ -64,6 +72,7 @@ FULL = SetMemory(
     inherited={"store-9-a": Inherited(ReplayLag(0.0, 0))},
     members={"store-0-a": MemberMemory("u", seen_since=1.0)},
     copies={"u": begin_copy(("streaming", 1), 1.0)},
+    copying=CopyMemory(frozenset({"store-0-a"}), FrozenMap({"store-0-a": frozenset({"store-1-a"})}), 1.0),
     peaceful_restarts={"u": 3},
     idle_slots={"s": begin(1.0)},
     drains={"u": Drain(1.0, is_whole=True)},
@@ -84,7 +93,11 @@ FULL = SetMemory(
     recommendations=(Recommendation(1.0, 3),),
     warm=LeadTimes((0.5,)),
     base_backup=LeadTimes((61.0,)),
+    volume_snapshot=LeadTimes((7.0,)),
+    restore_failures=RestoreFailures(1, frozenset({"store-s-a"})),
     attempts=Attempts(1, 2.0, Finding(Reason.SEED_FAILED, "no space left")),
+    snapshot_attempts=Attempts(1, 2.0, Finding(Reason.SNAPSHOT_FAILED, "no space left")),
+    anchors_touched_at=3.0,
     library_faults={"store-0-a": LibraryFault("u", Finding(Reason.EXTENSION_MISSING, "no postgis"))},
 )
 

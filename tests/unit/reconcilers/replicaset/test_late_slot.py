@@ -18,8 +18,8 @@ async def test_a_deletion_waits_for_a_slot_that_may_still_be_created(monkeypatch
     world.add_set(replicas=1, standbys=0)
     create, late = MemoryServer.create_slot, list[Callable[[], object]]()
 
-    def time_out(*arguments: Any) -> object:
-        late.append(lambda: create(*arguments))
+    def time_out(*arguments: Any, **options: Any) -> object:
+        late.append(lambda: create(*arguments, **options))
         raise PrimaryUnavailable("no answer in time", reason=Reason.PRIMARY_TIMEOUT)
 
     monkeypatch.setattr(MemoryServer, "create_slot", time_out)
@@ -40,7 +40,7 @@ async def test_what_was_asked_for_long_ago_or_refused_is_not_awaited(
     world, asked = World(), []
     world.add_set(replicas=1, standbys=0)
 
-    def refuse(_: object, name: str, *__: Any) -> object:
+    def refuse(_: object, name: str, *__: Any, **___: Any) -> object:
         asked.append(name)
         raise PrimaryUnavailable("no", reason=reason)
 

@@ -55,14 +55,17 @@ async def test_a_calm_set_is_not_written() -> None:
 
 async def test_what_is_accepted_and_not_acted_on_is_said_and_changes_no_verdict() -> None:
     world = World()
-    world.add_set(provisioning={"source": "Standby"}, warmup={"budget": "1m"})
+    world.add_set(
+        schedules=[{"name": "sale", "cron": "0 16 * * FRI", "duration": "6h", "minReplicas": 2}],
+        routing={"rebalance": {"enabled": True, "roles": ["app"]}},
+    )
     await world.run(20)
     ready = world.condition("Ready")
     assert (ready["status"], ready["reason"]) == ("True", Reason.AS_EXPECTED)
-    assert ready["message"].endswith("; accepted, but not acted on yet: provisioning.source, warmup.budget")
+    assert ready["message"].endswith("; accepted, but not acted on yet: schedules, routing.rebalance.enabled")
     world.edit_spec(mode="Paused")
     await world.run(3)
-    assert world.condition("Ready")["message"].endswith("provisioning.source, warmup.budget")
+    assert world.condition("Ready")["message"].endswith("schedules, routing.rebalance.enabled")
     assert world.telemetry.reasons("store").count(Reason.NOT_ACTED_ON) == 2, "once for each generation"
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from headroom.model.condition_types import ConditionType
 from headroom.model.conditions import Condition, Truth
 from headroom.model.numbers import count_of, settle_above
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.replicaset.conditions import SET_CONDITIONS
 from headroom.reconcilers.replicaset.foremost import find_foremost
 from headroom.reconcilers.replicaset.status import BACKLOG_FLOOR_BYTES, LAG_FLOOR_SECONDS
@@ -66,7 +67,7 @@ async def test_a_warm_standby_is_as_expected_and_so_are_the_words_after_each_tur
 
 async def test_every_condition_of_a_calm_set_says_something() -> None:
     world = World()
-    world.add_set()
+    world.add_set(warmup={"prewarm": False})
     await world.run(30)
     assert [entry["type"] for entry in world.status["conditions"] if not entry["message"]] == []
     assert world.condition("WarmPoolReady")["message"] == "1 standby is warm"

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from headroom.adapters.inmemory.postgres_server import MemorySession
+from headroom.model.condition_types import ConditionType
 from headroom.model.moments import Moment
 from headroom.policy.workerpool.gain import Gain
 from headroom.policy.workerpool.gain_memory import Freeze, GainMemory, Phase, Verified
 from headroom.policy.workerpool.wait_tally import IDLE
-from headroom.reasons import ConditionType, Reason
+from headroom.reasons import Reason
 from headroom.reconcilers.workerpool.effectiveness import build_effectiveness, restore_gain
 from headroom.reconcilers.workerpool.growth_words import (
     LIFTS,

@@ -10,6 +10,7 @@ from headroom.reconcilers.replicaset.actions.drain import drain, eject, end_sess
 from headroom.reconcilers.replicaset.actions.reserve import reserve, restore_slots
 from headroom.reconcilers.replicaset.actions.retire import record_seeded, recreate, remove, retire, stop
 from headroom.reconcilers.replicaset.actions.seed import seed
+from headroom.reconcilers.replicaset.actions.snapshot import keep_anchors, snapshot
 
 __all__ = [
     "accept",
@@ -18,6 +19,7 @@ __all__ = [
     "drain",
     "eject",
     "end_sessions",
+    "keep_anchors",
     "pool",
     "put_back",
     "record_seeded",
@@ -27,5 +29,6 @@ __all__ = [
     "restore_slots",
     "retire",
     "seed",
+    "snapshot",
     "stop",
 ]

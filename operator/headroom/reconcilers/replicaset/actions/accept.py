@@ -25,9 +25,11 @@ async def pool(context: SetContext) -> None:
 async def _accept(context: SetContext, member: Member) -> None:
     await _make_standby(context, member)
     seconds = _measure_lead_time(context, member)
-    context.memory = context.memory.record_acceptance(seconds)
+    restored_from = member.claim.restored_from if member.claim is not None else ""
+    context.memory = context.memory.record_acceptance(seconds, restored_from=restored_from)
     if seconds is not None:
-        context.services.telemetry.record(metrics.LEAD_TIME, seconds, **context.labels, method="base_backup")
+        method = "volume_snapshot" if restored_from else "base_backup"
+        context.services.telemetry.record(metrics.LEAD_TIME, seconds, **context.labels, method=method)
 
 
 async def _make_standby(context: SetContext, member: Member) -> None:

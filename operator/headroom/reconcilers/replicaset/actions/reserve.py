@@ -1,6 +1,6 @@
 """A slot for each member, from before its copy begins: the primary keeps the WAL that the member needs."""
 
-from headroom.errors import Refused, Unavailable
+from headroom.errors import PrimaryUnavailable, Refused, Unavailable
 from headroom.model.replica import MemberId, format_incarnation
 from headroom.ports.postgres import SlotLink
 from headroom.reasons import Reason
@@ -25,7 +25,7 @@ async def restore_slots(context: SetContext) -> None:
     if link is None:
         return
     for name in context.decision.plan.restore_slots:
-        await context.attempt(_ensure_slot(context, link, context.member(name).slot_name))
+        await context.attempt(ensure_slot(context, link, context.member(name).slot_name))
 
 
 async def _begin_members(context: SetContext, link: SlotLink, count: int) -> None:
@@ -38,8 +38,22 @@ async def _begin_members(context: SetContext, link: SlotLink, count: int) -> Non
     for _ in range(count):
         member = next_member(taken, format_incarnation(context.now.wall))
         taken.add(member)
-        await _ensure_slot(context, link, member.slot_name(context.services.install_id, context.uid))
+        await _begin_member(context, link, member.slot_name(context.services.install_id, context.uid))
         context.has_moved = True
+
+
+async def _begin_member(context: SetContext, link: SlotLink, slot_name: str) -> None:
+    """Create its slot: that of a member from a snapshot keeps what the anchor keeps."""
+    snapshot, anchor = context.decision.copies.begin.snapshot, context.decision.copies.begin.anchor
+    try:
+        await ensure_slot(context, link, slot_name, copied_from=anchor)
+    except PrimaryUnavailable as error:
+        if snapshot is None or error.reason is not Reason.SLOT_LOST:
+            raise
+        # Since the anchor was read. The next pass chooses again, and does not try this one without end.
+        present = [each.name for each in context.facts.snapshots or ()]
+        context.memory = context.memory.record_restore_failure(snapshot.name, present)
+        context.emit(Reason.SLOT_LOST, f"snapshot {snapshot.name} is of no use: {error}", "Warning")
 
 
 def next_member(taken: set[MemberId], incarnation: str) -> MemberId:
@@ -49,14 +63,15 @@ def next_member(taken: set[MemberId], incarnation: str) -> MemberId:
     return MemberId(ordinal, incarnation)
 
 
-async def _ensure_slot(context: SetContext, link: SlotLink, name: str) -> None:
+async def ensure_slot(context: SetContext, link: SlotLink, name: str, *, copied_from: str = "") -> None:
+    """Create a slot unless it exists, as a copy of another one if that is named; raises what the link raises."""
     # Remembered first: the answer may be lost although the slot was created.
     context.memory = context.memory.record_slot(name)
     now, before = context.services.clock.monotonic(), context.handles.unanswered
     unanswered = context.handles.unanswered = {each: at for each, at in before.items() if now - at < LATE_SECONDS}
     unanswered[name] = now
     try:
-        await link.ensure_slot(name)
+        await link.ensure_slot(name, copied_from=copied_from)
         del unanswered[name]
     except (Refused, Unavailable) as error:
         if error.reason not in NO_ANSWER:

@@ -1,6 +1,6 @@
 """The end of a member: the mark, then pod, slot and claim in that order; a later process finds each step again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from headroom.api.v1alpha1.serving import VolumeRetention
@@ -16,6 +16,7 @@ from headroom.model.replica import (
     Role,
 )
 from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.restores import NOT_OF_SNAPSHOT
 from headroom.policy.replicaset.retirement import Retirement
 from headroom.policy.replicaset.timeouts import NODE_LOST_AFTER
 from headroom.ports.kube import CLAIM, POD, JsonOp, Manifest, ObjectRef
@@ -41,7 +42,7 @@ async def record_seeded(context: SetContext) -> None:
     for member in (each.facts for each in context.decision.members):
         is_new = member.role in (None, Role.PROVISIONING)
         if member.claim is not None and not (is_new or member.claim.is_seeded or member.claim.is_deleting):
-            await context.attempt(_annotate(context, member.claim, {SEEDED_ANNOTATION: "true"}))
+            await context.attempt(annotate(context, member.claim, {SEEDED_ANNOTATION: "true"}))
 
 
 async def remove(context: SetContext) -> None:
@@ -55,7 +56,7 @@ async def recreate(context: SetContext) -> None:
     for name in context.decision.plan.recreate:
         pod = context.member(name).pod
         assert pod is not None
-        await context.attempt(_delete_pod(context, pod, is_same_version=True))
+        await context.attempt(delete_pod(context, pod, is_same_version=True))
 
 
 async def stop(context: SetContext) -> None:
@@ -66,7 +67,7 @@ async def stop(context: SetContext) -> None:
 
 async def _stop(context: SetContext, member: Member) -> None:
     assert member.pod is not None
-    await _delete_pod(context, member.pod, is_same_version=True, grace_seconds=int(FAST_STOP.total_seconds()))
+    await delete_pod(context, member.pod, is_same_version=True, grace_seconds=int(FAST_STOP.total_seconds()))
     cause = f": {member.silence}" if member.silence else ""
     message = f"{member.name} is restarted: its sessions are to end, and it cannot be asked to end them{cause}"
     context.emit(Reason.SESSIONS_TERMINATED, message, "Warning")
@@ -91,7 +92,7 @@ async def mark_claim(context: SetContext, member: Member, reason: Reason, *, is_
     """Write on the claim that its member goes; `is_kept` if its volume is worth to be retained."""
     assert member.claim is not None
     seeded = {SEEDED_ANNOTATION: "true"} if is_kept and not member.claim.is_seeded else {}
-    await _annotate(context, member.claim, {RETIRE_ANNOTATION: str(reason), **seeded})
+    await annotate(context, member.claim, {RETIRE_ANNOTATION: str(reason), **seeded})
 
 
 def has_copy(member: Member) -> bool:
@@ -102,8 +103,12 @@ def has_copy(member: Member) -> bool:
     return pod is not None and (pod.seed.is_done or pod.role is not Role.PROVISIONING)
 
 
-async def _annotate(context: SetContext, claim: ClaimFacts, annotations: Mapping[str, str]) -> None:
-    """Add annotations to this claim, unless it has changed since it was evaluated."""
+async def annotate(
+    context: SetContext, claim: ClaimFacts, annotations: Mapping[str, str], *, without: Iterable[str] = ()
+) -> None:
+    """Add annotations to this claim, and remove those that it is to be `without`, unless it has changed since it was
+    evaluated.
+    """
     operations: list[JsonOp] = [
         {"op": "test", "path": "/metadata/uid", "value": claim.uid},
         {"op": "test", "path": "/metadata/resourceVersion", "value": claim.resource_version},
@@ -111,6 +116,7 @@ async def _annotate(context: SetContext, claim: ClaimFacts, annotations: Mapping
             {"op": "add", "path": f"/metadata/annotations/{escape(name)}", "value": value}
             for name, value in annotations.items()
         ),
+        *({"op": "remove", "path": f"/metadata/annotations/{escape(name)}"} for name in without),
     ]
     await context.services.kube.patch(ObjectRef(CLAIM, context.namespace, claim.name), operations)
 
@@ -121,7 +127,7 @@ async def remove_member(context: SetContext, member: Member, *, must_drop_slot: 
         if member.name in context.decision.over_cap:
             await _release_wal(context, member, member.pod)
         elif not member.pod.is_deleting:
-            await _delete_pod(context, member.pod)
+            await delete_pod(context, member.pod)
         elif _is_stuck(context, member.pod) or _is_abandoned(context):
             await _drop_slot(context, member)
         return
@@ -141,22 +147,26 @@ async def remove_member(context: SetContext, member: Member, *, must_drop_slot: 
 async def release_claim(context: SetContext, claim: ClaimFacts, *, is_kept: bool) -> None:
     """Delete the claim, or remove its owner if the spec retains volumes and this one is worth it."""
     ref = ObjectRef(CLAIM, context.namespace, claim.name)
-    live = await _read_live(context, ref, claim.uid)
+    live = await read_live(context, ref, claim.uid)
     if live is None:
         return
     version = live["metadata"]["resourceVersion"]
     if context.spec.retention.volumes is VolumeRetention.DELETE or not is_kept:
         await context.services.kube.delete(ref, uid=claim.uid, resource_version=version)
         return
-    operations: list[JsonOp] = [
-        {"op": "test", "path": "/metadata/uid", "value": claim.uid},
+    await context.services.kube.patch(ref, disown(context, claim.uid, version))
+
+
+def disown(context: SetContext, uid: str, version: str) -> list[JsonOp]:
+    """What makes a child one that is retained, if it is still the same."""
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": uid},
         {"op": "test", "path": "/metadata/resourceVersion", "value": version},
         # Without an owner the garbage collector leaves it, and without the label no watch of ours sees it.
         {"op": "remove", "path": "/metadata/ownerReferences"},
         {"op": "remove", "path": f"/metadata/labels/{escape(SET_LABEL)}"},
         {"op": "add", "path": f"/metadata/labels/{escape(RETAINED_LABEL)}", "value": context.name},
     ]
-    await context.services.kube.patch(ref, operations)
 
 
 async def _release_wal(context: SetContext, member: Member, pod: PodFacts) -> None:
@@ -165,18 +175,18 @@ async def _release_wal(context: SetContext, member: Member, pod: PodFacts) -> No
     """
     grace = context.spec.routing.eject_grace + FAST_STOP
     if not pod.is_deleting or (pod.ends_at is not None and pod.ends_at - context.now.wall > grace):
-        await _delete_pod(context, pod, grace_seconds=int(grace.total_seconds()))
+        await delete_pod(context, pod, grace_seconds=int(grace.total_seconds()))
     is_overdue = pod.ends_at is not None and context.now.wall - pod.ends_at > FAST_STOP
     if member.slot is not None and (is_overdue or not member.slot.is_active):
         await _drop_slot(context, member, ends_sender=is_overdue)
 
 
-async def _delete_pod(
+async def delete_pod(
     context: SetContext, pod: PodFacts, *, is_same_version: bool = False, grace_seconds: int | None = None
 ) -> None:
     """Delete this pod and no other; with `is_same_version` only if it has not changed since it was evaluated."""
     ref = ObjectRef(POD, context.namespace, pod.name)
-    live = await _read_live(context, ref, pod.uid)
+    live = await read_live(context, ref, pod.uid)
     if live is None:
         return
     version = live["metadata"]["resourceVersion"]
@@ -186,7 +196,7 @@ async def _delete_pod(
     context.has_moved = True
 
 
-async def _read_live(context: SetContext, ref: ObjectRef, uid: str) -> Manifest | None:
+async def read_live(context: SetContext, ref: ObjectRef, uid: str) -> Manifest | None:
     """Read live: the watches may be late, and nothing is destroyed by what they show."""
     live = await context.services.kube.get(ref)
     if live is not None and live["metadata"]["uid"] != uid:
@@ -251,6 +261,10 @@ async def _drop_slot(context: SetContext, member: Member, *, ends_sender: bool =
 def _record_failure(context: SetContext, retirement: Retirement) -> None:
     failure = Finding(retirement.reason, retirement.message)
     context.memory = context.memory.record_failure(failure, context.now.monotonic)
+    claim = context.member(retirement.name).claim
+    if claim is not None and claim.restored_from and retirement.reason not in NOT_OF_SNAPSHOT:
+        present = [snapshot.name for snapshot in context.facts.snapshots or ()]
+        context.memory = context.memory.record_restore_failure(claim.restored_from, present)
     labels = {**context.labels, "reason": str(retirement.reason)}
     context.services.telemetry.record(metrics.ATTEMPTS_FAILED, 1, **labels)
     count = context.memory.attempts.count

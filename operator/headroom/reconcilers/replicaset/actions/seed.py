@@ -1,12 +1,18 @@
 """A claim for each member, and a pod whose first container fills it, or finds it filled already."""
 
+from dataclasses import replace
+
+from headroom.api.v1alpha1.provisioning import Method
 from headroom.errors import Conflict, Refused
-from headroom.manifests.children import build_claim
+from headroom.manifests.children import VolumeSource, build_claim
 from headroom.manifests.pod import build_pod
+from headroom.model.copies import FROM_NONE, NONE, CopySource
 from headroom.model.replica import SET_LABEL
 from headroom.policy.replicaset.members import Member
+from headroom.policy.replicaset.restores import ANY_COPY, Choice
 from headroom.ports.kube import CLAIM, POD, Kind, Manifest, ObjectRef
 from headroom.reasons import Reason
+from headroom.reconcilers.replicaset import metrics
 from headroom.reconcilers.replicaset.children import is_owned
 from headroom.reconcilers.replicaset.memory import SetContext
 from headroom.reconcilers.replicaset.pod_template import PodTemplate
@@ -22,19 +28,66 @@ async def seed(context: SetContext) -> None:
 
 
 async def _seed(context: SetContext, member: Member, template: PodTemplate) -> None:
-    owner, spec = context.owner, context.spec
+    restored, method_why = member.restored, member.claim.why if member.claim is not None else ""
     if member.claim is None:
-        await _create(context, CLAIM, build_claim(owner, member.id, spec.storage, slot=member.slot_name))
-        context.has_moved = True
+        choice = member.choice or ANY_COPY
+        snapshot = _find_source(choice)
+        if snapshot is None and choice.method is Method.VOLUME_SNAPSHOT:
+            return
+        restored, method_why = snapshot.stamps if snapshot is not None else None, choice.why
+        await _create_claim(context, member, snapshot, method_why)
+    source = context.decision.copies.sources.get(member.name, FROM_NONE)
+    if source.name == NONE:
+        source = replace(source, restored=restored)
+    elif context.spec.provisioning.snapshots is not None:
+        source = source.add_reason(method_why)
     # Before the pod: a pod whose ConfigMap is missing does not start until the kubelet tries again.
     await context.services.kube.apply(dict(template.config))
     pod = build_pod(
-        owner, member.id, spec, config=template.config_name, slot=member.slot_name, upstream=template.upstream
+        context.owner,
+        member.id,
+        context.spec,
+        config=template.config_name,
+        slot=member.slot_name,
+        upstream=template.upstream,
+        source=source,
     )
-    await _create(context, POD, pod)
+    await create_child(context, POD, pod)
+    if source.name != NONE:
+        _report_copy(context, member, source)
 
 
-async def _create(context: SetContext, kind: Kind, manifest: Manifest) -> None:
+def _report_copy(context: SetContext, member: Member, source: CopySource) -> None:
+    where = "standby" if source.is_standby else "primary"
+    context.services.telemetry.record(metrics.COPIES, 1, **context.labels, source=where)
+    name = source.name if source.is_standby else "the primary"
+    context.emit(Reason.SEEDING, f"{member.name} is copied from {name}, since {source.why}")
+
+
+async def _create_claim(context: SetContext, member: Member, source: VolumeSource | None, why: str) -> None:
+    storage = context.spec.storage
+    claim = build_claim(context.owner, member.id, storage, slot=member.slot_name, source=source, why=why)
+    try:
+        await create_child(context, CLAIM, claim)
+    except Refused:
+        # A quota may have room for what the spec asks for, and not for what the snapshot needs.
+        if source is not None and source.size > storage.size:
+            present = [snapshot.name for snapshot in context.facts.snapshots or ()]
+            context.memory = context.memory.record_restore_failure(source.name, present)
+        raise
+    context.has_moved = True
+    if source is not None:
+        context.emit(Reason.SEEDING, f"{member.name} is restored from snapshot {source.name}, since {why}")
+
+
+def _find_source(choice: Choice) -> VolumeSource | None:
+    snapshot = choice.snapshot
+    if snapshot is None or snapshot.stamps is None:
+        return None
+    return VolumeSource(snapshot.name, snapshot.size or 0, snapshot.stamps)
+
+
+async def create_child(context: SetContext, kind: Kind, manifest: Manifest) -> None:
     """Create it; raises Refused (NameConflict) for a name that is taken, Conflict if the next pass will see ours."""
     try:
         await context.services.kube.create(manifest)

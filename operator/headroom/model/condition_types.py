@@ -1,0 +1,41 @@
+"""Every condition type; each docstring says what it means and what to do. The reference repeats it."""
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """Types of conditions; first those of resources, then those of a ReplicaSet's members."""
+
+    READY = "Ready"
+    """True: the spec is accepted, its references work, and Headroom acts on it. Fix: read the reason."""
+    KEEPING_UP = "KeepingUp"
+    """True: the lag of the queue is within its target, or will be by the deadline. Fix: read the reason."""
+    EFFECTIVE = "Effective"
+    """True: the last workers that were added raised the throughput. Fix: read the wait events in the message."""
+    SIGNAL_AVAILABLE = "SignalAvailable"
+    """True: every signal is fresh and readable; else sizes are held. Fix: repair the source that the message names."""
+    WARM_POOL_READY = "WarmPoolReady"
+    """True: as many standbys as the spec asks for are caught up. Fix: none while it refills; else read the reason."""
+    SNAPSHOT_FRESH = "SnapshotFresh"
+    """True: a snapshot that a new replica can start from is available. Fix: read the reason."""
+    SCALING_LIMITED = "ScalingLimited"
+    """True: a limit keeps the size below what the load needs. Fix: raise the limit that the message names."""
+    SHED = "Shed"
+    """True: work is held back to protect the database. Fix: none; it resumes in steps."""
+    STALLED = "Stalled"
+    """True: only a person can help. Fix: do what the message says."""
+    READS_MAY_BE_STALE = "ReadsMayBeStale"
+    """True: reads may be older than the bound on replay lag. Fix: read the reason."""
+
+    ADMITTED = "Admitted"
+    """True: budgets, parameters and logins allow one more member. Fix: raise what the message names."""
+    SLOT_RESERVED = "SlotReserved"
+    """True: a replication slot keeps the WAL this member needs. Fix: read the reason."""
+    SEEDED = "Seeded"
+    """True: the data directory is a complete copy of the primary's. Fix: read the reason."""
+    STREAMING = "Streaming"
+    """True: the member accepts connections and streams on the primary's timeline. Fix: read the reason."""
+    CAUGHT_UP = "CaughtUp"
+    """True: replay lag is within the enter bounds. Fix: none while it falls; else read the reason."""
+    SERVING = "Serving"
+    """True: the read Service lists the member and a read through it answered. Fix: read the reason."""

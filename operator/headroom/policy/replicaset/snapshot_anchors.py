@@ -1,0 +1,80 @@
+"""The slots that keep the WAL of snapshots: which are needed, which keep too much, and which are touched."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from headroom.model.conditions import Finding
+from headroom.model.database import SlotFacts
+from headroom.model.numbers import describe_bytes
+from headroom.model.replica import Role, Stage, parse_incarnation
+from headroom.model.snapshot import Stamps, find_incarnation, snapshot_name
+from headroom.policy.replicaset import timeouts
+from headroom.policy.replicaset.members import STAGE_ORDER
+from headroom.policy.replicaset.snapshot_need import Scene
+from headroom.policy.replicaset.snapshot_state import count_kept, keeps_nothing
+from headroom.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A snapshot or an anchor that goes, and why; `is_failure` counts it as a snapshot that failed."""
+
+    name: str
+    why: Finding
+    is_failure: bool = False
+
+
+def is_read_from(scene: Scene, snapshot: str) -> bool:
+    """Whether a member that starts from it does not stream yet."""
+    return any(
+        member.facts.claim is not None
+        and member.facts.claim.restored_from == snapshot
+        and not member.facts.is_going
+        and member.facts.role in (None, Role.PROVISIONING)
+        and STAGE_ORDER[member.verdict.stage] <= STAGE_ORDER[Stage.STREAMING]
+        for member in scene.members
+    )
+
+
+def find_held(scene: Scene) -> set[str]:
+    """Anchors of snapshots, of those that are being taken, and of those that members still start from."""
+    kept = [*scene.state.usable, *scene.state.begun, *scene.state.undecided, *(s for s, _ in scene.state.unusable)]
+    begun = [Stamps.parse(claim.stamps) for _, claim in scene.sources]
+    held = {stamps.anchor for stamps in (*(each.stamps for each in kept), *begun) if stamps is not None}
+    for slot in scene.facts.anchors:
+        if is_read_from(scene, snapshot_name(scene.facts.name, find_incarnation(slot.name))):
+            held.add(slot.name)
+    return held
+
+
+def is_recent(slot: SlotFacts, scene: Scene) -> bool:
+    """Whether an anchor that nobody uses was reserved a moment ago; an older one keeps more WAL than is needed."""
+    begun_at = parse_incarnation(find_incarnation(slot.name))
+    is_young = begun_at is not None and scene.now.wall - begun_at <= timeouts.ANCHOR_TOUCH
+    return is_young and not keeps_nothing(slot)
+
+
+def find_over_cap(scene: Scene) -> Iterator[Removal]:
+    """Anchors that keep more WAL than a slot may: they go before any member does."""
+    cap, lsn = scene.wal_cap, scene.primary.position.lsn
+    for slot in scene.facts.anchors:
+        kept = count_kept(slot, lsn)
+        if cap is not None and kept > cap:
+            message = (
+                f"slot {slot.name} of a snapshot kept {describe_bytes(kept)} of WAL, {describe_bytes(cap)} are "
+                "allowed: it is dropped, and the snapshot with it; raise provisioning.maxSlotWAL"
+            )
+            yield Removal(slot.name, Finding(Reason.WAL_CAP_REACHED, message))
+
+
+def drop_unused(slot: SlotFacts) -> Removal:
+    """An anchor that nothing needs."""
+    return Removal(slot.name, Finding(Reason.SNAPSHOT_DROPPED, f"slot {slot.name} is dropped: it has no snapshot"))
+
+
+def find_touched(scene: Scene) -> tuple[str, ...]:
+    """All anchors, once a minute, where the primary gives up slots that nobody uses."""
+    server, at = scene.primary.view.server, scene.memory.anchors_touched_at
+    setting = server.settings.get("idle_replication_slot_timeout", "0") if server is not None else "0"
+    is_due = at is None or scene.now.monotonic - at >= timeouts.ANCHOR_TOUCH.total_seconds()
+    return tuple(slot.name for slot in scene.facts.anchors if not slot.is_active) if setting != "0" and is_due else ()

@@ -1,0 +1,449 @@
+"""Snapshots in a world in memory: taken of a member that nobody asks for, replaced in time, undone when they fail."""
+
+from typing import Any
+
+import pytest
+
+from headroom.errors import Refused
+from headroom.model.replica import MemberId
+from headroom.model.snapshot import SNAPSHOT_ANNOTATION, Stamps
+from headroom.ports.kube import CLAIM, POD, VOLUME_SNAPSHOT, Manifest, ObjectRef
+from headroom.reasons import Reason
+from headroom.reconcilers.replicaset import metrics
+from tests.failover import fail_over
+from tests.manifests import NAMESPACE
+from tests.memory_world import INSTALL
+from tests.unit.reconcilers.replicaset.world import NAME, SET, World
+
+SNAPSHOTS: dict[str, Any] = {"className": "csi-snap", "maxAge": "1h"}
+LABELS = {"namespace": NAMESPACE, "name": NAME}
+TAKEN_IN = 90.0
+"""A copy, a stop, a snapshot and the way back, with all pauses between passes."""
+
+
+class SnapshotWorld(World):
+    """A set with snapshots; it notes the fewest that served and stood by warm once it was whole."""
+
+    def __init__(self, *, has_class: bool = True, **settings: bool) -> None:
+        super().__init__(**settings)
+        if has_class:
+            self.add_snapshot_class()
+        self.fewest: dict[str, int] | None = None
+
+    def begin(self, replicas: int = 1, standbys: int = 1, snapshots: dict[str, Any] | None = None, **spec: Any) -> None:
+        provisioning = {"maxSlotWAL": "1Gi", "snapshots": {**SNAPSHOTS, **(snapshots or {})}}
+        spec = {"storage": {"size": "100Gi"}, **spec}
+        self.add_set(replicas=replicas, standbys=standbys, provisioning=provisioning, **spec)
+
+    def play(self) -> None:
+        super().play()
+        counts = {role: self.roles().count(role) for role in ("serving", "standby")}
+        if self.fewest is not None:
+            self.fewest = {role: min(count, self.fewest[role]) for role, count in counts.items()}
+
+    def watch(self) -> None:
+        """From now on the fewest are noted."""
+        self.fewest = {role: self.roles().count(role) for role in ("serving", "standby")}
+
+    @property
+    def taken(self) -> list[Manifest]:
+        return self.children(VOLUME_SNAPSHOT)
+
+    def whole(self) -> list[str]:
+        ready = [item for item in self.taken if (item.get("status") or {}).get("readyToUse")]
+        return sorted(item["metadata"]["name"] for item in ready if _stamps(item).to_lsn is not None)
+
+    def fresh(self) -> tuple[str, str]:
+        found = self.condition("SnapshotFresh")
+        return found.get("status", ""), found.get("reason", "")
+
+    def sources(self) -> list[str]:
+        claims = self.children(CLAIM)
+        return [c["metadata"]["name"] for c in claims if SNAPSHOT_ANNOTATION in c["metadata"].get("annotations", {})]
+
+    def check_clean(self, members: int) -> None:
+        """No claim, slot or anchor is left over."""
+        assert len(self.names(CLAIM)) == members
+        self.check_no_orphan(SET)
+        self.check_anchors()
+        assert self.sources() == []
+
+    async def until(self, seconds: float, is_so: Any) -> None:
+        end = self.clock.monotonic() + seconds
+        while not is_so():
+            assert self.clock.monotonic() < end, (self.condition("SnapshotFresh"), self.names(POD), self.anchors())
+            await self.run(0.5)
+
+
+def _stamps(item: Manifest) -> Stamps:
+    found = Stamps.parse(item["metadata"]["annotations"])
+    assert found is not None
+    return found
+
+
+async def make(**spec: Any) -> SnapshotWorld:
+    """A set whose first snapshot is whole."""
+    world = SnapshotWorld()
+    world.begin(**spec)
+    await world.run(TAKEN_IN)
+    assert len(world.whole()) == 1, world.condition("SnapshotFresh")
+    return world
+
+
+@pytest.mark.parametrize(("replicas", "standbys"), [(2, 2), (1, 1), (1, 0), (0, 1)])
+async def test_the_first_snapshot_costs_nobody_whom_the_spec_asks_for(replicas: int, standbys: int) -> None:
+    world = SnapshotWorld()
+    world.begin(replicas, standbys)
+    whole = ["serving"] * replicas + ["standby"] * standbys
+    await world.until(60, lambda: world.roles()[: len(whole)] == whole or sorted(world.roles()) == whole)
+    world.watch()
+    await world.until(TAKEN_IN, lambda: world.whole() and len(world.names(CLAIM)) == len(whole))
+    await world.run(20)
+    assert world.fewest == {"serving": replicas, "standby": standbys}
+    assert world.fresh() == ("True", "AsExpected")
+    assert world.roles() == whole
+    world.check_clean(len(whole))
+    assert world.snapshots.of_running == set()
+
+
+async def test_a_snapshot_says_what_a_restore_has_to_know() -> None:
+    world = SnapshotWorld()
+    world.begin()
+    await world.until(TAKEN_IN, world.sources)
+    [source] = world.sources()
+    await world.until(TAKEN_IN, lambda: world.taken)
+    received, before = world.replica(source)._received, world.primary.lsn
+    await world.until(TAKEN_IN, world.whole)
+    [item] = world.taken
+    stamps = _stamps(item)
+    member = MemberId.parse_object(NAME, source)
+    assert member is not None
+    assert stamps.source_slot == member.slot_name(INSTALL, world.body["metadata"]["uid"])
+    assert (stamps.system_identifier, stamps.timeline) == (world.primary.system_identifier, 1)
+    assert (stamps.major, stamps.consistency) == (17, "Stopped")
+    assert [stamps.anchor] == world.anchors()
+    restart_lsn = world.primary.slots[stamps.anchor].restart_lsn
+    assert stamps.to_lsn is not None
+    assert restart_lsn <= stamps.from_lsn <= received <= stamps.to_lsn <= before
+    assert item["spec"] == {
+        "volumeSnapshotClassName": "csi-snap",
+        "source": {"persistentVolumeClaimName": source},
+    }
+
+
+async def test_it_is_replaced_before_it_is_too_old_and_the_older_ones_are_pruned() -> None:
+    world = await make(snapshots={"maxAge": "10m", "keep": 2})
+    first, shown = world.whole(), list[tuple[str, str]]()
+    await world.until(10 * 60, lambda: len(world.whole()) == 2 and not shown.append(world.fresh()))
+    assert set(shown) == {("True", "AsExpected")}, "there is a fresh one at any time"
+    await world.until(15 * 60, lambda: first[0] not in world.whole())
+    await world.run(30)
+    assert len(world.whole()) == 2
+    world.check_clean(2)
+
+
+async def test_it_is_replaced_once_too_much_wal_was_written_since() -> None:
+    world = await make(snapshots={"maxWALBehind": "64Mi"})
+    first = world.whole()
+    world.primary.write(30 * 1024**2)
+    await world.run(20)
+    assert world.whole() == first
+    assert world.names(CLAIM) == world.names(POD)
+    world.primary.write(25 * 1024**2)
+    await world.until(TAKEN_IN, lambda: len(world.whole()) == 2)
+    assert world.fresh() == ("True", "AsExpected")
+
+
+async def test_a_replica_that_leaves_by_scale_in_is_the_source_for_free() -> None:
+    world = await make(replicas=2, standbys=1, snapshots={"maxAge": "10m"})
+    before = set(world.names(CLAIM))
+    end = world.clock.monotonic() + 8 * 60 - TAKEN_IN - 10
+    while world.clock.monotonic() < end:
+        await world.run(20, step=5)
+    world.edit_spec(replicas=1, drain={"timeout": "120s"})
+    for name in world.serving():
+        world.replica(name).sessions = []
+    await world.until(10 * 60, lambda: len(world.whole()) == 2)
+    await world.run(20)
+    assert set(world.names(CLAIM)) < before, "no member was made for it"
+    assert world.roles() == ["serving", "standby"]
+    world.check_clean(2)
+
+
+async def test_atomic_takes_a_running_standby_and_no_member_more() -> None:
+    world = SnapshotWorld()
+    world.begin(snapshots={"consistency": "Atomic"})
+    await world.until(60, lambda: world.roles() == ["serving", "standby"])
+    world.watch()
+    pods = world.names(POD)
+    await world.until(30, world.whole)
+    await world.run(5)
+    assert world.fewest == {"serving": 1, "standby": 1}
+    assert world.names(POD) == pods
+    assert world.snapshots.of_running == set(world.whole())
+    stamps = _stamps(world.taken[0])
+    assert stamps.consistency == "Atomic"
+    assert stamps.to_lsn is not None
+    assert stamps.from_lsn < stamps.to_lsn <= world.primary.lsn
+    world.check_clean(2)
+
+
+async def test_atomic_without_a_standby_says_what_it_needs() -> None:
+    world = SnapshotWorld()
+    world.begin(standbys=0, snapshots={"consistency": "Atomic"})
+    await world.run(40)
+    assert world.fresh() == ("False", "SnapshotPending")
+    assert "set spec.standbys" in world.condition("SnapshotFresh")["message"]
+    assert (world.taken, world.anchors()) == ([], [])
+
+
+async def test_without_the_kind_nothing_is_begun_and_the_remedy_is_said() -> None:
+    world = SnapshotWorld()
+    world.unserved = frozenset({VOLUME_SNAPSHOT})
+    world.kube.kinds.remove(VOLUME_SNAPSHOT)
+    world.restart()
+    world.begin()
+    await world.run(40)
+    assert world.fresh() == ("False", "SnapshotsNotServed")
+    assert "install the snapshot CRDs and controller" in world.condition("SnapshotFresh")["message"]
+    assert "restart Headroom" in world.condition("SnapshotFresh")["message"]
+    assert world.condition("Ready")["status"] == "True"
+    assert world.roles() == ["serving", "standby"]
+    assert world.anchors() == []
+
+
+async def test_without_the_class_nothing_is_begun_until_it_is_there() -> None:
+    world = SnapshotWorld(has_class=False)
+    world.begin()
+    await world.run(60)
+    assert world.fresh() == ("False", "SnapshotClassNotFound")
+    assert (len(world.names(CLAIM)), world.anchors()) == (2, [])
+    assert world.condition("Ready")["status"] == "True"
+    world.add_snapshot_class()
+    await world.until(TAKEN_IN + 60, world.whole)
+
+
+async def test_a_class_of_another_driver_is_named() -> None:
+    world = SnapshotWorld()
+    world.begin()
+    await world.run(5)
+    provisioner = {"volume.kubernetes.io/storage-provisioner": "disk.example.org"}
+    for name in world.names(CLAIM):
+        ref = ObjectRef(CLAIM, NAMESPACE, name)
+        world.cluster.edit(ref, lambda claim: claim["metadata"]["annotations"].update(provisioner))
+    await world.run(40)
+    assert world.fresh() == ("False", "SnapshotClassMismatch")
+    message = world.condition("SnapshotFresh")["message"]
+    assert "csi.example.com" in message
+    assert "disk.example.org" in message
+    assert (world.taken, world.anchors()) == ([], [])
+
+
+async def test_a_quota_is_said_its_source_goes_on_and_the_next_attempt_waits() -> None:
+    world = SnapshotWorld()
+    refusal = Refused("exceeded quota: snapshots, used: 0, limited: 0", reason=Reason.QUOTA_EXCEEDED)
+    world.kube.faults.fail(refusal, verb="create", kind=VOLUME_SNAPSHOT, times=1000)
+    world.begin()
+    await world.until(TAKEN_IN, lambda: world.fresh()[1] == "QuotaExceeded")
+    await world.run(120)
+    assert world.condition("Ready")["status"] == "True"
+    attempts = [ref for verb, ref in world.kube.calls if (verb, ref.kind) == ("create", VOLUME_SNAPSHOT)]
+    assert 2 <= len(attempts) <= 5, "ten seconds, doubled each time"
+    assert len(world.names(CLAIM)) == 3, "no second copy is made for the next attempt"
+    world.kube.faults.clear()
+    await world.until(20 * 60, world.whole)
+    await world.run(30)
+    world.check_clean(2)
+    assert world.telemetry.value(metrics.SNAPSHOTS, **LABELS, outcome="taken") == 1
+
+
+async def test_a_snapshot_that_is_never_ready_is_deleted_after_ten_minutes_and_taken_again() -> None:
+    world = SnapshotWorld()
+    world.snapshots.ready_after = 1e9
+    world.begin()
+    await world.until(TAKEN_IN, lambda: world.taken)
+    first = world.taken[0]["metadata"]["name"]
+    await world.run(9 * 60, step=5)
+    assert [item["metadata"]["name"] for item in world.taken] == [first]
+    await world.until(120, lambda: world.fresh()[1] == "SnapshotNotReady")
+    assert "check the CSI driver" in world.condition("SnapshotFresh")["message"]
+    world.snapshots.ready_after = 2.0
+    await world.until(240, world.whole)
+    assert first not in world.whole()
+    await world.run(30)
+    world.check_clean(2)
+
+
+async def test_what_the_driver_says_is_shown_cleaned_and_bounded() -> None:
+    world = SnapshotWorld()
+    world.snapshots.error = "rpc error:\n\x1b[31mno space\x1b[0m " + "x" * 5000
+    world.begin()
+    await world.until(TAKEN_IN, lambda: world.fresh()[1] == "SnapshotFailed")
+    message = world.condition("SnapshotFresh")["message"]
+    assert "no space" in message
+    assert message.isprintable()
+    assert len(message) < 500
+    world.snapshots.error = ""
+    await world.until(60, lambda: world.fresh() == ("True", "AsExpected"))
+
+
+async def test_a_controller_that_is_away_for_ten_minutes_leaves_nothing() -> None:
+    world = SnapshotWorld()
+    world.snapshots.is_away = True
+    world.begin()
+    await world.until(TAKEN_IN, lambda: world.taken)
+    await world.run(11 * 60, step=5)
+    assert len(world.taken) <= 2
+    world.snapshots.is_away = False
+    await world.until(20 * 60, world.whole)
+    await world.run(60)
+    world.check_clean(2)
+    assert world.roles() == ["serving", "standby"]
+
+
+async def test_one_that_was_deleted_by_hand_half_way_is_taken_again() -> None:
+    world = SnapshotWorld()
+    world.snapshots.ready_after = 20.0
+    world.begin()
+    await world.until(TAKEN_IN, lambda: world.taken and world.taken[0]["metadata"].get("finalizers"))
+    world.snapshots.is_away = True
+    ref = ObjectRef(VOLUME_SNAPSHOT, NAMESPACE, world.taken[0]["metadata"]["name"])
+    world.cluster.delete(ref)
+    await world.until(10, lambda: world.sources() == [])
+    world.snapshots.is_away = False
+    await world.until(120, world.whole)
+    await world.run(30)
+    world.check_clean(2)
+
+
+async def test_a_source_whose_pod_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = SnapshotWorld()
+    monkeypatch.setattr(world.members, "_may_finish", lambda _: True)
+    world.begin()
+    await world.until(TAKEN_IN, world.sources)
+    [source] = world.sources()
+    await world.until(6 * 60, lambda: world.sources() == [])
+    assert world.fresh()[1] == "SnapshotFailed"
+    assert f"pod {source} does not end" in world.condition("SnapshotFresh")["message"]
+    assert {"serving", "standby"} <= set(world.roles())
+    monkeypatch.undo()
+    await world.until(20 * 60, world.whole)
+    await world.run(60)
+    world.check_clean(2)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 3.0])
+async def test_a_failover_between_the_steps_drops_what_was_begun(seconds: float) -> None:
+    world = SnapshotWorld()
+    world.snapshots.ready_after = 10.0
+    world.begin()
+    await world.until(TAKEN_IN, world.sources)
+    await world.run(seconds)
+    begun = {item["metadata"]["name"] for item in world.taken}
+    fail_over(world, set())
+    await world.until(6 * 60, lambda: world.whole() and _stamps(world.taken[-1]).timeline == 2)
+    await world.run(60)
+    assert not begun & set(world.whole())
+    world.check_clean(2)
+    assert world.roles() == ["serving", "standby"]
+
+
+async def test_a_snapshot_of_before_a_failover_goes_with_its_anchor() -> None:
+    world = await make()
+    old = world.whole()
+    fail_over(world, set())
+    await world.until(5 * 60, lambda: world.whole() and not set(old) & set(world.whole()))
+    await world.run(30)
+    world.check_clean(2)
+
+
+async def test_an_anchor_over_the_cap_is_dropped_before_any_member() -> None:
+    world = await make()
+    [anchor], members = world.anchors(), world.names(CLAIM)
+    world.primary.write(1200 * 1024**2)
+    for name, slot in world.primary.slots.items():
+        if name != anchor:
+            slot.restart_lsn = type(slot.restart_lsn)(world.primary.lsn)
+    world.edit_spec(mode="Paused")
+    await world.run(5)
+    assert world.anchors() == [], "also while the set is paused"
+    assert world.names(CLAIM) == members
+    world.edit_spec(mode="Active")
+    await world.until(TAKEN_IN, lambda: len(world.whole()) == 1 and world.anchors())
+    await world.run(20)
+    world.check_clean(2)
+
+
+@pytest.mark.parametrize("mode", ["Paused", "DryRun"])
+async def test_a_set_that_does_not_act_takes_none(mode: str) -> None:
+    world = SnapshotWorld()
+    world.begin()
+    await world.until(60, lambda: world.roles() == ["serving", "standby"])
+    world.edit_spec(mode=mode)
+    before = world.names(CLAIM)
+    await world.run(60)
+    assert (world.taken, world.anchors(), world.names(CLAIM)) == ([], [], before)
+    assert world.fresh() == ("False", mode)
+
+
+async def test_a_set_that_wants_no_snapshots_any_more_deletes_them() -> None:
+    world = await make()
+    world.edit_spec(provisioning={"maxSlotWAL": "1Gi"})
+    await world.run(20)
+    assert (world.taken, world.anchors()) == ([], [])
+    assert world.fresh() == ("False", "SnapshotsNotConfigured")
+
+
+async def test_idle_anchors_are_touched_where_the_primary_gives_them_up() -> None:
+    world = SnapshotWorld()
+    world.primary.settings["idle_replication_slot_timeout"] = "120"
+    world.begin()
+    await world.run(TAKEN_IN)
+    [anchor] = world.anchors()
+    begins = world.primary.slots[anchor].restart_lsn
+    touches = []
+    for _ in range(10):
+        await world.run(30, step=5)
+        idle = world.clock.monotonic() - world.primary.slots[anchor].inactive_since
+        assert idle < 100
+        touches.append(world.primary.slots[anchor].inactive_since)
+    assert 3 <= len(set(touches)) <= 6, "once a minute"
+    assert world.primary.slots[anchor].restart_lsn == begins
+
+
+async def test_where_the_primary_gives_up_none_no_anchor_is_touched() -> None:
+    world = await make()
+    [anchor] = world.anchors()
+    since = world.primary.slots[anchor].inactive_since
+    await world.run(180, step=5)
+    assert world.primary.slots[anchor].inactive_since == since
+
+
+async def test_a_set_that_goes_takes_its_snapshots_and_anchors_along() -> None:
+    world = await make()
+    assert await world.delete(60)
+    assert (world.taken, world.anchors(), world.slots(), world.names(CLAIM)) == ([], [], [], [])
+
+
+async def test_a_set_that_retains_its_volumes_retains_its_snapshots_without_an_owner() -> None:
+    world = await make(retention={"volumes": "Retain"})
+    assert len(world.names(CLAIM)) == 2, "the volume that was taken is not retained as well"
+    assert await world.delete(60)
+    [left] = world.taken
+    assert "ownerReferences" not in left["metadata"]
+    assert left["metadata"]["labels"]["headroom.dev/retained-from"] == NAME
+    assert world.anchors() == []
+
+
+async def test_the_status_and_the_metrics_show_what_can_be_restored() -> None:
+    world = await make()
+    world.primary.write(100 * 1024**2)
+    await world.run(15)
+    [shown] = world.status["snapshots"]
+    assert (shown["name"], shown["ready"], shown["timeline"]) == (world.whole()[0], True, 1)
+    assert shown["walBehindBytes"] == pytest.approx(100 * 1024**2, rel=0.1)
+    age = world.telemetry.value(metrics.SNAPSHOT_AGE, **LABELS)
+    assert age is not None
+    assert 0 < age < TAKEN_IN + 30
+    assert world.telemetry.value(metrics.SNAPSHOTS, **LABELS, outcome="taken") == 1
+    assert world.status["slots"]["count"] == 3
