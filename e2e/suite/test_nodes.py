@@ -8,6 +8,8 @@ from e2e.cluster.provider import Cluster
 from e2e.lab.kubectl import Kubectl, Manifest, condition_of
 from e2e.lab.opening import Shop
 from e2e.lab.prober import Prober
+from e2e.lab.processes import kill_pod_processes
+from e2e.lab.release import Release
 from e2e.lab.waiting import wait_until
 from e2e.suite.test_replicas import CHILDREN, apply_set, endpoints, slots
 
@@ -64,7 +66,23 @@ def test_draining_a_node_fails_no_read(clean: Shop, far_node: str) -> None:
     assert len(slots(clean)) == 2
 
 
-def test_a_lost_node_is_left_at_once_and_its_member_replaced(cluster: Cluster, clean: Shop, far_node: str) -> None:
+def lead_from(release: Release, node: str) -> None:
+    """Have the operator lead that runs on this node: its loss is also a change of leader."""
+    leader = release.wait_leader()
+    if leader["spec"]["nodeName"] == node:
+        return
+    kill_pod_processes(leader["metadata"]["name"])
+    wait_until(
+        f"the operator on {node} to lead",
+        lambda: (found := release.leader()) and found["spec"]["nodeName"] == node,
+        timeout=60,
+    )
+
+
+def test_a_lost_node_is_left_at_once_and_its_member_replaced(
+    cluster: Cluster, clean: Shop, release: Release, far_node: str
+) -> None:
+    lead_from(release, far_node)
     apply_set(clean, replicas=2, standbys=0)
     clean.wait_counts(serving=2, standbys=0)
     before = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in clean.kubectl.list("pods", CHILDREN)}

@@ -31,13 +31,14 @@ from headroom.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """What another process left of a member: the last `lag` that it knew, and why and since when it was refused. No
-    moment in it is later than now.
+    """What another process left of a member: the last `lag` and `sessions` that it knew, and why and since when it was
+    refused. No moment in it is later than now.
     """
 
     lag: ReplayLag | None = None
     refusal: NotEligible | None = None
     since: float = 0.0
+    sessions: int | None = None
 
     def find_measured(self, now: float) -> tuple[ReplayLag, float] | None:
         """The lag and its time: one that was refused had it when that began, or none at all if nothing says so."""
@@ -59,7 +60,8 @@ class ReadingHistory:
     counts them, until one within it refutes them. `cut_since`: since when the answers show no stream. `refused` is how
     long it has been ineligible for the reason `refusal`, and `age` how old its data may be: only a measured lag ends
     them, and a pass without the primary pauses both. `counted` is the number of readings that say something, answers
-    and silences alike. `is_full`: the server answers that it has no connection left.
+    and silences alike. `is_full`: the server answers that it has no connection left. `inherited_sessions` are those
+    that another process counted.
     """
 
     probe: ReplicaProbe | None = None
@@ -82,20 +84,22 @@ class ReadingHistory:
     refused: Stopwatch = field(default_factory=Stopwatch)
     age: Stopwatch = field(default_factory=Stopwatch)
     counted: int = 0
+    inherited_sessions: int | None = None
 
     def inherit(self, left: Inherited, now: float) -> "ReadingHistory":
         """Begin where another process ended: a position not replayed then may still not be replayed, and without a
         stream the data have aged.
         """
         measured, refusal = left.find_measured(now), left.refusal
+        after = replace(self, inherited_sessions=left.sessions)
         if measured is None:
-            return self
+            return after
         lag, at = measured
         judged = refusal or (lag if is_bounded(lag) else None)
         # What a condition dates is the loss of the stream; another reason may have come later.
         is_dated = refusal is not None and refusal.reason is Reason.NOT_STREAMING
         return replace(
-            self,
+            after,
             chain=lag,
             chain_at=at,
             judged=judged,

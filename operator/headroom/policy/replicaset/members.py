@@ -69,6 +69,8 @@ class Member:
     """The error of the last probe that got no answer."""
     is_full: bool = False
     """Its server lives and has no connection left, so it has as many sessions as it allows."""
+    inherited_sessions: int | None = None
+    """Its sessions as another process counted them; only used until this one was answered."""
     configured_connections: int = 0
     """How many its configuration gives it; only used if it was never asked."""
     silent_seconds: float = 0.0
@@ -126,8 +128,14 @@ class Member:
 
     @property
     def sessions(self) -> int:
-        """Client sessions when it was last asked; one that is full, or was never asked, may have all it allows."""
-        return self.probe.sessions if self.probe is not None and not self.is_full else self.allowed
+        """Client sessions when it last answered; one that is full, or never did, may have all it allows."""
+        known = self.known_sessions
+        return self.allowed if known is None or self.is_full else known
+
+    @property
+    def known_sessions(self) -> int | None:
+        """Client sessions when it last answered; None if it never did."""
+        return self.probe.sessions if self.probe is not None else self.inherited_sessions
 
     @property
     def has_other_libraries(self) -> bool:

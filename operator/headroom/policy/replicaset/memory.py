@@ -342,6 +342,7 @@ def _add_history(member: Member, known: MemberMemory, now: float) -> Member:
     return replace(
         member,
         probe=readings.probe,
+        inherited_sessions=readings.inherited_sessions,
         lag=readings.lag,
         within=readings.within,
         beyond=readings.beyond,

@@ -49,9 +49,9 @@ def checkpoint(memory: SetMemory) -> dict[str, Any]:
 
     Members in provisioning keep the failed attempts, and so does the condition Stalled once there are three. Each
     member names its slot. A full member says when another was decided on for it, and a member's conditions since when
-    it has had no stream, and what was found of its libraries. Its entry also has its last lag, the position that it
-    lacked if it was more than it may lack to serve, and the timeline of which it had WAL: without a receiver, not every
-    login can read that again.
+    it has had no stream, and what was found of its libraries. Its entry also has its sessions and its last lag.
+    It has the position that it lacked if it was more than it may lack to serve, and the timeline of which it had WAL:
+    without a receiver, not every login can read that again.
     """
     lead_time = {
         "warmSeconds": memory.warm.p90,
@@ -112,10 +112,11 @@ def format_position(mark: Mark) -> str:
 def _restore_readings(entry: Mapping[str, Any], system_identifier: str, now: Moment) -> Inherited:
     """What the last readings of a member said, by the wall clocks of two processes."""
     lag, streaming = _restore_lag(entry, system_identifier, now), _find_stream_loss(entry)
+    sessions = entry.get("sessions")
     if streaming is None:
-        return Inherited(lag)
+        return Inherited(lag, sessions=sessions)
     refusal = NotEligible(Reason(streaming["reason"]), str(streaming.get("message", "")))
-    return Inherited(lag, refusal, now.to_past(str(streaming["lastTransitionTime"])))
+    return Inherited(lag, refusal, now.to_past(str(streaming["lastTransitionTime"])), sessions)
 
 
 def _restore_lag(entry: Mapping[str, Any], system_identifier: str, now: Moment) -> ReplayLag | None:

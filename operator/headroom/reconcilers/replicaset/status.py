@@ -118,7 +118,7 @@ def _describe_member(context: SetContext, member: EvaluatedMember, old: Mapping[
         **_describe_progress(member),
         **_describe_lag(context, member, old),
         **_describe_unreplayed(context, member, old),
-        "sessions": facts.probe.sessions if facts.probe and facts.role in (Role.SERVING, Role.DRAINING) else None,
+        "sessions": facts.known_sessions if facts.role in (Role.SERVING, Role.DRAINING) else None,
     }
 
 
