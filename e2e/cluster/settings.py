@@ -80,6 +80,11 @@ class Settings:
         return self.state / "box.pid"
 
     @property
+    def run_lock_file(self) -> Path:
+        """Return the lock that a run on the cluster holds from its beginning to its end."""
+        return self.cache / "run.lock"
+
+    @property
     def lock_file(self) -> Path:
         """Held by the one command that changes anything."""
         return self.cache / "lock"
