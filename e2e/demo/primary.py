@@ -1,0 +1,105 @@
+"""What the primary bore: its commits and the state that its guard saw, and both while a new replica was made."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from e2e.demo.plan import OBJECTIVES
+from e2e.demo.timeline import Timeline
+from e2e.lab.results import Figure, at_most, percentile
+
+Span = tuple[float, float]
+SLOWEST = 0.99
+WELL = ("Healthy", "Unknown")
+"""Unknown is shown as such, and is no bad state."""
+
+
+def measure_primary(timeline: Timeline) -> dict[str, Figure]:
+    """Its figures over the whole load, and while a replica was made beside the rest of the time."""
+    return {**_measure_whole(timeline), **_measure_copies(timeline)}
+
+
+def _measure_whole(timeline: Timeline) -> dict[str, Figure]:
+    """No objective: replicas, workers and primary share one disk here."""
+    if not timeline.commits:
+        return {}
+    states = seconds_by_state(timeline, [(0.0, end_of(timeline))])
+    unwell = sum(seconds for state, seconds in states.items() if state not in WELL)
+    return {
+        "commit_latency_peak": Figure(round(max(took for _, took in timeline.commits), 1), "ms"),
+        "guard_brownout_or_worse": Figure(round(unwell, 1)),
+    }
+
+
+def _measure_copies(timeline: Timeline) -> dict[str, Figure]:
+    windows = copies(timeline)
+    calm, copying = split_commits(timeline, windows)
+    if not calm or not copying:
+        return {}
+    calm_ms, copying_ms = (percentile(samples, SLOWEST) for samples in (calm, copying))
+    states = seconds_by_state(timeline, windows)
+    unwell = sum(seconds for state, seconds in states.items() if state != "Healthy")
+    return {
+        "guard_not_healthy_copying": at_most(unwell, OBJECTIVES.guard_not_healthy_copying),
+        "commit_p99_calm": Figure(round(calm_ms, 1), "ms"),
+        "commit_p99_copying": at_most(copying_ms, OBJECTIVES.commit_p99_times * calm_ms, "ms"),
+    }
+
+
+def copies(timeline: Timeline) -> list[Span]:
+    """When a replica was being made in the load, from its request until it could serve, in seconds of the load."""
+    end = end_of(timeline)
+    return sorted(
+        (replica.asked_at - timeline.started, min(end, (replica.able_at or timeline.started + end) - timeline.started))
+        for replica in timeline.replicas()
+        if replica.was_seeded_in_load and replica.asked_at is not None
+    )
+
+
+def end_of(timeline: Timeline) -> float:
+    """The last sample of the queue, in seconds of the load."""
+    return max((line["at"] for line in timeline.queue), default=0.0)
+
+
+def slowest_each_second(timeline: Timeline) -> list[tuple[int, float]]:
+    """The seconds of the load in which commits began, each with the milliseconds of its slowest."""
+    found: dict[int, float] = {}
+    for at, took in timeline.commits:
+        found[int(at)] = max(took, found.get(int(at), 0.0))
+    return sorted(found.items())
+
+
+def split_commits(timeline: Timeline, windows: Sequence[Span]) -> tuple[list[float], list[float]]:
+    """Milliseconds of the commits that met no copy, and of those that met one, by when they were under way."""
+    calm: list[float] = []
+    copying: list[float] = []
+    for at, took in timeline.commits:
+        is_met = any(since <= at + took / 1000 and at <= until for since, until in windows)
+        (copying if is_met else calm).append(took)
+    return calm, copying
+
+
+def seconds_by_state(timeline: Timeline, windows: Iterable[Span]) -> dict[str, float]:
+    """How long the guard called the primary what, within these windows; before its first word it is Unknown."""
+    samples = list(timeline.guard)
+    times = [0.0, *(max(0.0, sample.at) for sample in samples), end_of(timeline)]
+    states = ["Unknown", *(sample.state for sample in samples)]
+    found: defaultdict[str, float] = defaultdict(float)
+    for begin, end in windows:
+        for state, since, until in zip(states, times, times[1:], strict=False):
+            found[state] += max(0.0, min(end, until) - max(begin, since))
+    return {state: seconds for state, seconds in found.items() if seconds}
+
+
+def describe_copies(timeline: Timeline) -> str:
+    """The guard's states and the commits while replicas were made, in words; empty if none was."""
+    windows = copies(timeline)
+    calm, copying = split_commits(timeline, windows)
+    if not windows:
+        return ""
+    states = seconds_by_state(timeline, windows)
+    said = ", ".join(f"{state} {seconds:.1f} s" for state, seconds in states.items())
+    total = sum(until - since for since, until in windows)
+    return (
+        f"new replicas in the load: {len(windows)}, made in {total:.1f} s; in that time the guard called the primary: "
+        f"{said}. Commits in that time: {len(copying)}, in the rest: {len(calm)}"
+    )
