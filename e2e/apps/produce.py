@@ -18,7 +18,7 @@ from profile_line import Points, parse_profile, value_at
 from tasks import app, generate_command
 
 STEP = 0.1
-COMMIT_EVERY = 0.05
+COMMIT_EVERY = 0.02
 COMMIT = "SELECT pg_logical_emit_message(true, 'demo', '')"
 """A transaction that touches no table: what it takes is the flush of its WAL."""
 LOCK = 7_301_002

@@ -15,7 +15,7 @@ from e2e.cluster.provider import choose_cluster
 from e2e.demo.parts import PARTS
 from e2e.demo.picture import draw
 from e2e.demo.plan import JOBS_END, LOAD_ENDS, LONGEST
-from e2e.demo.primary import describe_copies
+from e2e.demo.primary import describe_copies, describe_states
 from e2e.demo.report import (
     courses,
     describe_load,
@@ -53,6 +53,9 @@ who serves and who stands by, as it changes (Ctrl-C ends it):
 the last change of size, when and why:
   kubectl -n shop get dbrs store -o jsonpath='{{.status.lastDecision.at}} {{.status.lastDecision.message}}{{"\\n"}}'
   kubectl -n shop get wp commands -o jsonpath='{{.status.lastDecision.at}} {{.status.lastDecision.message}}{{"\\n"}}'
+where the data of each replica came from, and why; and the snapshots, of which the next ones are made:
+  kubectl -n shop get dbrs store -o jsonpath='{{range .status.members[*]}}{{.source}}: {{.sourceWhy}}{{"\\n"}}{{end}}'
+  kubectl -n shop get volumesnapshots
 who streams from the primary:
   kubectl -n shop exec store-primary-0 -- psql -xU shop -d shop -c 'TABLE pg_stat_replication'
 take the size into your own hands, then let one serve: the others drain and go, one stays warm:
@@ -166,7 +169,12 @@ def judge(timeline: Timeline, console: Console, watch: Watch | None = None) -> b
     absent = missing(figures, has_snapshots=timeline.has_snapshots)
     print_summary(console, figures, absent)
     print_courses(console, courses(timeline))
-    told = describe_copies(timeline), describe_problems(timeline.problems), describe_load(timeline, os.cpu_count() or 1)
+    told = (
+        describe_copies(timeline),
+        describe_states(timeline),
+        describe_problems(timeline.problems),
+        describe_load(timeline, os.cpu_count() or 1),
+    )
     for text in filter(None, told):
         console.print(text, soft_wrap=True, highlight=False, markup=False)
     console.print(f"figures: {path}\npicture: {picture}")

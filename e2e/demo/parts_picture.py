@@ -25,7 +25,7 @@ def draw_parts(axes: Axes, found: Sequence[Course]) -> None:
                 axes.text(left + seconds / 2, row, f"{seconds:.1f}", ha="center", va="center", fontsize=9)
             left += seconds
         axes.text(left, row, f" {course.total:.2f} s", ha="left", va="center", fontsize=10)
-    axes.set_yticks(range(len(shown)), [course.name for course in shown])
+    axes.set_yticks(range(len(shown)), [course.name.replace(", ", ",\n") for course in shown])
     axes.set_ylim(-0.6, max(len(shown), 1) + 0.2)
     axes.set_xlim(0, ROOM_FOR_TOTAL * max((course.total for course in shown), default=1))
     axes.set_xlabel("seconds since the decision")

@@ -30,7 +30,13 @@ TITLES = (
     "From decision to first read: the warm standby and the new replica (less the time it stood by until it was needed)",
 )
 STACKED = ("serving", "standby", "provisioning", "draining")
-STATES = {"Brownout": "#f6e3a1", "Overloaded": "#f2b48a", "Emergency": "#e58b8b", "Unknown": "#dddddd"}
+STATES = {
+    "Healthy": "#ffffff",
+    "Brownout": "#f6e3a1",
+    "Overloaded": "#f2b48a",
+    "Emergency": "#e58b8b",
+    "Unknown": "#dddddd",
+}
 HEADROOM_OF_LEGEND = 1.45
 """The height of the last panel in highest commits: its legend has a line above them."""
 COLORS = {"serving": "#2a9d4e", "standby": "#2f9fc4", "provisioning": "#e0a526", "draining": "#a05fb0"}
@@ -180,7 +186,7 @@ def draw_primary(axes: Axes, timeline: Timeline) -> None:
     axes.set_ylim(top=HEADROOM_OF_LEGEND * (max((took for _, took in slowest), default=0) or 1))
     handles, labels = _entries(axes)
     states = [state for state in STATES if any(one.state == state for one in samples)]
-    patches = {state: Patch(color=STATES[state]) for state in states}
+    patches = {state: Patch(facecolor=STATES[state], edgecolor="#cccccc") for state in states}
     if made:
         patches["a replica is made"] = Patch(facecolor="none", edgecolor="#888888", hatch="////")
     axes.legend([*handles, *patches.values()], [*labels, *patches], loc="upper left", ncols=5)

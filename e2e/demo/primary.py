@@ -41,7 +41,7 @@ def _measure_copies(timeline: Timeline) -> dict[str, Figure]:
     return {
         "guard_not_healthy_copying": at_most(unwell, OBJECTIVES.guard_not_healthy_copying),
         "commit_p99_calm": Figure(round(calm_ms, 1), "ms"),
-        "commit_p99_copying": at_most(copying_ms, OBJECTIVES.commit_p99_times * calm_ms, "ms"),
+        "commit_p99_copying": at_most(copying_ms, round(OBJECTIVES.commit_p99_times * calm_ms, 1), "ms"),
     }
 
 
@@ -88,6 +88,14 @@ def seconds_by_state(timeline: Timeline, windows: Iterable[Span]) -> dict[str, f
         for state, since, until in zip(states, times, times[1:], strict=False):
             found[state] += max(0.0, min(end, until) - max(begin, since))
     return {state: seconds for state, seconds in found.items() if seconds}
+
+
+def describe_states(timeline: Timeline) -> str:
+    """Why the guard left each state for a worse one in the load, in its own words; empty if it did not."""
+    known = [sample for sample in timeline.guard if sample.state not in WELL]
+    first = {sample.state: sample for sample in reversed(known)}
+    lines = [f"  from {max(0.0, one.at):.0f} s: {one.words}" for one in reversed(first.values())]
+    return "\n".join(["what the guard said of the primary:", *lines]) if lines else ""
 
 
 def describe_copies(timeline: Timeline) -> str:

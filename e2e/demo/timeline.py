@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from e2e.lab.kubectl import Manifest
+from e2e.lab.kubectl import Manifest, condition_of
 
 ROLES = ("provisioning", "standby", "serving", "draining")
 SERVER = "postgresql"
@@ -52,11 +52,12 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class GuardSample:
-    """What the guard published of the primary: `at` in seconds since the load began, its slowest recent commit."""
+    """What the guard published of the primary: `at` in seconds since the load began, a small commit, and why."""
 
     at: float
     state: str
     commit_ms: float | None = None
+    words: str = ""
 
 
 @dataclass(slots=True)
@@ -146,7 +147,8 @@ class Timeline:
         """A change of the DatabaseGuard's status."""
         status = event["object"].get("status") or {}
         commit_ms = status.get("commitLatencyMilliseconds")
-        self.guard.append(GuardSample(time.time() - self.started, status.get("state", "Unknown"), commit_ms))
+        words = condition_of(event["object"], "SignalAvailable").get("message", "")
+        self.guard.append(GuardSample(time.time() - self.started, status.get("state", "Unknown"), commit_ms, words))
 
     def on_resource(self, event: Manifest) -> None:
         """A change of a resource of ours: keep its status and note new decisions."""

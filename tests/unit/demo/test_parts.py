@@ -12,7 +12,7 @@ from e2e.demo.parts import PARTS, WARM, Course
 from e2e.demo.parts_picture import draw_parts
 from e2e.demo.picture import draw, draw_primary
 from e2e.demo.plan import OBJECTIVES
-from e2e.demo.primary import copies, describe_copies, measure_primary, slowest_each_second
+from e2e.demo.primary import copies, describe_copies, describe_states, measure_primary, slowest_each_second
 from e2e.demo.report import courses, measure, missing, print_courses
 from e2e.demo.timeline import SERVER, Decision, GuardSample, Timeline
 from headroom.manifests import pod as operator_pod
@@ -145,6 +145,25 @@ def test_commits_are_held_against_those_of_the_rest_of_the_load(story: Story, sl
     assert "Healthy 3.8 s, Brownout 1.0 s. Commits in that time: 2, in the rest: 401" in said
 
 
+def test_the_guard_says_why_the_primary_was_not_healthy(story: Story) -> None:
+    for at, state in (
+        (-9.0, "Healthy"),
+        (35.2, "Brownout"),
+        (45.0, "Brownout"),
+        (60.0, "Overloaded"),
+        (90.0, "Healthy"),
+    ):
+        story.now = BEGAN + at
+        conditions = [{"type": "SignalAvailable", "message": f"{state} since {at}"}]
+        story.timeline.on_guard({"object": {"status": {"state": state, "conditions": conditions}}})
+    assert describe_states(story.timeline).splitlines() == [
+        "what the guard said of the primary:",
+        "  from 35 s: Brownout since 35.2",
+        "  from 60 s: Overloaded since 60.0",
+    ]
+    assert describe_states(Timeline()) == ""
+
+
 def test_without_a_copy_there_is_nothing_to_hold_against(story: Story) -> None:
     story.queue(10)
     story.timeline.commits = [(1.0, 4.0)]
@@ -174,7 +193,7 @@ def test_the_parts_are_a_table_with_what_each_means(story: Story) -> None:
 def test_the_bars_have_the_length_of_their_parts(story: Story) -> None:
     axes = plt.figure().add_subplot()
     draw_parts(axes, courses(tell(story, **RESTORED)))
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["a new one, from a snapshot", WARM]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a new one,\nfrom a snapshot", WARM]
     ends = [bar.get_x() + bar.get_width() for bar in axes.patches]  # type: ignore[attr-defined]
     assert ends == pytest.approx([0.3, 1.1, 3.6, 5.1, 5.2, 0.1, 0.1, 0.1, 0.1, 0.2])
 
