@@ -11,6 +11,10 @@ Span = tuple[float, float]
 SLOWEST = 0.99
 WELL = ("Healthy", "Unknown")
 """Unknown is shown as such, and is no bad state."""
+WORSE = ("Healthy", "Brownout", "Overloaded", "Emergency", "Unknown")
+"""From calm to silent."""
+NOTICED = 15.0
+"""Seconds: the guard enters a state by two of three samples of five seconds, so a copy may be over before it does."""
 
 
 def measure_primary(timeline: Timeline) -> dict[str, Figure]:
@@ -19,7 +23,7 @@ def measure_primary(timeline: Timeline) -> dict[str, Figure]:
 
 
 def _measure_whole(timeline: Timeline) -> dict[str, Figure]:
-    """No objective: replicas, workers and primary share one disk here."""
+    """No objective: replicas, workers and primary share cores and one disk here."""
     if not timeline.commits:
         return {}
     states = seconds_by_state(timeline, [(0.0, end_of(timeline))])
@@ -36,12 +40,10 @@ def _measure_copies(timeline: Timeline) -> dict[str, Figure]:
     if not calm or not copying:
         return {}
     calm_ms, copying_ms = (percentile(samples, SLOWEST) for samples in (calm, copying))
-    states = seconds_by_state(timeline, windows)
-    unwell = sum(seconds for state, seconds in states.items() if state != "Healthy")
     return {
-        "guard_not_healthy_copying": at_most(unwell, OBJECTIVES.guard_not_healthy_copying),
+        "guard_worse_by_copy": at_most(round(seconds_worse(timeline, windows), 1), OBJECTIVES.guard_worse_by_copy),
         "commit_p99_calm": Figure(round(calm_ms, 1), "ms"),
-        "commit_p99_copying": at_most(copying_ms, round(OBJECTIVES.commit_p99_times * calm_ms, 1), "ms"),
+        "commit_p99_copying": Figure(round(copying_ms, 1), "ms"),
     }
 
 
@@ -88,6 +90,17 @@ def seconds_by_state(timeline: Timeline, windows: Iterable[Span]) -> dict[str, f
         for state, since, until in zip(states, times, times[1:], strict=False):
             found[state] += max(0.0, min(end, until) - max(begin, since))
     return {state: seconds for state, seconds in found.items() if seconds}
+
+
+def seconds_worse(timeline: Timeline, windows: Iterable[Span]) -> float:
+    """How long the guard called the primary worse than when a window began, in it and until it is noticed."""
+    total = 0.0
+    for begin, end in windows:
+        known = [WORSE.index(sample.state) for sample in timeline.guard if sample.at <= begin]
+        before = known[-1] if known else WORSE.index("Unknown")
+        states = seconds_by_state(timeline, [(begin, min(end + NOTICED, end_of(timeline)))])
+        total += sum(seconds for state, seconds in states.items() if WORSE.index(state) > before)
+    return total
 
 
 def describe_states(timeline: Timeline) -> str:

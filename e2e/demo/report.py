@@ -24,7 +24,7 @@ SENTENCES = {
     "time_above_target": f"time above the target lag of {TARGET_LAG_SECONDS} s",
     "lag_zero_after": "end of the burst of jobs to the queue at zero lag",
     "failed_reads_count": "reads that failed",
-    "guard_not_healthy_copying": "time without Healthy, by the guard of the primary, while replicas were made",
+    "guard_worse_by_copy": "time in which the guard called the primary worse than before a replica was made",
     "commit_p99_calm": "slowest hundredth of small commits on the primary, while no replica was made",
     "commit_p99_copying": "the same while replicas were made",
     "commit_latency_peak": "slowest small commit on the primary",

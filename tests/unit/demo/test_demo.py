@@ -26,7 +26,7 @@ from e2e.demo.view import plain_line, render, sparkline
 from e2e.invariants.patrol import Watch
 
 APPS = Path(__file__).parents[3] / "e2e" / "apps"
-COPYING = {"guard_not_healthy_copying", "commit_p99_calm", "commit_p99_copying"}
+COPYING = {"guard_worse_by_copy", "commit_p99_calm", "commit_p99_copying"}
 WORDS = "Queue ArrivalsCovered: 7 workers wanted: 30.1 jobs/s arrive, 39.2/s expected in 1 s; one worker does 9.28/s"
 
 
