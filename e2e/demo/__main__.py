@@ -132,11 +132,10 @@ def run(scene: Scene, timeline: Timeline, console: Console) -> None:
 
 def tell_decisions(timeline: Timeline, console: Console, told: int) -> int:
     """Print the decisions that were not told yet, for where there is no terminal; returns how many are known now."""
-    known = list(timeline.decisions)
+    known = timeline.moves()
     for decision in known[told:]:
-        if decision.is_move:
-            text = "  ".join(decision_cells(decision, timeline.started))
-            console.print(fold(text), soft_wrap=True, highlight=False, markup=False)
+        text = "  ".join(decision_cells(decision, timeline.started))
+        console.print(fold(text), soft_wrap=True, highlight=False, markup=False)
     return len(known)
 
 

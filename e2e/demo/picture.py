@@ -91,7 +91,7 @@ def _draw_workers(axes: Axes, timeline: Timeline) -> None:
     counts = [count for _, count in timeline.workers]
     end = max((line["at"] for line in timeline.queue), default=0.0)
     axes.step([*at, *[end] * bool(at)], [*counts, *counts[-1:]], where="post", color="#444444", label="ready")
-    moves = [one for one in timeline.decisions if one.who == "WorkerPool" and one.is_move]
+    moves = [one for one in timeline.moves() if one.who == "WorkerPool"]
     axes.plot(
         [one.at - timeline.started for one in moves],
         [one.after for one in moves],

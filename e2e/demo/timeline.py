@@ -162,6 +162,10 @@ class Timeline:
             if last is None or (found.at, found.words) != (last.at, last.words):
                 self.decisions.append(found)
 
+    def moves(self) -> list[Decision]:
+        """The decisions of the load that changed something; what was decided before it is part of the scene."""
+        return [one for one in list(self.decisions) if one.is_move and one.at >= self.started]
+
     def replicas(self) -> list[Replica]:
         """Every replica seen, in the order of their names."""
         with self._lock:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from rich.console import Console
 
-from e2e.demo.__main__ import PAGE_COLUMNS, fold
+from e2e.demo.__main__ import PAGE_COLUMNS, fold, tell_decisions
 from e2e.demo.picture import draw, draw_primary
 from e2e.demo.plan import TARGET_LAG_SECONDS, THRESHOLD_CONNECTIONS
 from e2e.demo.report import (
@@ -63,6 +63,16 @@ def test_the_view_fits_the_terminal_and_begins_with_the_newest_decision(
     assert "12 → 13" in decided[0]
     assert len(decided) >= 3
     assert [line.split()[1] for line in decided] == [str(8 * n) for n in range(12, 12 - len(decided), -1)]
+
+
+def test_what_was_decided_before_the_load_is_not_told(timeline: Timeline) -> None:
+    """Seconds count from the beginning of the load."""
+    timeline.decisions = [Decision("WorkerPool", at, None, 1, WORDS) for at in (946.0, 1003.0)]
+    console = Console(width=PAGE_COLUMNS, color_system=None)
+    with console.capture() as captured:
+        assert tell_decisions(timeline, console, 0) == 1
+    assert captured.get().split()[:2] == ["3", "s"]
+    assert sum("WorkerPool" in line for line in screen(timeline, 140, 45)) == 1
 
 
 def test_a_terminal_without_room_shows_the_newest_decision_alone(timeline: Timeline) -> None:
