@@ -53,7 +53,7 @@ who serves and who stands by, as it changes (Ctrl-C ends it):
 the last change of size, when and why:
   kubectl -n shop get dbrs store -o jsonpath='{{.status.lastDecision.at}} {{.status.lastDecision.message}}{{"\\n"}}'
   kubectl -n shop get wp commands -o jsonpath='{{.status.lastDecision.at}} {{.status.lastDecision.message}}{{"\\n"}}'
-where the data of each replica came from, and why; and the snapshots, of which the next ones are made:
+where the data of each replica came from, and why; and the snapshots, of which the next ones are created:
   kubectl -n shop get dbrs store -o jsonpath='{{range .status.members[*]}}{{.source}}: {{.sourceWhy}}{{"\\n"}}{{end}}'
   kubectl -n shop get volumesnapshots
 who streams from the primary:

@@ -24,9 +24,9 @@ from e2e.demo.timeline import Timeline
 TITLES = (
     "The queue: how late its oldest job is, and what arrives",
     "The workers: how many are ready, and each new size that was decided",
-    "The read replicas by role: a warm standby serves at once, and a new one is made behind it",
+    "The read replicas by role: a warm standby serves at once, and a new one is created behind it",
     "The reads through the Service: open connections, and the slowest hundredth",
-    "The primary: the slowest small commit of each second, what the guard calls it, and when a replica was made",
+    "The primary: the slowest small commit of each second, what the guard calls it, and when a replica was created",
     "From decision to first read: the warm standby and the new replica (less the time it stood by until it was needed)",
 )
 STACKED = ("serving", "standby", "provisioning", "draining")
@@ -142,9 +142,9 @@ def _mark_making(axes: Axes, one: Activation, course: Course, started: float) ->
         return
     begin, end, top = one.begun.at - started, one.replica.able_at - started, axes.get_ylim()[1]
     axes.annotate("", (begin, top * 0.9), (end, top * 0.9), arrowprops={"arrowstyle": "<->", "color": "black"})
-    text = f"{course.name}: could serve after {end - begin:.1f} s"
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-    axes.text(begin, top * 0.92, text, fontsize=9, va="bottom", bbox=box)
+    text = f"{end - begin:.1f} s: {course.name}"
+    axes.annotate(text, (end, top * 0.9), xytext=(4, 0), textcoords="offset points", fontsize=9, va="center", bbox=box)
 
 
 def _draw_reads(axes: Axes, timeline: Timeline) -> None:
@@ -188,7 +188,7 @@ def draw_primary(axes: Axes, timeline: Timeline) -> None:
     states = [state for state in STATES if any(one.state == state for one in samples)]
     patches = {state: Patch(facecolor=STATES[state], edgecolor="#cccccc") for state in states}
     if made:
-        patches["a replica is made"] = Patch(facecolor="none", edgecolor="#888888", hatch="////")
+        patches["a replica is created"] = Patch(facecolor="none", edgecolor="#888888", hatch="////")
     axes.legend([*handles, *patches.values()], [*labels, *patches], loc="upper left", ncols=5)
 
 

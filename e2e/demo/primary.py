@@ -1,4 +1,4 @@
-"""What the primary bore: its commits and the state that its guard saw, and both while a new replica was made."""
+"""What the primary bore: its commits and the state that its guard saw, and both while a new replica was created."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ NOTICED = 15.0
 
 
 def measure_primary(timeline: Timeline) -> dict[str, Figure]:
-    """Its figures over the whole load, and while a replica was made beside the rest of the time."""
+    """Its figures over the whole load, and while a replica was created beside the rest of the time."""
     return {**_measure_whole(timeline), **_measure_copies(timeline)}
 
 
@@ -48,7 +48,7 @@ def _measure_copies(timeline: Timeline) -> dict[str, Figure]:
 
 
 def copies(timeline: Timeline) -> list[Span]:
-    """When a replica was being made in the load, from its request until it could serve, in seconds of the load."""
+    """When a replica was created in the load, from its request until it could serve, in seconds of the load."""
     end = end_of(timeline)
     return sorted(
         (replica.asked_at - timeline.started, min(end, (replica.able_at or timeline.started + end) - timeline.started))
@@ -112,7 +112,7 @@ def describe_states(timeline: Timeline) -> str:
 
 
 def describe_copies(timeline: Timeline) -> str:
-    """The guard's states and the commits while replicas were made, in words; empty if none was."""
+    """The guard's states and the commits while replicas were created, in words; empty if none was."""
     windows = copies(timeline)
     calm, copying = split_commits(timeline, windows)
     if not windows:
@@ -121,6 +121,6 @@ def describe_copies(timeline: Timeline) -> str:
     said = ", ".join(f"{state} {seconds:.1f} s" for state, seconds in states.items())
     total = sum(until - since for since, until in windows)
     return (
-        f"new replicas in the load: {len(windows)}, made in {total:.1f} s; in that time the guard called the primary: "
-        f"{said}. Commits in that time: {len(copying)}, in the rest: {len(calm)}"
+        f"new replicas in the load: {len(windows)}, created in {total:.1f} s; in that time the guard called the "
+        f"primary: {said}. Commits in that time: {len(copying)}, in the rest: {len(calm)}"
     )

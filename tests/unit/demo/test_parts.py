@@ -138,7 +138,7 @@ def test_commits_are_held_against_those_of_the_rest_of_the_load(story: Story) ->
     assert figures["commit_p99_copying"].value == 5.9
     assert figures["guard_brownout_or_worse"].value == pytest.approx(16.9)
     said = describe_copies(timeline)
-    assert "new replicas in the load: 1, made in 4.8 s" in said
+    assert "new replicas in the load: 1, created in 4.8 s" in said
     assert "Healthy 3.8 s, Brownout 1.0 s. Commits in that time: 2, in the rest: 401" in said
 
 
@@ -225,7 +225,7 @@ def test_the_picture_shows_when_a_replica_was_made(story: Story, tmp_path: Path)
     draw_primary(axes, timeline)
     legend = axes.get_legend()
     assert legend is not None
-    assert "a replica is made" in [text.get_text() for text in legend.get_texts()]
+    assert "a replica is created" in [text.get_text() for text in legend.get_texts()]
     for line in timeline.reads:
         line["p99_ms"] = 1.0
     assert draw(timeline, tmp_path / "demo.png").stat().st_size > 10_000
