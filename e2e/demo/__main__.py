@@ -6,30 +6,35 @@ import sys
 import textwrap
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 
 from e2e.cluster.provider import choose_cluster
+from e2e.demo.parts import PARTS
 from e2e.demo.picture import draw
 from e2e.demo.plan import JOBS_END, LOAD_ENDS, LONGEST
+from e2e.demo.primary import describe_copies, describe_states
 from e2e.demo.report import (
+    courses,
     describe_load,
     describe_problems,
     lag_zero_after,
     measure,
     missing,
     picture_path,
+    print_courses,
     print_summary,
 )
-from e2e.demo.scene import Scene
+from e2e.demo.scene import Scene, find_snapshot_class
 from e2e.demo.timeline import Timeline
 from e2e.demo.view import decision_cells, plain_line, render
 from e2e.invariants.patrol import Watch, watching
 from e2e.lab.kubectl import Kubectl
 from e2e.lab.opening import Shop
 from e2e.lab.release import Release
-from e2e.lab.results import write_results
+from e2e.lab.results import Figure, write_results
 from e2e.run import LOAD_BEFORE
 
 NAMESPACE = "shop"
@@ -48,6 +53,9 @@ who serves and who stands by, as it changes (Ctrl-C ends it):
 the last change of size, when and why:
   kubectl -n shop get dbrs store -o jsonpath='{{.status.lastDecision.at}} {{.status.lastDecision.message}}{{"\\n"}}'
   kubectl -n shop get wp commands -o jsonpath='{{.status.lastDecision.at}} {{.status.lastDecision.message}}{{"\\n"}}'
+where the data of each replica came from, and why; and the snapshots, of which the next ones are created:
+  kubectl -n shop get dbrs store -o jsonpath='{{range .status.members[*]}}{{.source}}: {{.sourceWhy}}{{"\\n"}}{{end}}'
+  kubectl -n shop get volumesnapshots
 who streams from the primary:
   kubectl -n shop exec store-primary-0 -- psql -xU shop -d shop -c 'TABLE pg_stat_replication'
 take the size into your own hands, then let one serve: the others drain and go, one stays warm:
@@ -79,6 +87,7 @@ def main() -> int:
     scene = Scene(
         Release(cluster.image("operator")),
         Shop(Kubectl(NAMESPACE), cluster.image("postgres17"), cluster.image("worker")),
+        find_snapshot_class(Kubectl("default")) if cluster.is_snapshot_capable else None,
     )
     if Kubectl("default").get("namespace", NAMESPACE):
         console.print("an earlier run is here: clearing it away")
@@ -123,11 +132,10 @@ def run(scene: Scene, timeline: Timeline, console: Console) -> None:
 
 def tell_decisions(timeline: Timeline, console: Console, told: int) -> int:
     """Print the decisions that were not told yet, for where there is no terminal; returns how many are known now."""
-    known = list(timeline.decisions)
+    known = timeline.moves()
     for decision in known[told:]:
-        if decision.is_move:
-            text = "  ".join(decision_cells(decision, timeline.started))
-            console.print(fold(text), soft_wrap=True, highlight=False, markup=False)
+        text = "  ".join(decision_cells(decision, timeline.started))
+        console.print(fold(text), soft_wrap=True, highlight=False, markup=False)
     return len(known)
 
 
@@ -156,12 +164,31 @@ def judge(timeline: Timeline, console: Console, watch: Watch | None = None) -> b
     figures = measure(timeline) | (watch.figures() if watch else {})
     if watch and (report := watch.report()):
         console.print(report, soft_wrap=True, highlight=False, markup=False)
+    path, picture = record(timeline, figures), draw(timeline, picture_path())
+    absent = missing(figures, has_snapshots=timeline.has_snapshots)
+    print_summary(console, figures, absent)
+    print_courses(console, courses(timeline))
+    told = (
+        describe_copies(timeline),
+        describe_states(timeline),
+        describe_problems(timeline.problems),
+        describe_load(timeline, os.cpu_count() or 1),
+    )
+    for text in filter(None, told):
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+    console.print(f"figures: {path}\npicture: {picture}")
+    return not absent and all(figure.met is not False for figure in figures.values())
+
+
+def record(timeline: Timeline, figures: dict[str, Figure]) -> Path:
+    """Write the figures and what they were measured from."""
     samples = {
         "queue": timeline.queue,
         "reads": timeline.reads,
         "replicas": timeline.counts,
         "workers": [{"at": at, "ready": ready} for at, ready in timeline.workers],
         "guard": [asdict(sample) for sample in timeline.guard],
+        "commits": timeline.commits,
     }
     decisions = [
         {
@@ -173,11 +200,14 @@ def judge(timeline: Timeline, console: Console, watch: Watch | None = None) -> b
         }
         for one in timeline.decisions
     ]
+    parts = [
+        {"replica": one.name, **dict(zip(PARTS, one.seconds, strict=True)), "all": one.total}
+        for one in courses(timeline)
+    ]
     load = {"before": timeline.load_before, "during": max((value for _, value in timeline.loads), default=None)}
-    path = write_results("demo", figures, load=load, decisions=decisions, problems=timeline.problems, samples=samples)
-    circumstances = (describe_problems(timeline.problems), describe_load(timeline, os.cpu_count() or 1))
-    print_summary(console, figures, path, draw(timeline, picture_path()), list(filter(None, circumstances)))
-    return not missing(figures) and all(figure.met is not False for figure in figures.values())
+    return write_results(
+        "demo", figures, load=load, decisions=decisions, parts=parts, problems=timeline.problems, samples=samples
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The timeline as one picture: queue, workers, replicas and reads under one another, with what was decided."""
+"""The timeline as one picture: queue, workers, replicas, reads and the primary under one another, then two replicas'
+way from decision to first read.
+"""
 
 import math
 from pathlib import Path
@@ -12,19 +14,29 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from e2e.demo.parts import Activation, Course, activations, course_of
+from e2e.demo.parts_picture import draw_parts
 from e2e.demo.plan import TARGET_LAG_SECONDS, THRESHOLD_CONNECTIONS
-from e2e.demo.report import Activation, activations, cold_seconds, threshold_crossed_at
-from e2e.demo.timeline import Replica, Timeline
+from e2e.demo.primary import copies, end_of, slowest_each_second
+from e2e.demo.report import courses, threshold_crossed_at
+from e2e.demo.timeline import Timeline
 
 TITLES = (
     "The queue: how late its oldest job is, and what arrives",
     "The workers: how many are ready, and each new size that was decided",
-    "The read replicas by role: a warm standby serves at once, and a new one is copied behind it",
+    "The read replicas by role: a warm standby serves at once, and a new one is created behind it",
     "The reads through the Service: open connections, and the slowest hundredth",
-    "The primary: its slowest small commit, and what the guard calls it",
+    "The primary: the slowest small commit of each second, what the guard calls it, and when a replica was created",
+    "From decision to first read: the warm standby and the new replica (less the time it stood by until it was needed)",
 )
 STACKED = ("serving", "standby", "provisioning", "draining")
-STATES = {"Brownout": "#f6e3a1", "Overloaded": "#f2b48a", "Emergency": "#e58b8b", "Unknown": "#dddddd"}
+STATES = {
+    "Healthy": "#ffffff",
+    "Brownout": "#f6e3a1",
+    "Overloaded": "#f2b48a",
+    "Emergency": "#e58b8b",
+    "Unknown": "#dddddd",
+}
 HEADROOM_OF_LEGEND = 1.45
 """The height of the last panel in highest commits: its legend has a line above them."""
 COLORS = {"serving": "#2a9d4e", "standby": "#2f9fc4", "provisioning": "#e0a526", "draining": "#a05fb0"}
@@ -32,10 +44,11 @@ COLORS = {"serving": "#2a9d4e", "standby": "#2f9fc4", "provisioning": "#e0a526",
 
 def draw(timeline: Timeline, path: Path) -> Path:
     """Write the picture and return its path."""
-    figure, bulkheads = plt.subplots(
-        5, 1, figsize=(11, 13.5), sharex=True, layout="constrained", height_ratios=(4, 3.5, 4, 4, 2.5)
-    )
-    lag, workers, replicas, reads, primary = bulkheads
+    figure, panels = plt.subplots(6, 1, figsize=(11, 15.5), layout="constrained", height_ratios=(4, 3.5, 4, 4, 3, 2))
+    lag, workers, replicas, reads, primary, parts = panels
+    for axes in (lag, workers, replicas, reads):
+        axes.sharex(primary)
+        axes.tick_params(labelbottom=False)
     crossed = threshold_crossed_at(timeline)
     if crossed is not None:
         for axes in (replicas, reads):
@@ -45,13 +58,14 @@ def draw(timeline: Timeline, path: Path) -> Path:
     _draw_replicas(replicas, timeline)
     _draw_reads(reads, timeline)
     draw_primary(primary, timeline)
+    draw_parts(parts, courses(timeline))
     for one in activations(timeline):
         _mark(replicas, one, timeline.started)
     for axes in (replicas, reads, primary):
         axes.set_ylim(bottom=0)
     primary.set_xlabel("seconds since the load began")
     primary.set_xlim(0, max((line["at"] for line in timeline.queue), default=1))
-    for axes, title in zip(bulkheads, TITLES, strict=True):
+    for axes, title in zip(panels, TITLES, strict=True):
         axes.set_title(title, loc="left", fontsize=10)
     figure.suptitle("Headroom in a burst (tebex_2019: the incident of 1 August 2019, its hours made into minutes)")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +91,7 @@ def _draw_workers(axes: Axes, timeline: Timeline) -> None:
     counts = [count for _, count in timeline.workers]
     end = max((line["at"] for line in timeline.queue), default=0.0)
     axes.step([*at, *[end] * bool(at)], [*counts, *counts[-1:]], where="post", color="#444444", label="ready")
-    moves = [one for one in timeline.decisions if one.who == "WorkerPool" and one.is_move]
+    moves = [one for one in timeline.moves() if one.who == "WorkerPool"]
     axes.plot(
         [one.at - timeline.started for one in moves],
         [one.after for one in moves],
@@ -105,28 +119,14 @@ def _draw_replicas(axes: Axes, timeline: Timeline) -> None:
     axes.legend(handles, labels, loc="upper left")
 
 
-def _mark_seeding(axes: Axes, replica: Replica, started: float) -> None:
-    """How long a replica took that was not there when the load began."""
-    if replica.asked_at is None or replica.able_at is None:
-        return
-    begin, end = replica.asked_at - started, replica.able_at - started
-    top = axes.get_ylim()[1]
-    axes.annotate("", (begin, top * 0.9), (end, top * 0.9), arrowprops={"arrowstyle": "<->", "color": "black"})
-    text = f"{cold_seconds(replica):.0f} s: copied by base backup"
-    axes.text(
-        begin, top * 0.92, text, fontsize=9, va="bottom", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1}
-    )
-
-
 def _mark(axes: Axes, one: Activation, started: float) -> None:
-    if one.replica.was_seeded_in_load:
-        _mark_seeding(axes, one.replica, started)
-        text = f"the copied one, warm by now:\nfirst read after {one.seconds:.2f} s"
-    else:
-        text = f"the warm standby:\nfirst read after {one.seconds:.2f} s"
+    course = course_of(one)
+    if one.replica.was_seeded_in_load and course is not None:
+        _mark_making(axes, one, course, started)
+    name = "the new one, warm by now" if one.replica.was_seeded_in_load else "the warm standby"
     axes.axvspan(one.decided_at, one.first_read_at, facecolor="none", edgecolor="black", hatch="//", linewidth=0.8)
     axes.annotate(
-        text,
+        f"{name}:\nfirst read after {one.seconds:.2f} s",
         (one.first_read_at, 0.15),
         xytext=(6, 0),
         textcoords="offset points",
@@ -134,6 +134,17 @@ def _mark(axes: Axes, one: Activation, started: float) -> None:
         color="black",
         bbox={"boxstyle": "round", "facecolor": "white", "alpha": 0.85, "edgecolor": "none"},
     )
+
+
+def _mark_making(axes: Axes, one: Activation, course: Course, started: float) -> None:
+    """How long a replica took that was not there when the load began, until it could serve."""
+    if one.begun is None or one.replica.able_at is None:
+        return
+    begin, end, top = one.begun.at - started, one.replica.able_at - started, axes.get_ylim()[1]
+    axes.annotate("", (begin, top * 0.9), (end, top * 0.9), arrowprops={"arrowstyle": "<->", "color": "black"})
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    text = f"{end - begin:.1f} s: {course.name}"
+    axes.annotate(text, (end, top * 0.9), xytext=(4, 0), textcoords="offset points", fontsize=9, va="center", bbox=box)
 
 
 def _draw_reads(axes: Axes, timeline: Timeline) -> None:
@@ -159,24 +170,26 @@ def _draw_reads(axes: Axes, timeline: Timeline) -> None:
 
 
 def draw_primary(axes: Axes, timeline: Timeline) -> None:
-    """The last panel: commits of the primary over the guard's states, with a legend above both."""
-    end = max((line["at"] for line in timeline.queue), default=0.0)
+    """The commits of the primary over the guard's states, with a legend above both."""
+    end = end_of(timeline)
     samples = list(timeline.guard)
     for one, until in zip(samples, [*(after.at for after in samples[1:]), end], strict=False):
         if one.state in STATES:
             axes.axvspan(one.at, until, color=STATES[one.state], linewidth=0)
-    known = [(one.at, one.commit_ms) for one in samples if one.commit_ms is not None]
-    if known:
-        at, commits = zip(*known, (end, known[-1][1]), strict=True)
-        axes.step(at, commits, where="post", color="#5b3f8c", linewidth=1.1, label="commit latency")
+    for since, until in (made := copies(timeline)):
+        axes.axvspan(since, until, facecolor="none", edgecolor="#888888", hatch="////", linewidth=0)
+    slowest = slowest_each_second(timeline)
+    if slowest:
+        axes.step(*zip(*slowest, strict=True), where="post", color="#5b3f8c", linewidth=1.1, label="slowest commit")
     axes.set_ylabel("commit, ms")
     # Above the highest commit, which is at the start as often as later.
-    axes.set_ylim(top=HEADROOM_OF_LEGEND * (max((commit for _, commit in known), default=0) or 1))
+    axes.set_ylim(top=HEADROOM_OF_LEGEND * (max((took for _, took in slowest), default=0) or 1))
     handles, labels = _entries(axes)
     states = [state for state in STATES if any(one.state == state for one in samples)]
-    axes.legend(
-        [*handles, *(Patch(color=STATES[state]) for state in states)], [*labels, *states], loc="upper left", ncols=5
-    )
+    patches = {state: Patch(facecolor=STATES[state], edgecolor="#cccccc") for state in states}
+    if made:
+        patches["a replica is created"] = Patch(facecolor="none", edgecolor="#888888", hatch="////")
+    axes.legend([*handles, *patches.values()], [*labels, *patches], loc="upper left", ncols=5)
 
 
 def _legend(axes: Axes, twin: Axes) -> None:

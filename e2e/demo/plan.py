@@ -40,6 +40,8 @@ class Objectives:
     lag_peak: float = 60.0
     lag_zero_after: float = 60.0
     failed_reads_count: float = 0
+    snapshot_first_read: float = 6.0
+    guard_worse_by_copy: float = 0.0
 
 
 OBJECTIVES = Objectives()

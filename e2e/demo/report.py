@@ -3,26 +3,31 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from e2e.demo.parts import PARTS, Course, activations, course_of
 from e2e.demo.plan import JOBS_END, OBJECTIVES, TARGET_LAG_SECONDS, THRESHOLD_CONNECTIONS
-from e2e.demo.timeline import Decision, Replica, Timeline, crossing
+from e2e.demo.primary import measure_primary
+from e2e.demo.timeline import Timeline, crossing
 from e2e.lab.results import RESULTS, Figure, at_most
 
 SENTENCES = {
     "warm_first_read": "decision to the first read that the warm standby answered",
     "threshold_to_first_read": "connections above the threshold to that first read",
-    "cold_first_read": "a replica that was not there: copied by base backup, then its first read",
+    "snapshot_first_read": "new replica from a snapshot: decision to first read, less its time as a standby",
+    "cold_first_read": "new replica by base backup: decision to first read, less its time as a standby",
     "lag_peak": "longest lag of the queue",
     "time_above_target": f"time above the target lag of {TARGET_LAG_SECONDS} s",
     "lag_zero_after": "end of the burst of jobs to the queue at zero lag",
     "failed_reads_count": "reads that failed",
-    "commit_latency_peak": "slowest small commit on the primary, as its guard saw it",
+    "guard_worse_by_copy": "time in which the guard called the primary worse than before a replica was created",
+    "commit_p99_calm": "slowest hundredth of small commits on the primary, while no replica was created",
+    "commit_p99_copying": "the same while replicas were created",
+    "commit_latency_peak": "slowest small commit on the primary",
     "invariants_violated_count": "invariants that did not hold, as a checker saw from outside",
     "guard_brownout_or_worse": "time in which the guard called the primary Brownout or worse",
 }
@@ -36,44 +41,7 @@ CLIENT_IS_BEHIND = 1.0
 LAG_IS_ZERO = 1.0
 """Seconds: below this a queue is at realtime, as a probe each second can tell."""
 UNWELL = """no objective, and not good: for {seconds:.0f} s the guard called the primary Brownout or worse; its
-slowest small commit took {peak:.0f} ms. Base backups are copied from it, and replicas share its disk here;
-`provisioning.maxRate` bounds a copy where that matters."""
-
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """A replica that came to serve while the load ran; seconds since the load began."""
-
-    replica: Replica
-    decided_at: float
-    first_read_at: float
-
-    @property
-    def seconds(self) -> float:
-        """From the decision to the first read it answered."""
-        return self.first_read_at - self.decided_at
-
-
-def activations(timeline: Timeline) -> list[Activation]:
-    """Replicas that answered their first read during the load, each with the decision that asked for it.
-
-    The decision of the n-th replica is the first one that wanted at least n serving ones.
-    """
-    joined = sorted(
-        (replica for replica in timeline.replicas() if replica.labelled_at and replica.first_read_at),
-        key=lambda replica: replica.first_read_at or 0,
-    )
-    found = []
-    for position, replica in enumerate(joined, start=2):
-        decided = _decision_for(timeline.decisions, position)
-        if decided and replica.first_read_at:
-            found.append(Activation(replica, decided.at - timeline.started, replica.first_read_at - timeline.started))
-    return found
-
-
-def _decision_for(decisions: Sequence[Decision], serving: int) -> Decision | None:
-    ups = (one for one in decisions if one.who == "ReplicaSet" and (one.before or 0) < serving <= one.after)
-    return min(ups, key=lambda one: one.at, default=None)
+slowest small commit took {peak:.0f} ms. Replicas, workers and control plane share its disk and cores here."""
 
 
 def threshold_crossed_at(timeline: Timeline) -> float | None:
@@ -92,7 +60,6 @@ def measure(timeline: Timeline) -> dict[str, Figure]:
     """Every figure that the run shows; what did not happen is absent."""
     joined = activations(timeline)
     warm = [one for one in joined if not one.replica.was_seeded_in_load]
-    cold = [one for one in joined if one.replica.was_seeded_in_load]
     crossed = threshold_crossed_at(timeline)
     figures: dict[str, Figure] = {}
     if warm:
@@ -100,8 +67,7 @@ def measure(timeline: Timeline) -> dict[str, Figure]:
         if crossed is not None:
             took = warm[0].first_read_at - crossed
             figures["threshold_to_first_read"] = at_most(took, OBJECTIVES.threshold_to_first_read)
-    if cold:
-        figures["cold_first_read"] = Figure(round(cold_seconds(cold[0].replica), 2))
+    figures |= measure_new(timeline)
     if timeline.queue:
         peak = max(line["lag_seconds"] for line in timeline.queue)
         figures["lag_peak"] = at_most(peak, OBJECTIVES.lag_peak)
@@ -115,30 +81,23 @@ def measure(timeline: Timeline) -> dict[str, Figure]:
     return {**figures, **measure_primary(timeline)}
 
 
-def measure_primary(timeline: Timeline) -> dict[str, Figure]:
-    """What the primary bore, by its guard; no objective, for copy and primary share one disk here."""
-    commits = [sample.commit_ms for sample in timeline.guard if sample.commit_ms is not None]
-    if not commits:
-        return {}
-    end = max((line["at"] for line in timeline.queue), default=0.0)
-    times = [max(0.0, sample.at) for sample in timeline.guard] + [end]
-    spans = zip(timeline.guard, times, times[1:], strict=False)
-    unwell = sum(
-        max(0.0, until - since) for sample, since, until in spans if sample.state not in ("Healthy", "Unknown")
-    )
-    return {
-        "commit_latency_peak": Figure(round(max(commits), 1), "ms"),
-        "guard_brownout_or_worse": Figure(round(unwell, 1)),
-    }
+def measure_new(timeline: Timeline) -> dict[str, Figure]:
+    """The first replica of each method that was not there when the load began."""
+    figures: dict[str, Figure] = {}
+    for one in activations(timeline):
+        course = course_of(one)
+        if course is None or not one.replica.was_seeded_in_load:
+            continue
+        if one.replica.is_restored:
+            figures.setdefault("snapshot_first_read", at_most(course.total, OBJECTIVES.snapshot_first_read))
+        else:
+            figures.setdefault("cold_first_read", Figure(round(course.total, 2)))
+    return figures
 
 
-def cold_seconds(replica: Replica) -> float:
-    """What a replica costs that is not there yet: from the making of its pod until it could serve, and its activation.
-
-    The pool is refilled before the next one is needed, so the wait for that need is left out.
-    """
-    assert replica.asked_at and replica.able_at and replica.labelled_at and replica.first_read_at  # noqa: PT018
-    return (replica.able_at - replica.asked_at) + (replica.first_read_at - replica.labelled_at)
+def courses(timeline: Timeline) -> list[Course]:
+    """The ways from a decision to a first read whose parts were all seen, in the order of their first reads."""
+    return [course for one in activations(timeline) if (course := course_of(one))]
 
 
 def seconds_above_target(timeline: Timeline) -> float:
@@ -155,33 +114,42 @@ def lag_zero_after(timeline: Timeline) -> float | None:
     return max(0.0, (late[-1] if late else 0.0) - JOBS_END)
 
 
-def missing(figures: dict[str, Figure]) -> list[str]:
+def missing(figures: dict[str, Figure], *, has_snapshots: bool = True) -> list[str]:
     """Objectives that were not measured at all."""
-    needed = ("warm_first_read", "cold_first_read", "threshold_to_first_read", "lag_zero_after", "failed_reads_count")
+    new = "snapshot_first_read" if has_snapshots else "cold_first_read"
+    needed = ("warm_first_read", new, "threshold_to_first_read", "lag_zero_after", "failed_reads_count")
     return [name for name in needed if name not in figures]
 
 
-def print_summary(
-    console: Console, figures: dict[str, Figure], path: Path, picture: Path, circumstances: Sequence[str] = ()
-) -> None:
-    """The figures as a table of sentences, then what a reader must know of the run."""
+def print_summary(console: Console, figures: dict[str, Figure], absent: Sequence[str]) -> None:
+    """The figures as a table of sentences, also those that are absent and should not be, and the verdict."""
     table = Table("what", "measured", "objective", "met", title="What came out")
     for name, figure in figures.items():
         met = "" if figure.met is None else "[green]yes[/]" if figure.met else "[red]no[/]"
         table.add_row(SENTENCES[name], amount(figure.value, figure.unit), objective_of(figure), met)
-    for name in missing(figures):
+    for name in absent:
         table.add_row(SENTENCES[name], "[red]did not happen[/]", "", "[red]no[/]")
     console.print(table)
-    missed = [name for name, figure in figures.items() if figure.met is False] + missing(figures)
+    missed = [name for name, figure in figures.items() if figure.met is False] + list(absent)
     said = "; ".join(SENTENCES[name] for name in missed)
     console.print(f"missed: {said}" if missed else "every objective was met")
     unwell = figures.get("guard_brownout_or_worse")
     if unwell and unwell.value:
         said = UNWELL.format(seconds=unwell.value, peak=figures["commit_latency_peak"].value)
         console.print(said, soft_wrap=True, highlight=False)
-    for text in circumstances:
-        console.print(text, soft_wrap=True, highlight=False, markup=False)
-    console.print(f"figures: {path}\npicture: {picture}")
+
+
+def print_courses(console: Console, found: Sequence[Course]) -> None:
+    """The parts of each way from a decision to a first read, as a table, and what each part is."""
+    if not found:
+        return
+    table = Table("replica", *PARTS, "all", title="From decision to first read, by parts, in seconds")
+    for course in found:
+        cells = (f"{seconds:.2f}" if seconds else "-" for seconds in course.seconds)
+        table.add_row(course.name, *cells, f"{course.total:.2f}")
+    console.print(table)
+    for name, meaning in PARTS.items():
+        console.print(f"  {name}: {meaning}", soft_wrap=True, highlight=False)
 
 
 def describe_load(timeline: Timeline, cores: int) -> str:

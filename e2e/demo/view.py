@@ -88,8 +88,7 @@ def _replicas(timeline: Timeline) -> RenderableType:
 
 def _decisions(timeline: Timeline, console: Console, lines: int) -> RenderableType:
     """As many of the newest as fit into so many lines; at least one."""
-    moves = [one for one in timeline.decisions if one.is_move]
-    newest = sorted(moves, key=lambda one: one.at, reverse=True)[:DECISIONS_SHOWN]
+    newest = sorted(timeline.moves(), key=lambda one: one.at, reverse=True)[:DECISIONS_SHOWN]
     inside = console.options.update_width(console.width - PANEL_COLUMNS)
     tables = [_decision_table(newest[:count], timeline.started) for count in range(len(newest), 1, -1)]
     fitting = (table for table in tables if len(console.render_lines(table, inside)) <= lines)

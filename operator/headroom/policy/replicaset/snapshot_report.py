@@ -64,5 +64,5 @@ def _describe_pending(scene: Scene, need: SnapshotNeed) -> str:
     if need.wait:
         return f"{what}; it waits, since {need.wait}"
     if scene.is_stopping:
-        return f"{what}; a member more than the spec asks for is made for it, and goes when it is ready"
+        return f"{what}; it is taken of a member more than the spec asks for, which goes when it is ready"
     return what if scene.spec.standbys else f"{what}; with consistency Atomic it needs a standby: set spec.standbys"

@@ -240,6 +240,12 @@ def test_a_due_snapshot_begins_one_member_more() -> None:
     assert (plan.reserve, steps.reserves, steps.choose) == (1, False, None)
 
 
+def test_before_and_once_that_member_is_there_the_set_says_what_it_is_for() -> None:
+    for members in (WHOLE, SPARE):
+        said = "none was taken yet; it is taken of a member more than the spec asks for, which goes when it is ready"
+        assert Play(*members).shown[1:] == (Reason.SNAPSHOT_PENDING, said)
+
+
 def test_a_fresh_snapshot_begins_none() -> None:
     plan, _ = Play(*WHOLE, snapshots=(snapshot(),), anchors=(anchor(),)).plans()
     assert plan.reserve == 0
