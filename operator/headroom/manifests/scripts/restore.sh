@@ -65,9 +65,11 @@ clean_restored() {
 	mkdir "$PGDATA/pg_replslot"
 	chmod 0700 "$PGDATA"
 	printf '%s\n' "$SLOT" >"$PGDATA/$MARK.new"
-	run sync -f "$PGDATA"
+	# Only what was changed: to sync the file system would also write out what others have on it, if the volume is a
+	# folder, and their commits would wait.
+	run sync "$PGDATA/postgresql.auto.conf" "$PGDATA/$MARK.new" "$PGDATA/pg_replslot" "$PGDATA" "${PGDATA%/*}"
 	mv -f "$PGDATA/$MARK.new" "$PGDATA/$MARK"
-	run sync -f "$PGDATA"
+	run sync "$PGDATA"
 }
 
 restore() {
