@@ -76,8 +76,8 @@ prove-workers: setup ## that a pool of ten busy workers becomes three and cuts n
 
 prove-postgres-18: setup setup-postgres ## all that asks PostgreSQL, on 18 alone, from a Debian that is not released yet (15 minutes; FRESH=1 takes its newest)
 	@root=$$($(PYTHON) -m e2e.cluster postgres-ahead $(if $(FRESH),--fresh)) && HEADROOM_POSTGRES_ROOT=$$root \
-	  $(PYTEST) -q -m postgres tests/contract/postgres tests/integration/postgres tests/integration/replicas \
-	  tests/integration/queues
+	  $(PYTEST) -q -n 2 tests/contract/postgres tests/integration/postgres tests/integration/replicas \
+	  tests/integration/queues tests/integration/invariants
 
 demo: setup ## the main job with real input, to watch; KEEP=1 leaves it running
 	@echo "the cluster first (the first time takes some minutes), then the scene, then the load"
