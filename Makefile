@@ -7,10 +7,10 @@ PYTEST := .venv/bin/pytest
 CODE := operator tests e2e tools
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz fuzz-specs prove-calm prove-checker prove-members prove-workers demo bench bench-replicas bench-warmup bench-workers bench-race simulate simulate-curve english figures changelog chart crds pin-images clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz fuzz-specs prove-calm prove-checker prove-members prove-workers prove-postgres-18 demo bench bench-replicas bench-warmup bench-workers bench-race simulate simulate-curve english figures changelog chart crds pin-images clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 .uv/bin/uv:
 	@echo "uv, which makes the virtual environment: .uv"
@@ -73,6 +73,11 @@ prove-members: setup ## that a busy replica stays Ready for five minutes, and 50
 
 prove-workers: setup ## that a pool of ten busy workers becomes three and cuts no job, as far as the grace period allows (10 minutes)
 	$(PYTHON) -m e2e.run $(PYTEST) -q -m proof e2e/suite/test_workers.py
+
+prove-postgres-18: setup setup-postgres ## all that asks PostgreSQL, on 18 alone, from a Debian that is not released yet (15 minutes; FRESH=1 takes its newest)
+	@root=$$($(PYTHON) -m e2e.cluster postgres-ahead $(if $(FRESH),--fresh)) && HEADROOM_POSTGRES_ROOT=$$root \
+	  $(PYTEST) -q -n 2 tests/contract/postgres tests/integration/postgres tests/integration/replicas \
+	  tests/integration/queues tests/integration/invariants
 
 demo: setup ## the main job with real input, to watch; KEEP=1 leaves it running
 	@echo "the cluster first (the first time takes some minutes), then the scene, then the load"

@@ -236,9 +236,11 @@ class Crowd:
             entries = b"[" + self.fill(b'["\xf0\x9f\x90\x98%x' + NAME + b'",1,1]') + b"]"
             return describe(*COUNTS) + row(b"1", b"1", b"0", b"0", b"0", b"100", entries, entries)
         if b"wal_status" in asked:
-            slots = (row(b"slot_%d" % at, b"t", b"0/1", b"reserved", b"f", None) for at in range(self.entries))
+            slots = (row(b"slot_%d" % at, b"t", b"0/1", b"reserved", b"f", None, None) for at in range(self.entries))
             kinds = ("name", TEXT), ("is_active", BOOL), ("restart_lsn", TEXT), ("wal_status", TEXT)
-            return describe(*kinds, ("has_xmin", BOOL), ("inactive_seconds", DOUBLE)) + b"".join(slots)
+            return describe(
+                *kinds, ("has_xmin", BOOL), ("inactive_seconds", DOUBLE), ("invalidation", TEXT)
+            ) + b"".join(slots)
         return describe(("system_identifier", TEXT), ("started_at", TIME)) + row(b"1", START)
 
     def fill(self, entry: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The PostgreSQL programs that this machine has, newest major first."""
+"""The PostgreSQL programs that this machine has, newest major first; or those of one root file system alone."""
 
 import os
 import shlex
@@ -7,6 +7,9 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+ONLY_ROOT = "HEADROOM_POSTGRES_ROOT"
+"""Variable that names a root file system: what is in it is all that there is."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def _roomy_memory() -> str | None:
 def find_installations() -> tuple[Installation, ...]:
     """Every PostgreSQL from 14 on that this machine has, newest first, one for each major."""
     found: dict[int, Installation] = {}
-    for root in (None, *_find_roots()):
+    only = os.environ.get(ONLY_ROOT)
+    for root in [Path(only)] if only else [None, *_find_roots()]:
         base = Path("/usr/lib/postgresql")
         for folder in sorted((base if root is None else root / base.relative_to("/")).glob("*/bin")):
             major = int(folder.parent.name) if folder.parent.name.isdigit() else 0

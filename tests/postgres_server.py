@@ -24,13 +24,15 @@ from headroom.adapters.postgres.dialer import Dialer
 from headroom.model.database import ConnectionTarget, Credentials
 from headroom.policy.hosts import HostPolicy, parse_host_rules
 from tests.ports import find_free_port
-from tests.postgres_installation import Installation, find_installations
+from tests.postgres_installation import ONLY_ROOT, Installation, find_installations
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SETUP_SQL = REPOSITORY / "charts" / "headroom" / "files" / "headroom-setup.sql"
 QUEUE_SQL = SETUP_SQL.with_name("headroom-queue-procrastinate.sql")
 NO_SERVER = (
-    "no PostgreSQL server binaries in /usr/lib/postgresql/*/bin and none in the cluster helper's cache: "
+    f"no PostgreSQL server binaries in {os.environ[ONLY_ROOT]}, which {ONLY_ROOT} names"
+    if os.environ.get(ONLY_ROOT)
+    else "no PostgreSQL server binaries in /usr/lib/postgresql/*/bin and none in the cluster helper's cache: "
     "run `make setup-postgres`"
 )
 DATABASE = "store"

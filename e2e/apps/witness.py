@@ -43,7 +43,7 @@ SELECT pg_is_in_recovery() AS in_recovery,
        CASE WHEN NOT pg_is_in_recovery()
             THEN ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int END AS timeline,
        (SELECT coalesce(json_agg(json_build_object(
-                 'name', slot_name, 'active', active, 'kept', CASE WHEN NOT pg_is_in_recovery()
+                 'name', slot_name, 'active', active, 'kept', CASE WHEN NOT pg_is_in_recovery() AND wal_status <> 'lost'
                    THEN pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) END)), '[]')
         FROM pg_replication_slots) AS slots,
        (SELECT coalesce(json_agg(application_name), '[]') FROM pg_stat_replication

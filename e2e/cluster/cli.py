@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from e2e.cluster.ahead import FORKY, ensure_root_ahead
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.console import Console
 from e2e.cluster.errors import ClusterError
@@ -93,6 +94,11 @@ def csi_sanity(cluster: Cluster, _arguments: argparse.Namespace) -> int:
     return run_sanity()
 
 
+def postgres_ahead(cluster: Cluster, arguments: argparse.Namespace) -> int:
+    print(ensure_root_ahead(cluster.settings, cluster.console, is_fresh=arguments.fresh))
+    return 0
+
+
 def command_words(arguments: argparse.Namespace) -> list[str]:
     """Return the command after the optional `--`."""
     words: list[str] = arguments.words
@@ -132,6 +138,10 @@ def make_parser() -> argparse.ArgumentParser:
     link.add_argument("action", choices=["cut", "join"])
     link.add_argument("name", metavar="NODE")
     add("csi-sanity", csi_sanity, "run the CSI conformance suite against the storage driver")
+    text = f"print the path of a root file system with PostgreSQL {FORKY.postgres}, and make it if there is none"
+    add("postgres-ahead", postgres_ahead, text).add_argument(
+        "--fresh", action="store_true", help="make it anew: the Debian that it is from changes from day to day"
+    )
     return parser
 
 

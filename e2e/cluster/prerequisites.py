@@ -74,7 +74,12 @@ def require_uv(repository: Path) -> Path:
 def ensure_prerequisites(console: Console) -> None:
     """Check root and Debian, then install the packages that are missing."""
     require_root()
-    missing = missing_packages()
+    ensure_packages(PACKAGES, console)
+
+
+def ensure_packages(packages: Mapping[str, str], console: Console) -> None:
+    """Install the Debian packages whose program is not there."""
+    missing = missing_packages(packages)
     if not missing:
         return
     require_debian()
@@ -82,5 +87,5 @@ def ensure_prerequisites(console: Console) -> None:
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         run(["apt-get", "update", "-qq"], env=env)
         run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], env=env)
-    if still := missing_packages():
+    if still := missing_packages(packages):
         raise ClusterError(f"apt-get installed no {' '.join(still)}: install the package by hand and try again.")

@@ -26,6 +26,8 @@ LEFT_OUT = (
     "./usr/share/perl/*/unicore/*", "./usr/lib/*/libLLVM*", "./usr/lib/*/libz3*", "./usr/lib/postgresql/*/lib/bitcode",
     "./usr/lib/postgresql/*/lib/llvmjit*", "./var/lib/postgresql/*", "./etc/postgresql/*",
 )  # fmt: skip
+DEFAULT_MIRROR = "http://deb.debian.org/debian"
+SCRIPTS = "/usr/share/debootstrap/scripts"
 COMPILE = "python3 -m compileall -q -j 2 --invalidation-mode unchecked-hash"
 # Own mount and process namespaces: an interrupted installation leaves no mount and no process behind.
 ALONE = ("unshare", "--fork", "--pid", "--mount", "--mount-proc", "--kill-child")
@@ -33,11 +35,17 @@ ALONE = ("unshare", "--fork", "--pid", "--mount", "--mount-proc", "--kill-child"
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A Debian release and the PostgreSQL that comes with it."""
+    """A Debian release and the PostgreSQL that comes with it.
+
+    `script` is the release whose script installs it, where debootstrap may have none for it. An image is made of it,
+    or with `is_image` False none is.
+    """
 
     name: str
     postgres: int
     extra: tuple[str, ...] = ()
+    script: str = ""
+    is_image: bool = True
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -71,7 +79,8 @@ def ensure_root(settings: Settings, suite: Suite, console: Console) -> Path:
     draft.parent.mkdir(parents=True, exist_ok=True)
     with console.step(f"installing Debian {suite.name} with PostgreSQL {suite.postgres}") as step:
         stream(debootstrap_command(suite, draft, settings.debian_mirror), _counter(step))
-        _set_up_users(draft)
+        if suite.is_image:
+            _set_up_users(draft)
     draft.rename(root)
     return root
 
@@ -81,6 +90,8 @@ def debootstrap_command(suite: Suite, target: Path, mirror: str) -> list[str]:
     command = [
         *ALONE, "debootstrap", "--variant=minbase", f"--include={','.join(suite.packages)}", suite.name, str(target),
     ]  # fmt: skip
+    if suite.script:
+        return [*command, mirror or DEFAULT_MIRROR, f"{SCRIPTS}/{suite.script}"]
     return [*command, mirror] if mirror else command
 
 

@@ -137,7 +137,11 @@ class ConnectionCounts:
 
 @dataclass(frozen=True, slots=True)
 class SlotFacts:
-    """A physical replication slot; `inactive_seconds` is None while it is in use, or without a count of the server."""
+    """A physical replication slot; `restart_lsn` is where the WAL that it keeps begins, None if it keeps none.
+
+    `inactive_seconds` is None while it is in use, or without a count of the server. `invalidation` is why the server
+    gave it up, in its own word, if it says so.
+    """
 
     name: str
     is_active: bool
@@ -145,6 +149,18 @@ class SlotFacts:
     wal_status: str | None
     has_xmin: bool
     inactive_seconds: float | None = None
+    invalidation: str | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server gave it up: it keeps no WAL, and nobody can use it any more."""
+        return self.wal_status == "lost"
+
+    def describe_loss(self) -> str:
+        """Why it is lost, and what to do."""
+        if self.invalidation == "idle_timeout":
+            return f"the primary gave up slot {self.name}, which nobody used; raise idle_replication_slot_timeout"
+        return f"the primary gave up the WAL of slot {self.name}; raise max_slot_wal_keep_size"
 
     def idle_seconds(self, seen_seconds: float) -> float:
         """How long nobody has used it: by the server's own count if it has one, else as long as we saw it."""

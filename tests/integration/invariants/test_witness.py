@@ -149,6 +149,28 @@ def test_an_orphaned_slot_and_what_it_keeps_are_seen(stand: Stand) -> None:
     stand.wait("the slot", keeps)
 
 
+def test_a_slot_that_was_given_up_as_idle_keeps_nothing(stand: Stand) -> None:
+    if stand.primary.installation.major < 18:
+        pytest.skip("idle_replication_slot_timeout came with PostgreSQL 18")
+    name = "hr_aaaaaaaa_bbbbbbbb_9_x"
+    stand.primary.sql("SELECT pg_create_physical_replication_slot(%s, true)", [name])
+    stand.wait(
+        "the slot", lambda _, server: any(slot.name == name and slot.kept_bytes is not None for slot in server.slots)
+    )
+    stand.primary.sql("ALTER SYSTEM SET idle_replication_slot_timeout = '1s'")
+    stand.primary.sql("SELECT pg_reload_conf()")
+
+    def is_lost() -> bool:
+        stand.primary.sql("CHECKPOINT")
+        query = "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND wal_status = 'lost'"
+        return bool(stand.primary.sql(query, [name]))
+
+    wait_until("the loss", is_lost, timeout=30)
+    stand.wait("it", lambda _, server: any(slot.name == name and slot.kept_bytes is None for slot in server.slots))
+    [other] = [slot for slot in stand.server.slots if slot.name == SLOT]
+    assert other.kept_bytes is not None
+
+
 def test_a_promoted_member_and_a_fork_are_seen(stand: Stand) -> None:
     stand.replica.sql("SELECT pg_promote()")
     stand.wait("the promotion", lambda member, _: not member.in_recovery)

@@ -122,7 +122,19 @@ def test_the_status_of_a_cluster_that_is_down_is_no_error(
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("build", "up", "down", "shell", "exec", "status", "load", "kubeconfig", "images", "csi-sanity"):
+    for command in (
+        "build",
+        "up",
+        "down",
+        "shell",
+        "exec",
+        "status",
+        "load",
+        "kubeconfig",
+        "images",
+        "csi-sanity",
+        "postgres-ahead",
+    ):
         with pytest.raises(SystemExit) as end:
             make_parser().parse_args([command, "--help"])
         assert end.value.code == 0

@@ -19,7 +19,7 @@ TEXTS = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "changelog.d")
 EXAMPLES = sorted((DOCS / "examples").glob("*.yaml"))
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-TARGET = re.compile(r"^([a-z-]+):(?!=)", re.MULTILINE)
+TARGET = re.compile(r"^([a-z0-9-]+):(?!=)", re.MULTILINE)
 BANNED = re.compile(r"\b(master|slave|replicaset/)", re.IGNORECASE)
 AMBIGUOUS = re.compile(
     r"kubectl[^\n`]* (scale|delete|annotate|patch|describe|wait|edit)[^\n`]* replicasets?(?!\.headroom\.dev)\b"
@@ -149,7 +149,7 @@ def test_a_field_that_does_not_exist_would_be_noticed() -> None:
 def test_make_targets_on_a_page_exist(path: Path) -> None:
     makefiles = [ROOT / "Makefile", *ROOT.glob("*/*.mk"), *ROOT.glob("*/*/*.mk")]
     targets = {target for makefile in makefiles for target in TARGET.findall(makefile.read_text())}
-    assert set(re.findall(r"(?:^|`|&& )(?:[A-Z_]+=\w+ )?make ([a-z-]+)", path.read_text(), re.MULTILINE)) <= targets
+    assert set(re.findall(r"(?:^|`|&& )(?:[A-Z_]+=\w+ )?make ([a-z0-9-]+)", path.read_text(), re.MULTILINE)) <= targets
 
 
 def test_reasons_in_the_troubleshooting_tables_are_given_by_the_code() -> None:

@@ -100,6 +100,7 @@ class MemorySlot:
     has_xmin: bool = False
     wal_status: str = "reserved"
     inactive_since: float = 0.0
+    invalidation: str | None = None
 
 
 @dataclass(slots=True)

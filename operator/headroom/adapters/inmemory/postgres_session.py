@@ -78,8 +78,9 @@ def slot_facts(name: str, slot: MemorySlot, now: float) -> SlotFacts:
     return SlotFacts(
         name=name,
         is_active=slot.is_active,
-        restart_lsn=slot.restart_lsn,
+        restart_lsn=slot.restart_lsn if slot.wal_status != "lost" else None,
         wal_status=slot.wal_status,
         has_xmin=slot.has_xmin,
         inactive_seconds=None if slot.is_active else max(0.0, now - slot.inactive_since),
+        invalidation=slot.invalidation,
     )

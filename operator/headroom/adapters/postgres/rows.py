@@ -118,6 +118,7 @@ def parse_slot(row: Row) -> SlotFacts:
         wal_status=read_optional_text(row["wal_status"]),
         has_xmin=bool(row["has_xmin"]),
         inactive_seconds=None if inactive is None else max(0.0, read_number(inactive)),
+        invalidation=read_optional_text(row["invalidation"]),
     )
 
 

@@ -129,9 +129,12 @@ ORDER BY 1 LIMIT 100
 
 DATA_BYTES = "SELECT coalesce(sum(pg_database_size(oid)), 0)::bigint AS bytes FROM pg_database"
 
-# inactive_since came with 17: read through JSON, so that one statement serves all versions.
+# inactive_since and invalidation_reason came with 17: read through JSON, so that one statement serves all versions.
+# One that was given up as idle still has its restart_lsn, from which it keeps nothing.
 _SLOT = """
-SELECT slot_name::text AS name, active AS is_active, restart_lsn::text AS restart_lsn, wal_status,
+SELECT slot_name::text AS name, active AS is_active, wal_status,
+       CASE WHEN wal_status <> 'lost' THEN restart_lsn::text END AS restart_lsn,
+       to_jsonb(s) ->> 'invalidation_reason' AS invalidation,
        xmin IS NOT NULL OR catalog_xmin IS NOT NULL AS has_xmin,
        CASE WHEN NOT active THEN
          extract(epoch FROM clock_timestamp() - (to_jsonb(s) ->> 'inactive_since')::timestamptz)::float8

@@ -194,6 +194,8 @@ def check_reach(member: Member, context: StageContext) -> StageVerdict | None:
         return None
     if stamps.timeline < context.position.timeline and context.history is None:
         return None  # where it forked off is being asked
+    if member.slot is not None and member.slot.is_lost:
+        return None  # which names what took it
     why = find_unreached(stamps, context.position, context.history)
     start = member.slot.restart_lsn if member.slot is not None else None
     if not why and (start is None or start > stamps.from_lsn):

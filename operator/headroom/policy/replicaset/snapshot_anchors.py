@@ -1,4 +1,4 @@
-"""The slots that keep the WAL of snapshots: which are needed, which keep too much, and which are touched."""
+"""The slots that keep the WAL of snapshots: which are needed, and which keep too much; and which slots are touched."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,11 +8,15 @@ from headroom.model.database import SlotFacts
 from headroom.model.numbers import describe_bytes
 from headroom.model.replica import Role, Stage, parse_incarnation
 from headroom.model.snapshot import Stamps, find_incarnation, snapshot_name
+from headroom.model.text import parse_count
 from headroom.policy.replicaset import timeouts
-from headroom.policy.replicaset.members import STAGE_ORDER
+from headroom.policy.replicaset.members import STAGE_ORDER, Member
 from headroom.policy.replicaset.snapshot_need import Scene
 from headroom.policy.replicaset.snapshot_state import count_kept, keeps_nothing
 from headroom.reasons import Reason
+
+TOUCH_SHARE = 1 / 3
+"""Of the time after which the primary gives up a slot: two touches may fail or come late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ def find_held(scene: Scene) -> set[str]:
 def is_recent(slot: SlotFacts, scene: Scene) -> bool:
     """Whether an anchor that nobody uses was reserved a moment ago; an older one keeps more WAL than is needed."""
     begun_at = parse_incarnation(find_incarnation(slot.name))
-    is_young = begun_at is not None and scene.now.wall - begun_at <= timeouts.ANCHOR_TOUCH
+    is_young = begun_at is not None and scene.now.wall - begun_at <= timeouts.ANCHOR_UNUSED
     return is_young and not keeps_nothing(slot)
 
 
@@ -73,8 +77,20 @@ def drop_unused(slot: SlotFacts) -> Removal:
 
 
 def find_touched(scene: Scene) -> tuple[str, ...]:
-    """All anchors, once a minute, where the primary gives up slots that nobody uses."""
-    server, at = scene.primary.view.server, scene.memory.anchors_touched_at
-    setting = server.settings.get("idle_replication_slot_timeout", "0") if server is not None else "0"
-    is_due = at is None or scene.now.monotonic - at >= timeouts.ANCHOR_TOUCH.total_seconds()
-    return tuple(slot.name for slot in scene.facts.anchors if not slot.is_active) if setting != "0" and is_due else ()
+    """Slots that have to wait for their use, where the primary gives up those that nobody uses: all anchors, and the
+    slots of members that are new, or are stopped for a snapshot.
+    """
+    server, at = scene.primary.view.server, scene.memory.slots_touched_at
+    seconds = parse_count(server.settings.get("idle_replication_slot_timeout", "")) if server is not None else None
+    if not seconds:
+        return ()
+    pause = min(timeouts.SLOT_TOUCH.total_seconds(), TOUCH_SHARE * seconds)
+    if at is not None and scene.now.monotonic - at < pause:
+        return ()
+    waiting = (member.facts.slot for member in scene.members if _waits_for_use(member.facts))
+    slots = (*scene.facts.anchors, *(slot for slot in waiting if slot is not None))
+    return tuple(slot.name for slot in slots if not (slot.is_active or slot.is_lost))
+
+
+def _waits_for_use(member: Member) -> bool:
+    return member.is_source or (not member.is_going and member.role in (None, Role.PROVISIONING))

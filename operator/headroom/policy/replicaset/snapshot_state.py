@@ -18,8 +18,6 @@ DUE_SHARE = 0.8
 before this one is no longer fresh."""
 VOLUME_SHARE = 0.3
 """WAL of more than this part of the volume takes longer to replay than a copy of it takes (spilo's rule)."""
-LOST = "lost"
-"""The `wal_status` of a slot whose WAL is gone."""
 BARRED = "was there when two restores in a row had failed"
 """What a message says of a snapshot that is not restored any more."""
 NOT_SERVED = (
@@ -95,8 +93,9 @@ def find_problem(
         return f"another server wrote its data, with the system identifier {stamps.system_identifier}"
     if server is not None and stamps.major != server.major:
         return f"it is of PostgreSQL {stamps.major}, and the primary is {server.major}"
-    if keeps_nothing(find_anchor(facts, stamps.anchor)):
-        return f"the slot {stamps.anchor} that kept its WAL is gone"
+    anchor = find_anchor(facts, stamps.anchor)
+    if keeps_nothing(anchor):
+        return describe_lost_anchor(stamps.anchor, anchor)
     if stamps.timeline != primary.position.timeline and not snapshot.is_whole:
         return f"it was begun on timeline {stamps.timeline}, and the primary is on {primary.position.timeline}"
     problem = find_fork_problem(stamps, primary.position, history)
@@ -130,7 +129,16 @@ def find_anchor(facts: SetFacts, name: str) -> SlotFacts | None:
 
 def keeps_nothing(anchor: SlotFacts | None) -> bool:
     """Whether the WAL that this slot is for is not kept."""
-    return anchor is None or anchor.restart_lsn is None or anchor.wal_status == LOST
+    return anchor is None or anchor.restart_lsn is None or anchor.is_lost
+
+
+def describe_lost_anchor(name: str, anchor: SlotFacts | None) -> str:
+    """What became of a slot that keeps nothing."""
+    return (
+        anchor.describe_loss()
+        if anchor is not None and anchor.is_lost
+        else f"the slot {name} that kept its WAL is gone"
+    )
 
 
 def find_bounds(spec: ReplicaSetSpec, wal_cap: int | None, barred: frozenset[str] = frozenset()) -> Bounds | None:

@@ -59,7 +59,7 @@ class SnapshotPlan:
 
     `reserves`: an anchor is created. `choose` names a source on its claim, `stop` deletes the pods of sources, `create`
     takes snapshots, `stamp` writes where the WAL of a ready one ends at most, `release` gives sources back. `delete`
-    and `drop` remove snapshots and anchors, `touch` keeps anchors from being given up.
+    and `drop` remove snapshots and anchors, `touch` keeps slots that nobody uses yet from being given up.
     """
 
     need: SnapshotNeed = field(default_factory=SnapshotNeed)

@@ -42,8 +42,8 @@ def _check_source(member: Member, context: StageContext) -> StageVerdict | None:
     """While it is stopped its slot keeps WAL like any other: a volume that cannot follow any more is of no use."""
     if not member.is_source or member.claim is None:
         return None
-    if context.has_primary and member.slot is not None and member.slot.wal_status == "lost":
-        message = f"the primary gave up the WAL of slot {member.slot_name} while the member was stopped for a snapshot"
+    if context.has_primary and member.slot is not None and member.slot.is_lost:
+        message = f"{member.slot.describe_loss()} (the member was stopped for a snapshot)"
         return StageVerdict(Stage.RETIRED, Reason.SLOT_LOST, message, is_failed=True)
     message = f"it is stopped for snapshot {member.claim.snapshot}, and not one of those that the spec asks for"
     return _check_kept_wal(member, context) or StageVerdict(Stage.RETIRED, Reason.SNAPSHOT_SOURCE, message)
@@ -107,13 +107,12 @@ def _check_slot(member: Member, context: StageContext) -> StageVerdict | None:
         return None
     if member.slot is None and member.pod is None:
         return StageVerdict(Stage.SLOT_RESERVED, Reason.SLOT_PENDING, f"slot {member.slot_name} is being created")
-    if member.slot is not None and member.slot.wal_status == "lost":
-        message = f"the primary gave up the WAL of slot {member.slot_name}; raise max_slot_wal_keep_size"
+    if member.slot is not None and member.slot.is_lost:
         is_last_resort = member.role is Role.SERVING
         return StageVerdict(
             Stage.SLOT_RESERVED,
             Reason.SLOT_LOST,
-            message,
+            member.slot.describe_loss(),
             is_failed=not is_last_resort,
             is_due_for_replacement=is_last_resort,
         )

@@ -80,8 +80,11 @@ POD_PATIENCE = timedelta(minutes=1)
 SNAPSHOT_LIMIT = timedelta(minutes=10)
 """A snapshot that is not ready by then is given up and taken again. Not sooner: its driver tries again by itself, and
 the controller of a driver may be away for some minutes."""
-ANCHOR_TOUCH = timedelta(minutes=1)
-"""PostgreSQL 18 may give up slots that nobody uses; the shortest time that can be set there is longer than this."""
+ANCHOR_UNUSED = timedelta(minutes=1)
+"""An anchor without a snapshot that is older than this keeps more WAL than the next snapshot needs."""
+SLOT_TOUCH = timedelta(minutes=1)
+"""PostgreSQL 18 may give up slots that nobody uses (idle_replication_slot_timeout): those that we need are touched so
+often, or more often where less than three times as long is set there."""
 
 
 def retry_after(attempts: int) -> timedelta:

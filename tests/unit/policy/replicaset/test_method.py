@@ -51,6 +51,8 @@ STAMPS = Stamps(SYSTEM, 1, 17, "Stopped", "hr_a_b_0_a", ANCHOR, FROM, TO)
 SNAPSHOT = SnapshotFacts("store-s-1", "u", "1", NOW, is_ready=True, size=GI, stamps=STAMPS)
 NEWER = replace(SNAPSHOT, name="store-s-2", created_at=NOW + timedelta(hours=1))
 ANCHORED = SlotFacts(ANCHOR, False, Lsn(99 * MI), "reserved", False)
+LOST = SlotFacts(ANCHOR, False, None, "lost", False, invalidation="wal_removed")
+GIVEN_UP = SlotFacts(ANCHOR, False, None, "lost", False, invalidation="idle_timeout")
 
 
 def spec_of(
@@ -100,8 +102,9 @@ def test_a_snapshot_that_fits_is_taken_and_the_slot_copied_from_its_anchor() -> 
         pytest.param(facts_of(primary=with_fork(7, HERE)), "the primary's 2 does not descend", id="no ancestor"),
         pytest.param(facts_of(primary=with_fork(1, TO - 1)), f"may have WAL up to {TO}, and the", id="past the fork"),
         pytest.param(facts_of(anchors=()), "has no anchor any more: slot hr_a_b_s_1 is gone", id="no anchor"),
-        pytest.param(facts_of(anchors=(replace(ANCHORED, wal_status="lost"),)), "hr_a_b_s_1 is lost", id="lost"),
-        pytest.param(facts_of(anchors=(replace(ANCHORED, restart_lsn=None),)), "hr_a_b_s_1 is lost", id="keeps none"),
+        pytest.param(facts_of(anchors=(LOST,)), "raise max_slot_wal_keep_size", id="lost"),
+        pytest.param(facts_of(anchors=(GIVEN_UP,)), "raise idle_replication_slot_timeout", id="given up as idle"),
+        pytest.param(facts_of(anchors=(replace(ANCHORED, restart_lsn=None),)), "hr_a_b_s_1 that kept", id="keeps none"),
         pytest.param(
             facts_of(anchors=(replace(ANCHORED, restart_lsn=Lsn(FROM + 1)),)), f"needs WAL from {FROM}", id="too late"
         ),

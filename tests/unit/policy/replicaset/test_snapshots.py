@@ -619,19 +619,62 @@ def test_an_anchor_over_the_cap_goes_in_any_mode(is_acting: bool) -> None:
     assert "raise provisioning.maxSlotWAL" in removal.why.message
 
 
-@pytest.mark.parametrize(
-    ("setting", "touched_at", "count"),
-    [("0", None, 0), (None, None, 0), ("60", None, 1), ("60", 941.0, 0), ("60", 940.0, 1)],
-)
-def test_anchors_are_touched_once_a_minute_where_idle_slots_are_given_up(
-    setting: str | None, touched_at: float | None, count: int
-) -> None:
-    play = Play(*WHOLE, snapshots=(snapshot(),), anchors=(anchor(),), memory=SetMemory(anchors_touched_at=touched_at))
+def giving_up(play: Play, setting: str | None) -> Play:
+    """The same with a primary that gives up slots which nobody uses for so many seconds."""
     assert play.facts.primary is not None
     settings = {**SERVER.settings, **({"idle_replication_slot_timeout": setting} if setting is not None else {})}
-    view = replace(play.facts.primary.view, server=replace(SERVER, settings=settings))
+    view = replace(play.facts.primary.view, server=replace(SERVER, settings=FrozenMap(settings)))
     play.facts = replace(play.facts, primary=replace(play.facts.primary, view=view))
-    assert len(play.steps.touch) == count
+    return play
+
+
+@pytest.mark.parametrize(
+    ("setting", "touched_at", "count"),
+    [
+        ("0", None, 0),
+        (None, None, 0),
+        ("3600", None, 1),
+        ("3600", 941.0, 0),
+        ("3600", 940.0, 1),
+        ("60", 981.0, 0),
+        ("60", 980.0, 1),
+        ("1", 999.5, 1),
+    ],
+)
+def test_anchors_are_touched_in_time_where_idle_slots_are_given_up(
+    setting: str | None, touched_at: float | None, count: int
+) -> None:
+    """Within a third of the setting, and once a minute if that is longer."""
+    play = Play(*WHOLE, snapshots=(snapshot(),), anchors=(anchor(),), memory=SetMemory(slots_touched_at=touched_at))
+    assert len(giving_up(play, setting).steps.touch) == count
+
+
+IDLE = make_slot(name="hr_idle", is_active=False)
+
+
+@pytest.mark.parametrize(
+    ("member", "is_touched"),
+    [
+        pytest.param(make_member(None, 2, slot=IDLE), True, id="reserved"),
+        pytest.param(make_member(None, 2, slot=IDLE, claim=make_claim()), True, id="without a pod"),
+        pytest.param(make_member(Role.PROVISIONING, 2, slot=IDLE), True, id="copied"),
+        pytest.param(make_member(Role.PROVISIONING, 2, slot=replace(IDLE, is_active=True)), False, id="streams"),
+        pytest.param(make_member(Role.PROVISIONING, 2, slot=replace(IDLE, wal_status="lost")), False, id="lost"),
+        pytest.param(make_member(Role.PROVISIONING, 2, slot=None), False, id="no slot"),
+        pytest.param(make_member(Role.STANDBY, 2, slot=IDLE), False, id="warm and away"),
+        pytest.param(make_member(None, 2, slot=IDLE, claim=make_claim(retire=Reason.RETIRED)), False, id="goes"),
+    ],
+)
+def test_slots_of_new_members_are_touched_and_those_of_members_that_went_away_are_not(
+    member: Member, *, is_touched: bool
+) -> None:
+    play = giving_up(Play(*WHOLE, member), "60")
+    assert play.steps.touch == (("hr_idle",) if is_touched else ())
+
+
+def test_the_slot_of_a_member_that_is_stopped_for_a_snapshot_is_touched() -> None:
+    play = giving_up(Play(*WHOLE, source(slot=IDLE), anchors=(anchor(INCARNATION),)), "60")
+    assert play.steps.touch == (anchor(INCARNATION).name, "hr_idle")
 
 
 def test_without_the_primary_nothing_is_decided() -> None:

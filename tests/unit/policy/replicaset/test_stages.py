@@ -286,6 +286,25 @@ def test_a_copy_fails_by_lack_of_progress_not_by_a_deadline(phase: str, still: f
     assert verdict.progress_percent == 50
 
 
+@pytest.mark.parametrize(
+    ("cause", "setting"),
+    [
+        ("idle_timeout", "idle_replication_slot_timeout"),
+        ("wal_removed", "max_slot_wal_keep_size"),
+        (None, "max_slot_wal_keep_size"),
+    ],
+)
+@pytest.mark.parametrize("stopped", [{}, {"snapshot": "store-s-b"}])
+def test_the_verdict_on_a_lost_slot_names_the_setting_that_took_it(
+    cause: str | None, setting: str, stopped: dict[str, str]
+) -> None:
+    slot = make_slot(is_active=False, restart_lsn=None, wal_status="lost", invalidation=cause)
+    verdict = decide_stage(make_member(slot=slot, claim=make_claim(**stopped)), context())
+    assert (verdict.reason, verdict.is_failed) == (Reason.SLOT_LOST, True)
+    assert f"raise {setting}" in verdict.message
+    assert slot.name in verdict.message
+
+
 def test_without_a_primary_no_missing_slot_is_believed() -> None:
     assert (
         decide_stage(make_member(Role.SERVING, slot=None, lag=None), context(has_primary=False)).stage is Stage.SERVING

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 async def keep_anchors(context: SetContext) -> None:
-    """Drop anchors that no snapshot needs, or that keep too much; touch the others, so that none is given up."""
+    """Drop anchors that no snapshot needs, or that keep too much; touch slots that are not to be given up as idle."""
     link = context.slot_link
     if link is None:
         return
