@@ -14,6 +14,9 @@ from headroom.policy.replicaset.snapshot_need import Scene
 from headroom.policy.replicaset.snapshot_state import count_kept, keeps_nothing
 from headroom.reasons import Reason
 
+NEW_SHARE = 0.5
+"""What a slot may keep at most when its snapshot is taken, as a part of its cap: at `DUE_SHARE` the next one is due."""
+
 
 @dataclass(frozen=True, slots=True)
 class Removal:
@@ -52,6 +55,21 @@ def is_recent(slot: SlotFacts, scene: Scene) -> bool:
     begun_at = parse_incarnation(find_incarnation(slot.name))
     is_young = begun_at is not None and scene.now.wall - begun_at <= timeouts.ANCHOR_TOUCH
     return is_young and not keeps_nothing(slot)
+
+
+def find_too_wide(slot: SlotFacts, scene: Scene) -> Finding | None:
+    """Why no snapshot is taken with a new anchor. It keeps WAL from the primary's last checkpoint on: if that is long
+    ago, the snapshot would be given up, and the next one be due, as soon as it is there.
+    """
+    cap, kept = scene.wal_cap, count_kept(slot, scene.primary.position.lsn)
+    if cap is None or kept <= NEW_SHARE * cap:
+        return None
+    message = (
+        f"no snapshot is taken: its slot would keep {describe_bytes(kept)} of WAL from the beginning, all since the "
+        f"primary's last checkpoint, and {describe_bytes(cap)} are allowed; it is tried again: raise "
+        "provisioning.maxSlotWAL, or lower max_wal_size of the primary"
+    )
+    return Finding(Reason.SNAPSHOT_FAILED, message)
 
 
 def find_over_cap(scene: Scene) -> Iterator[Removal]:

@@ -21,6 +21,7 @@ from headroom.policy.replicaset.snapshot_anchors import (
     find_held,
     find_over_cap,
     find_touched,
+    find_too_wide,
     is_read_from,
     is_recent,
 )
@@ -57,13 +58,14 @@ class Release:
 class SnapshotPlan:
     """The steps of this pass.
 
-    `reserves`: an anchor is created. `choose` names a source on its claim, `stop` deletes the pods of sources, `create`
+    `reserves`: an anchor is created. `failure`: the one that there is cannot be used, and why. `choose` names a source on its claim, `stop` deletes the pods of sources, `create`
     takes snapshots, `stamp` writes where the WAL of a ready one ends at most, `release` gives sources back. `delete`
     and `drop` remove snapshots and anchors, `touch` keeps anchors from being given up.
     """
 
     need: SnapshotNeed = field(default_factory=SnapshotNeed)
     reserves: bool = False
+    failure: Finding | None = None
     choose: Taking | None = None
     stop: tuple[str, ...] = ()
     create: tuple[Taking, ...] = ()
@@ -202,6 +204,9 @@ def _begin(steps: SnapshotPlan, scene: Scene, plan: Plan, targets: Targets) -> t
     if not free:
         return replace(steps, reserves=True), held
     anchor = max(free, key=lambda slot: slot.name)
+    too_wide = find_too_wide(anchor, scene)
+    if too_wide is not None:
+        return replace(steps, failure=too_wide), held
     taking = _take(scene, source, anchor)
     if taking is not None and scene.is_stopping:
         steps = replace(steps, choose=taking)

@@ -397,6 +397,21 @@ def test_first_the_anchor_then_the_source() -> None:
     assert (known.system_identifier, known.timeline, known.major) == (SYSTEM, 1, 17)
 
 
+@pytest.mark.parametrize(("kept", "fits"), [(256, True), (257, False), (600, False)])
+def test_an_anchor_that_keeps_too_much_from_the_beginning_ends_the_attempt(kept: int, fits: bool) -> None:
+    """It begins where the primary's last checkpoint did, and the cap is 512 MiB."""
+    wide = anchor(INCARNATION, lsn=FLUSH - kept * MIB)
+    for wanted in ({}, {"consistency": "Atomic"}):
+        steps = Play(*SPARE, anchors=(wide,), wanted=wanted).steps
+        assert bool(steps.choose or steps.create) is fits
+        assert (steps.failure is None) is fits
+        assert not steps.reserves
+        if not fits:
+            assert {entry.name for entry in steps.drop} == {wide.name}
+            assert steps.failure is not None
+            assert "raise provisioning.maxSlotWAL" in steps.failure.message
+
+
 @pytest.mark.parametrize(
     "changes",
     [

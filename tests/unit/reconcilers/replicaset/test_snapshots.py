@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from headroom.errors import Refused
+from headroom.model.database import Lsn
 from headroom.model.replica import MemberId
 from headroom.model.snapshot import SNAPSHOT_ANNOTATION, Stamps
 from headroom.ports.kube import CLAIM, POD, VOLUME_SNAPSHOT, Manifest, ObjectRef
@@ -372,6 +373,34 @@ async def test_an_anchor_over_the_cap_is_dropped_before_any_member() -> None:
     await world.until(TAKEN_IN, lambda: len(world.whole()) == 1 and world.anchors())
     await world.run(20)
     world.check_clean(2)
+
+
+@pytest.mark.parametrize("mebibytes", [870, 1100])
+async def test_after_a_long_time_without_a_checkpoint_neither_anchors_nor_copies_follow_each_other(
+    mebibytes: int,
+) -> None:
+    """A slot keeps WAL from the last checkpoint on; 1 GiB is allowed, and at 819 MiB the next snapshot is due."""
+    world = SnapshotWorld()
+    world.begin()
+    while len(world.primary.slots) < 3:
+        await world.one_pass()
+        await world.pass_time(0.1)
+    assert world.anchors() == []
+    world.primary.write(2 * 1024**3)
+    world.primary.since_checkpoint = mebibytes * 1024**2
+    for slot in world.primary.slots.values():
+        slot.restart_lsn = Lsn(world.primary.lsn)
+    claims = set[str]()
+    for _ in range(45):
+        await world.run(1)
+        claims |= set(world.names(CLAIM))
+    failed = world.telemetry.value(metrics.SNAPSHOTS, **LABELS, outcome="failed") or 0
+    assert 2 <= failed <= 4, "ten seconds, doubled each time"
+    assert len(claims) <= 3
+    assert world.fresh() == ("False", "SnapshotFailed")
+    assert "last checkpoint" in world.condition("SnapshotFresh")["message"]
+    world.primary.since_checkpoint = 0
+    await world.until(2 * 60, world.whole)
 
 
 @pytest.mark.parametrize("mode", ["Paused", "DryRun"])

@@ -48,6 +48,8 @@ async def snapshot(context: SetContext) -> None:
         context.has_moved = True
         return
     await context.confirm_spec()
+    if plan.failure is not None:
+        _record_failure(context, plan.failure)
     steps = [
         *(partial(_release, context, release) for release in plan.release),
         *(partial(_delete, context, removal) for removal in plan.delete),
@@ -62,7 +64,7 @@ async def snapshot(context: SetContext) -> None:
 
 
 def _has_steps(plan: SnapshotPlan) -> bool:
-    steps = (plan.release, plan.delete, plan.stamp, plan.create, plan.stop, plan.choose, plan.reserves)
+    steps = (plan.release, plan.delete, plan.stamp, plan.create, plan.stop, plan.choose, plan.reserves, plan.failure)
     return any(steps)
 
 
