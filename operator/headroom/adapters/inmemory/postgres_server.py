@@ -111,7 +111,8 @@ class MemoryServer:
     refuses plain connections, one that has it False refuses encrypted ones; None takes both. `authority` is what
     verifies its certificate (PEM); None: anything. `questions` counts what guards and sets asked. `forks` are where
     each earlier timeline ended. Of what a replica received, the last `torn_bytes` are half a record, which is never
-    replayed. A new slot begins `since_checkpoint` bytes ago. Without `libraries` their statements take too long. `transactions` have ended since its statistics began.
+    replayed. A new slot begins `since_checkpoint` bytes ago. Without `libraries` their statements take too long.
+    `transactions` have ended since its statistics began.
     """
 
     host: str

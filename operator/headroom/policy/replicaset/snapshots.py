@@ -20,8 +20,8 @@ from headroom.policy.replicaset.snapshot_anchors import (
     drop_unused,
     find_held,
     find_over_cap,
-    find_touched,
     find_too_wide,
+    find_touched,
     is_read_from,
     is_recent,
 )
@@ -58,9 +58,10 @@ class Release:
 class SnapshotPlan:
     """The steps of this pass.
 
-    `reserves`: an anchor is created. `failure`: the one that there is cannot be used, and why. `choose` names a source on its claim, `stop` deletes the pods of sources, `create`
-    takes snapshots, `stamp` writes where the WAL of a ready one ends at most, `release` gives sources back. `delete`
-    and `drop` remove snapshots and anchors, `touch` keeps anchors from being given up.
+    `reserves`: an anchor is created; `failure`: the one that there is cannot be used, and why. `choose` names a source
+    on its claim, `stop` deletes the pods of sources, `create` takes snapshots, `stamp` writes where the WAL of a ready
+    one ends at most, `release` gives sources back. `delete` and `drop` remove snapshots and anchors, `touch` keeps
+    anchors from being given up.
     """
 
     need: SnapshotNeed = field(default_factory=SnapshotNeed)
