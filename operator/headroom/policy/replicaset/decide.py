@@ -123,7 +123,7 @@ def decide(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, now: Moment
         library_notes=describe_notes(facts.libraries),
     )
     memory = replace(memory, growth=memory.growth.record_asked(goal.relieved, goal.desired, now.monotonic))
-    memory = replace(memory, anchors_touched_at=now.monotonic if snapshots.touch else memory.anchors_touched_at)
+    memory = replace(memory, slots_touched_at=now.monotonic if snapshots.touch else memory.slots_touched_at)
     return Outcome(decision, memory.recommend(goal.wanted, goal.desired, now.monotonic))
 
 

@@ -91,7 +91,7 @@ class SetMemory:
     `library_faults` are by name of the member, and so are `positions`: how far each of them was ever seen. `timeline`
     is the highest that the primary or a member was on, first seen at `timeline_since`; `history` is of the last one
     whose history was asked for. `snapshot_attempts` are snapshots that were given up since the last whole one,
-    `anchors_touched_at`: when the slots that keep their WAL were last touched.
+    `slots_touched_at`: when slots that nobody uses yet were last touched.
     """
 
     began_at: float = 0.0
@@ -120,7 +120,7 @@ class SetMemory:
     restore_failures: RestoreFailures = field(default_factory=RestoreFailures)
     attempts: Attempts = Attempts()
     snapshot_attempts: Attempts = Attempts()
-    anchors_touched_at: float | None = None
+    slots_touched_at: float | None = None
     library_faults: FrozenMap[str, LibraryFault] = field(default_factory=FrozenMap)
     activations: Activations = field(default_factory=Activations)
     growth: Growth = field(default_factory=Growth)

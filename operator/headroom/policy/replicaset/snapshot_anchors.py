@@ -2,20 +2,28 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from headroom.model.conditions import Finding
 from headroom.model.database import SlotFacts
 from headroom.model.numbers import describe_bytes
 from headroom.model.replica import Role, Stage, parse_incarnation
 from headroom.model.snapshot import Stamps, find_incarnation, snapshot_name
+from headroom.model.text import parse_count
 from headroom.policy.replicaset import timeouts
-from headroom.policy.replicaset.members import STAGE_ORDER
+from headroom.policy.replicaset.members import STAGE_ORDER, EvaluatedMember
 from headroom.policy.replicaset.snapshot_need import Scene
 from headroom.policy.replicaset.snapshot_state import count_kept, keeps_nothing
+from headroom.policy.replicaset.targets import Targets
 from headroom.reasons import Reason
 
+ANCHOR_WAITS = timedelta(minutes=1)
+"""How long a new anchor waits for its source, which has to receive what it begins with."""
 NEW_SHARE = 0.5
 """What a slot may keep at most when its snapshot is taken, as a part of its cap: at `DUE_SHARE` the next one is due."""
+
+TOUCHES = 3
+"""So often a slot is touched in the time after which it would be given up: one touch may fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +58,19 @@ def find_held(scene: Scene) -> set[str]:
     return held
 
 
+def is_crowded(scene: Scene, targets: Targets) -> bool:
+    """Whether a replica that the spec asks for gets no slot on the primary, and no anchor is on its way out."""
+    server, held = scene.primary.view.server, find_held(scene)
+    most = parse_count(server.settings.get("max_replication_slots", "")) if server is not None else None
+    is_full = server is not None and most is not None and server.slots_used >= most
+    is_going = bool(scene.state.ending) or any(slot.name not in held for slot in scene.facts.anchors)
+    return is_full and not is_going and len(scene.staying) < targets.wanted
+
+
 def is_recent(slot: SlotFacts, scene: Scene) -> bool:
     """Whether an anchor that nobody uses was reserved a moment ago; an older one keeps more WAL than is needed."""
     begun_at = parse_incarnation(find_incarnation(slot.name))
-    is_young = begun_at is not None and scene.now.wall - begun_at <= timeouts.ANCHOR_TOUCH
+    is_young = begun_at is not None and scene.now.wall - begun_at <= ANCHOR_WAITS
     return is_young and not keeps_nothing(slot)
 
 
@@ -91,8 +108,21 @@ def drop_unused(slot: SlotFacts) -> Removal:
 
 
 def find_touched(scene: Scene) -> tuple[str, ...]:
-    """All anchors, once a minute, where the primary gives up slots that nobody uses."""
-    server, at = scene.primary.view.server, scene.memory.anchors_touched_at
-    setting = server.settings.get("idle_replication_slot_timeout", "0") if server is not None else "0"
-    is_due = at is None or scene.now.monotonic - at >= timeouts.ANCHOR_TOUCH.total_seconds()
-    return tuple(slot.name for slot in scene.facts.anchors if not slot.is_active) if setting != "0" and is_due else ()
+    """Where the primary gives up slots that nobody uses: all that are kept for later. These are anchors, and the slots
+    of members that do not stream yet or are stopped for a snapshot.
+    """
+    server, at = scene.primary.view.server, scene.memory.slots_touched_at
+    limit = parse_count(server.settings.get("idle_replication_slot_timeout", "")) if server is not None else None
+    if not limit:
+        return ()
+    pause = min(timeouts.SLOT_TOUCH.total_seconds(), limit / TOUCHES)
+    if at is not None and scene.now.monotonic - at < pause:
+        return ()
+    waiting = (each.facts.slot for each in scene.members if _is_slot_kept(each))
+    slots = (*scene.facts.anchors, *(slot for slot in waiting if slot is not None))
+    return tuple(slot.name for slot in slots if not slot.is_active)
+
+
+def _is_slot_kept(member: EvaluatedMember) -> bool:
+    facts = member.facts
+    return facts.is_source or (not facts.is_going and facts.role in (None, Role.PROVISIONING))

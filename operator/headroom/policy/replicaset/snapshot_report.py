@@ -58,8 +58,6 @@ def _describe_pending(scene: Scene, need: SnapshotNeed) -> str:
     source = next((claim for _, claim in scene.sources), None)
     if source is not None:
         return f"{source.name} is stopped for {source.snapshot}"
-    if scene.is_under_way:
-        return "a snapshot that was given up is still being deleted"
     what = f"another one is due: {need.why}" if scene.state.usable else "none was taken yet"
     if need.wait:
         return f"{what}; it waits, since {need.wait}"

@@ -22,6 +22,7 @@ from headroom.policy.replicaset.snapshot_anchors import (
     find_over_cap,
     find_too_wide,
     find_touched,
+    is_crowded,
     is_read_from,
     is_recent,
 )
@@ -88,7 +89,7 @@ def decide_snapshots(scene: Scene, need: SnapshotNeed, plan: Plan, targets: Targ
     for member, claim in scene.sources:
         if member.name not in leaving:
             steps = _move_source(steps, scene, member, claim, targets)
-    steps = replace(steps, stamp=tuple(_find_stamped(scene)), delete=tuple(_find_deleted(scene)))
+    steps = replace(steps, stamp=tuple(_find_stamped(scene)), delete=tuple(_find_deleted(scene, targets)))
     steps, held = _begin(steps, scene, plan, targets)
     unused = [slot for slot in scene.facts.anchors if slot.name not in {*held, *given_up}]
     return replace(steps, drop=(*over_cap, *(drop_unused(slot) for slot in unused)))
@@ -161,8 +162,10 @@ def _find_stamped(scene: Scene) -> Iterator[tuple[str, Lsn]]:
             yield each.name, scene.primary.position.lsn
 
 
-def _find_deleted(scene: Scene) -> Iterator[Removal]:
-    """Snapshots that nobody can use, that take too long, and more than are kept; none that a member starts from."""
+def _find_deleted(scene: Scene, targets: Targets) -> Iterator[Removal]:
+    """Snapshots that nobody can use, that take too long, and more than are kept, or that there are slots for; none that
+    a member starts from.
+    """
     snapshots = scene.spec.provisioning.snapshots
     keep = snapshots.keep if snapshots is not None else 0
     for each, why in scene.state.unusable:
@@ -176,6 +179,11 @@ def _find_deleted(scene: Scene) -> Iterator[Removal]:
         if not is_read_from(scene, each.name):
             why = "there are newer ones" if keep else "provisioning.snapshots is not set"
             yield Removal(each.name, Finding(Reason.SNAPSHOT_DROPPED, f"{each.name} is deleted: {why}"))
+    kept = reversed(scene.state.usable[:keep])
+    oldest = next((each for each in kept if not is_read_from(scene, each.name)), None)
+    if oldest is not None and is_crowded(scene, targets):
+        why = "a replica that the spec asks for needs its slot; raise max_replication_slots of the primary to keep both"
+        yield Removal(oldest.name, Finding(Reason.SNAPSHOT_DROPPED, f"{oldest.name} is deleted: {why}"))
 
 
 def _find_end_of_begun(scene: Scene, snapshot: SnapshotFacts) -> Finding | None:

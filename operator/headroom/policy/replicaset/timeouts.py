@@ -80,8 +80,8 @@ POD_PATIENCE = timedelta(minutes=1)
 SNAPSHOT_LIMIT = timedelta(minutes=10)
 """A snapshot that is not ready by then is given up and taken again. Not sooner: its driver tries again by itself, and
 the controller of a driver may be away for some minutes."""
-ANCHOR_TOUCH = timedelta(minutes=1)
-"""PostgreSQL 18 may give up slots that nobody uses; the shortest time that can be set there is longer than this."""
+SLOT_TOUCH = timedelta(minutes=1)
+"""How often slots are touched at least where PostgreSQL 18 gives up idle ones: its setting is in seconds."""
 
 
 def retry_after(attempts: int) -> timedelta:

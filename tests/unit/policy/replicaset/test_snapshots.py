@@ -118,6 +118,14 @@ class Play:
         self.spec = parse_spec(ReplicaSetSpec, body)
         return self
 
+    def with_server(self, slots_used: int = 0, **settings: str) -> "Play":
+        """With so many slots in use on the primary, and these settings of it."""
+        assert self.facts.primary is not None
+        server = replace(SERVER, slots_used=slots_used, settings={**SERVER.settings, **settings})
+        view = replace(self.facts.primary.view, server=server)
+        self.facts = replace(self.facts, primary=replace(self.facts.primary, view=view))
+        return self
+
     @property
     def scene(self) -> Scene:
         found = build_scene(self.spec, self.facts, self.members, self.memory, wal_cap=512 * MIB, now=AT)
@@ -566,6 +574,37 @@ def test_one_whose_source_runs_again_is_not_trusted() -> None:
     assert removal.is_failure
 
 
+def test_while_one_that_was_given_up_is_being_deleted_its_source_is_kept_for_the_next_attempt() -> None:
+    """Else each attempt of a driver that is broken, and slow to delete, would cost a copy."""
+    ending = begun(is_deleting=True)
+    for members in (SPARE, (*WHOLE, make_member(Role.PROVISIONING, 2, within=0))):
+        play = Play(*members, snapshots=(ending,), anchors=(anchor(),))
+        plan, steps = play.plans()
+        assert (plan.retire, plan.reserve) == ((), 0)
+        assert (steps.choose, steps.reserves) == (None, False)
+        assert "still being deleted" in play.shown[2]
+    assert Play(*WHOLE, snapshots=(ending,), anchors=(anchor(),)).plans()[0].reserve == 0
+
+
+def test_snapshots_leave_their_slots_to_replicas_that_the_spec_asks_for() -> None:
+    """The oldest goes first, one after the other: a new replica starts from the newest."""
+    old, new = snapshot("a", age=timedelta(minutes=9)), snapshot("b")
+    both = {"snapshots": (old, new), "anchors": (anchor("a"), anchor("b"))}
+    [removal] = Play(*WHOLE, **both, desired=2).with_server(slots_used=10).steps.delete
+    assert removal.name == old.name
+    assert "raise max_replication_slots" in removal.why.message
+    assert not removal.is_failure
+    read = make_member(Role.PROVISIONING, 3, within=0, pod=None, claim=make_claim(restored_from=old.name))
+    [removal] = Play(*WHOLE, read, **both, desired=3).with_server(slots_used=10).steps.delete
+    assert removal.name == new.name
+    assert Play(*WHOLE, **both, desired=2).with_server(slots_used=9).steps.delete == ()
+    assert Play(*WHOLE, **both).with_server(slots_used=10).steps.delete == ()
+    going = {"snapshots": (replace(old, is_deleting=True), new), "anchors": both["anchors"]}
+    assert Play(*WHOLE, **going, desired=2).with_server(slots_used=10).steps.delete == ()
+    left = {"snapshots": (new,), "anchors": both["anchors"]}
+    assert Play(*WHOLE, **left, desired=2).with_server(slots_used=10).steps.delete == ()
+
+
 def test_while_one_is_being_deleted_no_other_is_begun() -> None:
     play = Play(*SPARE, snapshots=(begun(is_deleting=True),))
     assert not play.steps.reserves
@@ -630,17 +669,33 @@ def test_an_anchor_over_the_cap_goes_in_any_mode(is_acting: bool) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "touched_at", "count"),
-    [("0", None, 0), (None, None, 0), ("60", None, 1), ("60", 941.0, 0), ("60", 940.0, 1)],
+    [
+        ("0", None, 0),
+        (None, None, 0),
+        ("600", None, 1),
+        ("600", 941.0, 0),
+        ("600", 940.0, 1),
+        ("30", 991.0, 0),
+        ("30", 990.0, 1),
+    ],
 )
-def test_anchors_are_touched_once_a_minute_where_idle_slots_are_given_up(
+def test_anchors_are_touched_once_a_minute_or_more_often_where_idle_slots_are_given_up(
     setting: str | None, touched_at: float | None, count: int
 ) -> None:
-    play = Play(*WHOLE, snapshots=(snapshot(),), anchors=(anchor(),), memory=SetMemory(anchors_touched_at=touched_at))
-    assert play.facts.primary is not None
-    settings = {**SERVER.settings, **({"idle_replication_slot_timeout": setting} if setting is not None else {})}
-    view = replace(play.facts.primary.view, server=replace(SERVER, settings=settings))
-    play.facts = replace(play.facts, primary=replace(play.facts.primary, view=view))
+    play = Play(*WHOLE, snapshots=(snapshot(),), anchors=(anchor(),), memory=SetMemory(slots_touched_at=touched_at))
+    play.with_server(**({"idle_replication_slot_timeout": setting} if setting is not None else {}))
     assert len(play.steps.touch) == count
+
+
+def test_slots_of_members_that_do_not_stream_yet_or_are_stopped_are_touched_too() -> None:
+    """A volume from a snapshot, or a copy from a standby, may take longer than a slot may be idle."""
+    waiting = make_slot(name="hr_0123abcd_4567cdef_3_a", is_active=False)
+    clone = make_member(Role.PROVISIONING, 3, within=0, pod=None, claim=make_claim(name="store-3-a"), slot=waiting)
+    begun_only = replace(clone, claim=None, slot=replace(waiting, name="hr_0123abcd_4567cdef_4_a"))
+    down = standby(1, slot=make_slot(name="hr_0123abcd_4567cdef_1_a", is_active=False))
+    stopped = source(slot=make_slot(name="hr_0123abcd_4567cdef_2_a", is_active=False))
+    play = Play(WHOLE[0], down, stopped, clone, begun_only).with_server(idle_replication_slot_timeout="300")
+    assert set(play.steps.touch) == {f"hr_0123abcd_4567cdef_{ordinal}_a" for ordinal in (2, 3, 4)}
 
 
 def test_without_the_primary_nothing_is_decided() -> None:

@@ -58,7 +58,7 @@ LOST_ON_PURPOSE = {
     "attempts": Attempts(),
     "restore_failures": RestoreFailures(),
     "snapshot_attempts": Attempts(),
-    "anchors_touched_at": None,
+    "slots_touched_at": None,
     "slot_names": frozenset(),
     "activations": Activations(),
     "growth": Growth(),
@@ -97,7 +97,7 @@ FULL = SetMemory(
     restore_failures=RestoreFailures(1, frozenset({"store-s-a"})),
     attempts=Attempts(1, 2.0, Finding(Reason.SEED_FAILED, "no space left")),
     snapshot_attempts=Attempts(1, 2.0, Finding(Reason.SNAPSHOT_FAILED, "no space left")),
-    anchors_touched_at=3.0,
+    slots_touched_at=3.0,
     library_faults={"store-0-a": LibraryFault("u", Finding(Reason.EXTENSION_MISSING, "no postgis"))},
 )
 
