@@ -8,7 +8,7 @@ from headroom.model.database import Mark, SlotFacts
 from headroom.model.numbers import describe_bytes
 from headroom.model.snapshot import SnapshotFacts, Stamps
 from headroom.model.timelines import TimelineHistory
-from headroom.policy.replicaset.snapshot_state import BARRED, count_kept, find_fork_problem, keeps_nothing
+from headroom.policy.replicaset.snapshot_state import BARRED, count_kept, find_advance, find_fork_problem, keeps_nothing
 
 SMALLEST_VOLUME = 1024**3
 """Drivers round the size of a volume up, mostly to whole GiB."""
@@ -88,8 +88,8 @@ def _check_anchor(_: SnapshotFacts, stamps: Stamps, fit: Fit) -> str:
         return f"has no anchor any more: slot {stamps.anchor} is gone, and the primary need not keep its WAL"
     if keeps_nothing(anchor) or anchor.restart_lsn is None:
         return f"needs WAL that the primary has given up: slot {stamps.anchor} is lost"
-    if anchor.restart_lsn > stamps.from_lsn:
-        return f"needs WAL from {stamps.from_lsn}, and slot {stamps.anchor} keeps it from {anchor.restart_lsn}"
+    if advanced := find_advance(anchor, stamps):
+        return advanced
     kept = count_kept(anchor, fit.position.lsn)
     if fit.wal_cap is not None and kept > fit.wal_cap:
         return f"is {describe_bytes(kept)} of WAL behind, and a slot may keep {describe_bytes(fit.wal_cap)}"

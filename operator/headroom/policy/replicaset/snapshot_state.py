@@ -95,8 +95,11 @@ def find_problem(
         return f"another server wrote its data, with the system identifier {stamps.system_identifier}"
     if server is not None and stamps.major != server.major:
         return f"it is of PostgreSQL {stamps.major}, and the primary is {server.major}"
-    if keeps_nothing(find_anchor(facts, stamps.anchor)):
+    anchor = find_anchor(facts, stamps.anchor)
+    if anchor is None or keeps_nothing(anchor):
         return f"the slot {stamps.anchor} that kept its WAL is gone"
+    if advanced := find_advance(anchor, stamps):
+        return f"it {advanced}"
     if stamps.timeline != primary.position.timeline and not snapshot.is_whole:
         return f"it was begun on timeline {stamps.timeline}, and the primary is on {primary.position.timeline}"
     problem = find_fork_problem(stamps, primary.position, history)
@@ -131,6 +134,13 @@ def find_anchor(facts: SetFacts, name: str) -> SlotFacts | None:
 def keeps_nothing(anchor: SlotFacts | None) -> bool:
     """Whether the WAL that this slot is for is not kept."""
     return anchor is None or anchor.restart_lsn is None or anchor.wal_status == LOST
+
+
+def find_advance(anchor: SlotFacts, stamps: Stamps) -> str:
+    """Whether somebody has moved the anchor on, as whoever copies slots to a new primary does; as a predicate."""
+    if anchor.restart_lsn is None or anchor.restart_lsn <= stamps.from_lsn:
+        return ""
+    return f"needs WAL from {stamps.from_lsn}, and slot {stamps.anchor} keeps it from {anchor.restart_lsn}"
 
 
 def find_bounds(spec: ReplicaSetSpec, wal_cap: int | None, barred: frozenset[str] = frozenset()) -> Bounds | None:

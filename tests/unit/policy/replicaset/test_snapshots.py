@@ -165,7 +165,7 @@ class Play:
     ],
 )
 def test_another_is_due_at_four_fifths_of_each_bound(found: SnapshotFacts, why: str) -> None:
-    need = Play(*WHOLE, snapshots=(found,), anchors=(anchor(),)).need
+    need = Play(*WHOLE, snapshots=(found,), anchors=(anchor(lsn=FLUSH - 90 * MIB),)).need
     assert why in need.why
     assert bool(need.why) is bool(why)
 
@@ -179,12 +179,12 @@ def test_it_is_still_fresh_while_the_next_one_is_due() -> None:
 
 
 def test_thirty_percent_of_a_small_volume_are_the_bound() -> None:
-    behind = snapshot(stamps=stamps(from_lsn=Lsn(FLUSH - 900 * MIB)))
+    behind = snapshot(stamps=stamps(from_lsn=Lsn(FLUSH - 350 * MIB)))
     wide = {"maxWALBehind": "4Gi"}
-    play = Play(*WHOLE, snapshots=(behind,), anchors=(anchor(),), wanted=wide)
+    play = Play(*WHOLE, snapshots=(behind,), anchors=(anchor(lsn=FLUSH - 360 * MIB),), wanted=wide)
     assert not play.need.why, "10 GiB: 3 GiB"
     play.spec = play.spec.model_copy(update={"storage": play.spec.storage.model_copy(update={"size": 1024 * MIB})})
-    assert "900 MiB" in play.need.why
+    assert "350 MiB" in play.need.why
 
 
 def test_an_anchor_that_will_soon_keep_too_much_makes_it_due() -> None:
@@ -237,6 +237,14 @@ def test_a_later_timeline_is_reached_if_it_forked_off_after_all_that_the_volume_
 def test_one_with_an_anchor_whose_wal_is_lost_is_of_no_use() -> None:
     play = Play(*WHOLE, snapshots=(snapshot(),), anchors=(anchor(wal_status="lost"),))
     assert [entry.name for entry in play.steps.delete] == ["store-s-a"]
+
+
+def test_one_whose_anchor_was_moved_on_is_of_no_use_and_another_is_due() -> None:
+    """As by a failover manager that copies slots, each further than it was, to the new primary."""
+    play = Play(*WHOLE, snapshots=(snapshot(),), anchors=(anchor(lsn=FLUSH + 1),))
+    assert [entry.name for entry in play.steps.delete] == ["store-s-a"]
+    assert play.shown[0] is Truth.FALSE
+    assert play.need.why
 
 
 # One member more.
