@@ -384,6 +384,22 @@ def test_a_volume_that_does_not_come_ends_the_attempt(
     assert (verdict.reason, verdict.is_failed) == want
 
 
+@pytest.mark.parametrize(("minutes", "is_failed"), [(9, False), (11, True)])
+def test_the_time_until_a_node_was_added_is_not_the_drivers(minutes: int, is_failed: bool) -> None:
+    """An autoscaler takes ten minutes for a node: the attempt must not end in the second in which that is there."""
+    made, placed = NOW - timedelta(minutes=25), NOW - timedelta(minutes=minutes)
+    pod = make_pod(Role.PROVISIONING, seed=ContainerFacts(), server=ContainerFacts(), created_at=made)
+    member = restoring(pod=replace(pod, scheduled_at=placed), claim=replace(CLAIM, created_at=made))
+    around = replace(near(), snapshots=frozenset({"store-s-1"}))
+    verdict = check_volume(member, around)
+    assert verdict is not None
+    assert verdict.is_failed is is_failed
+    bound = replace(member, claim=replace(CLAIM, created_at=made, is_bound=True))
+    verdict = check_seed(bound, around)
+    assert verdict is not None
+    assert verdict.is_failed is is_failed
+
+
 def test_a_deleted_snapshot_is_nothing_to_a_claim_that_has_its_volume() -> None:
     claim = replace(CLAIM, is_bound=True, created_at=NOW - timedelta(hours=1))
     assert check_volume(restoring(claim=claim), replace(near(), snapshots=frozenset())) is None
