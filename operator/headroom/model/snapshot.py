@@ -86,6 +86,9 @@ class Stamps:
 class SnapshotFacts:
     """A VolumeSnapshot of a set; `claim` is the claim that it was taken of, `size` bytes of the smallest volume for it.
 
+    `cut_at`: its data are of this moment. From then on the volume may change, although a driver that uploads them may
+    take hours until the snapshot is ready.
+
     `error` is what the driver said last; None of that says that it has given up. `stamps` is None if they cannot be
     read: then it is never restored.
     """
@@ -95,6 +98,7 @@ class SnapshotFacts:
     resource_version: str
     created_at: datetime
     claim: str = ""
+    cut_at: datetime | None = None
     is_ready: bool = False
     is_deleting: bool = False
     size: int | None = None

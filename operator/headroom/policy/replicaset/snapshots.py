@@ -46,7 +46,7 @@ class Taking:
 @dataclass(frozen=True, slots=True)
 class Release:
     """A source that is not needed any more: it goes, or it starts again. `failure` says what went wrong, if anything;
-    `is_taken`: its snapshot can be restored.
+    `is_taken`: its snapshot has its data.
     """
 
     member: str
@@ -105,7 +105,8 @@ def _move_source(
 ) -> SnapshotPlan:
     """The next step of a source, whose snapshot may be there or not."""
     state, name, facts = scene.state, claim.snapshot, member.facts
-    if any(each.name == name for each in (*state.usable, *state.undecided)):
+    cut = (each for each in state.begun if each.cut_at is not None)
+    if any(each.name == name for each in (*state.usable, *state.undecided, *cut)):
         entry = Release(member.name, goes=len(scene.staying) >= targets.wanted, is_taken=True)
         return replace(steps, release=(*steps.release, entry))
     if any(each.name == name for each in state.ending):
@@ -156,9 +157,10 @@ def _find_stuck(scene: Scene, member: EvaluatedMember, claim: ClaimFacts, stamps
 
 
 def _find_stamped(scene: Scene) -> Iterator[tuple[str, Lsn]]:
-    """Snapshots of running members that are ready: what their volumes have was flushed before that."""
+    """Snapshots of running members that are cut: what their volumes had then was flushed before now."""
     for each in scene.state.begun:
-        if each.is_ready and each.stamps is not None and each.stamps.consistency != STOPPED:
+        is_cut, stamps = each.is_ready or each.cut_at is not None, each.stamps
+        if is_cut and stamps is not None and stamps.to_lsn is None and stamps.consistency != STOPPED:
             yield each.name, scene.primary.position.lsn
 
 
@@ -192,11 +194,14 @@ def _find_end_of_begun(scene: Scene, snapshot: SnapshotFacts) -> Finding | None:
     claims = [member.facts.claim for member in scene.members if member.facts.claim is not None]
     if scene.bounds is None:
         return Finding(Reason.SNAPSHOT_DROPPED, f"{name} is deleted: provisioning.snapshots is not set")
-    if stamps is not None and stamps.consistency == STOPPED and not any(claim.snapshot == name for claim in claims):
-        return Finding(Reason.SNAPSHOT_FAILED, f"{name} is deleted: it was not ready when its source started again")
-    if scene.now.wall - snapshot.created_at <= timeouts.SNAPSHOT_LIMIT or snapshot.is_ready:
+    is_released = not any(claim.snapshot == name for claim in claims)
+    if stamps is not None and stamps.consistency == STOPPED and is_released and snapshot.cut_at is None:
+        return Finding(Reason.SNAPSHOT_FAILED, f"{name} is deleted: it was not taken when its source started again")
+    # One that is being uploaded keeps nobody from anything, until it would be too old to be of use.
+    limit = timeouts.SNAPSHOT_LIMIT if snapshot.cut_at is None else max(scene.bounds.age, timeouts.SNAPSHOT_LIMIT)
+    if scene.now.wall - snapshot.created_at <= limit or snapshot.is_ready:
         return None
-    minutes = timeouts.SNAPSHOT_LIMIT.total_seconds() / 60
+    minutes = limit.total_seconds() / 60
     error = describe_error(snapshot)
     what = f"{name} was not ready in {minutes:.0f} minutes" if error is None else error.message
     message = f"{what}; it is deleted and tried again: check the CSI driver and the snapshot controller"

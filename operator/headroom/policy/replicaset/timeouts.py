@@ -78,8 +78,10 @@ POD_PATIENCE = timedelta(minutes=1)
 """A pod that outlives its grace period by this is on a node that does not answer: Kubernetes keeps it, not we."""
 
 SNAPSHOT_LIMIT = timedelta(minutes=10)
-"""A snapshot that is not ready by then is given up and taken again. Not sooner: its driver tries again by itself, and
+"""A snapshot that is not taken by then is given up and taken again. Not sooner: its driver tries again by itself, and
 the controller of a driver may be away for some minutes."""
+SOURCE_XMIN_LIMIT = SNAPSHOT_LIMIT + timedelta(minutes=1)
+"""No attempt needs a stopped source for longer, and its slot may hold back vacuum on the primary."""
 SLOT_TOUCH = timedelta(minutes=1)
 """How often slots are touched at least where PostgreSQL 18 gives up idle ones: its setting is in seconds."""
 

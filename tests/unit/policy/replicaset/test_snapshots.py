@@ -554,6 +554,41 @@ def test_a_source_whose_slot_keeps_too_much_is_retired_and_is_no_failed_attempt(
 # The object.
 
 
+@pytest.mark.parametrize(("seconds", "is_failed"), [(600.0, False), (661.0, True)])
+@pytest.mark.parametrize("is_acting", [True, False])
+def test_a_source_that_holds_back_vacuum_for_long_is_retired_also_in_a_paused_set(
+    seconds: float, is_failed: bool, is_acting: bool
+) -> None:
+    held = source(slot=make_slot(is_active=False, has_xmin=True), slot_idle_seconds=seconds)
+    play = Play(*WHOLE, held, anchors=(anchor(INCARNATION),), is_acting=is_acting)
+    assert [entry.name for entry in play.plans()[0].retire] == (["store-2-a"] if is_failed else [])
+    free = source(slot=make_slot(is_active=False), slot_idle_seconds=seconds)
+    assert Play(*WHOLE, free, anchors=(anchor(INCARNATION),)).plans()[0].retire == ()
+
+
+def test_a_source_goes_once_its_snapshot_is_cut_however_long_the_driver_uploads_it() -> None:
+    """Block stores of clouds need minutes to hours for that, and the volume may change meanwhile."""
+    cut = begun(INCARNATION, cut_at=NOW - timedelta(minutes=29), created_at=NOW - timedelta(minutes=30))
+    play = Play(*WHOLE, source(), snapshots=(cut,), anchors=(anchor(INCARNATION),))
+    assert [(entry.goes, entry.failure, entry.is_taken) for entry in play.steps.release] == [(True, None, True)]
+    released = Play(*WHOLE, snapshots=(cut,), anchors=(anchor(INCARNATION),))
+    assert (released.steps.delete, released.steps.drop, released.need.why) == ((), (), "")
+    assert "taken, and not ready yet" in released.shown[2]
+    late = replace(cut, created_at=NOW - timedelta(minutes=61))
+    [removal] = Play(*WHOLE, snapshots=(late,), anchors=(anchor(INCARNATION),)).steps.delete
+    assert (removal.why.reason, removal.is_failure) == (Reason.SNAPSHOT_NOT_READY, True)
+
+
+def test_atomic_is_stamped_when_it_is_cut_and_only_once() -> None:
+    first = stamps("b", consistency="Atomic", to_lsn=None)
+    cut = begun("b", cut_at=NOW, stamps=first)
+    steps = Play(*WHOLE, snapshots=(cut,), anchors=(anchor("b"),), wanted={"consistency": "Atomic"}).steps
+    assert steps.stamp == ((cut.name, FLUSH),)
+    again = replace(cut, stamps=replace(first, to_lsn=FLUSH))
+    steps = Play(*WHOLE, snapshots=(again,), anchors=(anchor("b"),), wanted={"consistency": "Atomic"}).steps
+    assert (steps.stamp, steps.delete) == ((), ())
+
+
 def test_one_that_is_not_ready_is_waited_for_and_shown() -> None:
     found = (begun(INCARNATION, age=timedelta(minutes=9)),)
     play = Play(*WHOLE, source(), snapshots=found, anchors=(anchor(INCARNATION),))

@@ -275,6 +275,22 @@ async def test_a_snapshot_that_is_never_ready_is_deleted_after_ten_minutes_and_t
     world.check_clean(2)
 
 
+async def test_a_driver_that_uploads_for_long_keeps_no_source_and_its_snapshot_is_used_in_the_end() -> None:
+    world = SnapshotWorld()
+    world.snapshots.cut_after, world.snapshots.ready_after = 2.0, 12 * 60
+    world.begin()
+    await world.until(TAKEN_IN, world.sources)
+    await world.until(60, lambda: len(world.names(CLAIM)) == 2)
+    assert world.snapshots.of_running == set()
+    assert "taken, and not ready yet" in world.condition("SnapshotFresh")["message"]
+    [item], claims = world.taken, world.names(CLAIM)
+    await world.run(13 * 60, step=20)
+    assert world.whole() == [item["metadata"]["name"]]
+    assert world.names(CLAIM) == claims, "nobody else was made for it"
+    assert world.fresh() == ("True", "AsExpected")
+    world.check_clean(2)
+
+
 async def test_what_the_driver_says_is_shown_cleaned_and_bounded() -> None:
     world = SnapshotWorld()
     world.snapshots.error = "rpc error:\n\x1b[31mno space\x1b[0m " + "x" * 5000

@@ -214,7 +214,8 @@ def _find(context: SetContext, name: str) -> SnapshotFacts:
 def _record_taken(context: SetContext, name: str) -> None:
     context.memory = context.memory.record_snapshot(None, context.now.monotonic)
     context.services.telemetry.record(metrics.SNAPSHOTS, 1, **context.labels, outcome="taken")
-    context.emit(Reason.SNAPSHOT_TAKEN, f"{name} can be restored")
+    when = "" if _find(context, name).is_ready else " once its driver has it ready"
+    context.emit(Reason.SNAPSHOT_TAKEN, f"{name} is taken, and can be restored{when}")
     context.has_moved = True
 
 
