@@ -206,7 +206,8 @@ class Members:
 
 @dataclass
 class Snapshots:
-    """The snapshot controller and its driver: a snapshot is ready `ready_after` seconds after it was created.
+    """The snapshot controller and its driver: a snapshot is ready `ready_after` seconds after it was created. With
+    `cut_after` it has its data before that, so many seconds after it was created.
 
     With `error` the driver says that instead. With `is_away` nothing happens, and what is deleted stays for its
     finalizer. `of_running` names the snapshots that were cut while a pod used their volume.
@@ -215,6 +216,7 @@ class Snapshots:
     kube: MemoryKube
     clock: Clock
     ready_after: float = 2.0
+    cut_after: float | None = None
     error: str = ""
     is_away: bool = False
     of_running: set[str] = field(default_factory=set)
@@ -238,10 +240,14 @@ class Snapshots:
         if self.error:
             if (snapshot.get("status") or {}).get("error") != {"message": self.error}:
                 self.cluster.fail_snapshot(ref, self.error)
-        elif (self.clock.now() - created_at).total_seconds() >= self.ready_after:
+            return
+        age, is_cut = (self.clock.now() - created_at).total_seconds(), "creationTime" in (snapshot.get("status") or {})
+        if not is_cut and age >= (self.ready_after if self.cut_after is None else self.cut_after):
             claim = snapshot["spec"]["source"]["persistentVolumeClaimName"]
             if ObjectRef(POD, ref.namespace, claim) in self.kube.store.entries:
                 self.of_running.add(ref.name)
+            self.cluster.cut_snapshot(ref)
+        if age >= self.ready_after:
             self.cluster.ready_snapshot(ref)
 
 

@@ -183,8 +183,8 @@ class Reason(StrEnum):
     SNAPSHOT_FAILED = "SnapshotFailed"
     """A snapshot was given up and is tried again. Fix: read the error in the message."""
     SNAPSHOT_NOT_READY = "SnapshotNotReady"
-    """A snapshot was not ready in ten minutes and is tried again. Fix: check the CSI driver and the snapshot
-    controller."""
+    """A snapshot was not taken in ten minutes, or not ready within `maxAge`, and is tried again. Fix: check the CSI
+    driver and the snapshot controller."""
     SNAPSHOT_DROPPED = "SnapshotDropped"
     """A snapshot, or the slot that kept its WAL, was deleted. Fix: none, unless the message names one."""
 

@@ -155,6 +155,7 @@ class PodFacts:
     `ends_at`: when the grace period of a pod that is being deleted is over. `role_label` is the text on the pod,
     which anybody can write; `role` is what it means. `has_tls`: its server was started with a certificate. `authority`
     is the certificate (PEM) that verifies it, which its seed step made and reported; empty where the user gave one.
+    `scheduled_at`: when a node was found for it.
     `copy_source` names what its seed step copies from, and `copy_why` says why; empty on a pod of an earlier version.
     """
 
@@ -167,6 +168,7 @@ class PodFacts:
     is_ready: bool = False
     is_deleting: bool = False
     ends_at: datetime | None = None
+    scheduled_at: datetime | None = None
     ip: str = ""
     node: str = ""
     config: str = ""

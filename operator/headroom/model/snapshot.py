@@ -4,6 +4,7 @@ The stamps are annotations. The first are written when the object is created, th
 that lacks any of them is never restored.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +24,13 @@ SYSTEM, TIMELINE, MAJOR = f"{STAMP_PREFIX}system", f"{STAMP_PREFIX}timeline", f"
 CONSISTENCY, SOURCE_SLOT = f"{STAMP_PREFIX}consistency", f"{STAMP_PREFIX}source-slot"
 FROM_LSN, TO_LSN = f"{STAMP_PREFIX}from-lsn", f"{STAMP_PREFIX}to-lsn"
 ANCHOR = f"{STAMP_PREFIX}anchor"
+_WORDS = {
+    SYSTEM: re.compile(r"[0-9]{1,20}"),
+    CONSISTENCY: re.compile(r"[A-Za-z]{1,32}"),
+    SOURCE_SLOT: re.compile(r"[a-z0-9_]{1,63}"),
+    ANCHOR: re.compile(r"[a-z0-9_]{1,63}"),
+}
+"""What they may be: whoever edits a snapshot writes no messages of ours. A consistency may be a later version's."""
 STAMP_ANNOTATIONS = (SYSTEM, TIMELINE, MAJOR, CONSISTENCY, SOURCE_SLOT, FROM_LSN, TO_LSN, ANCHOR)
 
 
@@ -62,13 +70,13 @@ class Stamps:
     def parse(cls, annotations: Mapping[str, str]) -> "Stamps | None":
         """Read them back; None if one is missing or was edited into something that cannot be right."""
         timeline, major = (parse_count(annotations.get(name, "")) for name in (TIMELINE, MAJOR))
-        texts = [annotations.get(name, "") for name in (SYSTEM, CONSISTENCY, SOURCE_SLOT, ANCHOR)]
+        texts = [annotations.get(name, "") for name in _WORDS]
         try:
             begin = Lsn.parse(annotations.get(FROM_LSN, ""))
             end = Lsn.parse(annotations[TO_LSN]) if TO_LSN in annotations else None
         except ValueError:
             return None
-        if timeline is None or major is None or not all(texts):
+        if timeline is None or major is None or not all(map(re.Pattern.fullmatch, _WORDS.values(), texts)):
             return None
         system, consistency, source_slot, anchor = texts
         return cls(system, timeline, major, consistency, source_slot, anchor, begin, end)
@@ -77,6 +85,9 @@ class Stamps:
 @dataclass(frozen=True, slots=True)
 class SnapshotFacts:
     """A VolumeSnapshot of a set; `claim` is the claim that it was taken of, `size` bytes of the smallest volume for it.
+
+    `cut_at`: its data are of this moment. From then on the volume may change, although a driver that uploads them may
+    take hours until the snapshot is ready.
 
     `error` is what the driver said last; None of that says that it has given up. `stamps` is None if they cannot be
     read: then it is never restored.
@@ -87,6 +98,7 @@ class SnapshotFacts:
     resource_version: str
     created_at: datetime
     claim: str = ""
+    cut_at: datetime | None = None
     is_ready: bool = False
     is_deleting: bool = False
     size: int | None = None

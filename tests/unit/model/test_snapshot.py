@@ -6,7 +6,19 @@ import pytest
 
 from headroom.model.database import Lsn
 from headroom.model.replica import SLOT_PATTERN, MemberId
-from headroom.model.snapshot import FROM_LSN, MAJOR, TO_LSN, SnapshotFacts, Stamps, anchor_name, is_anchor_of
+from headroom.model.snapshot import (
+    ANCHOR,
+    CONSISTENCY,
+    FROM_LSN,
+    MAJOR,
+    SOURCE_SLOT,
+    SYSTEM,
+    TO_LSN,
+    SnapshotFacts,
+    Stamps,
+    anchor_name,
+    is_anchor_of,
+)
 
 WHOLE = Stamps("7", 3, 17, "Stopped", "hr_0123abcd_4567cdef_0_a", "hr_0123abcd_4567cdef_s_b", Lsn(100), Lsn(200))
 
@@ -24,7 +36,20 @@ def test_stamps_that_lack_one_are_none(name: str) -> None:
     assert Stamps.parse({key: text for key, text in WHOLE.format().items() if key != name}) is None
 
 
-@pytest.mark.parametrize(("name", "text"), [(FROM_LSN, "16"), (TO_LSN, "x/y"), (MAJOR, "²"), (MAJOR, "-1")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (FROM_LSN, "16"),
+        (TO_LSN, "x/y"),
+        (MAJOR, "²"),
+        (MAJOR, "-1"),
+        (SYSTEM, "7\x1b[31m"),
+        (SYSTEM, "7" * 21),
+        (ANCHOR, "x" * 64),
+        (SOURCE_SLOT, "$(x)"),
+        (CONSISTENCY, "A" * 33),
+    ],
+)
 def test_stamps_that_were_edited_into_nonsense_are_none(name: str, text: str) -> None:
     assert Stamps.parse({**WHOLE.format(), name: text}) is None
 

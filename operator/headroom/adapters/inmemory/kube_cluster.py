@@ -131,6 +131,11 @@ class Cluster:
         status = {"readyToUse": True, "restoreSize": size, "error": None, "creationTime": self._store.timestamp()}
         return self.set_status(ref, status, manager="snapshot-controller")
 
+    def cut_snapshot(self, ref: ObjectRef) -> Manifest:
+        """Let it report that the snapshot has its data, and is being uploaded."""
+        status = {"readyToUse": False, "error": None, "creationTime": self._store.timestamp()}
+        return self.set_status(ref, status, manager="snapshot-controller")
+
     def fail_snapshot(self, ref: ObjectRef, message: str) -> Manifest:
         """Let it report what the driver said; it continues to try."""
         status = {"readyToUse": False, "error": {"message": message}}

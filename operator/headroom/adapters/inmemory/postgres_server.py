@@ -112,7 +112,8 @@ class MemoryServer:
     refuses plain connections, one that has it False refuses encrypted ones; None takes both. `authority` is what
     verifies its certificate (PEM); None: anything. `questions` counts what guards and sets asked. `forks` are where
     each earlier timeline ended. Of what a replica received, the last `torn_bytes` are half a record, which is never
-    replayed. Without `libraries` their statements take too long. `transactions` have ended since its statistics began.
+    replayed. A new slot begins `since_checkpoint` bytes ago. Without `libraries` their statements take too long.
+    `transactions` have ended since its statistics began.
     """
 
     host: str
@@ -140,6 +141,7 @@ class MemoryServer:
     is_paused: bool = False
     is_cut_off: bool = False
     torn_bytes: int = 0
+    since_checkpoint: int = 0
     has_tls: bool | None = None
     authority: str | None = None
     has_user_tablespaces: bool = False
@@ -318,6 +320,6 @@ class MemoryServer:
             source = self.slots.get(copied_from)
             if copied_from and (source is None or source.wal_status == "lost"):
                 raise PrimaryUnavailable(f"slot {copied_from} is gone, or keeps no WAL", reason=Reason.SLOT_LOST)
-            begin = source.restart_lsn if source is not None else Lsn(self.lsn)
+            begin = source.restart_lsn if source is not None else Lsn(self.lsn - self.since_checkpoint)
             self.slots[name] = MemorySlot(begin, inactive_since=now)
         return self.slots[name]

@@ -27,12 +27,14 @@ class CopyMemory:
 
     `unfilled` names the members whose volume has no complete copy. A new process takes the others for filled, and the
     seed step tells where that is wrong. `failed` are the standbys from which the copy of a member failed, by its name.
-    `rate` is that of the last copy, in bytes per second.
+    `rates` are those of the copies that run, by uid of the pod, `last_rate` is that of the last one that succeeded, all
+    in bytes per second: how slow one became that came to nothing says nothing about the next.
     """
 
     unfilled: frozenset[str] = frozenset()
     failed: FrozenMap[str, frozenset[str]] = field(default_factory=FrozenMap)
-    rate: float | None = None
+    rates: FrozenMap[str, float] = field(default_factory=FrozenMap)
+    last_rate: float | None = None
     wal: WalHistory = field(default_factory=WalHistory)
 
     def observe(
@@ -45,13 +47,20 @@ class CopyMemory:
             source = _find_failed(member, found)
             if source:
                 failed[member.name] = failed.get(member.name, frozenset()) | {source}
-        rates = [copy.rate for copy in copies.values() if copy.rate]
+        measured = {uid: copy.rate or self.rates.get(uid) for uid, copy in copies.items()}
+        done = [member.pod.uid for member in found if member.pod is not None and member.pod.seed.is_done]
         return CopyMemory(
             unfilled=frozenset(member.name for member in found if self._is_unfilled(member)),
             failed=FrozenMap(failed),
-            rate=min(rates, default=self.rate),
+            rates=FrozenMap((uid, rate) for uid, rate in measured.items() if rate),
+            last_rate=min((self.rates[uid] for uid in done if uid in self.rates), default=self.last_rate),
             wal=self.wal.observe(marks),
         )
+
+    @property
+    def rate(self) -> float | None:
+        """How fast another copy may be expected to go; None while nobody knows."""
+        return min(self.rates.values(), default=self.last_rate)
 
     def _is_unfilled(self, member: MemberFacts) -> bool:
         pod = member.pod

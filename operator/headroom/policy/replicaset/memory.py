@@ -243,9 +243,9 @@ class SetMemory:
         """An attempt to create a member was given up."""
         return replace(self, attempts=self.attempts.fail(failure, now))
 
-    def record_restore_failure(self, snapshot: str, present: Iterable[str]) -> "SetMemory":
+    def record_restore_failure(self, snapshot: str, present: Iterable[str], now: float) -> "SetMemory":
         """A member that was created from this snapshot was given up; `present` names those that there are."""
-        return replace(self, restore_failures=self.restore_failures.fail(snapshot, [*present]))
+        return replace(self, restore_failures=self.restore_failures.fail(snapshot, [*present], now))
 
     def record_snapshot(self, failure: Finding | None, now: float) -> "SetMemory":
         """A snapshot became whole, or was given up."""

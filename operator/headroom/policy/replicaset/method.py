@@ -30,6 +30,7 @@ REPLAY_BYTES_PER_SECOND = 50 * 1024**2
 """Replay is one process: 50 to 150 MB/s are seen, the least of which is assumed."""
 ASSUMED_COPY_SECONDS = 5.0
 """Until one was measured: what a base backup takes beside the time for its bytes."""
+RESTING = "restores failed again and again, so that none is tried for a while"
 SPARED = 2.0
 """A snapshot costs the primary nothing, so that a base backup has to be as many times faster to be preferred."""
 
@@ -59,6 +60,8 @@ def choose_method(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, slot
         return Choice(
             wanted if wanted is Method.VOLUME_SNAPSHOT else Method.BASE_BACKUP, "the primary is not known now"
         )
+    if wanted is Method.AUTO and memory.restore_failures.is_resting(fit.position.taken_at):
+        return _without(wanted, RESTING)
     ranked = _rank(facts.snapshots, memory)
     misfits = {snapshot.name: find_misfit(snapshot, fit) for snapshot in ranked}
     best = next((snapshot for snapshot in ranked if not misfits[snapshot.name]), None)

@@ -1,7 +1,8 @@
 """What a new member is created from, and what became of the restores so far: values that memory and decision share."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from headroom.api.v1alpha1.provisioning import Method
 from headroom.model.conditions import Finding
@@ -10,6 +11,10 @@ from headroom.reasons import Reason
 
 FAILURES_OF_SNAPSHOTS = 2
 """After so many failed restores in a row a member is created by base backup, until there is a new snapshot."""
+FIRST_REST = timedelta(hours=1)
+LONGEST_REST = timedelta(hours=24)
+"""If later snapshots fail as well, none is tried for so long, doubled each time: each try takes ten minutes, in which a
+replica is missing."""
 NOT_OF_SNAPSHOT = frozenset(
     {
         Reason.POD_UNSCHEDULABLE,
@@ -58,19 +63,29 @@ ANY_COPY = Choice(Method.BASE_BACKUP, "")
 class RestoreFailures:
     """Failed restores since the last one that succeeded: how many, and of which snapshots.
 
-    `barred` are the snapshots that there were when two had failed: none of them is tried again, a later one is.
+    `barred` are the snapshots that there were when two had failed: none of them is tried again, a later one is. `bars`:
+    how often that was so, the last time at `barred_at` (monotonic seconds).
     """
 
     count: int = 0
     failed: frozenset[str] = frozenset()
     barred: frozenset[str] = frozenset()
+    bars: int = 0
+    barred_at: float = 0.0
 
-    def fail(self, name: str, present: Collection[str]) -> "RestoreFailures":
+    def fail(self, name: str, present: Collection[str], now: float) -> "RestoreFailures":
         """Count one more, of the snapshot of this name; `present` are those that there are."""
         failed = self.failed | {name}
         if self.count + 1 < FAILURES_OF_SNAPSHOTS:
-            return RestoreFailures(self.count + 1, failed, self.barred)
-        return RestoreFailures(0, failed, self.barred | {name, *present})
+            return replace(self, count=self.count + 1, failed=failed)
+        return RestoreFailures(0, failed, self.barred | {name, *present}, self.bars + 1, now)
+
+    def is_resting(self, now: float) -> bool:
+        """Whether no snapshot is tried: later ones failed as well, so that it is not the snapshots."""
+        if self.bars < 2:
+            return False
+        pause = min(FIRST_REST * (1 << min(self.bars - 2, 10)), LONGEST_REST)
+        return now - self.barred_at < pause.total_seconds()
 
     def succeed(self, name: str) -> "RestoreFailures":
         """A member that was restored from this one is a standby."""
@@ -78,4 +93,4 @@ class RestoreFailures:
 
     def keep(self, present: Collection[str]) -> "RestoreFailures":
         """Forget the names of those that are gone; that they failed still counts."""
-        return RestoreFailures(self.count, self.failed & {*present}, self.barred & {*present})
+        return replace(self, failed=self.failed & {*present}, barred=self.barred & {*present})

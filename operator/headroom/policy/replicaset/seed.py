@@ -57,7 +57,7 @@ def check_volume(member: Member, context: StageContext) -> StageVerdict | None:
     if age <= timeouts.CLAIM_NOTICE:
         return _seeding(Reason.IN_PROGRESS, f"claim {claim.name} waits for a volume")
     if claim.restored_from:
-        return _check_restored_volume(claim, context)
+        return _check_restored_volume(claim, pod, context)
     # The scheduler may only repeat that the claim is unbound, which the message says already.
     why = f": {pod.unschedulable}" if pod and pod.unschedulable and "unbound" not in pod.unschedulable else ""
     message = (
@@ -67,9 +67,11 @@ def check_volume(member: Member, context: StageContext) -> StageVerdict | None:
     return _seeding(Reason.VOLUME_NOT_BOUND, message, is_failed=age > timeouts.PLACE_LIMIT)
 
 
-def _check_restored_volume(claim: ClaimFacts, context: StageContext) -> StageVerdict:
+def _check_restored_volume(claim: ClaimFacts, pod: PodFacts | None, context: StageContext) -> StageVerdict:
     """The driver says only in an event of the claim what it waits for, or what is wrong, and events are not read."""
     name, age = claim.restored_from, context.now - claim.created_at
+    # With late binding the driver only begins once there is a node, which may have to be added first.
+    begun_at = max(claim.created_at, pod.scheduled_at) if pod and pod.scheduled_at else claim.created_at
     if context.snapshots is not None and name not in context.snapshots:
         message = f"snapshot {name} was deleted before claim {claim.name} had its volume"
         return _seeding(Reason.SNAPSHOT_GONE, message, is_failed=True)
@@ -77,7 +79,7 @@ def _check_restored_volume(claim: ClaimFacts, context: StageContext) -> StageVer
         f"claim {claim.name} has waited {age.total_seconds():.0f} s for a volume from snapshot {name}; "
         f"`kubectl describe pvc {claim.name}` shows what the driver says"
     )
-    if age <= timeouts.RESTORE_LIMIT:
+    if context.now - begun_at <= timeouts.RESTORE_LIMIT:
         return _seeding(Reason.SEEDING, message)
     return _seeding(Reason.RESTORE_STALLED, message, is_failed=True)
 
@@ -174,7 +176,8 @@ def _check_mount(member: Member, pod: PodFacts, context: StageContext) -> StageV
     """A driver that cannot attach or mount what it has restored says so in an event of the pod only."""
     restored_from = member.claim.restored_from if member.claim is not None else ""
     is_new = pod.role is Role.PROVISIONING and pod.seed.exit_code is None and pod.seed.waiting in BEFORE_VOLUMES
-    if not (restored_from and is_new and context.now - pod.created_at > timeouts.RESTORE_LIMIT):
+    begun_at = pod.scheduled_at or pod.created_at
+    if not (restored_from and is_new and context.now - begun_at > timeouts.RESTORE_LIMIT):
         return _seeding(Reason.IN_PROGRESS, f"pod {pod.name} is starting")
     message = (
         f"pod {pod.name} has not started on its volume from snapshot {restored_from}; "

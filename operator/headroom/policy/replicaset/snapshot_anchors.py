@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from headroom.model.conditions import Finding
 from headroom.model.database import SlotFacts
@@ -13,8 +14,13 @@ from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import STAGE_ORDER, Member
 from headroom.policy.replicaset.snapshot_need import Scene
 from headroom.policy.replicaset.snapshot_state import count_kept, keeps_nothing
+from headroom.policy.replicaset.targets import Targets
 from headroom.reasons import Reason
 
+ANCHOR_WAITS = timedelta(minutes=1)
+"""How long a new anchor waits for its source, which has to receive what it begins with."""
+NEW_SHARE = 0.5
+"""What a slot may keep at most when its snapshot is taken, as a part of its cap: at `DUE_SHARE` the next one is due."""
 TOUCH_SHARE = 1 / 3
 """Of the time after which the primary gives up a slot: two touches may fail or come late."""
 
@@ -51,11 +57,35 @@ def find_held(scene: Scene) -> set[str]:
     return held
 
 
+def is_crowded(scene: Scene, targets: Targets) -> bool:
+    """Whether a replica that the spec asks for gets no slot on the primary, and no anchor is on its way out."""
+    server, held = scene.primary.view.server, find_held(scene)
+    most = parse_count(server.settings.get("max_replication_slots", "")) if server is not None else None
+    is_full = server is not None and most is not None and server.slots_used >= most
+    is_going = bool(scene.state.ending) or any(slot.name not in held for slot in scene.facts.anchors)
+    return is_full and not is_going and len(scene.staying) < targets.wanted
+
+
 def is_recent(slot: SlotFacts, scene: Scene) -> bool:
     """Whether an anchor that nobody uses was reserved a moment ago; an older one keeps more WAL than is needed."""
     begun_at = parse_incarnation(find_incarnation(slot.name))
-    is_young = begun_at is not None and scene.now.wall - begun_at <= timeouts.ANCHOR_UNUSED
+    is_young = begun_at is not None and scene.now.wall - begun_at <= ANCHOR_WAITS
     return is_young and not keeps_nothing(slot)
+
+
+def find_too_wide(slot: SlotFacts, scene: Scene) -> Finding | None:
+    """Why no snapshot is taken with a new anchor. It keeps WAL from the primary's last checkpoint on: if that is long
+    ago, the snapshot would be given up, and the next one be due, as soon as it is there.
+    """
+    cap, kept = scene.wal_cap, count_kept(slot, scene.primary.position.lsn)
+    if cap is None or kept <= NEW_SHARE * cap:
+        return None
+    message = (
+        f"no snapshot is taken: its slot would keep {describe_bytes(kept)} of WAL from the beginning, all since the "
+        f"primary's last checkpoint, and {describe_bytes(cap)} are allowed; it is tried again: raise "
+        "provisioning.maxSlotWAL, or lower max_wal_size of the primary"
+    )
+    return Finding(Reason.SNAPSHOT_FAILED, message)
 
 
 def find_over_cap(scene: Scene) -> Iterator[Removal]:

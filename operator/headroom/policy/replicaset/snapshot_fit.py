@@ -12,6 +12,7 @@ from headroom.policy.replicaset.snapshot_state import (
     BARRED,
     count_kept,
     describe_lost_anchor,
+    find_advance,
     find_fork_problem,
     keeps_nothing,
 )
@@ -94,8 +95,8 @@ def _check_anchor(_: SnapshotFacts, stamps: Stamps, fit: Fit) -> str:
         return f"has no anchor any more: slot {stamps.anchor} is gone, and the primary need not keep its WAL"
     if keeps_nothing(anchor) or anchor.restart_lsn is None:
         return f"needs WAL that is not kept: {describe_lost_anchor(stamps.anchor, anchor)}"
-    if anchor.restart_lsn > stamps.from_lsn:
-        return f"needs WAL from {stamps.from_lsn}, and slot {stamps.anchor} keeps it from {anchor.restart_lsn}"
+    if advanced := find_advance(anchor, stamps):
+        return advanced
     kept = count_kept(anchor, fit.position.lsn)
     if fit.wal_cap is not None and kept > fit.wal_cap:
         return f"is {describe_bytes(kept)} of WAL behind, and a slot may keep {describe_bytes(fit.wal_cap)}"

@@ -68,9 +68,19 @@ class Scene:
         return snapshots is not None and snapshots.consistency is Consistency.STOPPED
 
     @property
+    def is_taking(self) -> bool:
+        """A snapshot is being taken."""
+        return bool(self.sources or self.state.begun)
+
+    @property
+    def is_clearing(self) -> bool:
+        """One that was given up is still there: nobody knows whether that will end."""
+        return any(not each.is_ready for each in self.state.ending)
+
+    @property
     def is_under_way(self) -> bool:
-        """A snapshot is being taken, or one that was given up is still there: nobody knows whether that will end."""
-        return bool(self.sources or self.state.begun or any(not each.is_ready for each in self.state.ending))
+        """No other snapshot can be begun now."""
+        return self.is_taking or self.is_clearing
 
     @property
     def is_backing_off(self) -> bool:
@@ -122,7 +132,7 @@ def decide_need(scene: Scene, targets: Targets) -> SnapshotNeed:
         return SnapshotNeed()
     problem = _find_problem(scene, targets)
     lsn = scene.primary.position.lsn
-    why = "" if scene.is_under_way else find_due(scene.state, scene.facts, scene.bounds, lsn, scene.now.wall)
+    why = "" if scene.is_taking else find_due(scene.state, scene.facts, scene.bounds, lsn, scene.now.wall)
     if not why or problem is not None or not targets.is_acting:
         return SnapshotNeed(why=why, problem=problem)
     wait = _find_wait(scene, targets)
@@ -173,6 +183,9 @@ def _find_shortage(scene: Scene, targets: Targets) -> Finding | None:
 def _find_wait(scene: Scene, targets: Targets) -> str:
     """What the next snapshot waits for; empty if it may be begun now."""
     staying = scene.staying
+    if scene.is_clearing:
+        # Its source starts again meanwhile, and is kept for the next attempt.
+        return "one that was given up is still being deleted"
     if scene.is_backing_off:
         return "the last one failed a moment ago"
     if scene.memory.is_young(scene.now.monotonic):

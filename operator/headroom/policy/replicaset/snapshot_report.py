@@ -54,12 +54,10 @@ def _find_trouble(spec: ReplicaSetSpec, scene: Scene, need: SnapshotNeed) -> Fin
 def _describe_pending(scene: Scene, need: SnapshotNeed) -> str:
     begun = next(iter(scene.state.begun), None)
     if begun is not None:
-        return f"{begun.name} is not ready yet"
+        return f"{begun.name} is {'taken, and ' if begun.cut_at is not None else ''}not ready yet"
     source = next((claim for _, claim in scene.sources), None)
     if source is not None:
         return f"{source.name} is stopped for {source.snapshot}"
-    if scene.is_under_way:
-        return "a snapshot that was given up is still being deleted"
     what = f"another one is due: {need.why}" if scene.state.usable else "none was taken yet"
     if need.wait:
         return f"{what}; it waits, since {need.wait}"

@@ -94,8 +94,10 @@ def find_problem(
     if server is not None and stamps.major != server.major:
         return f"it is of PostgreSQL {stamps.major}, and the primary is {server.major}"
     anchor = find_anchor(facts, stamps.anchor)
-    if keeps_nothing(anchor):
+    if anchor is None or keeps_nothing(anchor):
         return describe_lost_anchor(stamps.anchor, anchor)
+    if advanced := find_advance(anchor, stamps):
+        return f"it {advanced}"
     if stamps.timeline != primary.position.timeline and not snapshot.is_whole:
         return f"it was begun on timeline {stamps.timeline}, and the primary is on {primary.position.timeline}"
     problem = find_fork_problem(stamps, primary.position, history)
@@ -139,6 +141,13 @@ def describe_lost_anchor(name: str, anchor: SlotFacts | None) -> str:
         if anchor is not None and anchor.is_lost
         else f"the slot {name} that kept its WAL is gone"
     )
+
+
+def find_advance(anchor: SlotFacts, stamps: Stamps) -> str:
+    """Whether somebody has moved the anchor on, as whoever copies slots to a new primary does; as a predicate."""
+    if anchor.restart_lsn is None or anchor.restart_lsn <= stamps.from_lsn:
+        return ""
+    return f"needs WAL from {stamps.from_lsn}, and slot {stamps.anchor} keeps it from {anchor.restart_lsn}"
 
 
 def find_bounds(spec: ReplicaSetSpec, wal_cap: int | None, barred: frozenset[str] = frozenset()) -> Bounds | None:

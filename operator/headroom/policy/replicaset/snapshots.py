@@ -20,7 +20,9 @@ from headroom.policy.replicaset.snapshot_anchors import (
     drop_unused,
     find_held,
     find_over_cap,
+    find_too_wide,
     find_touched,
+    is_crowded,
     is_read_from,
     is_recent,
 )
@@ -44,7 +46,7 @@ class Taking:
 @dataclass(frozen=True, slots=True)
 class Release:
     """A source that is not needed any more: it goes, or it starts again. `failure` says what went wrong, if anything;
-    `is_taken`: its snapshot can be restored.
+    `is_taken`: its snapshot has its data.
     """
 
     member: str
@@ -57,13 +59,15 @@ class Release:
 class SnapshotPlan:
     """The steps of this pass.
 
-    `reserves`: an anchor is created. `choose` names a source on its claim, `stop` deletes the pods of sources, `create`
-    takes snapshots, `stamp` writes where the WAL of a ready one ends at most, `release` gives sources back. `delete`
-    and `drop` remove snapshots and anchors, `touch` keeps slots that nobody uses yet from being given up.
+    `reserves`: an anchor is created; `failure`: the one that there is cannot be used, and why. `choose` names a source
+    on its claim, `stop` deletes the pods of sources, `create` takes snapshots, `stamp` writes where the WAL of a ready
+    one ends at most, `release` gives sources back. `delete` and `drop` remove snapshots and anchors, `touch` keeps
+    slots that nobody uses yet from being given up.
     """
 
     need: SnapshotNeed = field(default_factory=SnapshotNeed)
     reserves: bool = False
+    failure: Finding | None = None
     choose: Taking | None = None
     stop: tuple[str, ...] = ()
     create: tuple[Taking, ...] = ()
@@ -85,7 +89,7 @@ def decide_snapshots(scene: Scene, need: SnapshotNeed, plan: Plan, targets: Targ
     for member, claim in scene.sources:
         if member.name not in leaving:
             steps = _move_source(steps, scene, member, claim, targets)
-    steps = replace(steps, stamp=tuple(_find_stamped(scene)), delete=tuple(_find_deleted(scene)))
+    steps = replace(steps, stamp=tuple(_find_stamped(scene)), delete=tuple(_find_deleted(scene, targets)))
     steps, held = _begin(steps, scene, plan, targets)
     unused = [slot for slot in scene.facts.anchors if slot.name not in {*held, *given_up}]
     return replace(steps, drop=(*over_cap, *(drop_unused(slot) for slot in unused)))
@@ -101,7 +105,8 @@ def _move_source(
 ) -> SnapshotPlan:
     """The next step of a source, whose snapshot may be there or not."""
     state, name, facts = scene.state, claim.snapshot, member.facts
-    if any(each.name == name for each in (*state.usable, *state.undecided)):
+    cut = (each for each in state.begun if each.cut_at is not None)
+    if any(each.name == name for each in (*state.usable, *state.undecided, *cut)):
         entry = Release(member.name, goes=len(scene.staying) >= targets.wanted, is_taken=True)
         return replace(steps, release=(*steps.release, entry))
     if any(each.name == name for each in state.ending):
@@ -152,14 +157,17 @@ def _find_stuck(scene: Scene, member: EvaluatedMember, claim: ClaimFacts, stamps
 
 
 def _find_stamped(scene: Scene) -> Iterator[tuple[str, Lsn]]:
-    """Snapshots of running members that are ready: what their volumes have was flushed before that."""
+    """Snapshots of running members that are cut: what their volumes had then was flushed before now."""
     for each in scene.state.begun:
-        if each.is_ready and each.stamps is not None and each.stamps.consistency != STOPPED:
+        is_cut, stamps = each.is_ready or each.cut_at is not None, each.stamps
+        if is_cut and stamps is not None and stamps.to_lsn is None and stamps.consistency != STOPPED:
             yield each.name, scene.primary.position.lsn
 
 
-def _find_deleted(scene: Scene) -> Iterator[Removal]:
-    """Snapshots that nobody can use, that take too long, and more than are kept; none that a member starts from."""
+def _find_deleted(scene: Scene, targets: Targets) -> Iterator[Removal]:
+    """Snapshots that nobody can use, that take too long, and more than are kept, or that there are slots for; none that
+    a member starts from.
+    """
     snapshots = scene.spec.provisioning.snapshots
     keep = snapshots.keep if snapshots is not None else 0
     for each, why in scene.state.unusable:
@@ -173,6 +181,11 @@ def _find_deleted(scene: Scene) -> Iterator[Removal]:
         if not is_read_from(scene, each.name):
             why = "there are newer ones" if keep else "provisioning.snapshots is not set"
             yield Removal(each.name, Finding(Reason.SNAPSHOT_DROPPED, f"{each.name} is deleted: {why}"))
+    kept = reversed(scene.state.usable[:keep])
+    oldest = next((each for each in kept if not is_read_from(scene, each.name)), None)
+    if oldest is not None and is_crowded(scene, targets):
+        why = "a replica that the spec asks for needs its slot; raise max_replication_slots of the primary to keep both"
+        yield Removal(oldest.name, Finding(Reason.SNAPSHOT_DROPPED, f"{oldest.name} is deleted: {why}"))
 
 
 def _find_end_of_begun(scene: Scene, snapshot: SnapshotFacts) -> Finding | None:
@@ -181,11 +194,14 @@ def _find_end_of_begun(scene: Scene, snapshot: SnapshotFacts) -> Finding | None:
     claims = [member.facts.claim for member in scene.members if member.facts.claim is not None]
     if scene.bounds is None:
         return Finding(Reason.SNAPSHOT_DROPPED, f"{name} is deleted: provisioning.snapshots is not set")
-    if stamps is not None and stamps.consistency == STOPPED and not any(claim.snapshot == name for claim in claims):
-        return Finding(Reason.SNAPSHOT_FAILED, f"{name} is deleted: it was not ready when its source started again")
-    if scene.now.wall - snapshot.created_at <= timeouts.SNAPSHOT_LIMIT or snapshot.is_ready:
+    is_released = not any(claim.snapshot == name for claim in claims)
+    if stamps is not None and stamps.consistency == STOPPED and is_released and snapshot.cut_at is None:
+        return Finding(Reason.SNAPSHOT_FAILED, f"{name} is deleted: it was not taken when its source started again")
+    # One that is being uploaded keeps nobody from anything, until it would be too old to be of use.
+    limit = timeouts.SNAPSHOT_LIMIT if snapshot.cut_at is None else max(scene.bounds.age, timeouts.SNAPSHOT_LIMIT)
+    if scene.now.wall - snapshot.created_at <= limit or snapshot.is_ready:
         return None
-    minutes = timeouts.SNAPSHOT_LIMIT.total_seconds() / 60
+    minutes = limit.total_seconds() / 60
     error = describe_error(snapshot)
     what = f"{name} was not ready in {minutes:.0f} minutes" if error is None else error.message
     message = f"{what}; it is deleted and tried again: check the CSI driver and the snapshot controller"
@@ -202,6 +218,9 @@ def _begin(steps: SnapshotPlan, scene: Scene, plan: Plan, targets: Targets) -> t
     if not free:
         return replace(steps, reserves=True), held
     anchor = max(free, key=lambda slot: slot.name)
+    too_wide = find_too_wide(anchor, scene)
+    if too_wide is not None:
+        return replace(steps, failure=too_wide), held
     taking = _take(scene, source, anchor)
     if taking is not None and scene.is_stopping:
         steps = replace(steps, choose=taking)

@@ -10,7 +10,7 @@ from headroom.policy.replicaset.failover import has_not_followed
 from headroom.policy.replicaset.members import Check, Member, StageContext, StageVerdict
 from headroom.policy.replicaset.replay_lag import describe_lag, describe_pause, is_beyond
 from headroom.policy.replicaset.seed import check_pod, check_reach, check_seed, check_volume
-from headroom.policy.replicaset.stream_loss import find_stream_loss
+from headroom.policy.replicaset.stream_loss import find_held_vacuum, find_stream_loss
 from headroom.policy.replicaset.termination_cause import describe_end
 from headroom.reasons import Reason
 
@@ -39,12 +39,15 @@ def _check_retired(member: Member, _: StageContext) -> StageVerdict | None:
 
 
 def _check_source(member: Member, context: StageContext) -> StageVerdict | None:
-    """While it is stopped its slot keeps WAL like any other: a volume that cannot follow any more is of no use."""
+    """While it is stopped its slot keeps WAL and holds back vacuum like any other, also in a set that is paused."""
     if not member.is_source or member.claim is None:
         return None
     if context.has_primary and member.slot is not None and member.slot.is_lost:
         message = f"{member.slot.describe_loss()} (the member was stopped for a snapshot)"
         return StageVerdict(Stage.RETIRED, Reason.SLOT_LOST, message, is_failed=True)
+    held = find_held_vacuum(member, timeouts.SOURCE_XMIN_LIMIT) if context.has_primary else None
+    if held is not None:
+        return StageVerdict(Stage.RETIRED, held.reason, held.message, is_failed=True)
     message = f"it is stopped for snapshot {member.claim.snapshot}, and not one of those that the spec asks for"
     return _check_kept_wal(member, context) or StageVerdict(Stage.RETIRED, Reason.SNAPSHOT_SOURCE, message)
 

@@ -75,7 +75,7 @@ def find_stream_loss(
     if member.broken_seconds >= max(timeouts.STREAM_LOSS_LIMIT, longest_wait).total_seconds():
         message = f"it has not streamed for {member.broken_seconds:.0f} s while others do"
         return Finding(Reason.NOT_STREAMING, message)
-    return _find_held_vacuum(member, longest_wait)
+    return find_held_vacuum(member, longest_wait)
 
 
 def _describe_gap(member: Member, flush_lsn: int | None) -> str:
@@ -93,7 +93,7 @@ def _describe_gap(member: Member, flush_lsn: int | None) -> str:
     return ""
 
 
-def _find_held_vacuum(member: Member, longest_wait: timedelta) -> Finding | None:
+def find_held_vacuum(member: Member, longest_wait: timedelta) -> Finding | None:
     """An unused slot that holds back vacuum harms the primary; a server that is starting may still use it."""
     slot, limit = member.slot, max(timeouts.IDLE_XMIN_LIMIT, longest_wait).total_seconds()
     if slot is None or slot.is_active or not slot.has_xmin or member.slot_idle_seconds < limit:

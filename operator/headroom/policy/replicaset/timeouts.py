@@ -78,10 +78,10 @@ POD_PATIENCE = timedelta(minutes=1)
 """A pod that outlives its grace period by this is on a node that does not answer: Kubernetes keeps it, not we."""
 
 SNAPSHOT_LIMIT = timedelta(minutes=10)
-"""A snapshot that is not ready by then is given up and taken again. Not sooner: its driver tries again by itself, and
+"""A snapshot that is not taken by then is given up and taken again. Not sooner: its driver tries again by itself, and
 the controller of a driver may be away for some minutes."""
-ANCHOR_UNUSED = timedelta(minutes=1)
-"""An anchor without a snapshot that is older than this keeps more WAL than the next snapshot needs."""
+SOURCE_XMIN_LIMIT = SNAPSHOT_LIMIT + timedelta(minutes=1)
+"""No attempt needs a stopped source for longer, and its slot may hold back vacuum on the primary."""
 SLOT_TOUCH = timedelta(minutes=1)
 """PostgreSQL 18 may give up slots that nobody uses (idle_replication_slot_timeout): those that we need are touched so
 often, or more often where less than three times as long is set there."""

@@ -67,6 +67,7 @@ def parse_pod(manifest: Manifest) -> PodFacts:
         is_ready=_condition(status, "Ready").get("status") == "True",
         is_deleting="deletionTimestamp" in metadata,
         ends_at=parse_time(metadata.get("deletionTimestamp")),
+        scheduled_at=_scheduled_at(status),
         ip=status.get("podIP", ""),
         node=manifest.get("spec", {}).get("nodeName", ""),
         has_tls=has_given or bool(authority),
@@ -127,6 +128,7 @@ def parse_snapshot(manifest: Manifest) -> SnapshotFacts:
         resource_version=metadata["resourceVersion"],
         created_at=parse_time(metadata.get("creationTimestamp")) or NEVER,
         claim=(manifest.get("spec", {}).get("source") or {}).get("persistentVolumeClaimName") or "",
+        cut_at=parse_time(status.get("creationTime")),
         is_ready=status.get("readyToUse") is True,
         is_deleting="deletionTimestamp" in metadata,
         size=_parse_size(status.get("restoreSize")),
@@ -209,6 +211,11 @@ def _parse_container(statuses: Iterable[Mapping[str, Any]], name: str) -> Contai
 
 def _condition(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return next((entry for entry in status.get("conditions", ()) if entry.get("type") == name), {})
+
+
+def _scheduled_at(status: Mapping[str, Any]) -> datetime | None:
+    scheduled = _condition(status, "PodScheduled")
+    return parse_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None
 
 
 def _unschedulable(status: Mapping[str, Any]) -> str:

@@ -15,7 +15,13 @@ from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.copies import Copies, CopyMemory
 from headroom.policy.replicaset.copy_estimate import ASSUMED_BYTES_PER_SECOND, CopyEstimate, WalHistory, find_excess
 from headroom.policy.replicaset.copy_plan import decide_copies
-from headroom.policy.replicaset.copy_progress import SYNC_PHASE, begin_copy, estimate_seconds, observe_copies
+from headroom.policy.replicaset.copy_progress import (
+    SYNC_PHASE,
+    CopyProgress,
+    begin_copy,
+    estimate_seconds,
+    observe_copies,
+)
 from headroom.policy.replicaset.facts import MemberFacts
 from headroom.policy.replicaset.members import Member
 from headroom.policy.replicaset.plan import decide_plan
@@ -57,8 +63,10 @@ def source_pod(**changes: Any) -> PodFacts:
     return make_pod(Role.STANDBY, **{**known, **changes})
 
 
-def observe(*found: MemberFacts, memory: CopyMemory | None = None) -> CopyMemory:
-    return (memory or CopyMemory()).observe(found, {}, ())
+def observe(
+    *found: MemberFacts, memory: CopyMemory | None = None, copies: dict[str, CopyProgress] | None = None
+) -> CopyMemory:
+    return (memory or CopyMemory()).observe(found, copies or {}, ())
 
 
 def source(**changes: Any) -> MemberFacts:
@@ -217,6 +225,22 @@ def test_the_rest_is_told_by_the_rate_of_the_last_minute() -> None:
     assert estimate_seconds(copy, streamed(1, phase="estimating backup size")) is None
     again = copy.observe(("streaming database files", MIB), 120.0)
     assert again.rate is None, "another try is measured anew"
+
+
+def test_how_slow_a_copy_became_that_came_to_nothing_says_nothing_about_the_next() -> None:
+    """Else no copy would ever be begun, and nothing measured: the primary writes more than slots keep in that time."""
+    found = make_found(1, pod=copying_pod(), claim=make_claim(name=NAME))
+    copy, memory = begin_copy(("streaming database files", 0), 0.0), CopyMemory()
+    for second in range(120):
+        copy = copy.observe(("streaming database files", min(second, 40) * 200 * MIB), float(second))
+        memory = observe(found, memory=memory, copies={"u1": copy})
+    assert memory.rate is not None
+    assert memory.rate < 10 * MIB, "while it runs"
+    assert observe(memory=memory).rate is None
+    done = replace(found, pod=copying_pod(seed={"is_running": False, "is_done": True, "exit_code": 0}))
+    kept = observe(done, memory=memory)
+    assert kept.rate == memory.rate, "it is how fast a whole copy went"
+    assert observe(memory=kept).rate == memory.rate
 
 
 def member_with(backup: BackupProgress | None, **changes: Any) -> Member:

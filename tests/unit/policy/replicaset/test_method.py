@@ -264,7 +264,7 @@ def test_the_assumed_time_of_a_copy_knows_the_rate_that_is_allowed() -> None:
 def test_the_newest_comes_first_and_one_that_failed_last() -> None:
     facts = facts_of(SNAPSHOT, NEWER)
     assert choose_method(spec_of(), facts, SetMemory()).snapshot == NEWER
-    once = SetMemory().record_restore_failure(NEWER.name, ["store-s-1", "store-s-2"])
+    once = SetMemory().record_restore_failure(NEWER.name, ["store-s-1", "store-s-2"], 0.0)
     assert choose_method(spec_of(), facts, once).snapshot == SNAPSHOT
     alone = choose_method(spec_of(), facts_of(NEWER), once)
     assert alone.snapshot == NEWER, "once is no reason to give it up"
@@ -274,21 +274,36 @@ def test_two_failures_bar_what_there_is_and_a_later_one_is_taken() -> None:
     present = [SNAPSHOT.name, NEWER.name]
     memory = SetMemory()
     for name in (NEWER.name, SNAPSHOT.name):
-        memory = memory.record_restore_failure(name, present)
+        memory = memory.record_restore_failure(name, present, 0.0)
     found = choose_method(spec_of(), facts_of(SNAPSHOT, NEWER), memory)
     assert found.why == "no snapshot fits: store-s-2 was there when two restores in a row had failed"
     latest = replace(SNAPSHOT, name="store-s-3", created_at=NOW + timedelta(hours=2))
     assert choose_method(spec_of(), facts_of(SNAPSHOT, NEWER, latest), memory).snapshot == latest
 
 
+def test_where_later_snapshots_fail_too_none_is_tried_for_a_while() -> None:
+    """Else each new replica of a set whose driver restores nothing would come twenty minutes late, for ever."""
+    memory, hour = SetMemory(), 3600.0
+    for bars, hours in ((1, 0.0), (2, 1.0), (3, 2.0), (9, 24.0)):
+        while memory.restore_failures.bars < bars:
+            memory = memory.record_restore_failure("store-s-0", ["store-s-0"], 0.0)
+        for at, method in ((hours * hour - 1, Method.BASE_BACKUP), (hours * hour, Method.VOLUME_SNAPSHOT)):
+            facts = facts_of(primary=replace(primary(), marks=(make_mark(at, HERE, 1),)))
+            if at >= 0:
+                assert choose_method(spec_of(), facts, memory).method is method
+            assert choose_method(spec_of("VolumeSnapshot"), facts, memory).snapshot == SNAPSHOT, "it has nothing else"
+    memory = memory.record_acceptance(7.0, restored_from="store-s-1")
+    assert choose_method(spec_of(), facts_of(), memory).snapshot == SNAPSHOT
+
+
 def test_failures_count_in_a_row_also_of_snapshots_that_are_gone() -> None:
-    failures = RestoreFailures().fail("a", ["a", "b"]).keep(["b"])
+    failures = RestoreFailures().fail("a", ["a", "b"], 0.0).keep(["b"])
     assert (failures.count, failures.failed) == (1, frozenset())
     assert failures.succeed("b").count == 0
-    barred = failures.fail("b", ["b", "c"])
+    barred = failures.fail("b", ["b", "c"], 9.0)
     assert (barred.count, barred.barred) == (0, {"b", "c"})
     assert barred.succeed("c").barred == {"b"}
-    assert barred.keep(["d"]) == RestoreFailures()
+    assert barred.keep(["d"]) == RestoreFailures(bars=1, barred_at=9.0)
 
 
 def test_another_spec_tries_them_again() -> None:
@@ -385,6 +400,22 @@ def test_a_volume_that_does_not_come_ends_the_attempt(
     verdict = check_volume(restoring(claim=claim), around)
     assert verdict is not None
     assert (verdict.reason, verdict.is_failed) == want
+
+
+@pytest.mark.parametrize(("minutes", "is_failed"), [(9, False), (11, True)])
+def test_the_time_until_a_node_was_added_is_not_the_drivers(minutes: int, is_failed: bool) -> None:
+    """An autoscaler takes ten minutes for a node: the attempt must not end in the second in which that is there."""
+    made, placed = NOW - timedelta(minutes=25), NOW - timedelta(minutes=minutes)
+    pod = make_pod(Role.PROVISIONING, seed=ContainerFacts(), server=ContainerFacts(), created_at=made)
+    member = restoring(pod=replace(pod, scheduled_at=placed), claim=replace(CLAIM, created_at=made))
+    around = replace(near(), snapshots=frozenset({"store-s-1"}))
+    verdict = check_volume(member, around)
+    assert verdict is not None
+    assert verdict.is_failed is is_failed
+    bound = replace(member, claim=replace(CLAIM, created_at=made, is_bound=True))
+    verdict = check_seed(bound, around)
+    assert verdict is not None
+    assert verdict.is_failed is is_failed
 
 
 def test_a_deleted_snapshot_is_nothing_to_a_claim_that_has_its_volume() -> None:

@@ -118,6 +118,14 @@ class Play:
         self.spec = parse_spec(ReplicaSetSpec, body)
         return self
 
+    def with_server(self, slots_used: int = 0, **settings: str) -> "Play":
+        """With so many slots in use on the primary, and these settings of it."""
+        assert self.facts.primary is not None
+        server = replace(SERVER, slots_used=slots_used, settings={**SERVER.settings, **settings})
+        view = replace(self.facts.primary.view, server=server)
+        self.facts = replace(self.facts, primary=replace(self.facts.primary, view=view))
+        return self
+
     @property
     def scene(self) -> Scene:
         found = build_scene(self.spec, self.facts, self.members, self.memory, wal_cap=512 * MIB, now=AT)
@@ -157,7 +165,7 @@ class Play:
     ],
 )
 def test_another_is_due_at_four_fifths_of_each_bound(found: SnapshotFacts, why: str) -> None:
-    need = Play(*WHOLE, snapshots=(found,), anchors=(anchor(),)).need
+    need = Play(*WHOLE, snapshots=(found,), anchors=(anchor(lsn=FLUSH - 90 * MIB),)).need
     assert why in need.why
     assert bool(need.why) is bool(why)
 
@@ -171,12 +179,12 @@ def test_it_is_still_fresh_while_the_next_one_is_due() -> None:
 
 
 def test_thirty_percent_of_a_small_volume_are_the_bound() -> None:
-    behind = snapshot(stamps=stamps(from_lsn=Lsn(FLUSH - 900 * MIB)))
+    behind = snapshot(stamps=stamps(from_lsn=Lsn(FLUSH - 350 * MIB)))
     wide = {"maxWALBehind": "4Gi"}
-    play = Play(*WHOLE, snapshots=(behind,), anchors=(anchor(),), wanted=wide)
+    play = Play(*WHOLE, snapshots=(behind,), anchors=(anchor(lsn=FLUSH - 360 * MIB),), wanted=wide)
     assert not play.need.why, "10 GiB: 3 GiB"
     play.spec = play.spec.model_copy(update={"storage": play.spec.storage.model_copy(update={"size": 1024 * MIB})})
-    assert "900 MiB" in play.need.why
+    assert "350 MiB" in play.need.why
 
 
 def test_an_anchor_that_will_soon_keep_too_much_makes_it_due() -> None:
@@ -229,6 +237,14 @@ def test_a_later_timeline_is_reached_if_it_forked_off_after_all_that_the_volume_
 def test_one_with_an_anchor_whose_wal_is_lost_is_of_no_use() -> None:
     play = Play(*WHOLE, snapshots=(snapshot(),), anchors=(anchor(wal_status="lost"),))
     assert [entry.name for entry in play.steps.delete] == ["store-s-a"]
+
+
+def test_one_whose_anchor_was_moved_on_is_of_no_use_and_another_is_due() -> None:
+    """As by a failover manager that copies slots, each further than it was, to the new primary."""
+    play = Play(*WHOLE, snapshots=(snapshot(),), anchors=(anchor(lsn=FLUSH + 1),))
+    assert [entry.name for entry in play.steps.delete] == ["store-s-a"]
+    assert play.shown[0] is Truth.FALSE
+    assert play.need.why
 
 
 # One member more.
@@ -403,6 +419,21 @@ def test_first_the_anchor_then_the_source() -> None:
     assert (known.system_identifier, known.timeline, known.major) == (SYSTEM, 1, 17)
 
 
+@pytest.mark.parametrize(("kept", "fits"), [(256, True), (257, False), (600, False)])
+def test_an_anchor_that_keeps_too_much_from_the_beginning_ends_the_attempt(kept: int, fits: bool) -> None:
+    """It begins where the primary's last checkpoint did, and the cap is 512 MiB."""
+    wide = anchor(INCARNATION, lsn=FLUSH - kept * MIB)
+    for wanted in ({}, {"consistency": "Atomic"}):
+        steps = Play(*SPARE, anchors=(wide,), wanted=wanted).steps
+        assert bool(steps.choose or steps.create) is fits
+        assert (steps.failure is None) is fits
+        assert not steps.reserves
+        if not fits:
+            assert {entry.name for entry in steps.drop} == {wide.name}
+            assert steps.failure is not None
+            assert "raise provisioning.maxSlotWAL" in steps.failure.message
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -529,6 +560,41 @@ def test_a_source_whose_slot_keeps_too_much_is_retired_and_is_no_failed_attempt(
 # The object.
 
 
+@pytest.mark.parametrize(("seconds", "is_failed"), [(600.0, False), (661.0, True)])
+@pytest.mark.parametrize("is_acting", [True, False])
+def test_a_source_that_holds_back_vacuum_for_long_is_retired_also_in_a_paused_set(
+    seconds: float, is_failed: bool, is_acting: bool
+) -> None:
+    held = source(slot=make_slot(is_active=False, has_xmin=True), slot_idle_seconds=seconds)
+    play = Play(*WHOLE, held, anchors=(anchor(INCARNATION),), is_acting=is_acting)
+    assert [entry.name for entry in play.plans()[0].retire] == (["store-2-a"] if is_failed else [])
+    free = source(slot=make_slot(is_active=False), slot_idle_seconds=seconds)
+    assert Play(*WHOLE, free, anchors=(anchor(INCARNATION),)).plans()[0].retire == ()
+
+
+def test_a_source_goes_once_its_snapshot_is_cut_however_long_the_driver_uploads_it() -> None:
+    """Block stores of clouds need minutes to hours for that, and the volume may change meanwhile."""
+    cut = begun(INCARNATION, cut_at=NOW - timedelta(minutes=29), created_at=NOW - timedelta(minutes=30))
+    play = Play(*WHOLE, source(), snapshots=(cut,), anchors=(anchor(INCARNATION),))
+    assert [(entry.goes, entry.failure, entry.is_taken) for entry in play.steps.release] == [(True, None, True)]
+    released = Play(*WHOLE, snapshots=(cut,), anchors=(anchor(INCARNATION),))
+    assert (released.steps.delete, released.steps.drop, released.need.why) == ((), (), "")
+    assert "taken, and not ready yet" in released.shown[2]
+    late = replace(cut, created_at=NOW - timedelta(minutes=61))
+    [removal] = Play(*WHOLE, snapshots=(late,), anchors=(anchor(INCARNATION),)).steps.delete
+    assert (removal.why.reason, removal.is_failure) == (Reason.SNAPSHOT_NOT_READY, True)
+
+
+def test_atomic_is_stamped_when_it_is_cut_and_only_once() -> None:
+    first = stamps("b", consistency="Atomic", to_lsn=None)
+    cut = begun("b", cut_at=NOW, stamps=first)
+    steps = Play(*WHOLE, snapshots=(cut,), anchors=(anchor("b"),), wanted={"consistency": "Atomic"}).steps
+    assert steps.stamp == ((cut.name, FLUSH),)
+    again = replace(cut, stamps=replace(first, to_lsn=FLUSH))
+    steps = Play(*WHOLE, snapshots=(again,), anchors=(anchor("b"),), wanted={"consistency": "Atomic"}).steps
+    assert (steps.stamp, steps.delete) == ((), ())
+
+
 def test_one_that_is_not_ready_is_waited_for_and_shown() -> None:
     found = (begun(INCARNATION, age=timedelta(minutes=9)),)
     play = Play(*WHOLE, source(), snapshots=found, anchors=(anchor(INCARNATION),))
@@ -555,6 +621,37 @@ def test_a_source_is_given_back_while_its_snapshot_is_being_deleted() -> None:
 def test_one_whose_source_runs_again_is_not_trusted() -> None:
     [removal] = Play(*WHOLE, snapshots=(begun(),), anchors=(anchor(),)).steps.delete
     assert removal.is_failure
+
+
+def test_while_one_that_was_given_up_is_being_deleted_its_source_is_kept_for_the_next_attempt() -> None:
+    """Else each attempt of a driver that is broken, and slow to delete, would cost a copy."""
+    ending = begun(is_deleting=True)
+    for members in (SPARE, (*WHOLE, make_member(Role.PROVISIONING, 2, within=0))):
+        play = Play(*members, snapshots=(ending,), anchors=(anchor(),))
+        plan, steps = play.plans()
+        assert (plan.retire, plan.reserve) == ((), 0)
+        assert (steps.choose, steps.reserves) == (None, False)
+        assert "still being deleted" in play.shown[2]
+    assert Play(*WHOLE, snapshots=(ending,), anchors=(anchor(),)).plans()[0].reserve == 0
+
+
+def test_snapshots_leave_their_slots_to_replicas_that_the_spec_asks_for() -> None:
+    """The oldest goes first, one after the other: a new replica starts from the newest."""
+    old, new = snapshot("a", age=timedelta(minutes=9)), snapshot("b")
+    both = {"snapshots": (old, new), "anchors": (anchor("a"), anchor("b"))}
+    [removal] = Play(*WHOLE, **both, desired=2).with_server(slots_used=10).steps.delete
+    assert removal.name == old.name
+    assert "raise max_replication_slots" in removal.why.message
+    assert not removal.is_failure
+    read = make_member(Role.PROVISIONING, 3, within=0, pod=None, claim=make_claim(restored_from=old.name))
+    [removal] = Play(*WHOLE, read, **both, desired=3).with_server(slots_used=10).steps.delete
+    assert removal.name == new.name
+    assert Play(*WHOLE, **both, desired=2).with_server(slots_used=9).steps.delete == ()
+    assert Play(*WHOLE, **both).with_server(slots_used=10).steps.delete == ()
+    going = {"snapshots": (replace(old, is_deleting=True), new), "anchors": both["anchors"]}
+    assert Play(*WHOLE, **going, desired=2).with_server(slots_used=10).steps.delete == ()
+    left = {"snapshots": (new,), "anchors": both["anchors"]}
+    assert Play(*WHOLE, **left, desired=2).with_server(slots_used=10).steps.delete == ()
 
 
 def test_while_one_is_being_deleted_no_other_is_begun() -> None:
@@ -675,6 +772,17 @@ def test_slots_of_new_members_are_touched_and_those_of_members_that_went_away_ar
 def test_the_slot_of_a_member_that_is_stopped_for_a_snapshot_is_touched() -> None:
     play = giving_up(Play(*WHOLE, source(slot=IDLE), anchors=(anchor(INCARNATION),)), "60")
     assert play.steps.touch == (anchor(INCARNATION).name, "hr_idle")
+
+
+def test_slots_of_members_that_do_not_stream_yet_or_are_stopped_are_touched_too() -> None:
+    """A volume from a snapshot, or a copy from a standby, may take longer than a slot may be idle."""
+    waiting = make_slot(name="hr_0123abcd_4567cdef_3_a", is_active=False)
+    clone = make_member(Role.PROVISIONING, 3, within=0, pod=None, claim=make_claim(name="store-3-a"), slot=waiting)
+    begun_only = replace(clone, claim=None, slot=replace(waiting, name="hr_0123abcd_4567cdef_4_a"))
+    down = standby(1, slot=make_slot(name="hr_0123abcd_4567cdef_1_a", is_active=False))
+    stopped = source(slot=make_slot(name="hr_0123abcd_4567cdef_2_a", is_active=False))
+    play = Play(WHOLE[0], down, stopped, clone, begun_only).with_server(idle_replication_slot_timeout="300")
+    assert set(play.steps.touch) == {f"hr_0123abcd_4567cdef_{ordinal}_a" for ordinal in (2, 3, 4)}
 
 
 def test_without_the_primary_nothing_is_decided() -> None:

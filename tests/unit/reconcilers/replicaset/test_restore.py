@@ -1,5 +1,6 @@
 """New members from snapshots: what is chosen, what is said of it, and what happens when a snapshot is of no use."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from headroom.errors import Refused
 from headroom.model.snapshot import anchor_name
 from headroom.ports.kube import CLAIM, POD, VOLUME_SNAPSHOT, ObjectRef
 from headroom.reasons import Reason
+from headroom.reconcilers.replicaset.children import parse_pod
 from headroom.reconcilers.replicaset.metrics import LEAD_TIME
 from tests.failover import fail_over
 from tests.manifests import NAMESPACE
@@ -353,3 +355,11 @@ async def test_a_restore_does_not_wait_for_a_calm_primary() -> None:
     await world.run(60)
     assert world.roles() == ["serving", "serving", "standby"]
     assert len(restored(world)) == 1
+
+
+@pytest.mark.parametrize(("status", "placed"), [("True", datetime(2026, 3, 1, 12, tzinfo=UTC)), ("False", None)])
+def test_a_pod_says_since_when_it_has_a_node(status: str, placed: datetime | None) -> None:
+    condition = {"type": "PodScheduled", "status": status, "lastTransitionTime": "2026-03-01T12:00:00Z"}
+    metadata = {"name": "store-0-a", "uid": "u", "resourceVersion": "1"}
+    assert parse_pod({"metadata": metadata, "status": {"conditions": [condition]}}).scheduled_at == placed
+    assert parse_pod({"metadata": metadata}).scheduled_at is None

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from headroom.errors import Refused
+from headroom.model.database import Lsn
 from headroom.model.replica import MemberId
 from headroom.model.snapshot import SNAPSHOT_ANNOTATION, Stamps
 from headroom.ports.kube import CLAIM, POD, VOLUME_SNAPSHOT, Manifest, ObjectRef
@@ -274,6 +275,22 @@ async def test_a_snapshot_that_is_never_ready_is_deleted_after_ten_minutes_and_t
     world.check_clean(2)
 
 
+async def test_a_driver_that_uploads_for_long_keeps_no_source_and_its_snapshot_is_used_in_the_end() -> None:
+    world = SnapshotWorld()
+    world.snapshots.cut_after, world.snapshots.ready_after = 2.0, 12 * 60
+    world.begin()
+    await world.until(TAKEN_IN, world.sources)
+    await world.until(60, lambda: len(world.names(CLAIM)) == 2)
+    assert world.snapshots.of_running == set()
+    assert "taken, and not ready yet" in world.condition("SnapshotFresh")["message"]
+    [item], claims = world.taken, world.names(CLAIM)
+    await world.run(13 * 60, step=20)
+    assert world.whole() == [item["metadata"]["name"]]
+    assert world.names(CLAIM) == claims, "nobody else was made for it"
+    assert world.fresh() == ("True", "AsExpected")
+    world.check_clean(2)
+
+
 async def test_what_the_driver_says_is_shown_cleaned_and_bounded() -> None:
     world = SnapshotWorld()
     world.snapshots.error = "rpc error:\n\x1b[31mno space\x1b[0m " + "x" * 5000
@@ -372,6 +389,34 @@ async def test_an_anchor_over_the_cap_is_dropped_before_any_member() -> None:
     await world.until(TAKEN_IN, lambda: len(world.whole()) == 1 and world.anchors())
     await world.run(20)
     world.check_clean(2)
+
+
+@pytest.mark.parametrize("mebibytes", [870, 1100])
+async def test_after_a_long_time_without_a_checkpoint_neither_anchors_nor_copies_follow_each_other(
+    mebibytes: int,
+) -> None:
+    """A slot keeps WAL from the last checkpoint on; 1 GiB is allowed, and at 819 MiB the next snapshot is due."""
+    world = SnapshotWorld()
+    world.begin()
+    while len(world.primary.slots) < 3:
+        await world.one_pass()
+        await world.pass_time(0.1)
+    assert world.anchors() == []
+    world.primary.write(2 * 1024**3)
+    world.primary.since_checkpoint = mebibytes * 1024**2
+    for slot in world.primary.slots.values():
+        slot.restart_lsn = Lsn(world.primary.lsn)
+    claims = set[str]()
+    for _ in range(45):
+        await world.run(1)
+        claims |= set(world.names(CLAIM))
+    failed = world.telemetry.value(metrics.SNAPSHOTS, **LABELS, outcome="failed") or 0
+    assert 2 <= failed <= 4, "ten seconds, doubled each time"
+    assert len(claims) <= 3
+    assert world.fresh() == ("False", "SnapshotFailed")
+    assert "last checkpoint" in world.condition("SnapshotFresh")["message"]
+    world.primary.since_checkpoint = 0
+    await world.until(2 * 60, world.whole)
 
 
 @pytest.mark.parametrize("mode", ["Paused", "DryRun"])

@@ -52,7 +52,8 @@ async def _begin_member(context: SetContext, link: SlotLink, slot_name: str) -> 
             raise
         # Since the anchor was read. The next pass chooses again, and does not try this one without end.
         present = [each.name for each in context.facts.snapshots or ()]
-        context.memory = context.memory.record_restore_failure(snapshot.name, present)
+        now = context.now.monotonic
+        context.memory = context.memory.record_restore_failure(snapshot.name, present, now)
         context.emit(Reason.SLOT_LOST, f"snapshot {snapshot.name} is of no use: {error}", "Warning")
 
 

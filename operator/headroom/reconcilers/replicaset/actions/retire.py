@@ -264,7 +264,8 @@ def _record_failure(context: SetContext, retirement: Retirement) -> None:
     claim = context.member(retirement.name).claim
     if claim is not None and claim.restored_from and retirement.reason not in NOT_OF_SNAPSHOT:
         present = [snapshot.name for snapshot in context.facts.snapshots or ()]
-        context.memory = context.memory.record_restore_failure(claim.restored_from, present)
+        now = context.now.monotonic
+        context.memory = context.memory.record_restore_failure(claim.restored_from, present, now)
     labels = {**context.labels, "reason": str(retirement.reason)}
     context.services.telemetry.record(metrics.ATTEMPTS_FAILED, 1, **labels)
     count = context.memory.attempts.count

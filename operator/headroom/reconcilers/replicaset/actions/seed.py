@@ -73,7 +73,8 @@ async def _create_claim(context: SetContext, member: Member, source: VolumeSourc
         # A quota may have room for what the spec asks for, and not for what the snapshot needs.
         if source is not None and source.size > storage.size:
             present = [snapshot.name for snapshot in context.facts.snapshots or ()]
-            context.memory = context.memory.record_restore_failure(source.name, present)
+            now = context.now.monotonic
+            context.memory = context.memory.record_restore_failure(source.name, present, now)
         raise
     context.has_moved = True
     if source is not None:

@@ -48,6 +48,8 @@ async def snapshot(context: SetContext) -> None:
         context.has_moved = True
         return
     await context.confirm_spec()
+    if plan.failure is not None:
+        _record_failure(context, plan.failure)
     steps = [
         *(partial(_release, context, release) for release in plan.release),
         *(partial(_delete, context, removal) for removal in plan.delete),
@@ -62,7 +64,7 @@ async def snapshot(context: SetContext) -> None:
 
 
 def _has_steps(plan: SnapshotPlan) -> bool:
-    steps = (plan.release, plan.delete, plan.stamp, plan.create, plan.stop, plan.choose, plan.reserves)
+    steps = (plan.release, plan.delete, plan.stamp, plan.create, plan.stop, plan.choose, plan.reserves, plan.failure)
     return any(steps)
 
 
@@ -212,7 +214,8 @@ def _find(context: SetContext, name: str) -> SnapshotFacts:
 def _record_taken(context: SetContext, name: str) -> None:
     context.memory = context.memory.record_snapshot(None, context.now.monotonic)
     context.services.telemetry.record(metrics.SNAPSHOTS, 1, **context.labels, outcome="taken")
-    context.emit(Reason.SNAPSHOT_TAKEN, f"{name} can be restored")
+    when = "" if _find(context, name).is_ready else " once its driver has it ready"
+    context.emit(Reason.SNAPSHOT_TAKEN, f"{name} is taken, and can be restored{when}")
     context.has_moved = True
 
 
