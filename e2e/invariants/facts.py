@@ -73,8 +73,8 @@ class PodFacts:
 
 @dataclass(frozen=True, slots=True)
 class ClaimFacts:
-    """A claim of a set; `is_leaving` once it was decided that its member goes. `anchors` are the slots that keep the WAL
-    of the snapshot that is taken of it, and of the one that it was restored from.
+    """A claim of a set; `is_leaving` once it was decided that its member goes. `anchors` are the slots that keep the
+    WAL of the snapshot that is taken of it, and of the one that it was restored from.
     """
 
     key: Key
@@ -168,8 +168,8 @@ class QueryCut:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """All that was seen at a moment. `leader` is empty while no operator holds a lease that has not run out; `snapshots` is
-    None where the cluster has none, or while they are not known.
+    """All that was seen at a moment. `leader` is empty while no operator holds a lease that has not run out;
+    `snapshots` is None where the cluster has none, or while they are not known.
     """
 
     at: float

@@ -74,8 +74,9 @@ class Scene:
         return Observation(
             self.at, self.at, self.leader, self.at if self.leader else None,
             sets=(self.one,) if self.has_set else (), guards=(self.guard,), pods=tuple(self.pods),
-            claims=tuple(self.claims), snapshots=None if self.snapshots is None else tuple(self.snapshots), listed={SERVICE: frozenset(self.listed)},
-            servers={GUARD: server} if self.answers else {}, members=members, **events,
+            claims=tuple(self.claims), listed={SERVICE: frozenset(self.listed)},
+            servers={GUARD: server} if self.answers else {}, members=members,
+            snapshots=None if self.snapshots is None else tuple(self.snapshots), **events,
         )  # fmt: skip
 
     def run(self, seconds: float, each: Callable[[], None] | None = None) -> "Scene":
