@@ -77,6 +77,7 @@ class Stamps:
 @dataclass(frozen=True, slots=True)
 class SnapshotFacts:
     """A VolumeSnapshot of a set; `claim` is the claim that it was taken of, `size` bytes of the smallest volume for it.
+    `class_name` is that of its VolumeSnapshotClass.
 
     `error` is what the driver said last; None of that says that it has given up. `stamps` is None if they cannot be
     read: then it is never restored.
@@ -87,6 +88,7 @@ class SnapshotFacts:
     resource_version: str
     created_at: datetime
     claim: str = ""
+    class_name: str = ""
     is_ready: bool = False
     is_deleting: bool = False
     size: int | None = None
