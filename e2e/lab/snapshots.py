@@ -21,6 +21,7 @@ DUE_WAL_MIB = 32
 """Of `maxWALBehind`: a snapshot is due at 80 % of it."""
 MORE_WAL_MIB = 28
 """Enough to make one due."""
+PRIMARY = f"{objects.PRIMARY}-0"
 LOCK = 7_040_417
 BUSY = {"lockWaiters": {"brownout": 1, "overloaded": 5, "emergency": 10}}
 """Thresholds of a guard that is above Healthy as soon as one session waits."""
@@ -54,9 +55,10 @@ def names(found: list[Manifest]) -> list[str]:
     return [str(each["metadata"]["name"]) for each in found]
 
 
-def anchors(shop: Shop) -> set[str]:
+def anchors(shop: Shop, primary: str = PRIMARY) -> set[str]:
     """The slots on the primary that keep the WAL of snapshots."""
-    return set(shop.sql("SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE 'hr\\_%\\_s\\_%'").split())
+    query = "SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE 'hr\\_%\\_s\\_%'"
+    return set(shop.sql(query, pod=primary).split())
 
 
 def anchors_of(found: list[Manifest]) -> set[str]:
@@ -85,7 +87,9 @@ def freshness(shop: Shop, name: str = "store") -> Manifest:
     return shop.kubectl.condition("dbrs", name, "SnapshotFresh")
 
 
-def wait_taken(shop: Shop, count: int = 1, *, before: Collection[str] = (), timeout: float = 120) -> str:
+def wait_taken(
+    shop: Shop, count: int = 1, *, before: Collection[str] = (), primary: str = PRIMARY, timeout: float = 120
+) -> str:
     """Wait for `count` snapshots with their slots, a new one among them, and no source left; returns its name."""
 
     def look() -> str:
@@ -94,7 +98,7 @@ def wait_taken(shop: Shop, count: int = 1, *, before: Collection[str] = (), time
         assert len(found) == count, f"there are {names(found)}, {count} are wanted"
         newest = str(found[0]["metadata"]["name"])
         assert newest not in before, f"{newest} is the old one"
-        kept = anchors(shop)
+        kept = anchors(shop, primary)
         assert kept == anchors_of(found), f"{kept} keep WAL"
         sources = [claim for claim in claims(shop) if SOURCE in claim["metadata"].get("annotations", {})]
         assert not sources, names(sources)
@@ -143,7 +147,7 @@ def wait_state(shop: Shop, state: str, *, timeout: float = 60) -> None:
 
 
 def _begin(shop: Shop, statement: str) -> "subprocess.Popen[bytes]":
-    command = ("kubectl", "-n", shop.kubectl.namespace, "exec", f"{objects.PRIMARY}-0", "--", "psql", "-qX")
+    command = ("kubectl", "-n", shop.kubectl.namespace, "exec", PRIMARY, "--", "psql", "-qX")
     login = ("-h", objects.SOCKET, "-U", objects.OWNER, "-d", objects.DATABASE, "-c", statement)
     return subprocess.Popen((*command, *login), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
