@@ -1,5 +1,6 @@
 """Snapshots as a user wants them: taken beside the members that were asked for, restored from, renewed, cleaned up."""
 
+from e2e.invariants.facts import Observation
 from e2e.invariants.patrol import Watch
 from e2e.lab import shop as objects
 from e2e.lab import snapshots as lab
@@ -23,17 +24,28 @@ def wait_whole(shop: Shop, serving: int, standbys: int, *, timeout: float = 180)
     wait_until("no other member", lambda: len(lab.claims(shop)) == serving + standbys, timeout=60)
 
 
+def count_fit(now: Observation) -> tuple[int, int]:
+    """How many serve, and how many stand by."""
+    [one] = [one for one in now.sets if one.key[1] == SET]
+    return len(now.serving(one)), sum(pod.role == "standby" and pod.is_ready for pod in now.pods_of(one))
+
+
+def seen_from(watch: Watch, serving: int, standbys: int) -> float:
+    """Wait until the checker sees so many, and return the time of that (epoch seconds)."""
+
+    def look() -> float | None:
+        with watch.lock:
+            now = watch.history[-1]
+        return now.wall if count_fit(now) >= (serving, standbys) else None
+
+    return wait_until(f"the checker to see {serving} serve and {standbys} stand by", look, timeout=20)
+
+
 def fewest(watch: Watch, since: float) -> tuple[int, int]:
-    """The fewest that served, and that stood by, in what the checker saw since then (epoch seconds)."""
+    """The fewest that served, and that stood by, in what the checker saw since then."""
     with watch.lock:
-        seen = [now for now in watch.history if now.wall >= since]
-        assert watch.history[0].wall < since, "what was seen first is forgotten by now"
-    counts = [
-        (len(now.serving(one)), sum(pod.role == "standby" and pod.is_ready for pod in now.pods_of(one)))
-        for now in seen
-        for one in now.sets
-        if one.key[1] == SET
-    ]
+        counts = [count_fit(now) for now in watch.history if now.wall >= since]
+        assert watch.history[0].wall <= since, "what was seen first is forgotten by now"
     return min(serving for serving, _ in counts), min(standbys for _, standbys in counts)
 
 
@@ -42,11 +54,6 @@ def most_pods(watch: Watch, since: float) -> int:
     with watch.lock:
         seen = [now for now in watch.history if now.wall >= since]
     return max(len(now.pods_of(one)) for now in seen for one in now.sets if one.key[1] == SET)
-
-
-def last_seen(watch: Watch) -> float:
-    with watch.lock:
-        return watch.history[-1].wall
 
 
 def new_members(shop: Shop, before: set[str]) -> list[Manifest]:
@@ -72,7 +79,7 @@ def assert_nothing_left(shop: Shop) -> None:
 def test_a_member_more_is_stopped_for_a_snapshot_and_the_pool_refills_from_it(clean: Shop, invariants: Watch) -> None:
     apply_set(clean, replicas=1, standbys=1, provisioning=lab.taken(keep=1))
     clean.wait_counts(serving=1, standbys=1)
-    begun = last_seen(invariants)
+    begun = seen_from(invariants, 1, 1)
     first = lab.wait_taken(clean)
     wait_whole(clean, 1, 1)
     assert fewest(invariants, begun) == (1, 1), "nobody who was asked for is stopped"
@@ -81,7 +88,7 @@ def test_a_member_more_is_stopped_for_a_snapshot_and_the_pool_refills_from_it(cl
 
     refill_while_the_primary_is_busy(clean, first)
 
-    begun = last_seen(invariants)
+    begun = seen_from(invariants, 2, 1)
     lab.write_wal(clean)
     lab.wait_taken(clean, before=[first])
     wait_whole(clean, 2, 1)
@@ -117,7 +124,7 @@ def test_a_running_standby_is_taken_at_one_point_in_time_and_its_copies_are_righ
     clean.sql("CREATE TABLE IF NOT EXISTS written (n int); TRUNCATE written; INSERT INTO written VALUES (1)")
     apply_set(clean, replicas=1, standbys=1, provisioning=lab.taken(keep=2, consistency="Atomic"))
     clean.wait_counts(serving=1, standbys=1)
-    begun = last_seen(invariants)
+    begun = seen_from(invariants, 1, 1)
     members = names(clean.kubectl.list("pods", CHILDREN))
     taken = [lab.wait_taken(clean)]
     leave_configuration_behind(clean)
@@ -163,7 +170,7 @@ def test_what_keeps_snapshots_from_being_taken_is_said_and_mended_by_the_spec(cl
         wait_said(clean, "SnapshotClassMismatch", "csi.example.com", driver)
         clean.wait_counts(serving=1, standbys=1)
         assert lab.anchors(clean) == set(), "no slot keeps WAL for a snapshot that cannot be taken"
-        begun = last_seen(invariants)
+        begun = seen_from(invariants, 1, 1)
         choose_class(clean, class_name(clean, "mute"))
         wait_said(clean, "SnapshotFailed", "secret", timeout=60)
         forbid_snapshots(clean)
