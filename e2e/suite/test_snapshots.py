@@ -36,7 +36,7 @@ def seen_from(watch: Watch, serving: int, standbys: int) -> float:
     def look() -> float | None:
         with watch.lock:
             now = watch.history[-1]
-        return now.wall if count_fit(now) >= (serving, standbys) else None
+        return now.wall if now.sets and count_fit(now) == (serving, standbys) else None
 
     return wait_until(f"the checker to see {serving} serve and {standbys} stand by", look, timeout=20)
 
