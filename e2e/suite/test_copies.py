@@ -6,7 +6,7 @@ from e2e.lab.opening import Shop
 from e2e.lab.waiting import wait_until
 from e2e.suite.test_replicas import CHILDREN, apply_set, names, slots
 
-RATE = "16Mi"
+RATE = "3Mi"
 """Slow enough to look at a copy of 75 MiB, and to end it half-way."""
 
 
@@ -19,15 +19,14 @@ def copying(shop: Shop) -> Manifest:
 
 
 def test_a_standby_is_copied_and_another_takes_its_place_when_it_ends(clean: Shop) -> None:
-    slow = {"method": "BaseBackup", "maxRate": RATE, "maxSlotWAL": "1Gi"}
-    apply_set(clean, replicas=1, standbys=2, provisioning=slow)
+    apply_set(clean, replicas=1, standbys=2, provisioning={"method": "BaseBackup", "maxSlotWAL": "1Gi"})
     clean.wait_counts(serving=1, standbys=2)
     standbys = names(clean.replicas("standby"))
     sources = {each["name"]: each["source"] for each in lab.status_of(clean)["members"]}
     assert list(sources.values()).count("primary") == 2, sources
     assert set(sources.values()) - {"primary"} < standbys, "the third one spared the primary"
 
-    clean.kubectl.merge("dbrs", "store", {"spec": {"standbys": 3}})
+    lab.patch_set(clean, standbys=3, provisioning={"maxRate": RATE})
     member = wait_until("its progress to be said", lambda: copying(clean), timeout=60, every=0.1)
     assert member["source"] in standbys, member
     assert member["method"] == "BaseBackup"
@@ -44,6 +43,7 @@ def test_a_standby_is_copied_and_another_takes_its_place_when_it_ends(clean: Sho
     )
     second = lab.member(clean, member["name"])
     assert second["source"] in standbys - {first}, second
+    lab.patch_set(clean, provisioning={"maxRate": None})
     clean.wait_counts(serving=1, standbys=3)
     assert member["name"] in names(clean.replicas("standby")), "the attempt went on: it did not fail"
     assert lab.member(clean, member["name"]).get("attempts", 0) == 0
