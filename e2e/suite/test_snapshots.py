@@ -172,7 +172,7 @@ def test_what_keeps_snapshots_from_being_taken_is_said_and_mended_by_the_spec(cl
         assert lab.anchors(clean) == set(), "no slot keeps WAL for a snapshot that cannot be taken"
         begun = seen_from(invariants, 1, 1)
         choose_class(clean, class_name(clean, "mute"))
-        wait_said(clean, "SnapshotFailed", "secret", timeout=60)
+        wait_said(clean, "SnapshotFailed", "credentials", timeout=60)
         forbid_snapshots(clean)
         choose_class(clean, str(lab.find_class()["metadata"]["name"]))
         wait_said(clean, "QuotaExceeded", "quota", timeout=90)
