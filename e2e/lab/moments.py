@@ -1,18 +1,80 @@
 """The steps of the life of a snapshot, and of a replica that is restored from one, as they are seen from outside.
 
-Watches show them some milliseconds after the write; slots are asked for.
+Watches show them some milliseconds after the write.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import IO
 
 from e2e.invariants.kube import Kube
+from e2e.lab import shop as objects
 from e2e.lab import snapshots as lab
 from e2e.lab.kubectl import Manifest
 from e2e.lab.opening import Shop
+from e2e.lab.waiting import wait_until
 
 SET = "store"
-SLOTS = "SELECT slot_name FROM pg_replication_slots"
+FOLLOWER = "slot-follower"
+SAY_SLOTS = """
+DO $$ BEGIN LOOP
+RAISE NOTICE '{"slots": %}', (SELECT coalesce(json_agg(slot_name), '[]') FROM pg_replication_slots);
+COMMIT;
+PERFORM pg_sleep(0.01);
+END LOOP; END $$
+"""
+"""Says the slots of the moment, again and again; a transaction that lasts would make the guard call the primary busy."""
+
+
+@dataclass(slots=True)
+class Slots:
+    """The slots of a primary, as a session of its own says them all the time."""
+
+    shop: Shop
+    names: frozenset[str] = frozenset()
+
+    def take(self, line: str) -> None:
+        """A line of its output."""
+        _, found, text = line.partition("NOTICE:  ")
+        if found and text.startswith('{"slots"'):
+            self.names = frozenset(json.loads(text)["slots"])
+
+    @property
+    def anchors(self) -> frozenset[str]:
+        """Those that keep the WAL of snapshots."""
+        return frozenset(name for name in self.names if "_s_" in name)
+
+
+@contextmanager
+def following_slots(shop: Shop) -> Iterator[Slots]:
+    """Know the slots as they are, while the block lasts."""
+    slots = Slots(shop)
+    login = [f"{name}={value}" for name, value in objects.login(objects.SOCKET).items()]
+    command = ("kubectl", "-n", shop.kubectl.namespace, "exec", lab.PRIMARY, "--", "env", *login)
+    psql = (f"PGAPPNAME={FOLLOWER}", "psql", "-qX", "-c", SAY_SLOTS)
+    session = subprocess.Popen((*command, *psql), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert session.stderr is not None
+    reader = threading.Thread(target=_read, args=(session.stderr, slots), daemon=True)
+    reader.start()
+    try:
+        wait_until("the slots to be known", lambda: slots.names, timeout=20, every=0.05)
+        yield slots
+    finally:
+        shop.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{FOLLOWER}'")
+        session.wait(timeout=20)
+        reader.join(timeout=20)
+
+
+def _read(lines: IO[str], slots: Slots) -> None:
+    with lines:
+        for line in lines:
+            slots.take(line)
+
+
 RETIRE = "headroom.dev/retire"
 TO_LSN = "headroom.dev/snapshot-to-lsn"
 ROLE = "headroom.dev/role"
@@ -24,6 +86,7 @@ class View:
 
     shop: Shop
     kube: Kube
+    slots: Slots
     before: frozenset[str] = frozenset()
 
     def find(self, kind: str) -> list[Manifest]:
@@ -46,9 +109,7 @@ class View:
     def begin(self) -> "View":
         """The same, with what is there now as what was before."""
         kinds = ("pods", "claims", "snapshots")
-        return View(
-            self.shop, self.kube, frozenset(each["metadata"]["uid"] for kind in kinds for each in self.find(kind))
-        )
+        return replace(self, before=frozenset(each["metadata"]["uid"] for kind in kinds for each in self.find(kind)))
 
     def sources(self) -> list[str]:
         """Members whose claims name a snapshot."""
@@ -62,14 +123,14 @@ class View:
     def pods_of(self, members: list[str]) -> list[Manifest]:
         return [pod for pod in self.find("pods") if pod["metadata"]["name"] in members]
 
-    def free_anchors(self) -> set[str]:
-        """Anchors without a snapshot; asks the primary."""
-        return lab.anchors(self.shop) - lab.anchors_of(self.find("snapshots"))
+    def free_anchors(self) -> frozenset[str]:
+        """Anchors without a snapshot."""
+        return self.slots.anchors - lab.anchors_of(self.find("snapshots"))
 
-    def free_slots(self) -> set[str]:
-        """Members' slots without a claim; asks the primary."""
-        members = set(self.shop.sql(SLOTS).split()) - lab.anchors(self.shop)
-        return members - {annotations(claim)["headroom.dev/slot"] for claim in self.find("claims")}
+    def free_slots(self) -> frozenset[str]:
+        """Members' slots without a claim."""
+        used = {annotations(claim)["headroom.dev/slot"] for claim in self.find("claims")}
+        return self.slots.names - self.slots.anchors - used
 
 
 def annotations(item: Manifest) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ import pytest
 
 from e2e.invariants.patrol import Patrol
 from e2e.lab import snapshots as lab
-from e2e.lab.moments import MOMENTS, SET, TEARDOWN, Look, View, find_moment
+from e2e.lab.moments import MOMENTS, SET, TEARDOWN, Look, View, find_moment, following_slots
 from e2e.lab.opening import Shop
 from e2e.lab.processes import kill_pod_processes
 from e2e.lab.release import Release
@@ -22,37 +22,50 @@ from e2e.suite.test_snapshots import assert_nothing_left, new_members, wait_whol
 
 LOOK_SECONDS = 0.005
 MOMENT_SECONDS = 150.0
-LATE_SECONDS = 1.0
-"""How often it is looked whether the moment was missed, which asks the primary."""
 
 
 def kill_at(view: View, life: Mapping[str, Look], moment: str, leader: str) -> None:
     """End the operator at this moment."""
-    end, late_at, found = time.monotonic() + MOMENT_SECONDS, time.monotonic() + LATE_SECONDS, ""
-    while not found:
+    end = time.monotonic() + MOMENT_SECONDS
+    while not (found := find_moment(view, life, moment)):
         assert time.monotonic() < end, f"this did not come in {MOMENT_SECONDS:.0f} s: {moment}"
         time.sleep(LOOK_SECONDS)
-        if life[moment](view):
-            found = moment
-        elif time.monotonic() >= late_at:
-            late_at, found = time.monotonic() + LATE_SECONDS, find_moment(view, life, moment)
     kill_pod_processes(leader)
     print(f"killed at: {found}; wanted: {moment}")
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A set that stays from one test to the next."""
+@dataclass(slots=True)
+class Stage:
+    """A set that stays from one test to the next, as long as they want snapshots of one kind and none fails."""
 
     view: View
     release: Release
+    consistency: str = ""
+    _standing: str = ""
 
     @property
     def shop(self) -> Shop:
         return self.view.shop
 
+    def stand(self, consistency: str) -> None:
+        """One that serves, one standby, and a snapshot, from which all others come."""
+        if consistency == self.consistency:
+            return
+        self.clear()
+        apply_set(self.shop, replicas=1, standbys=1, provisioning=lab.taken(consistency=consistency))
+        self.shop.wait_counts(serving=1, standbys=1)
+        lab.wait_taken(self.shop)
+        wait_whole(self.shop, 1, 1)
+        lab.patch_set(self.shop, provisioning={"method": "VolumeSnapshot"})
+        self.consistency = consistency
+
+    def clear(self) -> None:
+        self.shop.kubectl("delete", "dbrs,dbg", "--all", "--wait=true", "--timeout=120s", timeout=130)
+        self.consistency = ""
+
     def live(self, life: str, moment: str, happens: Callable[[Shop], object]) -> None:
         """Something happens, and the operator dies at a moment of what follows."""
+        self._standing, self.consistency = self.consistency, ""
         leader = str(self.release.wait_leader()["metadata"]["name"])
         view = self.view.begin()
         happens(self.shop)
@@ -65,31 +78,19 @@ class Standing:
         assert len(self.shop.kubectl.list("pods", CHILDREN)) == count
         wait_until("a slot for each, and for the snapshot", lambda: len(slots(self.shop)) == count + 1, timeout=60)
         assert len(lab.snapshots(self.shop)) == 1
-
-
-def stand(shop: Shop, patrol: Patrol, release: Release, consistency: str) -> Standing:
-    """One that serves, one standby, and a snapshot, from which all others come."""
-    apply_set(shop, replicas=1, standbys=1, provisioning=lab.taken(consistency=consistency))
-    shop.wait_counts(serving=1, standbys=1)
-    lab.wait_taken(shop)
-    wait_whole(shop, 1, 1)
-    lab.patch_set(shop, provisioning={"method": "VolumeSnapshot"})
-    return Standing(View(shop, patrol.kube), release)
-
-
-def clear(shop: Shop) -> None:
-    shop.kubectl("delete", "dbrs,dbg", "--all", "--wait=true", "--timeout=120s", timeout=130)
+        self.consistency = self._standing
 
 
 @pytest.fixture(scope="module")
-def standing(shop: Shop, patrol: Patrol, release: Release, request: pytest.FixtureRequest) -> Iterator[Standing]:
-    clear(shop)
-    yield stand(shop, patrol, release, request.param)
-    clear(shop)
+def stage(shop: Shop, patrol: Patrol, release: Release) -> Iterator[Stage]:
+    with following_slots(shop) as found:
+        stage = Stage(View(shop, patrol.kube, found), release)
+        yield stage
+        stage.clear()
 
 
 def cases(*lives: tuple[str, str]) -> list[object]:
-    """Each moment of these lives, with the kind of set that it is about."""
+    """Each moment of these lives, with the kind of snapshots that it is about."""
     return [
         pytest.param(consistency, life, moment, id=f"{life}: {moment}", marks=pytest.mark.proof)
         for consistency, life in lives
@@ -97,35 +98,36 @@ def cases(*lives: tuple[str, str]) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("standing", "life", "moment"), cases(("Stopped", "Stopped"), ("Atomic", "Atomic")), indirect=["standing"]
-)
-def test_a_snapshot_is_taken_whenever_the_operator_is_killed(standing: Standing, life: str, moment: str) -> None:
-    before = lab.names(lab.snapshots(standing.shop))
-    standing.live(life, moment, lab.write_wal)
-    lab.wait_taken(standing.shop, before=before, timeout=240)
-    standing.check_end(1, 1)
+@pytest.mark.parametrize(("consistency", "life", "moment"), cases(("Stopped", "Stopped"), ("Atomic", "Atomic")))
+def test_a_snapshot_is_taken_whenever_the_operator_is_killed(
+    stage: Stage, consistency: str, life: str, moment: str
+) -> None:
+    stage.stand(consistency)
+    before = lab.names(lab.snapshots(stage.shop))
+    stage.live(life, moment, lab.write_wal)
+    lab.wait_taken(stage.shop, before=before, timeout=240)
+    stage.check_end(1, 1)
 
 
-@pytest.mark.parametrize(("standing", "life", "moment"), cases(("Atomic", "clone")), indirect=["standing"])
-def test_a_replica_is_restored_whenever_the_operator_is_killed(standing: Standing, life: str, moment: str) -> None:
-    shop = standing.shop
-    [snapshot] = lab.names(lab.snapshots(shop))
-    before = set(lab.names(shop.kubectl.list("pods", CHILDREN)))
-    standing.live(life, moment, lambda shop: shop.kubectl.scale(f"dbrs/{SET}", 2))
-    standing.check_end(2, 1)
-    [member] = new_members(shop, before)
+@pytest.mark.parametrize(("consistency", "life", "moment"), cases(("Atomic", "clone")))
+def test_a_replica_is_restored_whenever_the_operator_is_killed(
+    stage: Stage, consistency: str, life: str, moment: str
+) -> None:
+    stage.stand(consistency)
+    [snapshot] = lab.names(lab.snapshots(stage.shop))
+    before = set(lab.names(stage.shop.kubectl.list("pods", CHILDREN)))
+    stage.live(life, moment, lambda shop: shop.kubectl.scale(f"dbrs/{SET}", 2))
+    stage.check_end(2, 1)
+    [member] = new_members(stage.shop, before)
     assert (member["method"], member["source"]) == ("VolumeSnapshot", snapshot), member
-    shop.kubectl.scale(f"dbrs/{SET}", 1)
-    standing.check_end(1, 1)
+    stage.shop.kubectl.scale(f"dbrs/{SET}", 1)
+    stage.check_end(1, 1)
 
 
 @pytest.mark.proof
 @pytest.mark.parametrize("moment", TEARDOWN)
-def test_a_set_with_a_snapshot_goes_whenever_the_operator_is_killed(
-    clean: Shop, patrol: Patrol, release: Release, moment: str
-) -> None:
-    standing = stand(clean, patrol, release, "Atomic")
-    standing.live("teardown", moment, lambda shop: shop.kubectl("delete", "dbrs", SET, "--wait=false"))
-    clean.kubectl("wait", "--for=delete", f"dbrs/{SET}", "--timeout=120s", timeout=130)
-    assert_nothing_left(clean)
+def test_a_set_with_a_snapshot_goes_whenever_the_operator_is_killed(stage: Stage, moment: str) -> None:
+    stage.stand("Atomic")
+    stage.live("teardown", moment, lambda shop: shop.kubectl("delete", "dbrs", SET, "--wait=false"))
+    stage.shop.kubectl("wait", "--for=delete", f"dbrs/{SET}", "--timeout=120s", timeout=130)
+    assert_nothing_left(stage.shop)

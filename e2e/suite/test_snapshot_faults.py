@@ -135,7 +135,6 @@ def claims_from(shop: Shop, snapshot: str) -> list[str]:
     return sorted(names([each for each in claims if (each["spec"].get("dataSource") or {}).get("name") == snapshot]))
 
 
-@pytest.mark.proof
 def test_a_promoted_member_is_rebuilt_from_the_snapshot_and_never_a_source_of_one(clean: Shop) -> None:
     name = with_snapshot(clean)
     [standby] = names(clean.replicas("standby"))
