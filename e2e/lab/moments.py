@@ -27,7 +27,7 @@ COMMIT;
 PERFORM pg_sleep(0.01);
 END LOOP; END $$
 """
-"""Says the slots of the moment, again and again; a transaction that lasts would make the guard call the primary busy."""
+"""Says the slots again and again. A transaction that lasts would make the guard call the primary busy."""
 
 
 @dataclass(slots=True)
