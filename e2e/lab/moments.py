@@ -32,16 +32,16 @@ END LOOP; END $$
 
 @dataclass(slots=True)
 class Slots:
-    """The slots of a primary, as a session of its own says them all the time."""
+    """The slots of a primary, as a session that does nothing else says them all the time."""
 
-    shop: Shop
     names: frozenset[str] = frozenset()
+    is_known: bool = False
 
     def take(self, line: str) -> None:
         """A line of its output."""
         _, found, text = line.partition("NOTICE:  ")
         if found and text.startswith('{"slots"'):
-            self.names = frozenset(json.loads(text)["slots"])
+            self.names, self.is_known = frozenset(json.loads(text)["slots"]), True
 
     @property
     def anchors(self) -> frozenset[str]:
@@ -52,7 +52,7 @@ class Slots:
 @contextmanager
 def following_slots(shop: Shop) -> Iterator[Slots]:
     """Know the slots as they are, while the block lasts."""
-    slots = Slots(shop)
+    slots = Slots()
     login = [f"{name}={value}" for name, value in objects.login(objects.SOCKET).items()]
     command = ("kubectl", "-n", shop.kubectl.namespace, "exec", lab.PRIMARY, "--", "env", *login)
     psql = (f"PGAPPNAME={FOLLOWER}", "psql", "-qX", "-c", SAY_SLOTS)
@@ -61,7 +61,7 @@ def following_slots(shop: Shop) -> Iterator[Slots]:
     reader = threading.Thread(target=_read, args=(session.stderr, slots), daemon=True)
     reader.start()
     try:
-        wait_until("the slots to be known", lambda: slots.names, timeout=20, every=0.05)
+        wait_until("the slots to be known", lambda: slots.is_known, timeout=20, every=0.05)
         yield slots
     finally:
         shop.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{FOLLOWER}'")
