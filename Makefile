@@ -7,7 +7,7 @@ PYTEST := .venv/bin/pytest
 CODE := operator tests e2e tools
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz fuzz-specs prove-calm prove-checker prove-members prove-workers prove-postgres-18 demo bench bench-replicas bench-warmup bench-workers bench-race simulate simulate-curve english figures changelog chart crds pin-images clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz fuzz-specs prove-calm prove-checker prove-members prove-snapshots prove-workers prove-postgres-18 demo bench bench-replicas bench-warmup bench-workers bench-race simulate simulate-curve english figures changelog chart crds pin-images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ prove-checker: setup ## that the checker, which runs beside every test on the cl
 
 prove-members: setup ## that a busy replica stays Ready for five minutes, and 50 evictions refuse no connection (25 minutes)
 	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=2400 -m proof e2e/suite/test_member_pods.py
+
+prove-snapshots: setup ## what can go wrong around snapshots, and the operator killed at each step of their lives (45 minutes)
+	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=1200 -m proof e2e/suite/test_snapshot_faults.py e2e/suite/test_snapshot_crashes.py
 
 prove-workers: setup ## that a pool of ten busy workers becomes three and cuts no job, as far as the grace period allows (10 minutes)
 	$(PYTHON) -m e2e.run $(PYTEST) -q -m proof e2e/suite/test_workers.py

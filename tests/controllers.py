@@ -94,7 +94,8 @@ class Members:
         """Whether the driver has what the volume is to be made of, which may be nothing."""
         name = _find_snapshot(claim)
         found = self.kube.store.entries.get(ObjectRef(VOLUME_SNAPSHOT, claim["metadata"]["namespace"], name))
-        is_ready = found is not None and found.manifest.get("status", {}).get("readyToUse") is True
+        is_there = found is not None and "deletionTimestamp" not in found.manifest["metadata"]
+        is_ready = is_there and found is not None and found.manifest.get("status", {}).get("readyToUse") is True
         return not name or (is_ready and self.restores)
 
     def _find_mounted(self) -> set[ObjectRef]:
@@ -210,7 +211,8 @@ class Snapshots:
     `cut_after` it has its data before that, so many seconds after it was created.
 
     With `error` the driver says that instead. With `is_away` nothing happens, and what is deleted stays for its
-    finalizer. `of_running` names the snapshots that were cut while a pod used their volume.
+    finalizer; so does what a claim waits for, of which the driver makes no volume any more. `of_running` names the
+    snapshots that were cut while a pod used their volume.
     """
 
     kube: MemoryKube
@@ -229,14 +231,23 @@ class Snapshots:
         for snapshot in find_all(self.kube, VOLUME_SNAPSHOT) if not self.is_away else ():
             ref, metadata = ref_to(VOLUME_SNAPSHOT, snapshot), snapshot["metadata"]
             if "deletionTimestamp" in metadata:
-                self.cluster.edit(ref, lambda item: item["metadata"].pop("finalizers", None))
-            elif not (snapshot.get("status") or {}).get("readyToUse"):
+                if not self._is_awaited(ref):
+                    self.cluster.edit(ref, lambda item: item["metadata"].pop("finalizers", None))
+                continue
+            if FINALIZER not in metadata.get("finalizers", ()):
+                self.cluster.edit(ref, lambda item: item["metadata"].update(finalizers=[FINALIZER]))
+            if not (snapshot.get("status") or {}).get("readyToUse"):
                 self._take(ref, snapshot)
+
+    def _is_awaited(self, ref: ObjectRef) -> bool:
+        """Whether a claim has no volume of it yet."""
+        claims = [item for item in find_all(self.kube, CLAIM) if item["metadata"]["namespace"] == ref.namespace]
+        return any(
+            _find_snapshot(item) == ref.name and item.get("status", {}).get("phase") != "Bound" for item in claims
+        )
 
     def _take(self, ref: ObjectRef, snapshot: Manifest) -> None:
         created_at = datetime.fromisoformat(snapshot["metadata"]["creationTimestamp"])
-        if FINALIZER not in snapshot["metadata"].get("finalizers", ()):
-            self.cluster.edit(ref, lambda item: item["metadata"].update(finalizers=[FINALIZER]))
         if self.error:
             if (snapshot.get("status") or {}).get("error") != {"message": self.error}:
                 self.cluster.fail_snapshot(ref, self.error)

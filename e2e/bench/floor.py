@@ -3,7 +3,6 @@
 The operator is told to leave the set alone meanwhile, so that the same Service, pods and client are measured.
 """
 
-import json
 import time
 from dataclasses import dataclass
 
@@ -54,7 +53,7 @@ class LabelByHand:
         client.CoreV1Api(load_client(None)).patch_namespaced_pod(pod, self.shop.kubectl.namespace, body)
 
     def _set_mode(self, mode: str) -> None:
-        self.shop.kubectl("patch", "dbrs", self.name, "--type=merge", "-p", json.dumps({"spec": {"mode": mode}}))
+        self.shop.kubectl.merge("dbrs", self.name, {"spec": {"mode": mode}})
         wait_until(f"the operator to see mode {mode}", lambda: self._is_seen(mode), timeout=30)
 
     def _is_seen(self, mode: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from e2e.invariants import rules, serving, traffic
+from e2e.invariants import anchors, rules, serving, traffic
 from e2e.invariants.facts import Observation
 from e2e.invariants.suspicion import SHARE, SHARE_SECONDS, Invariant, Rule, Suspicion
 from e2e.invariants.tracks import BLIP_SECONDS, Tracks
@@ -15,6 +15,7 @@ RULES: tuple[Rule, ...] = (
     rules.enough_serve,
     rules.one_pod_each,
     rules.slots_are_members,
+    anchors.anchors_are_snapshots,
     rules.wal_within_cap,
     rules.never_synchronous,
     rules.checker_sees,

@@ -37,6 +37,7 @@ class SetFacts:
     measured: frozenset[str] = frozenset()
     mismatched: frozenset[str] = frozenset()
     reasons: frozenset[str] = frozenset()
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,26 @@ class PodFacts:
 
 @dataclass(frozen=True, slots=True)
 class ClaimFacts:
-    """A claim of a set; `is_leaving` once it was decided that its member goes."""
+    """A claim of a set; `is_leaving` once it was decided that its member goes. `anchors` are the slots that keep the
+    WAL of the snapshot that is taken of it, and of the one that it was restored from.
+    """
 
     key: Key
     set_name: str
     slot: str
     is_leaving: bool = False
+    anchors: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFacts:
+    """A snapshot of a set, with the uid of that set, and the slot that keeps its WAL."""
+
+    key: Key
+    set_name: str
+    owner: str
+    anchor: str
+    is_deleting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +168,9 @@ class QueryCut:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """All that was seen at a moment. `leader` is empty while no operator holds a lease that has not run out."""
+    """All that was seen at a moment. `leader` is empty while no operator holds a lease that has not run out;
+    `snapshots` is None where the cluster has none, or while they are not known.
+    """
 
     at: float
     wall: float = 0.0
@@ -163,6 +180,7 @@ class Observation:
     guards: tuple[GuardFacts, ...] = ()
     pods: tuple[PodFacts, ...] = ()
     claims: tuple[ClaimFacts, ...] = ()
+    snapshots: tuple[SnapshotFacts, ...] | None = None
     listed: Mapping[Key, frozenset[str]] = field(default_factory=dict)
     servers: Mapping[Key, ServerFacts] = field(default_factory=dict)
     members: Mapping[Key, MemberFacts] = field(default_factory=dict)

@@ -13,7 +13,15 @@ import urllib3
 from kubernetes import config
 
 from e2e.invariants.facts import GuardFacts, Key
-from e2e.invariants.manifests import key_of, parse_claim, parse_guard, parse_listed, parse_pod, parse_set
+from e2e.invariants.manifests import (
+    key_of,
+    parse_claim,
+    parse_guard,
+    parse_listed,
+    parse_pod,
+    parse_set,
+    parse_snapshot,
+)
 
 Manifest = dict[str, Any]
 HEADROOM = "/apis/headroom.dev/v1alpha1"
@@ -21,6 +29,7 @@ PATHS: Mapping[str, str] = {
     "namespaces": "/api/v1/namespaces",
     "pods": "/api/v1/pods",
     "claims": "/api/v1/persistentvolumeclaims",
+    "snapshots": "/apis/snapshot.storage.k8s.io/v1/volumesnapshots",
     "slices": "/apis/discovery.k8s.io/v1/endpointslices",
     "sets": f"{HEADROOM}/replicasets",
     "guards": f"{HEADROOM}/databaseguards",
@@ -44,10 +53,12 @@ class Objects:
     items: dict[Key, Manifest] = field(default_factory=dict)
     changed_at: dict[Key, float] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    is_listed: bool = False
 
     def replace(self, items: list[Manifest]) -> None:
         """Take a list."""
         with self.lock:
+            self.is_listed = True
             old, self.items = self.items, {key_of(item): item for item in items}
             now = time.monotonic()
             for key, item in self.items.items():
@@ -125,10 +136,11 @@ class Kube:
     def facts(self) -> dict[str, Any]:
         """The parts of an observation that Kubernetes tells."""
         ours = self.namespaces()
-        sets, pods, claims, guards, slices = (
+        sets, pods, claims, guards, slices, snapshots = (
             [item for item in self.objects[kind].all() if item["metadata"].get("namespace") in ours]
-            for kind in ("sets", "pods", "claims", "guards", "slices")
+            for kind in ("sets", "pods", "claims", "guards", "slices", "snapshots")
         )
+        taken = tuple(snapshot for item in snapshots if (snapshot := parse_snapshot(item)) is not None)
         leader, renewed_at = self._find_leader()
         return {
             "leader": leader,
@@ -137,6 +149,7 @@ class Kube:
             "guards": self._keep_guards(ours, [parse_guard(item) for item in guards]),
             "pods": tuple(parse_pod(item) for item in pods),
             "claims": tuple(claim for item in claims if (claim := parse_claim(item)) is not None),
+            "snapshots": taken if self.objects["snapshots"].is_listed else None,
             "listed": parse_listed(slices),
         }
 

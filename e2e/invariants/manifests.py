@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from e2e.invariants.excuses import LIBRARY_REASONS
-from e2e.invariants.facts import ClaimFacts, GuardFacts, Key, PodFacts, SetFacts
+from e2e.invariants.facts import ClaimFacts, GuardFacts, Key, PodFacts, SetFacts, SnapshotFacts
 
 Manifest = Mapping[str, Any]
 SET_LABEL, ROLE_LABEL = "headroom.dev/replica-set", "headroom.dev/role"
 RETAINED_LABEL = "headroom.dev/retained-from"
 WHY_ANNOTATION, SLOT_ANNOTATION = "headroom.dev/draining-why", "headroom.dev/slot"
 RETIRE_ANNOTATION = "headroom.dev/retire"
+ANCHOR_ANNOTATION, RESTORED_ANCHOR_ANNOTATION = "headroom.dev/snapshot-anchor", "headroom.dev/restored-anchor"
 SERVICE_LABEL = "kubernetes.io/service-name"
 STALE_CONDITION = "ReadsMayBeStale"
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -51,6 +52,7 @@ def parse_set(manifest: Manifest) -> SetFacts:
         measured=frozenset(entry["name"] for entry in members if entry.get("replayLagSeconds") is not None),
         mismatched=frozenset(entry["name"] for entry in members if _has_reason(entry, LIBRARY_REASONS)),
         reasons=reasons,
+        uid=manifest["metadata"].get("uid", ""),
     )
 
 
@@ -99,7 +101,19 @@ def parse_claim(manifest: Manifest) -> ClaimFacts | None:
     if SET_LABEL not in labels or RETAINED_LABEL in labels or not slot:
         return None
     is_leaving = RETIRE_ANNOTATION in annotations or "deletionTimestamp" in metadata
-    return ClaimFacts(key_of(manifest), labels[SET_LABEL], slot, is_leaving)
+    anchors = frozenset(annotations.get(name, "") for name in (ANCHOR_ANNOTATION, RESTORED_ANCHOR_ANNOTATION)) - {""}
+    return ClaimFacts(key_of(manifest), labels[SET_LABEL], slot, is_leaving, anchors)
+
+
+def parse_snapshot(manifest: Manifest) -> SnapshotFacts | None:
+    """A snapshot that the operator took; None for anybody else's."""
+    metadata = manifest["metadata"]
+    labels, annotations = metadata.get("labels", {}), metadata.get("annotations", {})
+    owner = next((entry["uid"] for entry in metadata.get("ownerReferences", ()) if entry["kind"] == "ReplicaSet"), "")
+    if SET_LABEL not in labels or not owner:
+        return None
+    anchor = annotations.get(ANCHOR_ANNOTATION, "")
+    return SnapshotFacts(key_of(manifest), labels[SET_LABEL], owner, anchor, "deletionTimestamp" in metadata)
 
 
 def parse_listed(slices: Iterable[Manifest]) -> dict[Key, frozenset[str]]:

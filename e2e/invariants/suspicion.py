@@ -27,6 +27,8 @@ RECONNECT_SECONDS = 5.0
 """Until the operator measures again after the primary came back."""
 ORPHAN_GRACE = 45.0
 """Between the creation of a slot and that of its claim, or between the end of a claim and that of its slot."""
+ANCHOR_GRACE = 60.0 + ORPHAN_GRACE
+"""The slot of a snapshot that was not taken is kept for another try for a minute, before it is dropped."""
 MISSING_GRACE = 30.0
 """Until the slots of live members exist on a new primary, or a member without one is given up."""
 IDLE_WAL_GRACE, BUSY_WAL_GRACE = 45.0, 120.0
@@ -62,6 +64,7 @@ class Invariant(StrEnum):
     ENOUGH_SERVE = "enough-serve"
     ONE_POD_EACH = "one-pod-for-each-slot-and-claim"
     SLOTS_ARE_MEMBERS = "slots-are-members"
+    ANCHORS_ARE_SNAPSHOTS = "anchors-are-snapshots"
     WAL_WITHIN_CAP = "kept-wal-within-cap"
     NO_STALE_CONNECTION = "no-stale-connection"
     NO_SESSION_KEPT = "no-session-kept"

@@ -69,6 +69,10 @@ class Kubectl:
         """`kubectl scale`."""
         self("scale", what, f"--replicas={replicas}")
 
+    def merge(self, kind: str, name: str, patch: Mapping[str, Any]) -> None:
+        """A merge patch; None takes a field away."""
+        self("patch", kind, name, "--type=merge", "-p", json.dumps(patch))
+
     def condition(self, kind: str, name: str, type_: str) -> Manifest:
         """A condition of an object, or an empty dict."""
         return condition_of(self.get(kind, name), type_)

@@ -4,7 +4,6 @@ Managers move a Service by its selector, to the pod that carries the label of th
 carry over, slots that they do not know. The old primary comes back with what it wrote last.
 """
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -48,7 +47,7 @@ class Manager:
         self.shop.sql("CREATE TABLE IF NOT EXISTS load (n int)")
         self.point_at(FIRST)
         patch = {"spec": {"selector": {"app": None, PRIMARY_LABEL: "true"}}}
-        self.shop.kubectl("patch", "service", objects.PRIMARY, "--type=merge", "-p", json.dumps(patch))
+        self.shop.kubectl.merge("service", objects.PRIMARY, patch)
         self.shop.kubectl.apply(_second_pod(self.shop.postgres_image))
         wait_until("the second server to stream", lambda: self.is_streaming(SECOND), timeout=120)
         self._spawn(self._write)

@@ -1,6 +1,5 @@
 """What goes wrong around a set: said with its remedy, nothing lost, mended without help."""
 
-import json
 import time
 from collections.abc import Callable
 
@@ -149,7 +148,7 @@ def test_a_wrong_image_spends_no_warm_copy_and_is_taken_back(clean: Shop, cluste
 
 
 def set_image(shop: Shop, image: str) -> None:
-    shop.kubectl("patch", "dbrs", SET, "--type=merge", "-p", json.dumps({"spec": {"image": image}}))
+    shop.kubectl.merge("dbrs", SET, {"spec": {"image": image}})
 
 
 def claims(shop: Shop) -> set[str]:

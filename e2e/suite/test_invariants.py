@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from e2e.invariants.patrol import Watch
-from e2e.invariants.suspicion import IDLE_WAL_GRACE, KEPT_GRACE, ORPHAN_GRACE, Invariant
+from e2e.invariants.suspicion import ANCHOR_GRACE, ANCHOR_MARK, IDLE_WAL_GRACE, KEPT_GRACE, ORPHAN_GRACE, Invariant
 from e2e.lab import shop as objects
 from e2e.lab.kubectl import CommandFailed, Kubectl, Manifest
 from e2e.lab.opening import Shop
@@ -37,10 +37,10 @@ def name_of(pod: Manifest) -> str:
     return str(pod["metadata"]["name"])
 
 
-def strange_slot(shop: Shop) -> str:
+def strange_slot(shop: Shop, *, of_snapshot: bool = False) -> str:
     """A slot of this installation and of no set, made by hand; it keeps WAL from now on."""
     installation = slots(shop)[0].split("_")[1]
-    name = f"hr_{installation}_{STRANGER}_0_x"
+    name = f"hr_{installation}_{STRANGER}_{ANCHOR_MARK if of_snapshot else 0}_x"
     shop.sql(f"SELECT pg_create_physical_replication_slot('{name}', true)")
     return name
 
@@ -191,6 +191,18 @@ def test_a_slot_without_a_member_is_found(clean: Shop, invariants: Watch) -> Non
         drop_slot(clean, name)
     assert name in found.subject
     assert broken(invariants) == {Invariant.SLOTS_ARE_MEMBERS}
+
+
+@pytest.mark.breaks("anchors-are-snapshots", why="a slot of a snapshot is made by hand")
+def test_a_slot_without_a_snapshot_is_found(clean: Shop, invariants: Watch) -> None:
+    serve(clean, invariants, replicas=1, standbys=0)
+    name = strange_slot(clean, of_snapshot=True)
+    try:
+        found = invariants.wait_violation(Invariant.ANCHORS_ARE_SNAPSHOTS, timeout=ANCHOR_GRACE + 30)
+    finally:
+        drop_slot(clean, name)
+    assert name in found.subject
+    assert broken(invariants) == {Invariant.ANCHORS_ARE_SNAPSHOTS}
 
 
 @pytest.mark.breaks("kept-wal-within-cap", why="a claim made by hand holds a slot that nobody reads")

@@ -85,6 +85,7 @@ class Stamps:
 @dataclass(frozen=True, slots=True)
 class SnapshotFacts:
     """A VolumeSnapshot of a set; `claim` is the claim that it was taken of, `size` bytes of the smallest volume for it.
+    `class_name` is that of its VolumeSnapshotClass.
 
     `cut_at`: its data are of this moment. From then on the volume may change, although a driver that uploads them may
     take hours until the snapshot is ready.
@@ -98,6 +99,7 @@ class SnapshotFacts:
     resource_version: str
     created_at: datetime
     claim: str = ""
+    class_name: str = ""
     cut_at: datetime | None = None
     is_ready: bool = False
     is_deleting: bool = False

@@ -18,7 +18,15 @@ from e2e.invariants.facts import (
     SetFacts,
     SlotFacts,
 )
-from e2e.invariants.manifests import key_of, parse_claim, parse_guard, parse_listed, parse_pod, parse_set
+from e2e.invariants.manifests import (
+    key_of,
+    parse_claim,
+    parse_guard,
+    parse_listed,
+    parse_pod,
+    parse_set,
+    parse_snapshot,
+)
 from headroom.adapters.inmemory.kube_store import copy_json
 from headroom.adapters.inmemory.postgres_server import MemoryServer
 from headroom.api.crdgen import build_crd
@@ -113,6 +121,7 @@ class Outside:
             guards=guards,
             pods=pods,
             claims=tuple(self._claims()),
+            snapshots=tuple(filter(None, map(parse_snapshot, world.children(VOLUME_SNAPSHOT)))),
             listed=parse_listed(world.children(ENDPOINT_SLICE)),
             servers={} if world.primary.is_down else {guard.key: self._server(guard.key, at) for guard in guards},
             members=members,

@@ -14,6 +14,7 @@ from e2e.invariants.facts import (
     ServerFacts,
     SetFacts,
     SlotFacts,
+    SnapshotFacts,
 )
 from e2e.invariants.suspicion import Invariant
 
@@ -31,6 +32,14 @@ def pod(number: int, role: str, **changes: Any) -> PodFacts:
     return replace(whole, **changes)
 
 
+def anchor(mark: str) -> str:
+    return f"hr_aaaaaaaa_bbbbbbbb_s_{mark}"
+
+
+def snapshot(mark: str, **changes: Any) -> SnapshotFacts:
+    return replace(SnapshotFacts(("shop", f"store-s-{mark}"), "store", "uid", anchor(mark)), **changes)
+
+
 def claim(number: int, **changes: Any) -> ClaimFacts:
     return replace(ClaimFacts(("shop", f"store-{number}-x"), "store", slot(number)), **changes)
 
@@ -41,10 +50,11 @@ class Scene:
 
     at: float = 1000.0
     leader: str = "one"
-    one: SetFacts = field(default_factory=lambda: SetFacts(SET, GUARD, SERVICE, wal_cap=1000))
+    one: SetFacts = field(default_factory=lambda: SetFacts(SET, GUARD, SERVICE, wal_cap=1000, uid="uid"))
     guard: GuardFacts = field(default_factory=lambda: GuardFacts(GUARD, "store-primary.shop"))
     pods: list[PodFacts] = field(default_factory=lambda: [pod(0, "serving"), pod(1, "standby")])
     claims: list[ClaimFacts] = field(default_factory=lambda: [claim(0), claim(1)])
+    snapshots: list[SnapshotFacts] | None = field(default_factory=list)
     slots: list[SlotFacts] = field(default_factory=lambda: [SlotFacts(slot(0)), SlotFacts(slot(1))])
     listed: set[str] = field(default_factory=lambda: {"10.0.0.0"})
     server: dict[str, Any] = field(default_factory=dict)
@@ -65,7 +75,8 @@ class Scene:
             self.at, self.at, self.leader, self.at if self.leader else None,
             sets=(self.one,) if self.has_set else (), guards=(self.guard,), pods=tuple(self.pods),
             claims=tuple(self.claims), listed={SERVICE: frozenset(self.listed)},
-            servers={GUARD: server} if self.answers else {}, members=members, **events,
+            servers={GUARD: server} if self.answers else {}, members=members,
+            snapshots=None if self.snapshots is None else tuple(self.snapshots), **events,
         )  # fmt: skip
 
     def run(self, seconds: float, each: Callable[[], None] | None = None) -> "Scene":

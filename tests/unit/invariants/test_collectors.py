@@ -1,6 +1,7 @@
 """What the checker reads of Kubernetes objects and of the witness; names and words are those that Headroom writes."""
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,14 +9,16 @@ import pytest
 
 from e2e.apps.witness import Counter, parse_history
 from e2e.invariants import excuses, manifests, suspicion
-from e2e.invariants.facts import GuardFacts, MemberFacts, NewRead, Observation, QueryCut, ServerFacts
+from e2e.invariants.facts import GuardFacts, MemberFacts, NewRead, Observation, QueryCut, ServerFacts, SnapshotFacts
 from e2e.invariants.kube import Kube, read_lines
 from e2e.invariants.samples import Samples, build_targets
 from e2e.lab import shop
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 from headroom.manifests.children import Owner, build_claim
-from headroom.model import replica
+from headroom.manifests.snapshot import build_snapshot
+from headroom.model import replica, restore, snapshot
 from headroom.model.condition_types import ConditionType
+from headroom.model.database import Lsn
 from headroom.model.replica import MemberId
 from headroom.policy.replicaset.drain import BY_CHOICE
 from headroom.policy.replicaset.members import LIBRARY_REASONS
@@ -39,6 +42,9 @@ def test_names_are_the_operators() -> None:
     assert manifests.WHY_ANNOTATION == replica.DRAINING_WHY_ANNOTATION
     assert manifests.SLOT_ANNOTATION == replica.SLOT_ANNOTATION
     assert manifests.RETIRE_ANNOTATION == replica.RETIRE_ANNOTATION
+    assert snapshot.ANCHOR == manifests.ANCHOR_ANNOTATION
+    assert manifests.RESTORED_ANCHOR_ANNOTATION in restore.RESTORED_ANNOTATIONS
+    assert snapshot.ANCHOR_MARK == suspicion.ANCHOR_MARK
     assert suspicion.SLOT_NAME.pattern == replica.SLOT_PATTERN.pattern
     assert manifests.STALE_CONDITION == ConditionType.READS_MAY_BE_STALE
     assert {Reason.LAG_PANIC, Reason.READS_UNBOUNDED} == excuses.LASTING_REASONS
@@ -113,6 +119,29 @@ def test_a_pod_has_slot_claims_and_role() -> None:
     assert (found.claims, found.ip, found.is_ready) == (("store-0-x",), "10.0.0.1", True)
 
 
+OWNER_SET = Owner("store", "shop", "uid")
+STAMPS = snapshot.Stamps("1", 1, 17, "Stopped", "hr_a_b_0_x", "hr_a_b_s_y", Lsn(1), Lsn(2))
+
+
+def test_a_snapshot_has_a_set_and_an_anchor() -> None:
+    taken = build_snapshot(OWNER_SET, "store-s-y", claim="c", class_name="d", stamps=STAMPS)
+    assert manifests.parse_snapshot(taken) == SnapshotFacts(("shop", "store-s-y"), "store", "uid", "hr_a_b_s_y")
+    taken["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert manifests.parse_snapshot(taken) == SnapshotFacts(
+        ("shop", "store-s-y"), "store", "uid", "hr_a_b_s_y", is_deleting=True
+    )
+    assert manifests.parse_snapshot({"metadata": {"name": "mine", "namespace": "shop"}}) is None
+
+
+def test_a_claim_holds_the_anchors_of_both_its_snapshots() -> None:
+    body = build_claim(OWNER_SET, MemberId(0, "x"), ReplicaSetSpec.model_validate(stored()["spec"]).storage, slot="s")
+    restored = restore.format_restored(replace(STAMPS, anchor="hr_a_b_s_x"))
+    body["metadata"]["annotations"] |= {**STAMPS.format(), **restored}
+    found = manifests.parse_claim(body)
+    assert found is not None
+    assert found.anchors == {"hr_a_b_s_x", "hr_a_b_s_y"}
+
+
 def test_a_foreign_pod_counts_with_its_claims_alone() -> None:
     found = manifests.parse_pod(pod_manifest())
     assert (found.slot, found.claims) == ("", ("store-0-x",))
@@ -120,7 +149,7 @@ def test_a_foreign_pod_counts_with_its_claims_alone() -> None:
 
 def test_claims_are_those_that_the_operator_writes() -> None:
     spec = ReplicaSetSpec.model_validate(stored()["spec"])
-    body = build_claim(Owner("store", "shop", "uid"), MemberId(0, "x"), spec.storage, slot="hr_a_b_0_x")
+    body = build_claim(OWNER_SET, MemberId(0, "x"), spec.storage, slot="hr_a_b_0_x")
     found = manifests.parse_claim(body)
     assert found is not None
     assert (found.key, found.set_name, found.slot, found.is_leaving) == (

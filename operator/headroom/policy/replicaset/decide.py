@@ -149,7 +149,8 @@ def _build_context(
         flush_lsn=primary.position.lsn if primary is not None else None,
         position=primary.position if primary is not None else None,
         history=find_history(facts, memory),
-        snapshots=None if facts.snapshots is None else frozenset(each.name for each in facts.snapshots),
+        # No driver creates a volume from one that is being deleted, and it stays while a claim waits for it.
+        snapshots=None if facts.snapshots is None else frozenset(e.name for e in facts.snapshots if not e.is_deleting),
         wal_cap=decide_wal_cap(server, spec.provisioning.max_slot_wal) if server is not None else None,
     )
 

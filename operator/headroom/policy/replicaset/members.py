@@ -196,7 +196,7 @@ class StageContext:
     `drain_timeout` is how long a server may still run after its pod was deleted.
     `flush_lsn` is where the primary's WAL ends, `wal_cap` the bytes of it that a slot may keep; None: not known.
     `streaming` names the members that have a stream. `position` is that of the primary in this pass, `history` of its
-    timeline, if it is known. `snapshots` names those that there are; None if that is not known.
+    timeline, if it is known. `snapshots` names those that there are and that stay; None if that is not known.
     """
 
     now: datetime

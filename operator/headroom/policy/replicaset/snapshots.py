@@ -174,8 +174,10 @@ def _find_deleted(scene: Scene, targets: Targets) -> Iterator[Removal]:
         if not is_read_from(scene, each.name):
             yield Removal(each.name, Finding(Reason.SNAPSHOT_DROPPED, f"{each.name} is deleted: {why}"))
     for each in scene.state.begun:
-        why_not = _find_end_of_begun(scene, each)
-        if why_not is not None:
+        other_class, why_not = _find_other_class(scene, each), _find_end_of_begun(scene, each)
+        if other_class:
+            yield Removal(each.name, Finding(Reason.SNAPSHOT_DROPPED, f"{each.name} is deleted: {other_class}"))
+        elif why_not is not None:
             yield Removal(each.name, why_not, is_failure=True)
     for each in (*scene.state.usable[keep:], *(scene.state.undecided if len(scene.state.usable) >= keep else ())):
         if not is_read_from(scene, each.name):
@@ -186,6 +188,14 @@ def _find_deleted(scene: Scene, targets: Targets) -> Iterator[Removal]:
     if oldest is not None and is_crowded(scene, targets):
         why = "a replica that the spec asks for needs its slot; raise max_replication_slots of the primary to keep both"
         yield Removal(oldest.name, Finding(Reason.SNAPSHOT_DROPPED, f"{oldest.name} is deleted: {why}"))
+
+
+def _find_other_class(scene: Scene, snapshot: SnapshotFacts) -> str:
+    """Whether a class is wanted by now that may work, where this one has not yet; empty if not."""
+    snapshots = scene.spec.provisioning.snapshots
+    if snapshots is None or snapshot.is_ready or snapshot.class_name in ("", snapshots.class_name):
+        return ""
+    return f"its class is {snapshot.class_name}, and provisioning.snapshots.className is {snapshots.class_name} now"
 
 
 def _find_end_of_begun(scene: Scene, snapshot: SnapshotFacts) -> Finding | None:

@@ -128,6 +128,7 @@ def parse_snapshot(manifest: Manifest) -> SnapshotFacts:
         resource_version=metadata["resourceVersion"],
         created_at=parse_time(metadata.get("creationTimestamp")) or NEVER,
         claim=(manifest.get("spec", {}).get("source") or {}).get("persistentVolumeClaimName") or "",
+        class_name=manifest.get("spec", {}).get("volumeSnapshotClassName") or "",
         cut_at=parse_time(status.get("creationTime")),
         is_ready=status.get("readyToUse") is True,
         is_deleting="deletionTimestamp" in metadata,

@@ -275,6 +275,25 @@ def test_one_that_is_there_is_kept_while_a_snapshot_is_due_and_goes_otherwise() 
     assert [entry.name for entry in plan.retire] == ["store-2-a"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_deleted"),
+    [
+        ({"class_name": "csi-snap"}, False),
+        ({"class_name": "csi-slow"}, True),
+        ({"class_name": "csi-slow", "is_ready": True}, False),
+        ({"class_name": ""}, False),
+    ],
+)
+def test_one_that_is_not_ready_goes_when_the_spec_names_another_class(
+    changes: dict[str, Any], *, is_deleted: bool
+) -> None:
+    steps = Play(*WHOLE, source(), snapshots=(begun(INCARNATION, **changes),), anchors=(anchor(INCARNATION),)).steps
+    assert [(entry.name, entry.is_failure) for entry in steps.delete] == (
+        [(f"store-s-{INCARNATION}", False)] if is_deleted else []
+    )
+    assert all("className is csi-snap now" in entry.why.message for entry in steps.delete)
+
+
 NEW = make_member(Role.PROVISIONING, 2, within=0)
 
 

@@ -134,7 +134,8 @@ async def test_three_failures_of_any_kind_are_reported_as_before() -> None:
     assert world.condition("Stalled")["reason"] == Reason.SEED_ATTEMPTS_EXHAUSTED
 
 
-async def test_a_snapshot_that_is_deleted_half_way_ends_the_attempt_and_another_is_taken() -> None:
+@pytest.mark.parametrize("is_held", [False, True], ids=["gone", "held while the claim waits for it"])
+async def test_a_snapshot_that_is_deleted_half_way_ends_the_attempt_and_another_is_taken(*, is_held: bool) -> None:
     world = await made()
     older, newer = add_snapshot(world, SET, OLDER), add_snapshot(world, SET, NEWER)
     world.members.restores = False
@@ -142,7 +143,8 @@ async def test_a_snapshot_that_is_deleted_half_way_ends_the_attempt_and_another_
     await world.run(5)
     assert list(restored(world).values()) == [newer]
     [claim] = restored(world)
-    world.cluster.remove(ObjectRef(VOLUME_SNAPSHOT, NAMESPACE, newer))
+    delete = world.cluster.delete if is_held else world.cluster.remove
+    delete(ObjectRef(VOLUME_SNAPSHOT, NAMESPACE, newer))
     world.members.restores = True
     await world.run(25)
     assert f"snapshot {newer} was deleted before claim {claim} had its volume" in message_of(
