@@ -1,0 +1,142 @@
+"""`python -m e2e.bench.replicas`: how long a new replica takes to answer its first read, by the way it is made.
+
+A warm standby, a snapshot, a base backup from a standby and one from the primary, each beside the same by hand in the
+same run, and each with what it costs the primary and the standby that is copied. Times run from the decision that the
+operator published to the first answer that a client got through the read Service. A run of some sizes adds them to the
+results of others.
+"""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from e2e.bench.replicas.bench import Bench
+from e2e.bench.replicas.figures import figure_clients, figure_cold, figure_warm
+from e2e.bench.replicas.merge import Size, add_size
+from e2e.bench.replicas.meter import Meter
+from e2e.bench.replicas.picture import draw
+from e2e.bench.replicas.room import find_room
+from e2e.bench.replicas.scene import clear_the_scene, set_the_scene
+from e2e.bench.replicas.series import CALM_SECONDS, Kind, Series
+from e2e.bench.replicas.warm import run_warm
+from e2e.bench.replicas.writer import Writer
+from e2e.cluster.provider import choose_cluster
+from e2e.invariants.patrol import watching
+from e2e.lab.kubectl import Kubectl
+from e2e.lab.opening import Shop
+from e2e.lab.prober import Prober
+from e2e.lab.release import Release
+from e2e.lab.results import RESULTS, Figure
+
+NAME, QUICK_NAME = "bench-replicas", "bench-replicas-quick"
+QUICK = "QUICK"
+QUICK_GIB, QUICK_TIMES, QUICK_CALM_SECONDS = 1, 2, 4.0
+WARM_TIMES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure; `times` None leaves it to how long each takes."""
+
+    sizes: tuple[int, ...]
+    warm: int = WARM_TIMES
+    times: int | None = None
+    calm_seconds: float = CALM_SECONDS
+    kinds: tuple[Kind, ...] = tuple(Kind)
+    is_watched: bool = False
+    name: str = NAME
+
+
+def main() -> int:
+    """Run the benchmark and write its results."""
+    plan, console, cluster = parse_plan(sys.argv[1:], os.environ), Console(), choose_cluster()
+    release = Release(cluster.image("operator"))
+    release.install()
+    shop = Shop(Kubectl("bench"), cluster.image("postgres17"), cluster.image("worker"))
+    figures: dict[str, Figure] = {}
+    is_whole = True
+    try:
+        for gib in plan.sizes:
+            size = Size(gib)
+            is_whole &= measure(shop, size, plan, console)
+            figures = add_size(plan.name, size) if size.figures else figures
+    finally:
+        shop.close()
+        release.uninstall()
+    report(plan.name, figures, console)
+    return 0 if is_whole and all(figure.met is not False for figure in figures.values()) else 1
+
+
+def parse_plan(arguments: list[str], environ: Mapping[str, str]) -> Plan:
+    """The plan of a command line; QUICK=1 is a short one for development."""
+    parser = argparse.ArgumentParser(prog="python -m e2e.bench.replicas", description=__doc__)
+    parser.add_argument("--gib", type=int, nargs="+", default=[1, 4, 16], help="sizes of the database (1 4 16)")
+    parser.add_argument("--warm", type=int, default=WARM_TIMES, help="activations of a standby at each size (10)")
+    parser.add_argument(
+        "--cold", type=int, help="replicas of each kind at each size (10, or 3 where one takes a minute)"
+    )
+    parser.add_argument("--only", type=Kind, nargs="+", default=list(Kind), help="kinds of cold replicas (all)")
+    parser.add_argument("--watch", action="store_true", help="count violated invariants; its clients take some CPU")
+    options = parser.parse_args(arguments)
+    if environ.get(QUICK):
+        quick = (QUICK_GIB,), QUICK_TIMES, QUICK_TIMES, QUICK_CALM_SECONDS
+        return Plan(*quick, tuple(options.only), options.watch, QUICK_NAME)
+    return Plan(tuple(options.gib), options.warm, options.cold, CALM_SECONDS, tuple(options.only), options.watch)
+
+
+def measure(shop: Shop, size: Size, plan: Plan, console: Console) -> bool:
+    """Fill in one size; whether that is all of it."""
+    console.rule(f"{size.gib} GiB")
+    room = find_room(size.gib)
+    if room.problem:
+        console.print(room.problem)
+        return False
+    try:
+        set_the_scene(shop, size.gib, console.print)
+        measure_scene(shop, size, plan, console, is_tight=room.is_tight)
+    except AssertionError:
+        console.print("given up; what was measured before stays", traceback.format_exc(), markup=False)
+        return False
+    finally:
+        clear_the_scene(shop)
+    return True
+
+
+def measure_scene(shop: Shop, size: Size, plan: Plan, console: Console, *, is_tight: bool) -> None:
+    """Series by series, each of which stays if the next one fails."""
+    gib, figures = size.gib, size.figures
+    with (
+        Prober(shop) as prober,
+        Writer(shop) as writer,
+        Meter() as meter,
+        watching(shop, is_wanted=plan.is_watched) as watch,
+    ):
+        bench = Bench(shop, prober)
+        series = Series(bench, writer, meter, console.print, plan.times, plan.calm_seconds, is_tight=is_tight)
+        figures |= figure_warm(gib, run_warm(series, gib, plan.warm))
+        for kind in plan.kinds:
+            size.rows[kind] = series.run(kind, gib)
+            figures |= figure_cold(gib, kind, size.rows[kind])
+        figures |= figure_clients(gib, prober.totals)
+        if watch:
+            figures |= watch.figures(f"invariants_violated_count_{gib}gib")
+            console.print(watch.report(), highlight=False, markup=False)
+
+
+def report(name: str, figures: Mapping[str, Figure], console: Console) -> None:
+    """Print the figures and draw them."""
+    if not figures:
+        return
+    for key, figure in figures.items():
+        console.print(f"{key:44} {figure.value:10.3f} {figure.unit}  goal {figure.goal}  met {figure.met}")
+    console.print(f"figures: {RESULTS / name}.json")
+    console.print(f"picture: {draw(figures, RESULTS / f'{name}.png')}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
