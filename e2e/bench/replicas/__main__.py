@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
@@ -34,6 +35,7 @@ from e2e.lab.release import Release
 from e2e.lab.results import RESULTS, Figure
 
 NAME, QUICK_NAME = "bench-replicas", "bench-replicas-quick"
+PICTURE = Path("docs/images/replicas.png")
 QUICK = "QUICK"
 QUICK_GIB, QUICK_TIMES, QUICK_CALM_SECONDS = 1, 2, 4.0
 WARM_TIMES = 10
@@ -49,6 +51,7 @@ class Plan:
     calm_seconds: float = CALM_SECONDS
     kinds: tuple[Kind, ...] = tuple(Kind)
     is_watched: bool = False
+    picture: Path | None = None
     name: str = NAME
 
 
@@ -68,7 +71,7 @@ def main() -> int:
     finally:
         shop.close()
         release.uninstall()
-    report(plan.name, figures, console)
+    report(plan, figures, console)
     return 0 if is_whole and all(figure.met is not False for figure in figures.values()) else 1
 
 
@@ -82,11 +85,14 @@ def parse_plan(arguments: list[str], environ: Mapping[str, str]) -> Plan:
     )
     parser.add_argument("--only", type=Kind, nargs="+", default=list(Kind), help="kinds of cold replicas (all)")
     parser.add_argument("--watch", action="store_true", help="count violated invariants; its clients take some CPU")
+    parser.add_argument("--accept", action="store_true", help=f"write the picture to {PICTURE} too")
     options = parser.parse_args(arguments)
+    kinds, is_watched = tuple(options.only), options.watch
     if environ.get(QUICK):
         quick = (QUICK_GIB,), QUICK_TIMES, QUICK_TIMES, QUICK_CALM_SECONDS
-        return Plan(*quick, tuple(options.only), options.watch, QUICK_NAME)
-    return Plan(tuple(options.gib), options.warm, options.cold, CALM_SECONDS, tuple(options.only), options.watch)
+        return Plan(*quick, kinds, is_watched, name=QUICK_NAME)
+    picture = PICTURE if options.accept else None
+    return Plan(tuple(options.gib), options.warm, options.cold, CALM_SECONDS, kinds, is_watched, picture)
 
 
 def measure(shop: Shop, size: Size, plan: Plan, console: Console) -> bool:
@@ -128,14 +134,16 @@ def measure_scene(shop: Shop, size: Size, plan: Plan, console: Console, *, is_ti
             console.print(watch.report(), highlight=False, markup=False)
 
 
-def report(name: str, figures: Mapping[str, Figure], console: Console) -> None:
+def report(plan: Plan, figures: Mapping[str, Figure], console: Console) -> None:
     """Print the figures and draw them."""
     if not figures:
         return
     for key, figure in figures.items():
         console.print(f"{key:44} {figure.value:10.3f} {figure.unit}  goal {figure.goal}  met {figure.met}")
-    console.print(f"figures: {RESULTS / name}.json")
-    console.print(f"picture: {draw(figures, RESULTS / f'{name}.png')}")
+    console.print(f"figures: {RESULTS / plan.name}.json")
+    for path in (RESULTS / f"{plan.name}.png", plan.picture):
+        if path is not None:
+            console.print(f"picture: {draw(figures, path)}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ LOOK_SECONDS = 1.0
 SILENCE_SECONDS = 1.5
 """The prober calls a server new after a second of silence."""
 JOIN_SECONDS = 900.0
+MOST_EXCHANGES = 10
 SNAPSHOT, BASE_BACKUP = "VolumeSnapshot", "BaseBackup"
 
 
@@ -72,11 +73,15 @@ class Bench:
         os.sync()
 
     def exchange_copies(self, serving: int) -> None:
-        """Until all that serve share the snapshot's data: one more is restored, and one of them leaves."""
-        while any(member.get("method") == BASE_BACKUP for member in self.members()):
+        """Until all that serve share the snapshot's data: one more is restored, and one leaves, which may be another."""
+        for _ in range(MOST_EXCHANGES):
+            if not any(member.get("method") == BASE_BACKUP for member in self.members()):
+                return
             provide(self.shop, method=SNAPSHOT)
             self.join()
             self.leave(serving)
+        message = f"a copy still serves after {MOST_EXCHANGES} exchanges, and the disk has no room for another"
+        raise AssertionError(message)
 
     def members(self) -> list[Manifest]:
         """The members as status lists them."""

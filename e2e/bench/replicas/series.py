@@ -5,7 +5,7 @@ so that neither always finds what the other left in the page cache.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -79,18 +79,13 @@ class Series:
         provide(self.bench.shop, **WANTED[kind])
         turns: list[Windows] = []
         while len(turns) < self._count_turns(turns):
-            if self.is_tight:
-                self.bench.exchange_copies(SERVING)
-                provide(self.bench.shop, **WANTED[kind])
             turns.append(self._turn(kind, turns))
             self.say(f"{kind} {gib} GiB {len(turns)}/{self._count_turns(turns)}: {describe(turns[-1])}")
         self.writer.catch_up(max(turn.hand.end for turn in turns))
         return [self._price(turn) for turn in turns]
 
     def _count_turns(self, turns: list[Windows]) -> int:
-        if self.times is not None:
-            return self.times
-        return MANY if not turns or turns[0].hand.seconds < SHORT_SECONDS else FEW
+        return wanted_turns(turns) if self.times is None else self.times
 
     def _turn(self, kind: Kind, turns: list[Windows]) -> Windows:
         self.watch()
@@ -122,6 +117,9 @@ class Series:
         if problem:
             self.say(f"no sample: {joined.name} {problem}")
         self.bench.leave(SERVING)
+        if self.is_tight:
+            self.bench.exchange_copies(SERVING)
+            provide(self.bench.shop, **WANTED[kind])
         if problem:
             return None
         return Window(joined.decided, joined.answered, joined.source if kind is Kind.STANDBY else "")
@@ -148,6 +146,11 @@ class Series:
         calm, hand = (count_cost(each, self.meter, self.writer.writes) for each in (turn.calm, turn.hand))
         ours = count_cost(turn.ours, self.meter, self.writer.writes) if turn.ours is not None else None
         return Sample(calm, ours, hand, turn.bare_seconds)
+
+
+def wanted_turns(turns: Sequence[Windows]) -> int:
+    """How many are measured, by how long the first one took by hand."""
+    return FEW if turns and turns[0].hand.seconds >= SHORT_SECONDS else MANY
 
 
 def find_problem(kind: Kind, joined: Joined) -> str:
