@@ -122,12 +122,12 @@ def measure_scene(shop: Shop, size: Size, plan: Plan, console: Console, *, is_ti
         Meter() as meter,
         watching(shop, is_wanted=plan.is_watched) as watch,
     ):
-        bench = Bench(shop, prober)
-        series = Series(bench, writer, meter, console.print, plan.times, plan.calm_seconds, is_tight=is_tight)
-        figures |= figure_warm(gib, run_warm(series, gib, plan.warm))
+        bench = Bench(shop, prober, console.print)
+        series = Series(bench, writer, meter, plan.times, plan.calm_seconds, is_tight=is_tight)
         for kind in plan.kinds:
             size.rows[kind] = series.run(kind, gib)
             figures |= figure_cold(gib, kind, size.rows[kind])
+        figures |= figure_warm(gib, run_warm(series, gib, plan.warm))
         figures |= figure_clients(gib, prober.totals)
         if watch:
             figures |= watch.figures(f"invariants_violated_count_{gib}gib")

@@ -14,6 +14,8 @@ from e2e.lab.opening import Shop
 from e2e.lab.waiting import wait_until
 
 SET = "store"
+SERVING = 2
+"""A replica that serves is copied only where another serves too."""
 VOLUME = "30Gi"
 SCALE_PER_GIB = 68
 """pgbench accounts and their key: about 15 MiB a unit of scale. The first GiB has these, which the writer uses."""
@@ -35,7 +37,7 @@ Say = Callable[[str], None]
 
 
 def set_the_scene(shop: Shop, gib: int, say: Say) -> None:
-    """Everything up to one serving replica and one standby, both restored from the snapshot."""
+    """Everything up to two serving replicas, both restored from the snapshot."""
     shop.open(scale=SCALE_PER_GIB, size=VOLUME, say=say)
     load_bulk(shop, gib - 1, say)
     say(f"primary: {int(shop.sql('SELECT pg_database_size(current_database())')) / 2**30:.2f} GiB")
@@ -44,8 +46,8 @@ def set_the_scene(shop: Shop, gib: int, say: Say) -> None:
     wait_until("a fresh snapshot", lambda: is_snapshot_fresh(shop), timeout=SNAPSHOT_SECONDS, every=1.0)
     say(f"snapshot: there after {time.monotonic() - began:.0f} s, the copy that it is of included")
     provide(shop, method="VolumeSnapshot")
-    ask(shop, 1, 1)
-    shop.wait_counts(serving=1, standbys=1, timeout=300)
+    ask(shop, SERVING, 0)
+    shop.wait_counts(serving=SERVING, standbys=0, timeout=300)
 
 
 def clear_the_scene(shop: Shop) -> None:

@@ -1,11 +1,11 @@
-"""The series of one size: warm, from a snapshot, copied from a standby, copied from the primary; each beside by hand.
+"""The series of one size: from a snapshot, copied from a standby, copied from the primary; each beside by hand.
 
 Before each replica there is a calm time, in which nothing is made. Ours and the one by hand take turns at going first,
 so that neither always finds what the other left in the page cache.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,18 +13,15 @@ from e2e.bench.replicas.bench import BASE_BACKUP, SNAPSHOT, Bench, Joined
 from e2e.bench.replicas.by_hand import ByHand, copy_by_hand, restore_by_hand
 from e2e.bench.replicas.cost import PRIMARY_POD, Cost, Window, count_cost, list_uids
 from e2e.bench.replicas.meter import Meter
-from e2e.bench.replicas.scene import VOLUME, provide
+from e2e.bench.replicas.scene import SERVING, VOLUME, provide
 from e2e.bench.replicas.writer import Writer
 from e2e.lab import shop as objects
 from e2e.lab.kubectl import Manifest
 
-SERVING = 2
-"""A replica that serves is copied only where another serves too, and the primary is to meet the same load."""
 SHORT_SECONDS, MANY, FEW = 60.0, 10, 3
 """What takes less than a minute is measured ten times, what takes longer three times."""
 CALM_SECONDS, MOST_CALM_SECONDS = 10.0, 30.0
 """A calm time is as long as the last work by hand, within these bounds: a p99 needs some thousand commits in all."""
-Say = Callable[[str], None]
 
 
 class Kind(StrEnum):
@@ -69,7 +66,6 @@ class Series:
     bench: Bench
     writer: Writer
     meter: Meter
-    say: Say
     times: int | None = None
     calm_seconds: float = CALM_SECONDS
     is_tight: bool = False
@@ -80,7 +76,7 @@ class Series:
         turns: list[Windows] = []
         while len(turns) < self._count_turns(turns):
             turns.append(self._turn(kind, turns))
-            self.say(f"{kind} {gib} GiB {len(turns)}/{self._count_turns(turns)}: {describe(turns[-1])}")
+            self.bench.say(f"{kind} {gib} GiB {len(turns)}/{self._count_turns(turns)}: {describe(turns[-1])}")
         self.writer.catch_up(max(turn.hand.end for turn in turns))
         return [self._price(turn) for turn in turns]
 
@@ -115,7 +111,7 @@ class Series:
         joined = self.bench.join()
         problem = find_problem(kind, joined)
         if problem:
-            self.say(f"no sample: {joined.name} {problem}")
+            self.bench.say(f"no sample: {joined.name} {problem}")
         self.bench.leave(SERVING)
         if self.is_tight:
             self.bench.exchange_copies(SERVING)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from e2e.bench.replicas.cost import Cost, count_cost
 from e2e.bench.replicas.label import LabelByHand
 from e2e.bench.replicas.scene import SET, provide
-from e2e.bench.replicas.series import SERVING, Series
+from e2e.bench.replicas.series import Series
 
 IDLE_SECONDS = 30.0
 
@@ -20,10 +20,10 @@ class Warm:
 
 
 def run_warm(series: Series, gib: int, times: int) -> Warm:
-    """All of it, from one serving replica and a standby to the two that the other series begin with."""
+    """All of it, with one replica that serves and a standby."""
     bench = series.bench
     provide(bench.shop, method="VolumeSnapshot")
-    bench.settle(2)
+    bench.leave(1, standbys=1)
     [standby] = bench.shop.replicas("standby")
     series.watch(standby)
     idle = series.stay_calm(min(IDLE_SECONDS, 3 * series.calm_seconds), standby["metadata"]["name"])
@@ -32,8 +32,7 @@ def run_warm(series: Series, gib: int, times: int) -> Warm:
     for turn in range(1, times + 1):
         activations.append(bench.join().seconds)
         bench.leave(1, standbys=1)
-        series.say(f"warm {gib} GiB {turn}/{times}: {activations[-1]:.3f} s")
+        bench.say(f"warm {gib} GiB {turn}/{times}: {activations[-1]:.3f} s")
     labels += by_hand.measure(times)
-    bench.leave(SERVING)
     series.writer.catch_up(idle.end)
     return Warm(tuple(activations), tuple(labels), count_cost(idle, series.meter, series.writer.writes))
