@@ -11,17 +11,17 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from e2e.bench.replicas.bench import Bench
 from e2e.bench.replicas.figures import figure_clients, figure_cold, figure_warm
-from e2e.bench.replicas.merge import Size, add_size
+from e2e.bench.replicas.merge import Part, add_part
 from e2e.bench.replicas.meter import Meter
 from e2e.bench.replicas.picture import draw
-from e2e.bench.replicas.room import find_room
+from e2e.bench.replicas.room import Room, find_room
 from e2e.bench.replicas.scene import clear_the_scene, set_the_scene
 from e2e.bench.replicas.series import CALM_SECONDS, Kind, Series
 from e2e.bench.replicas.warm import run_warm
@@ -39,6 +39,8 @@ PICTURE = Path("docs/images/replicas.png")
 QUICK = "QUICK"
 QUICK_GIB, QUICK_TIMES, QUICK_CALM_SECONDS = 1, 2, 4.0
 WARM_TIMES = 10
+WARM, INVARIANTS = "warm", "invariants"
+PARTS = (*map(str, Kind), WARM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,22 @@ class Plan:
     warm: int = WARM_TIMES
     times: int | None = None
     calm_seconds: float = CALM_SECONDS
-    kinds: tuple[Kind, ...] = tuple(Kind)
+    parts: tuple[str, ...] = PARTS
     is_watched: bool = False
     picture: Path | None = None
     name: str = NAME
+
+
+@dataclass(slots=True)
+class Findings:
+    """The results file of this name, and all figures in it since the first part was added."""
+
+    name: str
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+    def add(self, part: Part) -> None:
+        """Write one part: what is measured stays, whatever happens to the next one."""
+        self.figures = add_part(self.name, part)
 
 
 def main() -> int:
@@ -61,18 +75,16 @@ def main() -> int:
     release = Release(cluster.image("operator"))
     release.install()
     shop = Shop(Kubectl("bench"), cluster.image("postgres17"), cluster.image("worker"))
-    figures: dict[str, Figure] = {}
+    findings = Findings(plan.name)
     is_whole = True
     try:
         for gib in plan.sizes:
-            size = Size(gib)
-            is_whole &= measure(shop, size, plan, console)
-            figures = add_size(plan.name, size) if size.figures else figures
+            is_whole &= measure(shop, gib, plan, findings, console)
     finally:
         shop.close()
         release.uninstall()
-    report(plan, figures, console)
-    return 0 if is_whole and all(figure.met is not False for figure in figures.values()) else 1
+    report(plan, findings.figures, console)
+    return 0 if is_whole and all(figure.met is not False for figure in findings.figures.values()) else 1
 
 
 def parse_plan(arguments: list[str], environ: Mapping[str, str]) -> Plan:
@@ -83,28 +95,28 @@ def parse_plan(arguments: list[str], environ: Mapping[str, str]) -> Plan:
     parser.add_argument(
         "--cold", type=int, help="replicas of each kind at each size (10, or 3 where one takes a minute)"
     )
-    parser.add_argument("--only", type=Kind, nargs="+", default=list(Kind), help="kinds of cold replicas (all)")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="series (all)")
     parser.add_argument("--watch", action="store_true", help="count violated invariants; its clients take some CPU")
     parser.add_argument("--accept", action="store_true", help=f"write the picture to {PICTURE} too")
     options = parser.parse_args(arguments)
-    kinds, is_watched = tuple(options.only), options.watch
+    parts, is_watched = tuple(part for part in PARTS if part in options.only), options.watch
     if environ.get(QUICK):
         quick = (QUICK_GIB,), QUICK_TIMES, QUICK_TIMES, QUICK_CALM_SECONDS
-        return Plan(*quick, kinds, is_watched, name=QUICK_NAME)
+        return Plan(*quick, parts, is_watched, name=QUICK_NAME)
     picture = PICTURE if options.accept else None
-    return Plan(tuple(options.gib), options.warm, options.cold, CALM_SECONDS, kinds, is_watched, picture)
+    return Plan(tuple(options.gib), options.warm, options.cold, CALM_SECONDS, parts, is_watched, picture)
 
 
-def measure(shop: Shop, size: Size, plan: Plan, console: Console) -> bool:
-    """Fill in one size; whether that is all of it."""
-    console.rule(f"{size.gib} GiB")
-    room = find_room(size.gib)
+def measure(shop: Shop, gib: int, plan: Plan, findings: Findings, console: Console) -> bool:
+    """One size; whether all of it was measured."""
+    console.rule(f"{gib} GiB")
+    room = find_room(gib)
     if room.problem:
         console.print(room.problem)
         return False
     try:
-        set_the_scene(shop, size.gib, console.print)
-        measure_scene(shop, size, plan, console, is_tight=room.is_tight)
+        set_the_scene(shop, gib, console.print)
+        measure_scene(shop, room, plan, findings, console)
     except AssertionError:
         console.print("given up; what was measured before stays", traceback.format_exc(), markup=False)
         return False
@@ -113,9 +125,9 @@ def measure(shop: Shop, size: Size, plan: Plan, console: Console) -> bool:
     return True
 
 
-def measure_scene(shop: Shop, size: Size, plan: Plan, console: Console, *, is_tight: bool) -> None:
-    """Series by series, each of which stays if the next one fails."""
-    gib, figures = size.gib, size.figures
+def measure_scene(shop: Shop, room: Room, plan: Plan, findings: Findings, console: Console) -> None:
+    """Series by series."""
+    gib = room.gib
     with (
         Prober(shop) as prober,
         Writer(shop) as writer,
@@ -123,14 +135,18 @@ def measure_scene(shop: Shop, size: Size, plan: Plan, console: Console, *, is_ti
         watching(shop, is_wanted=plan.is_watched) as watch,
     ):
         bench = Bench(shop, prober, console.print)
-        series = Series(bench, writer, meter, plan.times, plan.calm_seconds, is_tight=is_tight)
-        for kind in plan.kinds:
-            size.rows[kind] = series.run(kind, gib)
-            figures |= figure_cold(gib, kind, size.rows[kind])
-        figures |= figure_warm(gib, run_warm(series, gib, plan.warm))
-        figures |= figure_clients(gib, prober.totals)
+        series = Series(bench, writer, meter, plan.times, plan.calm_seconds, is_tight=room.is_tight)
+        for what in plan.parts:
+            before = prober.totals
+            if what == WARM:
+                figures, turns = figure_warm(gib, run_warm(series, gib, plan.warm)), []
+            else:
+                turns = series.run(Kind(what), gib)
+                figures = figure_cold(gib, Kind(what), turns)
+            figures |= figure_clients(gib, what, before, prober.totals)
+            findings.add(Part(what, gib, figures, turns))
         if watch:
-            figures |= watch.figures(f"invariants_violated_count_{gib}gib")
+            findings.add(Part(INVARIANTS, gib, watch.figures(f"invariants_violated_count_{gib}gib")))
             console.print(watch.report(), highlight=False, markup=False)
 
 

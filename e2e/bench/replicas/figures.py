@@ -18,6 +18,7 @@ COMMIT_RATIO = 1.5
 SPEEDUPS = {4: 50.0, 16: 150.0}
 """A warm standby beside a base backup from the primary."""
 SMALLEST, LARGEST = 1, 16
+TOO_OLD, CUT = "reads_too_old_count", "queries_cut_count"
 MIB = 2**20
 QUANTITIES: dict[str, tuple[str, Callable[[Usage], float]]] = {
     "cpu": ("s", lambda usage: usage.cpu_seconds),
@@ -121,18 +122,30 @@ SERVERS: dict[str, Callable[[Cost], Usage | None]] = {
 }
 
 
-def figure_clients(gib: int, totals: Manifest) -> dict[str, Figure]:
-    """The quality beside the speed: what the clients met."""
+def figure_clients(gib: int, what: str, before: Manifest, after: Manifest) -> dict[str, Figure]:
+    """The quality beside the speed: what the clients met in one series."""
+    too_old, cut, errors = (after.get(key, 0) - before.get(key, 0) for key in ("too_old", "cut", "errors"))
     return {
-        f"reads_too_old_count_{gib}gib": at_most(totals.get("too_old", 0), 0, "reads"),
-        f"queries_cut_count_{gib}gib": at_most(totals.get("cut", 0), 0, "queries"),
-        f"failed_connections_count_{gib}gib": Figure(totals.get("errors", 0), "connections"),
+        f"{what}_{TOO_OLD}_{gib}gib": at_most(too_old, 0, "reads"),
+        f"{what}_{CUT}_{gib}gib": at_most(cut, 0, "queries"),
+        f"{what}_failed_connections_count_{gib}gib": Figure(errors, "connections"),
     }
 
 
 def summarize(figures: Mapping[str, Figure]) -> dict[str, Figure]:
     """Over all sizes: activation and restore should not know the size of the database."""
-    return {**_summarize_warm(figures), **_summarize_growth(figures), **_summarize_speedup(figures)}
+    return {
+        **_summarize_clients(figures),
+        **_summarize_warm(figures),
+        **_summarize_growth(figures),
+        **_summarize_speedup(figures),
+    }
+
+
+def _summarize_clients(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    counts = ((TOO_OLD, "reads"), (CUT, "queries"))
+    found = {count: [one.value for name, one in figures.items() if f"_{count}_" in name] for count, _ in counts}
+    return {count: at_most(sum(found[count]), 0, unit) for count, unit in counts if found[count]}
 
 
 def _summarize_warm(figures: Mapping[str, Figure]) -> dict[str, Figure]:

@@ -1,38 +1,48 @@
-"""The results file, to which a run of some sizes adds: figures of other sizes stay, those over all are made anew."""
+"""The results file, written part by part: a part replaces its earlier self, others stay, figures over all are new."""
 
 import json
 import os
-import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from e2e.bench.replicas.figures import summarize
-from e2e.bench.replicas.series import Kind, Sample
+from e2e.bench.replicas.series import Sample
 from e2e.lab import results
 from e2e.lab.results import Figure, describe_commit, describe_machine, write_results
 from e2e.run import LOAD_BEFORE
 
-OF_SIZE = re.compile(r"_(\d+)gib$")
+Parts = dict[str, dict[str, Any]]
 
 
-@dataclass(slots=True)
-class Size:
-    """One size of the database: its figures, and the single turns of each kind, as far as they were measured."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one series measured at one size of the database: its figures and its single turns."""
 
+    what: str
     gib: int
-    figures: dict[str, Figure] = field(default_factory=dict)
-    rows: dict[Kind, list[Sample]] = field(default_factory=dict)
+    figures: Mapping[str, Figure]
+    turns: Sequence[Sample] = field(default_factory=tuple)
+
+    @property
+    def key(self) -> str:
+        """Its name in the file."""
+        return f"{self.what}_{self.gib}gib"
 
     def describe(self) -> dict[str, Any]:
-        """When it was measured, at which commit, and how busy the machine was before."""
-        rows = {str(kind): [describe_sample(each) for each in samples] for kind, samples in self.rows.items()}
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        return {"commit": describe_commit(), "at": at, "loadBefore": os.environ.get(LOAD_BEFORE), "rows": rows}
+        """Its turns, which figures are its own, when it was measured, and how busy the machine was before."""
+        return {
+            "commit": describe_commit(),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "loadBefore": os.environ.get(LOAD_BEFORE),
+            "figures": list(self.figures),
+            "turns": [describe_turn(each) for each in self.turns],
+        }
 
 
-def describe_sample(sample: Sample) -> dict[str, Any]:
+def describe_turn(sample: Sample) -> dict[str, Any]:
     """One turn as JSON."""
     return {
         "calm": sample.calm.as_json(),
@@ -41,26 +51,22 @@ def describe_sample(sample: Sample) -> dict[str, Any]:
     }
 
 
-def add_size(name: str, size: Size) -> dict[str, Figure]:
-    """Write the results with this size in the place of an earlier one; returns all figures that are there then."""
-    figures, sizes = read_others(size.gib, results.RESULTS / f"{name}.json")
-    figures |= size.figures
+def add_part(name: str, part: Part) -> dict[str, Figure]:
+    """Write the results with this part in them; returns all figures that are there then."""
+    figures, parts = read_parts(results.RESULTS / f"{name}.json")
+    parts.pop(part.key, None)
+    kept = {figure for each in parts.values() for figure in each["figures"]}
+    figures = {figure: value for figure, value in figures.items() if figure in kept} | dict(part.figures)
     figures |= summarize(figures)
-    sizes |= {str(size.gib): size.describe()}
-    write_results(name, figures, sizes=sizes)
+    write_results(name, figures, parts=parts | {part.key: part.describe()})
     return figures
 
 
-def read_others(gib: int, path: Path) -> tuple[dict[str, Figure], dict[str, Any]]:
-    """Figures and rows of the other sizes, if they were measured on this machine."""
+def read_parts(path: Path) -> tuple[dict[str, Figure], Parts]:
+    """The figures and parts of a file, if they were measured on this machine."""
     if not path.exists():
         return {}, {}
     content = json.loads(path.read_text())
     if content["machine"] != describe_machine():
         return {}, {}
-    figures = {
-        name: Figure(**figure)
-        for name, figure in content["figures"].items()
-        if (found := OF_SIZE.search(name)) and int(found[1]) != gib and "_to_" not in name
-    }
-    return figures, {key: size for key, size in content.get("sizes", {}).items() if key != str(gib)}
+    return {name: Figure(**figure) for name, figure in content["figures"].items()}, content.get("parts", {})

@@ -11,7 +11,7 @@ from e2e.bench.replicas.__main__ import NAME, QUICK_NAME, parse_plan
 from e2e.bench.replicas.bench import Joined
 from e2e.bench.replicas.cost import Cost, Window, count_cost
 from e2e.bench.replicas.figures import figure_clients, figure_cold, figure_warm, summarize
-from e2e.bench.replicas.merge import Size, add_size
+from e2e.bench.replicas.merge import Part, add_part
 from e2e.bench.replicas.meter import Meter, Reading, Usage, count_usage, read_pod
 from e2e.bench.replicas.picture import draw
 from e2e.bench.replicas.room import Room, measure_free
@@ -146,33 +146,58 @@ def test_sizes_are_compared_once_they_are_there() -> None:
     assert len(found["warm_p50"].samples) == 6, "all activations of both sizes"
 
 
-def test_a_size_is_added_to_those_that_are_there(folder: Path) -> None:
-    add_size(NAME, Size(1, figure_cold(1, Kind.SNAPSHOT, [sample(4.0)]), {Kind.SNAPSHOT: [sample(4.0)]}))
-    figures = add_size(NAME, Size(16, figure_cold(16, Kind.SNAPSHOT, [sample(4.4)])))
-    assert figures["snapshot_growth_1_to_16gib"].met
-    add_size(NAME, Size(16, figure_cold(16, Kind.SNAPSHOT, [sample(6.0)])))
+def restored(gib: int, seconds: float) -> Part:
+    """What a series of one turn leaves."""
+    turns = [sample(seconds)]
+    return Part("snapshot", gib, figure_cold(gib, Kind.SNAPSHOT, turns), turns)
+
+
+def test_a_part_is_added_to_those_that_are_there(folder: Path) -> None:
+    add_part(NAME, restored(1, 4.0))
+    assert add_part(NAME, restored(16, 4.4))["snapshot_growth_1_to_16gib"].met
+    add_part(NAME, restored(16, 6.0))
     content = json.loads((folder / f"{NAME}.json").read_text())
     assert content["figures"]["snapshot_1gib"]["samples"] == [4.0]
     assert content["figures"]["snapshot_16gib"]["samples"] == [6.0]
     assert content["figures"]["snapshot_growth_1_to_16gib"]["value"] == 1.5
-    [row] = content["sizes"]["1"]["rows"]["snapshot"]
-    assert (row["ours"]["seconds"], row["byHand"]["bareSeconds"], row["calm"]["commits"]) == (4.0, 4.0, 100)
+    [turn] = content["parts"]["snapshot_1gib"]["turns"]
+    assert (turn["ours"]["seconds"], turn["byHand"]["bareSeconds"], turn["calm"]["commits"]) == (4.0, 4.0, 100)
+
+
+def test_a_part_that_is_measured_again_leaves_nothing_of_before() -> None:
+    add_part(NAME, restored(1, 4.0))
+    add_part(NAME, restored(16, 4.0))
+    wrong = [replace(sample(), ours=None)]
+    figures = add_part(NAME, Part("snapshot", 16, figure_cold(16, Kind.SNAPSHOT, wrong), wrong))
+    assert [name for name in figures if "16gib" in name] == ["snapshot_not_as_asked_count_16gib"]
+    assert "snapshot_1gib" in figures
+
+
+def test_what_clients_met_is_counted_in_each_series_and_in_all() -> None:
+    before, after = {"too_old": 1, "cut": 2, "errors": 3}, {"too_old": 1, "cut": 4, "errors": 4}
+    first = figure_clients(1, "warm", before, after)
+    assert first["warm_queries_cut_count_1gib"].value == 2
+    assert first["warm_reads_too_old_count_1gib"].met
+    assert first["warm_failed_connections_count_1gib"].value == 1
+    found = summarize({**first, **figure_clients(4, "snapshot", {}, after)})
+    assert (found["queries_cut_count"].value, found["queries_cut_count"].met) == (6, False)
+    assert found["reads_too_old_count"].value == 1
 
 
 def test_figures_of_another_machine_are_not_mixed_in(folder: Path) -> None:
-    add_size(NAME, Size(1, figure_cold(1, Kind.SNAPSHOT, [sample(4.0)])))
+    add_part(NAME, restored(1, 4.0))
     path = folder / f"{NAME}.json"
     content = json.loads(path.read_text())
     content["machine"]["cores"] += 1
     path.write_text(json.dumps(content))
-    assert "snapshot_1gib" not in add_size(NAME, Size(4, figure_cold(4, Kind.SNAPSHOT, [sample(4.0)])))
+    assert "snapshot_1gib" not in add_part(NAME, restored(4, 4.0))
 
 
 def test_a_quick_run_leaves_the_results_alone() -> None:
     quick = parse_plan([], {"QUICK": "1"})
     assert (quick.sizes, quick.times, quick.name) == ((1,), 2, QUICK_NAME)
     whole = parse_plan(["--gib", "16", "--only", "snapshot"], {"QUICK": ""})
-    assert (whole.sizes, whole.times, whole.kinds, whole.name) == ((16,), None, (Kind.SNAPSHOT,), NAME)
+    assert (whole.sizes, whole.times, whole.parts, whole.name) == ((16,), None, ("snapshot",), NAME)
     assert parse_plan([], {}).sizes == (1, 4, 16)
 
 
@@ -257,7 +282,7 @@ def test_the_set_of_the_benchmark_is_valid() -> None:
 
 
 def test_the_picture_is_drawn_from_whatever_was_measured(tmp_path: Path) -> None:
-    one = {**figure_warm(1, WARM), **figure_clients(1, {})}
+    one = {**figure_warm(1, WARM), **figure_clients(1, "warm", {}, {})}
     for kind in Kind:
         one |= figure_cold(1, kind, [sample(), sample(7.0)])
     more = {**one, **figure_cold(16, Kind.SNAPSHOT, [sample()])}
