@@ -1,6 +1,4 @@
-"""All sizes as one picture: how long each way takes beside by hand, what commits meet meanwhile, and what the disk
-does.
-"""
+"""All sizes as one picture: how long each way takes beside by hand, what commits meet meanwhile, and what it costs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +24,7 @@ COLD = tuple(way for way in WAYS if way != WARM)
 TITLES = (
     "Decision to first read through the Service, median, with least and most; dashed: the same by hand",
     "Slowest hundredth of the commits on the primary while a replica is made, as a multiple of calm time",
-    "Read from the primary's disk for one replica, beyond calm time",
+    "Processor time of the primary for one replica, beyond calm time",
 )
 
 
@@ -34,17 +32,17 @@ def draw(figures: Mapping[str, Figure], path: Path) -> Path:
     """Write the picture and return its path."""
     sizes = sorted({gib for name in figures for gib in _sizes_of(name)})
     figure, panels = plt.subplots(3, 1, figsize=(9, 11), layout="constrained", height_ratios=(5, 3, 3))
-    times, commits, disk = panels
+    times, commits, processor = panels
     _draw_times(times, figures, sizes)
     _draw_bars(commits, figures, sizes, "{way}_commit_ratio_{gib}gib")
     commits.axhline(COMMIT_RATIO, color="grey", linewidth=0.8, linestyle=":")
-    _draw_bars(disk, figures, sizes, "{way}_primary_read_{gib}gib")
+    _draw_bars(processor, figures, sizes, "{way}_primary_cpu_{gib}gib")
     for axes, title in zip(panels, TITLES, strict=True):
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xticks(range(len(sizes)), [f"{gib} GiB" for gib in sizes])
     times.set_ylabel("seconds")
     commits.set_ylabel("multiple of calm")
-    disk.set_ylabel("MiB")
+    processor.set_ylabel("seconds")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -69,6 +67,7 @@ def _draw_times(axes: Axes, figures: Mapping[str, Figure], sizes: Sequence[int])
         levels = [figures[f"{by_hand}_{sizes[place]}gib"].value for place in peers]
         axes.plot(peers, levels, color=color, linestyle="--", linewidth=1.0)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.legend(loc="center left", bbox_to_anchor=(0, 0.4), fontsize=9)
 
 
