@@ -9,6 +9,7 @@ results of others.
 import argparse
 import os
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,6 +70,17 @@ class Findings:
         self.figures = add_part(self.name, part)
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Says when."""
+
+    console: Console
+
+    def say(self, text: str) -> None:
+        """One line with the time of day."""
+        self.console.print(f"{time.strftime('%X')} {text}", markup=False, highlight=False)
+
+
 def main() -> int:
     """Run the benchmark and write its results."""
     plan, console, cluster = parse_plan(sys.argv[1:], os.environ), Console(), choose_cluster()
@@ -115,7 +127,7 @@ def measure(shop: Shop, gib: int, plan: Plan, findings: Findings, console: Conso
         console.print(room.problem)
         return False
     try:
-        set_the_scene(shop, gib, console.print)
+        set_the_scene(shop, gib, Clock(console).say)
         measure_scene(shop, room, plan, findings, console)
     except AssertionError:
         console.print("given up; what was measured before stays", traceback.format_exc(), markup=False)
@@ -134,7 +146,7 @@ def measure_scene(shop: Shop, room: Room, plan: Plan, findings: Findings, consol
         Meter() as meter,
         watching(shop, is_wanted=plan.is_watched) as watch,
     ):
-        bench = Bench(shop, prober, console.print)
+        bench = Bench(shop, prober, Clock(console).say)
         series = Series(bench, writer, meter, plan.times, plan.calm_seconds, is_tight=room.is_tight)
         for what in plan.parts:
             before = prober.totals

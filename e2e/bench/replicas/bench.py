@@ -70,9 +70,15 @@ class Bench:
     def settle(self, members: int) -> None:
         """What one measurement left to be freed and written is not the next one's to wait for."""
         wait_until("only the members asked for", lambda: self._is_settled(members), timeout=300, every=LOOK_SECONDS)
-        self._wait_healthy()
         wait_until("a snapshot that is fresh", lambda: is_snapshot_fresh(self.shop), timeout=60, every=LOOK_SECONDS)
         os.sync()
+
+    def wait_healthy(self) -> None:
+        """A copy from the primary would wait for that, and the time would be that of the guard."""
+        try:
+            wait_until("the guard to be Healthy", self._is_healthy, timeout=HEALTHY_SECONDS, every=LOOK_SECONDS)
+        except TimedOut as error:
+            self.say(f"the next sample may contain a wait: {error}")
 
     def exchange_copies(self, serving: int) -> None:
         """Until all that serve share the snapshot's data: one more is restored, and one of them leaves."""
@@ -114,13 +120,6 @@ class Bench:
             f"{pods} pods, {claims} claims, {len(unbound)} volumes on their way out"
         )
         return True
-
-    def _wait_healthy(self) -> None:
-        """A copy from the primary would wait for that, and the time would be that of the guard."""
-        try:
-            wait_until("the guard to be Healthy", self._is_healthy, timeout=HEALTHY_SECONDS, every=LOOK_SECONDS)
-        except TimedOut as error:
-            self.say(f"the next sample may contain a wait: {error}")
 
     def _is_healthy(self) -> bool:
         guard = self.shop.kubectl.get("dbg", objects.GUARD) or {}
