@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from e2e.bench.replicas.scene import SET, Say, ask, is_snapshot_fresh, provide
 from e2e.demo.timeline import parse_time
-from e2e.lab import shop as objects
 from e2e.lab.kubectl import Kubectl, Manifest
 from e2e.lab.opening import Shop
 from e2e.lab.prober import Prober
-from e2e.lab.waiting import TimedOut, wait_until
+from e2e.lab.waiting import wait_until
 
 MEMBERS = f"headroom.dev/replica-set={SET}"
 LOOK_SECONDS = 1.0
@@ -19,7 +18,6 @@ SILENCE_SECONDS = 1.5
 """The prober calls a server new after a second of silence."""
 JOIN_SECONDS = 900.0
 MOST_EXCHANGES = 10
-HEALTHY_SECONDS = 180.0
 SNAPSHOT, BASE_BACKUP = "VolumeSnapshot", "BaseBackup"
 
 
@@ -73,13 +71,6 @@ class Bench:
         wait_until("a snapshot that is fresh", lambda: is_snapshot_fresh(self.shop), timeout=60, every=LOOK_SECONDS)
         os.sync()
 
-    def wait_healthy(self) -> None:
-        """A copy from the primary would wait for that, and the time would be that of the guard."""
-        try:
-            wait_until("the guard to be Healthy", self._is_healthy, timeout=HEALTHY_SECONDS, every=LOOK_SECONDS)
-        except TimedOut as error:
-            self.say(f"the next sample may contain a wait: {error}")
-
     def exchange_copies(self, serving: int) -> None:
         """Until all that serve share the snapshot's data: one more is restored, and one of them leaves."""
         for _ in range(MOST_EXCHANGES):
@@ -119,12 +110,6 @@ class Bench:
         assert (pods, claims, len(unbound)) == (members, members, 0), (
             f"{pods} pods, {claims} claims, {len(unbound)} volumes on their way out"
         )
-        return True
-
-    def _is_healthy(self) -> bool:
-        guard = self.shop.kubectl.get("dbg", objects.GUARD) or {}
-        state = (guard.get("status") or {}).get("state")
-        assert state == "Healthy", f"the guard says {state}"
         return True
 
     def _status(self) -> Manifest:

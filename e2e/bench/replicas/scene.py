@@ -41,7 +41,7 @@ def set_the_scene(shop: Shop, gib: int, say: Say) -> None:
     shop.open(scale=SCALE_PER_GIB, size=VOLUME, say=say)
     load_bulk(shop, gib - 1, say)
     say(f"primary: {int(shop.sql('SELECT pg_database_size(current_database())')) / 2**30:.2f} GiB")
-    shop.kubectl.apply(objects.database_guard(), replica_set(shop.postgres_image, find_snapshot_class()))
+    shop.kubectl.apply(database_guard(), replica_set(shop.postgres_image, find_snapshot_class()))
     began = time.monotonic()
     wait_until("a fresh snapshot", lambda: is_snapshot_fresh(shop), timeout=SNAPSHOT_SECONDS, every=1.0)
     say(f"snapshot: there after {time.monotonic() - began:.0f} s, the copy that it is of included")
@@ -66,6 +66,15 @@ def load_bulk(shop: Shop, gib: int, say: Say) -> None:
         if chunk % CHUNKS_PER_GIB == 0:
             say(f"primary: {chunk // CHUNKS_PER_GIB} of {gib} GiB more after {time.monotonic() - began:.0f} s")
     shop.in_primary("psql", "-qX", "-c", "CHECKPOINT", timeout=300)
+
+
+def database_guard() -> Manifest:
+    """A guard that holds up no copy: after one from the primary the next would wait until commits were calm for long."""
+    levels = {
+        "commitLatency": {"brownout": "1m", "overloaded": "2m", "emergency": "3m"},
+        "activePerCorePercent": {"brownout": 1000, "overloaded": 2000, "emergency": 3000},
+    }
+    return objects.database_guard(thresholds=levels)
 
 
 def replica_set(image: str, snapshot_class: str) -> Manifest:

@@ -107,8 +107,6 @@ class Series:
         self.meter.watch(list_uids([*([primary] if primary else []), *self.bench.serving(), *others]))
 
     def _ours(self, kind: Kind) -> Window | None:
-        if kind is Kind.PRIMARY:
-            self.bench.wait_healthy()
         self.watch()
         joined = self.bench.join()
         problem = find_problem(kind, joined)

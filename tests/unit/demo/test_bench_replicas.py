@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,13 @@ from e2e.bench.replicas.merge import Part, add_part
 from e2e.bench.replicas.meter import Meter, Reading, Usage, count_usage, read_pod
 from e2e.bench.replicas.picture import draw
 from e2e.bench.replicas.room import Room, measure_free
-from e2e.bench.replicas.scene import replica_set
+from e2e.bench.replicas.scene import database_guard, replica_set
 from e2e.bench.replicas.series import FEW, MANY, Kind, Sample, Windows, describe, find_problem, wanted_turns
 from e2e.bench.replicas.warm import Warm
 from e2e.bench.replicas.writer import Writes
 from e2e.lab import results
 from headroom.api.v1alpha1 import parse_spec
+from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 
 MIB = 2**20
@@ -274,11 +276,12 @@ def test_a_size_that_does_not_fit_says_so(tmp_path: Path) -> None:
     assert (measure_free((tmp_path,)) or 0) > 0
 
 
-def test_the_set_of_the_benchmark_is_valid() -> None:
+def test_set_and_guard_of_the_benchmark_are_valid() -> None:
     spec = parse_spec(ReplicaSetSpec, replica_set("postgres:17", "csi-snap"))
     assert (spec.replicas, spec.standbys) == (0, 0)
     assert spec.provisioning.snapshots is not None
     assert spec.provisioning.snapshots.class_name == "csi-snap"
+    assert parse_spec(DatabaseGuardSpec, database_guard()).thresholds.commit_latency.brownout == timedelta(minutes=1)
 
 
 def test_the_picture_is_drawn_from_whatever_was_measured(tmp_path: Path) -> None:
