@@ -69,7 +69,7 @@ def load_bulk(shop: Shop, gib: int, say: Say) -> None:
 
 
 def database_guard() -> Manifest:
-    """A guard that holds up no copy: after one from the primary the next would wait until commits were calm for long."""
+    """A guard that holds up no copy: after one from the primary the next would wait until commits have been calm."""
     levels = {
         "commitLatency": {"brownout": "1m", "overloaded": "2m", "emergency": "3m"},
         "activePerCorePercent": {"brownout": 1000, "overloaded": 2000, "emergency": 3000},
