@@ -167,7 +167,8 @@ def report(plan: Plan, figures: Mapping[str, Figure], console: Console) -> None:
     if not figures:
         return
     for key, figure in figures.items():
-        console.print(f"{key:44} {figure.value:10.3f} {figure.unit}  goal {figure.goal}  met {figure.met}")
+        line = f"{key:52} {figure.value:10.3f} {figure.unit}  goal {figure.goal}  met {figure.met}"
+        console.print(line, soft_wrap=True)
     console.print(f"figures: {RESULTS / plan.name}.json")
     for path in (RESULTS / f"{plan.name}.png", plan.picture):
         if path is not None:

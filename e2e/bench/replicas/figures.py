@@ -89,18 +89,19 @@ def _figure_commits(gib: int, kind: Kind, samples: Sequence[Sample]) -> dict[str
 
 
 def _figure_costs(gib: int, kind: Kind, samples: Sequence[Sample]) -> dict[str, Figure]:
-    """Medians: what ours cost beyond a calm time of the same length, the peak of the memory, and the WAL kept."""
+    """Medians of what each server used while ours was made, and in as many seconds of the calm time before it."""
     figures: dict[str, Figure] = {}
     for who, of in SERVERS.items():
-        pairs = [(sample, sample.ours) for sample in samples if sample.ours is not None]
-        used = [(of(ours), of(sample.calm), ours.seconds / sample.calm.seconds) for sample, ours in pairs]
-        known = [(ours, calm, share) for ours, calm, share in used if ours is not None and calm is not None]
+        pairs = [(sample.calm, sample.ours) for sample in samples if sample.ours is not None]
+        used = [(of(calm), of(ours), ours.seconds / calm.seconds) for calm, ours in pairs]
+        known = [(calm, ours, share) for calm, ours, share in used if calm is not None and ours is not None]
         if not known:
             continue
         for name, (unit, count) in QUANTITIES.items():
-            extra = [count(ours) - share * count(calm) for ours, calm, share in known]
-            figures[f"{kind}_{who}_{name}_{gib}gib"] = _median_of(extra, unit)
-        memory = [ours.working_set / MIB for ours, _, _ in known]
+            figures[f"{kind}_{who}_{name}_{gib}gib"] = _median_of([count(ours) for _, ours, _ in known], unit)
+            calm = [share * count(calm) for calm, _, share in known]
+            figures[f"calm_{kind}_{who}_{name}_{gib}gib"] = _median_of(calm, unit)
+        memory = [ours.working_set / MIB for _, ours, _ in known]
         figures[f"{kind}_{who}_memory_{gib}gib"] = _median_of(memory, "MiB")
     return figures | _figure_kept(gib, kind, samples)
 

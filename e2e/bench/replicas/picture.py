@@ -24,7 +24,7 @@ COLD = tuple(way for way in WAYS if way != WARM)
 TITLES = (
     "Decision to first read through the Service, median, with least and most; dashed: the same by hand",
     "Slowest hundredth of the commits on the primary while a replica is made, as a multiple of calm time",
-    "Processor time of the primary for one replica, beyond calm time",
+    "Processor time of the primary while one replica is made",
 )
 
 
