@@ -65,7 +65,7 @@ def _draw_times(axes: Axes, figures: Mapping[str, Figure], sizes: Sequence[int])
         axes.errorbar(places, values, yerr=(below, above), marker="o", capsize=3, color=color, label=label)
         peers = [place for place in places if f"{by_hand}_{sizes[place]}gib" in figures]
         levels = [figures[f"{by_hand}_{sizes[place]}gib"].value for place in peers]
-        axes.plot(peers, levels, color=color, linestyle="--", linewidth=1.0)
+        axes.plot(peers, levels, color=color, linestyle="--", linewidth=1.0, marker="_", markersize=16)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.legend(loc="center left", bbox_to_anchor=(0, 0.4), fontsize=9)
