@@ -23,7 +23,7 @@ from e2e.bench.replicas.merge import Part, add_part
 from e2e.bench.replicas.meter import Meter
 from e2e.bench.replicas.picture import draw
 from e2e.bench.replicas.room import Room, find_room
-from e2e.bench.replicas.scene import clear_the_scene, set_the_scene
+from e2e.bench.replicas.scene import set_the_scene
 from e2e.bench.replicas.series import CALM_SECONDS, Kind, Series
 from e2e.bench.replicas.warm import run_warm
 from e2e.bench.replicas.writer import Writer
@@ -93,7 +93,6 @@ def main() -> int:
         for gib in plan.sizes:
             is_whole &= measure(shop, gib, plan, findings, console)
     finally:
-        shop.close()
         release.uninstall()
     report(plan, findings.figures, console)
     return 0 if is_whole and all(figure.met is not False for figure in findings.figures.values()) else 1
@@ -133,7 +132,7 @@ def measure(shop: Shop, gib: int, plan: Plan, findings: Findings, console: Conso
         console.print("given up; what was measured before stays", traceback.format_exc(), markup=False)
         return False
     finally:
-        clear_the_scene(shop)
+        shop.close()
     return True
 
 

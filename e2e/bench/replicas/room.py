@@ -1,6 +1,7 @@
 """Whether the disk has room for a size of the database: the primary with its WAL, and copies beside it."""
 
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,11 @@ FEWEST_COPIES = 2
 """The data that all restored replicas share, and one more copy at a time."""
 EASY_COPIES = 3
 """No replica has to be exchanged: after a scale-in the one with a copy of its own may stay."""
+
+
+FREED_SECONDS = 60.0
+BLOCK_BYTES = 512
+"""Of `st_blocks`, whatever the file system has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +50,22 @@ class Room:
 
 
 def find_room(gib: int) -> Room:
-    """Look at the pool of the bundled cluster, and at the disk that its sparse file is on."""
-    return Room(gib, measure_free((POOL_MOUNT, load_settings().pool_file.parent)))
+    """Look at the pool of the bundled cluster, once the volumes of before are gone from it."""
+    deadline = time.monotonic() + FREED_SECONDS
+    while True:
+        room = Room(gib, measure_free(POOL_MOUNT, load_settings().pool_file))
+        if not room.problem or time.monotonic() >= deadline:
+            return room
+        time.sleep(1.0)
 
 
-def measure_free(folders: tuple[Path, ...]) -> float | None:
-    """GiB that are free on the fullest of the file systems; None if one of them is not here."""
-    if not all(folder.is_dir() for folder in folders):
+def measure_free(pool: Path, file: Path) -> float | None:
+    """GiB that volumes may still take: of the pool, and of the disk that its sparse file is on; None if it is not here.
+
+    Blocks that the file has and the pool does not use any more are as good as free ones of the disk.
+    """
+    if not (pool.is_dir() and file.is_file()):
         return None
-    return min(shutil.disk_usage(folder).free for folder in folders) / 2**30
+    inside, outside = shutil.disk_usage(pool), shutil.disk_usage(file.parent)
+    spare = max(file.stat().st_blocks * BLOCK_BYTES - inside.used, 0)
+    return min(inside.free, outside.free + spare) / 2**30

@@ -50,11 +50,6 @@ def set_the_scene(shop: Shop, gib: int, say: Say) -> None:
     shop.wait_counts(serving=SERVING, standbys=0, timeout=300)
 
 
-def clear_the_scene(shop: Shop) -> None:
-    """Nothing of ours stays; the primary does."""
-    shop.kubectl("delete", "dbrs,dbg", "--all", "--timeout=120s", timeout=130)
-
-
 def load_bulk(shop: Shop, gib: int, say: Say) -> None:
     """Fill a table of so many GiB, 256 MiB at a time."""
     shop.sql(CREATE_BULK)

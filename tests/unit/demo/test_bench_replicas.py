@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from collections import namedtuple
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +28,7 @@ from headroom.api.v1alpha1.databaseguard import DatabaseGuardSpec
 from headroom.api.v1alpha1.replicaset import ReplicaSetSpec
 
 MIB = 2**20
+DiskUsage = namedtuple("DiskUsage", "total used free")
 IDLE = Usage(cpu_seconds=1.0, read_bytes=0, written_bytes=10 * MIB, working_set=100 * MIB)
 BUSY = Usage(cpu_seconds=3.0, read_bytes=1024 * MIB, written_bytes=15 * MIB, working_set=300 * MIB)
 
@@ -268,13 +271,27 @@ def test_a_commit_belongs_to_the_window_in_which_it_ended() -> None:
     assert cost.as_json()["commits"] == 2
 
 
-def test_a_size_that_does_not_fit_says_so(tmp_path: Path) -> None:
+def test_a_size_that_does_not_fit_says_so() -> None:
     assert Room(16, 40.0).problem.startswith("16 GiB is skipped: it needs 56 GiB of disk and 40 GiB are free")
     assert (Room(16, 57.0).problem, Room(16, 57.0).is_tight) == ("", True)
     assert (Room(4, 40.0).problem, Room(4, 40.0).is_tight) == ("", False)
     assert (Room(16, None).problem, Room(16, None).is_tight) == ("", False), "another cluster's disk cannot be seen"
-    assert measure_free((tmp_path, tmp_path / "nowhere")) is None
-    assert (measure_free((tmp_path,)) or 0) > 0
+
+
+def test_what_the_pool_gave_back_counts_as_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, file = tmp_path / "pool", tmp_path / "state/pool.img"
+    assert measure_free(pool, file) is None
+    pool.mkdir()
+    file.parent.mkdir()
+    file.write_bytes(b"x" * 2**20)
+    usage = {pool: (60, 10, 50), file.parent: (100, 70, 30)}
+    found = {path: DiskUsage(*(value * 2**30 for value in values)) for path, values in usage.items()}
+    monkeypatch.setattr(shutil, "disk_usage", found.__getitem__)
+    assert measure_free(pool, file) == 30, "the disk has less than the pool, and the file no blocks to spare"
+    found[pool] = DiskUsage(60 * 2**30, 0, 60 * 2**30)
+    assert measure_free(pool, file) == 30 + 2**20 / 2**30
+    found[file.parent] = DiskUsage(100 * 2**30, 0, 100 * 2**30)
+    assert measure_free(pool, file) == 60
 
 
 def test_set_and_guard_of_the_benchmark_are_valid() -> None:
