@@ -88,8 +88,8 @@ demo: setup ## the main job with real input, to watch; KEEP=1 leaves it running
 
 bench: bench-replicas bench-warmup bench-workers ## every benchmark
 
-bench-replicas: setup ## warm activation and base backup beside a bare pg_basebackup; writes build/results
-	$(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.replicas
+bench-replicas: setup ## new replicas, warm, of a snapshot, copied, beside the same by hand; writes build/results (QUICK=1, GIB="1 4", ACCEPT=1)
+	QUICK=$(QUICK) $(PYTHON) -m e2e.run $(PYTHON) -m e2e.bench.replicas $(if $(GIB),--gib $(GIB)) $(if $(ACCEPT),--accept)
 
 bench-warmup: setup setup-postgres ## reads in the first minute of a standby with and without a warm-up, here and without a cluster; writes build/results
 	PYTHONPATH=operator:. $(PYTHON) -m e2e.bench.warmup

@@ -45,7 +45,7 @@ def write_results(name: str, figures: dict[str, Figure], **extra: Any) -> Path:
     path = RESULTS / f"{name}.json"
     content = {
         "name": name,
-        "commit": _commit(),
+        "commit": describe_commit(),
         "machine": describe_machine(),
         "figures": {key: asdict(figure) for key, figure in figures.items()},
         **extra,
@@ -76,6 +76,6 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
+def describe_commit() -> str:
     done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
