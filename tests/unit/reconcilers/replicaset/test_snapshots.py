@@ -441,7 +441,7 @@ async def test_a_set_that_wants_no_snapshots_any_more_deletes_them() -> None:
 
 async def test_idle_anchors_are_touched_where_the_primary_gives_them_up() -> None:
     world = SnapshotWorld()
-    world.primary.settings["idle_replication_slot_timeout"] = "120"
+    world.primary.settings["idle_replication_slot_timeout"] = "300"
     world.begin()
     await world.run(TAKEN_IN)
     [anchor] = world.anchors()
