@@ -222,9 +222,11 @@ class SetMemory:
         return FrozenMap(after)
 
     def _observe_snapshots(self, facts: SetFacts, *, is_other_spec: bool) -> RestoreFailures:
-        """What is known of snapshots that are gone need not be kept; another spec may have corrected the cause."""
+        """What is known of snapshots that are gone need not be kept; another spec may have corrected the cause, or only
+        ask for another count.
+        """
         if is_other_spec:
-            return RestoreFailures()
+            return self.restore_failures.forget()
         return self.restore_failures.keep([snapshot.name for snapshot in facts.snapshots or ()])
 
     def _observe_slots(self, facts: SetFacts) -> frozenset[str]:

@@ -30,7 +30,7 @@ REPLAY_BYTES_PER_SECOND = 50 * 1024**2
 """Replay is one process: 50 to 150 MB/s are seen, the least of which is assumed."""
 ASSUMED_COPY_SECONDS = 5.0
 """Until one was measured: what a base backup takes beside the time for its bytes."""
-RESTING = "restores failed again and again, so that none is tried for a while"
+RESTING = "restores failed repeatedly, so none is tried for a while"
 SPARED = 2.0
 """A snapshot costs the primary nothing, so that a base backup has to be as many times faster to be preferred."""
 

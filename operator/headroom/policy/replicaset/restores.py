@@ -87,6 +87,10 @@ class RestoreFailures:
         pause = min(FIRST_REST * (1 << min(self.bars - 2, 10)), LONGEST_REST)
         return now - self.barred_at < pause.total_seconds()
 
+    def forget(self) -> "RestoreFailures":
+        """All are tried again, but not while they rest."""
+        return RestoreFailures(bars=self.bars, barred_at=self.barred_at)
+
     def succeed(self, name: str) -> "RestoreFailures":
         """A member that was restored from this one is a standby."""
         return RestoreFailures(0, self.failed - {name}, self.barred - {name})

@@ -292,6 +292,9 @@ def test_where_later_snapshots_fail_too_none_is_tried_for_a_while() -> None:
             if at >= 0:
                 assert choose_method(spec_of(), facts, memory).method is method
             assert choose_method(spec_of("VolumeSnapshot"), facts, memory).snapshot == SNAPSHOT, "it has nothing else"
+    scaled = memory.observe(facts_of(generation=2), spec_of().readiness, MOMENT)
+    scaled = scaled.observe(facts_of(generation=3), spec_of().readiness, MOMENT)
+    assert choose_method(spec_of(), facts_of(), scaled).method is Method.BASE_BACKUP, "it may be another count only"
     memory = memory.record_acceptance(7.0, restored_from="store-s-1")
     assert choose_method(spec_of(), facts_of(), memory).snapshot == SNAPSHOT
 
