@@ -1,11 +1,12 @@
 """The operator as a Helm release."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.lab.kubectl import Kubectl, Manifest, condition_of, run
+from e2e.lab.kubectl import CommandFailed, Kubectl, Manifest, condition_of, run
 from e2e.lab.waiting import wait_until
 
 CHART = Path(__file__).parents[2] / "charts/headroom"
@@ -40,9 +41,19 @@ class Release:
         flags = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         self.kubectl.ensure_namespace({"pod-security.kubernetes.io/enforce": "restricted"})
         self.remove_foreign_definitions()
+        self.remove_unfinished()
         wait = ("--wait", f"--timeout={timeout:.0f}s")
         command = ("helm", "upgrade", "--install", self.name, str(CHART), "-n", self.namespace, *flags, *wait)
         run(command, timeout=timeout + 30)
+
+    def remove_unfinished(self) -> None:
+        """Delete what an installation left that was interrupted: Helm upgrades no release that was never deployed."""
+        try:
+            status = json.loads(run(("helm", "status", self.name, "-n", self.namespace, "-o", "json")))
+        except CommandFailed:
+            return
+        if status["info"]["status"] != "deployed":
+            run(("helm", "uninstall", self.name, "-n", self.namespace, "--no-hooks", "--wait"), timeout=120)
 
     def remove_foreign_definitions(self) -> None:
         """Delete CRDs of ours that were not made by Helm: a laboratory's other tests apply them by hand."""
