@@ -77,7 +77,7 @@ prove-snapshots: setup ## what can go wrong around snapshots, and the operator k
 prove-workers: setup ## that a pool of ten busy workers becomes three and cuts no job, as far as the grace period allows (10 minutes)
 	$(PYTHON) -m e2e.run $(PYTEST) -q -m proof e2e/suite/test_workers.py
 
-prove-postgres-18: setup setup-postgres ## all that asks PostgreSQL, on 18 alone, from a Debian that is not released yet (15 minutes; FRESH=1 takes its newest)
+prove-postgres-18: setup setup-postgres ## all that asks PostgreSQL, on 18 alone, from a Debian that is not released yet (37 minutes on two busy cores; FRESH=1 takes its newest)
 	@root=$$($(PYTHON) -m e2e.cluster postgres-ahead $(if $(FRESH),--fresh)) && HEADROOM_POSTGRES_ROOT=$$root \
 	  $(PYTEST) -q -n 2 tests/contract/postgres tests/integration/postgres tests/integration/replicas \
 	  tests/integration/queues tests/integration/invariants

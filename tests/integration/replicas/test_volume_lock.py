@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,14 +37,21 @@ def running(volume: Volume) -> Volume:
 
 
 def count_postmasters(volume: Volume) -> int:
-    """Servers on the volume's data, in whatever pod."""
+    """Servers on the volume's data, in whatever pod; a backend has the command line of its server at first."""
     mark = f"-D\0{volume.pgdata}\0".encode()
-    found = 0
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    found: dict[str, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = path.read_bytes()
-            found += mark in words and words.partition(b"\0")[0].endswith(b"postgres")
-    return found
+            words = (folder / "cmdline").read_bytes()
+            if mark in words and words.partition(b"\0")[0].endswith(b"postgres"):
+                found[folder.name] = (folder / "stat").read_text().rsplit(") ", 1)[1].split()[1]
+    return sum(parent not in found for parent in found.values())
+
+
+def test_a_backend_without_a_client_yet_is_no_second_server(running: Volume) -> None:
+    with socket.create_connection(("127.0.0.1", running.port)):
+        time.sleep(0.5)
+        assert count_postmasters(running) == 1
 
 
 @pytest.mark.parametrize("script", ["seed.sh", "start.sh"])
