@@ -71,7 +71,7 @@ prove-checker: setup ## that the checker, which runs beside every test on the cl
 prove-members: setup ## that a busy replica stays Ready for five minutes, and 50 evictions refuse no connection (25 minutes)
 	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=2400 -m proof e2e/suite/test_member_pods.py
 
-prove-snapshots: setup ## what can go wrong around snapshots, and the operator killed at each step of their lives (45 minutes)
+prove-snapshots: setup ## what can go wrong around snapshots, and the operator killed at each step of their lives (40 minutes)
 	$(PYTHON) -m e2e.run $(PYTEST) -q --timeout=1200 -m proof e2e/suite/test_snapshot_faults.py e2e/suite/test_snapshot_crashes.py
 
 prove-workers: setup ## that a pool of ten busy workers becomes three and cuts no job, as far as the grace period allows (10 minutes)

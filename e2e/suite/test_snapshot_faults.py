@@ -12,12 +12,15 @@ from e2e.lab import snapshots as lab
 from e2e.lab.kubectl import Kubectl
 from e2e.lab.manager import SECOND, Manager
 from e2e.lab.opening import Shop
+from e2e.lab.processes import kill_pod_processes
+from e2e.lab.release import Release
 from e2e.lab.storage import SNAPSHOTTER, driver_faults, standing_still
 from e2e.lab.waiting import wait_until
 from e2e.suite.test_replicas import CHILDREN, SET, apply_set, names, slots
 from e2e.suite.test_snapshots import assert_nothing_left, fewest, new_members, seen_from, wait_said, wait_whole
 
 OUTAGE_SECONDS = 30
+"""Long enough for another process to lead and to look at the set."""
 LONG_OUTAGE_SECONDS = 640
 """Longer than a snapshot may take until it is given up: ten minutes."""
 
@@ -40,8 +43,8 @@ def wait_begun(shop: Shop, *, without: str = "") -> str:
 
 
 @pytest.mark.alone
-def test_while_nobody_takes_snapshots_one_member_is_stopped_and_all_others_go_on(
-    clean: Shop, cluster: Cluster, invariants: Watch
+def test_while_nobody_takes_snapshots_and_the_operator_dies_one_member_is_stopped_and_all_others_go_on(
+    clean: Shop, cluster: Cluster, release: Release, invariants: Watch
 ) -> None:
     apply_set(clean, replicas=1, standbys=1, provisioning=lab.taken())
     clean.wait_counts(serving=1, standbys=1)
@@ -49,7 +52,9 @@ def test_while_nobody_takes_snapshots_one_member_is_stopped_and_all_others_go_on
     with standing_still(cluster, SNAPSHOTTER):
         name = wait_begun(clean)
         wait_said(clean, "SnapshotPending", f"{name} is not ready yet")
+        kill_pod_processes(str(release.wait_leader()["metadata"]["name"]))
         time.sleep(OUTAGE_SECONDS)
+        release.wait_leader()
         assert len(stopped(clean)) == 1
     assert lab.wait_taken(clean) == name, "it was not given up"
     wait_whole(clean, 1, 1)
