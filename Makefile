@@ -7,7 +7,7 @@ PYTEST := .venv/bin/pytest
 CODE := operator tests e2e tools
 export PYTHONPATH := operator
 
-.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz fuzz-specs prove-calm prove-checker prove-members prove-snapshots prove-workers prove-postgres-18 demo bench bench-replicas bench-warmup bench-workers bench-race simulate simulate-curve english figures changelog chart crds pin-images clean
+.PHONY: help setup setup-postgres fmt check test test-here test-cluster fuzz fuzz-specs prove-calm prove-checker prove-members prove-snapshots prove-workers prove-postgres-18 demo bench bench-replicas bench-warmup bench-workers bench-race simulate simulate-curve english figures changelog crds pin-images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -116,9 +116,6 @@ figures: setup ## sizes of modules and functions, comments, and lines of policy 
 
 changelog: setup ## print what a release would add to CHANGELOG.md
 	@.venv/bin/towncrier build --draft 2>/dev/null
-
-chart: setup ## render the chart's golden files anew; read their difference before you commit it
-	$(PYTHON) -m e2e.run $(PYTHON) -m tests.chart.helm
 
 crds: setup ## generate the CRDs and the API reference from the typed models
 	$(PYTHON) -m headroom.api.crdgen --output crds/
