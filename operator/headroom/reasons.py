@@ -157,8 +157,8 @@ class Reason(StrEnum):
     NO_STANDBYS_WANTED = "NoStandbysWanted"
     """`standbys: 0`: a scale-up waits for a copy. Fix: set it to 1 or more."""
     NO_SNAPSHOT_FITS = "NoSnapshotFits"
-    """`method: VolumeSnapshot` allows nothing else, and no snapshot can be restored. Fix: what the message says, or
-    set `provisioning.method: Auto`."""
+    """No snapshot can be restored, and `method: VolumeSnapshot` allows nothing else, or the next one would not fit.
+    Fix: what the message says, or set `provisioning.method: Auto`."""
     SNAPSHOT_GONE = "SnapshotGone"
     """The snapshot of a new replica was deleted before its volume was there. Fix: none; another source is tried."""
     SNAPSHOT_OUT_OF_REACH = "SnapshotOutOfReach"

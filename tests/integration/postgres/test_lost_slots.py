@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
@@ -10,13 +10,13 @@ from headroom.errors import PrimaryUnavailable
 from headroom.model.database import SlotFacts
 from headroom.model.replica import Role
 from headroom.model.snapshot import SnapshotFacts, Stamps
-from headroom.policy.replicaset.snapshot_state import find_problem
+from headroom.policy.replicaset.snapshot_fit import Fit, find_flaw
 from headroom.policy.replicaset.stages import decide_stage
 from headroom.ports.postgres import Postgres, PrimaryLink, SlotLink
 from headroom.reasons import Reason
 from tests.postgres_installation import Installation
 from tests.postgres_server import REPLICATION, Server, ServerMaker
-from tests.unit.policy.replicaset.make import NOW, context, make_facts, make_member, make_primary
+from tests.unit.policy.replicaset.make import NOW, context, make_member
 
 IDLE_SECONDS = 3
 """The server takes any whole second; less would let a busy machine take the slot that is touched, too."""
@@ -93,15 +93,14 @@ async def test_a_slot_that_streams_is_not_given_up(scene: Scene, servers: Server
 async def test_no_snapshot_is_restored_by_an_anchor_that_was_given_up(scene: Scene) -> None:
     found = await scene.touch_until_the_other_is_lost()
     server, position = await scene.primary.identify(), await scene.primary.position()
-    facts = make_facts(anchors=(found[TOUCHED], found[LEFT]))
-    primary = replace(make_primary(server=server), marks=(position,))
+    fit = Fit(position, server.major, None, {name: found[name] for name in (TOUCHED, LEFT)}, 1024**3)
     problems = {}
     for name in (TOUCHED, LEFT):
         start = scene.before[name].restart_lsn
         assert start is not None
         stamps = Stamps(position.system_identifier, 1, server.major, "Stopped", MEMBER, name, start, position.lsn)
         snapshot = SnapshotFacts("store-s-a", "u", "1", NOW, is_ready=True, stamps=stamps)
-        problems[name] = find_problem(snapshot, facts, primary, None)
+        problems[name] = find_flaw(snapshot, fit)
     assert problems[TOUCHED] == ""
     assert LEFT in (problems[LEFT] or "")
     assert "raise idle_replication_slot_timeout" in (problems[LEFT] or "")

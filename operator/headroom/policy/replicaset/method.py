@@ -17,7 +17,7 @@ from headroom.model.snapshot import SnapshotFacts
 from headroom.model.timelines import TimelineHistory
 from headroom.policy.replicaset.admission import decide_wal_cap
 from headroom.policy.replicaset.copy_estimate import CopyEstimate
-from headroom.policy.replicaset.facts import SetFacts
+from headroom.policy.replicaset.facts import PrimaryFacts, SetFacts
 from headroom.policy.replicaset.memory import SetMemory
 from headroom.policy.replicaset.restores import Choice
 from headroom.policy.replicaset.snapshot_fit import Fit, find_misfit
@@ -54,12 +54,12 @@ def choose_method(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, slot
         return Choice(wanted, "provisioning.method is BaseBackup")
     if spec.provisioning.snapshots is None or not facts.snapshots:
         return _without(wanted, _describe_none(spec, facts))
-    fit = _find_fit(spec, facts, memory, slot)
-    if fit is None:
+    if facts.primary is None or facts.primary.view.server is None:
         # Nothing is begun meanwhile, and that says so itself.
         return Choice(
             wanted if wanted is Method.VOLUME_SNAPSHOT else Method.BASE_BACKUP, "the primary is not known now"
         )
+    fit = build_fit(spec, facts, facts.primary, memory, slot)
     if wanted is Method.AUTO and memory.restore_failures.is_resting(fit.position.taken_at):
         return _without(wanted, RESTING)
     ranked = _rank(facts.snapshots, memory)
@@ -93,19 +93,18 @@ def find_history(facts: SetFacts, memory: SetMemory) -> TimelineHistory | None:
     return next((each for each in known if each is not None and each.timeline == primary.position.timeline), None)
 
 
-def _find_fit(spec: ReplicaSetSpec, facts: SetFacts, memory: SetMemory, slot: SlotFacts | None) -> Fit | None:
-    """None while the primary, which every snapshot is held against, is not known."""
-    primary = facts.primary
-    server = primary.view.server if primary is not None else None
-    if primary is None or server is None:
-        return None
+def build_fit(
+    spec: ReplicaSetSpec, facts: SetFacts, primary: PrimaryFacts, memory: SetMemory, slot: SlotFacts | None = None
+) -> Fit:
+    """What every snapshot of the set is held against."""
+    server = primary.view.server
     return Fit(
         position=primary.position,
-        major=server.major,
+        major=server.major if server is not None else None,
         history=find_history(facts, memory),
         anchors={anchor.name: anchor for anchor in facts.anchors},
         storage=spec.storage.size,
-        wal_cap=decide_wal_cap(server, spec.provisioning.max_slot_wal),
+        wal_cap=decide_wal_cap(server, spec.provisioning.max_slot_wal) if server is not None else None,
         slot=slot,
         barred=memory.restore_failures.barred,
     )

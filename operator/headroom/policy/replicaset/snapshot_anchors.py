@@ -12,8 +12,8 @@ from headroom.model.snapshot import Stamps, find_incarnation, snapshot_name
 from headroom.model.text import parse_count
 from headroom.policy.replicaset import timeouts
 from headroom.policy.replicaset.members import STAGE_ORDER, Member
+from headroom.policy.replicaset.snapshot_fit import count_kept, keeps_nothing
 from headroom.policy.replicaset.snapshot_need import Scene
-from headroom.policy.replicaset.snapshot_state import count_kept, keeps_nothing
 from headroom.policy.replicaset.targets import Targets
 from headroom.reasons import Reason
 

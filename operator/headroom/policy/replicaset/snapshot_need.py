@@ -20,9 +20,10 @@ from headroom.policy.replicaset.facts import PrimaryFacts, SetFacts
 from headroom.policy.replicaset.failover import find_under_way, is_being_rebuilt
 from headroom.policy.replicaset.members import EvaluatedMember
 from headroom.policy.replicaset.memory import SetMemory
-from headroom.policy.replicaset.method import find_history
+from headroom.policy.replicaset.method import build_fit
 from headroom.policy.replicaset.replay_lag import is_within
 from headroom.policy.replicaset.retirement import find_staying, is_outdated
+from headroom.policy.replicaset.snapshot_fit import describe_oversize
 from headroom.policy.replicaset.snapshot_state import (
     NOT_SERVED,
     Bounds,
@@ -121,7 +122,7 @@ def build_scene(
     """None while the primary does not answer: nothing is decided without it."""
     if facts.primary is None:
         return None
-    state = sort_snapshots(facts, facts.primary, find_history(facts, memory))
+    state = sort_snapshots(facts.snapshots or (), build_fit(spec, facts, facts.primary, memory))
     bounds = find_bounds(spec, wal_cap, memory.restore_failures.barred)
     return Scene(spec, facts, facts.primary, members, memory, now, state, bounds, wal_cap)
 
@@ -148,7 +149,8 @@ def _find_problem(scene: Scene, targets: Targets) -> Finding | None:
         return Finding(Reason.SNAPSHOTS_NOT_SERVED, NOT_SERVED)
     if isinstance(scene.facts.snapshot_class, Finding):
         return scene.facts.snapshot_class
-    return _find_mismatch(scene, scene.facts.snapshot_class) or _find_shortage(scene, targets)
+    mismatch = _find_mismatch(scene, scene.facts.snapshot_class)
+    return mismatch or _find_oversize(scene) or _find_shortage(scene, targets)
 
 
 def _find_mismatch(scene: Scene, wanted: SnapshotClass | None) -> Finding | None:
@@ -160,6 +162,13 @@ def _find_mismatch(scene: Scene, wanted: SnapshotClass | None) -> Finding | None
         f"{min(drivers)}: set provisioning.snapshots.className to a class of that driver"
     )
     return Finding(Reason.SNAPSHOT_CLASS_MISMATCH, message)
+
+
+def _find_oversize(scene: Scene) -> Finding | None:
+    """The next one would be as large."""
+    newest = next(iter(scene.state.usable), None)
+    oversize = describe_oversize(newest, scene.spec.storage.size) if newest is not None else ""
+    return Finding(Reason.NO_SNAPSHOT_FITS, f"{newest.name} {oversize}") if newest is not None and oversize else None
 
 
 def _find_shortage(scene: Scene, targets: Targets) -> Finding | None:

@@ -26,8 +26,9 @@ from headroom.policy.replicaset.snapshot_anchors import (
     is_read_from,
     is_recent,
 )
+from headroom.policy.replicaset.snapshot_fit import keeps_nothing
 from headroom.policy.replicaset.snapshot_need import Scene, SnapshotNeed, choose_source, is_whole
-from headroom.policy.replicaset.snapshot_state import describe_error, find_anchor, keeps_nothing
+from headroom.policy.replicaset.snapshot_state import describe_error, find_anchor
 from headroom.policy.replicaset.targets import Targets
 from headroom.reasons import Reason
 

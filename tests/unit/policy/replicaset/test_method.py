@@ -104,7 +104,7 @@ def test_a_snapshot_that_fits_is_taken_and_the_slot_copied_from_its_anchor() -> 
         pytest.param(facts_of(anchors=()), "has no anchor any more: slot hr_a_b_s_1 is gone", id="no anchor"),
         pytest.param(facts_of(anchors=(LOST,)), "raise max_slot_wal_keep_size", id="lost"),
         pytest.param(facts_of(anchors=(GIVEN_UP,)), "raise idle_replication_slot_timeout", id="given up as idle"),
-        pytest.param(facts_of(anchors=(replace(ANCHORED, restart_lsn=None),)), "hr_a_b_s_1 that kept", id="keeps none"),
+        pytest.param(facts_of(anchors=(replace(ANCHORED, restart_lsn=None),)), "hr_a_b_s_1 is gone", id="none kept"),
         pytest.param(
             facts_of(anchors=(replace(ANCHORED, restart_lsn=Lsn(FROM + 1)),)), f"needs WAL from {FROM}", id="too late"
         ),

@@ -203,7 +203,8 @@ def test_one_fresh_snapshot_is_enough_whichever_it_is() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"system_identifier": OLD_SYSTEM}, "another server"),
+        ({"system_identifier": OLD_SYSTEM}, f"is of system {OLD_SYSTEM}"),
+        ({"consistency": "Fuzzy"}, "does not know: Fuzzy"),
         ({"major": 16}, "PostgreSQL 16"),
         ({"anchor": "hr_0123abcd_4567cdef_s_gone"}, "is gone"),
         ({"timeline": 2}, "timeline 2"),
@@ -215,6 +216,17 @@ def test_what_nobody_can_start_from_is_deleted(changes: dict[str, Any], why: str
     assert why in removal.why.message
     assert not removal.is_failure
     assert play.need.why == "there is none"
+
+
+def test_one_that_needs_a_larger_volume_than_claims_may_have_is_not_fresh_and_no_other_is_taken() -> None:
+    """The next one would be as large: it is for a person to say that claims may be."""
+    large = snapshot(size=300 * 1024**3)
+    play = Play(*SPARE, snapshots=(large,), anchors=(anchor(),))
+    assert (play.steps.delete, play.steps.choose, play.need.is_open) == ((), None, False)
+    assert play.need.problem is not None
+    assert play.need.problem.reason is Reason.NO_SNAPSHOT_FITS
+    assert "needs a volume of 300 GiB, and storage.size is" in play.need.problem.message
+    assert play.shown[:2] == (Truth.FALSE, Reason.NO_SNAPSHOT_FITS)
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ async def test_a_failover_in_between_ends_the_attempt_before_its_server_runs() -
     assert restored(world) == {}
     assert world.roles() == ["serving", "serving", "standby"]
     assert "there is no snapshot yet" in message_of(world, Reason.SEEDING)
-    assert "store-s-b is deleted: the slot hr_0123abcd" in message_of(world, Reason.SNAPSHOT_DROPPED)
+    assert "store-s-b is deleted: it has no anchor any more" in message_of(world, Reason.SNAPSHOT_DROPPED)
     world.check_no_orphan(SET)
 
 
