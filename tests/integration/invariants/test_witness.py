@@ -120,7 +120,7 @@ def test_a_query_that_is_ended_is_a_cut(stand: Stand) -> None:
     stand.aim(linger=20)
     sleeping = "FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
     wait_until("a long query", lambda: stand.replica.sql(f"SELECT pid {sleeping}"), timeout=10)
-    time.sleep(1)
+    time.sleep(2)
     stand.replica.sql(f"SELECT pg_terminate_backend(pid) {sleeping}")
     wait_until("the cut", lambda: stand.collect() and stand.cuts, timeout=10)
     assert stand.cuts[0].code == "57P01"

@@ -7,7 +7,8 @@ import pytest
 
 from headroom.adapters.postgres import primary as primary_module
 from headroom.errors import NotLeading, PrimaryUnavailable
-from headroom.ports.postgres import Postgres
+from headroom.model.database import Mark
+from headroom.ports.postgres import Postgres, PrimaryLink
 from headroom.reasons import Reason
 from tests.integration.postgres.conftest import Adapters
 from tests.postgres_server import APPLICATION, MONITOR, REPLICATION, Server, ServerMaker
@@ -38,14 +39,21 @@ async def test_a_hung_server_holds_nobody_longer_than_its_deadline(postgres: Pos
     assert after.has_installation_lock
 
 
+async def begin_commit_that_waits(link: PrimaryLink) -> asyncio.Task[Mark]:
+    """The setting reaches the processes of the server one by one: until then commits do not wait for a standby."""
+    for _ in range(20):
+        mark = asyncio.create_task(link.mark())
+        await asyncio.wait({mark}, timeout=0.5)
+        if not mark.done():
+            return mark
+    raise AssertionError("no commit waits")
+
+
 async def test_probes_are_not_delayed_by_a_commit_that_hangs(postgres: Postgres, primary: Server) -> None:
     link = await postgres.open_primary(primary.target())
     primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     primary.sql("SELECT pg_reload_conf()")
-    await asyncio.sleep(0.3)
-    mark = asyncio.create_task(link.mark())
-    await asyncio.sleep(0.5)
-    assert not mark.done(), "the commit waits for a standby that does not exist"
+    mark = await begin_commit_that_waits(link)
     began = time.monotonic()
     assert (await link.connections()).limit > 0
     assert time.monotonic() - began < 1
@@ -63,9 +71,8 @@ async def test_a_commit_nobody_acknowledges_is_given_up_and_leaves_no_backend_be
     link = await postgres.open_primary(primary.target())
     primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     primary.sql("SELECT pg_reload_conf()")
-    await asyncio.sleep(0.3)
-    for _ in range(3):
-        answered = await link.mark()
+    mark = await begin_commit_that_waits(link)
+    for answered in (await mark, await link.mark(), await link.mark()):
         assert answered.commit_seconds is not None
         assert answered.commit_seconds > 0.9, "what it waited is what it took"
     rows = primary.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'headroom/canary/%'")
