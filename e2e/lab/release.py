@@ -82,6 +82,14 @@ class Release:
         """Wait until one pod leads."""
         return wait_until("one operator pod to lead", self.leader, timeout=timeout)
 
+    def replace_restarted(self) -> None:
+        """Delete the operator's pods that were killed before: the kubelet starts those again ever later."""
+        restarted = [pod["metadata"]["name"] for pod in self.pods() if _count_restarts(pod)]
+        if restarted:
+            self.kubectl("delete", "pod", *restarted, "--wait=true", "--timeout=60s", timeout=70)
+            self.kubectl("rollout", "status", f"deployment/{self.name}", "--timeout=90s", timeout=100)
+            self.wait_leader()
+
     def samples(self, metric: str) -> list[tuple[dict[str, str], float]]:
         """The leader's series of a metric: labels and value."""
         leader = self.wait_leader()["metadata"]["name"]
@@ -95,3 +103,7 @@ class Release:
             f"--- {pod['metadata']['name']}\n" + self.kubectl("logs", pod["metadata"]["name"], "--tail=80")
             for pod in self.pods()
         )
+
+
+def _count_restarts(pod: Manifest) -> int:
+    return sum(container["restartCount"] for container in pod["status"].get("containerStatuses", []))

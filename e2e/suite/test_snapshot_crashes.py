@@ -66,6 +66,7 @@ class Stage:
     def live(self, life: str, moment: str, happens: Callable[[Shop], object]) -> None:
         """Something happens, and the operator dies at a moment of what follows."""
         self._standing, self.consistency = self.consistency, ""
+        self.release.replace_restarted()
         leader = str(self.release.wait_leader()["metadata"]["name"])
         view = self.view.begin()
         happens(self.shop)
