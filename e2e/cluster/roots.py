@@ -26,7 +26,6 @@ LEFT_OUT = (
     "./usr/share/perl/*/unicore/*", "./usr/lib/*/libLLVM*", "./usr/lib/*/libz3*", "./usr/lib/postgresql/*/lib/bitcode",
     "./usr/lib/postgresql/*/lib/llvmjit*", "./var/lib/postgresql/*", "./etc/postgresql/*",
 )  # fmt: skip
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
 SCRIPTS = "/usr/share/debootstrap/scripts"
 COMPILE = "python3 -m compileall -q -j 2 --invalidation-mode unchecked-hash"
 # Own mount and process namespaces: an interrupted installation leaves no mount and no process behind.
@@ -86,12 +85,12 @@ def ensure_root(settings: Settings, suite: Suite, console: Console) -> Path:
 
 
 def debootstrap_command(suite: Suite, target: Path, mirror: str) -> list[str]:
-    """Return the installation of a suite into target; without a mirror debootstrap takes its own default."""
+    """Return the installation of a suite into target; debootstrap takes an empty mirror for its own default."""
     command = [
         *ALONE, "debootstrap", "--variant=minbase", f"--include={','.join(suite.packages)}", suite.name, str(target),
     ]  # fmt: skip
     if suite.script:
-        return [*command, mirror or DEFAULT_MIRROR, f"{SCRIPTS}/{suite.script}"]
+        return [*command, mirror, f"{SCRIPTS}/{suite.script}"]
     return [*command, mirror] if mirror else command
 
 

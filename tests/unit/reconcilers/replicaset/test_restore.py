@@ -16,7 +16,7 @@ from tests.failover import fail_over
 from tests.manifests import NAMESPACE
 from tests.memory_world import INSTALL
 from tests.snapshots import NEWER, OLDER, SNAPSHOTS, add_snapshot, restored
-from tests.unit.reconcilers.replicaset.test_snapshots import TAKEN_IN, make
+from tests.unit.reconcilers.replicaset.snapshot_world import TAKEN_IN, make
 from tests.unit.reconcilers.replicaset.world import SET, World
 
 
